@@ -1,0 +1,1 @@
+"""Banyan: one place to train, fine-tune and serve large models on any mix of chips."""

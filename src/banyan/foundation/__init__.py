@@ -1,0 +1,1 @@
+"""Errors, settings and telemetry. Standard library only; everything else may import it."""
