@@ -1,0 +1,28 @@
+"""Fixtures that more than one layer's tests use."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+Checkpoint = Callable[..., Path]
+
+
+@pytest.fixture(scope="session")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Checkpoint:
+    """Give the directory of a tiny checkpoint: `checkpoint("llama", dtype="bfloat16")`.
+
+    Each is written once per session; a test that changes a file copies the directory first.
+    """
+    made: dict[tuple[str, str, int | None], Path] = {}
+
+    def make(kind: str, *, dtype: str = "float32", shard_bytes: int | None = None) -> Path:
+        from tests.models.checkpoints import make_checkpoint  # noqa: PLC0415  (imports torch)
+
+        key = (kind, dtype, shard_bytes)
+        if key not in made:
+            directory = tmp_path_factory.mktemp(f"{kind}-{dtype}")
+            made[key] = make_checkpoint(kind, directory, dtype=dtype, shard_bytes=shard_bytes)
+        return made[key]
+
+    return make
