@@ -1,0 +1,95 @@
+"""Memory of the host as buffers: zeroed, aligned, and asked for in huge pages.
+
+Owns how the CPU's buffers come to be. Called by the CPU device and by measurements.
+"""
+
+import math
+import mmap
+from collections.abc import Sequence
+from typing import Any, final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from banyan.foundation.errors import EnvironmentProblem, InputError
+
+HUGE_PAGE_BYTES = 2 * 1024 * 1024
+
+
+@final
+class HostBuffer:
+    """Bytes that the host can address; holds its memory alive, and no longer."""
+
+    __slots__ = ("_bytes",)
+
+    def __init__(self, memory: NDArray[np.uint8]) -> None:
+        self._bytes = memory
+
+    @property
+    def num_bytes(self) -> int:
+        """How many bytes the caller asked for."""
+        return self._bytes.nbytes
+
+    @property
+    def address(self) -> int:
+        """Where the first byte lies in this process."""
+        return int(self._bytes.ctypes.data)
+
+    def array(self, dtype: np.dtype[Any], shape: Sequence[int]) -> NDArray[Any]:
+        """Show the first bytes as a NumPy array of `shape`, without copying."""
+        wanted = math.prod(shape) * dtype.itemsize
+        if wanted > self.num_bytes:
+            raise InputError(
+                f"an array of shape {tuple(shape)} and type {dtype} needs {wanted} bytes, "
+                f"the buffer has {self.num_bytes}"
+            )
+        return self._bytes[:wanted].view(dtype).reshape(tuple(shape))
+
+
+def allocate_host_memory(num_bytes: int) -> HostBuffer:
+    """Map zeroed private memory, page aligned; from 2 MiB on aligned to huge pages and advised so.
+
+    Raises:
+        InputError: `num_bytes` is negative.
+        EnvironmentProblem: the system refuses.
+    """
+    if num_bytes < 0:
+        raise InputError(f"cannot allocate {num_bytes} bytes; ask for 0 or more")
+    huge = num_bytes >= HUGE_PAGE_BYTES
+    # One huge page more, so that an aligned start fits whatever address the system picks.
+    mapped_bytes = num_bytes + HUGE_PAGE_BYTES if huge else max(num_bytes, 1)
+    try:
+        mapping = mmap.mmap(-1, mapped_bytes, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    except (OSError, OverflowError) as error:
+        raise EnvironmentProblem(
+            f"cannot allocate {num_bytes} bytes of memory ({error}); "
+            "free memory or use a smaller model, context or batch"
+        ) from error
+    memory: NDArray[np.uint8] = np.frombuffer(mapping, dtype=np.uint8)
+    if not huge:
+        return HostBuffer(memory[:num_bytes])
+    _advise_huge_pages(mapping)
+    start = -int(memory.ctypes.data) % HUGE_PAGE_BYTES
+    return HostBuffer(memory[start : start + num_bytes])
+
+
+def adopt_host_array(array: NDArray[Any]) -> HostBuffer:
+    """Make a buffer of a contiguous array, which stays alive with it; no byte is copied.
+
+    Raises:
+        InputError: the array is not contiguous.
+    """
+    if not array.flags.c_contiguous:
+        raise InputError(
+            f"an array of shape {array.shape} with strides {array.strides} is not contiguous; "
+            "pass numpy.ascontiguousarray of it"
+        )
+    return HostBuffer(array.reshape(-1).view(np.uint8))
+
+
+def _advise_huge_pages(mapping: mmap.mmap) -> None:
+    """Ask for huge pages; a system without them serves small ones, which is only slower."""
+    try:
+        mapping.madvise(mmap.MADV_HUGEPAGE)
+    except (AttributeError, OSError):
+        return
