@@ -1,0 +1,1 @@
+"""The compiler: capture -> graph -> passes -> kernels of tiles -> text for a chip -> program."""

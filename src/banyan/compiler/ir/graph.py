@@ -1,0 +1,245 @@
+"""Nodes, graphs and kernels: immutable, hash-consed, one class of node for every stage.
+
+Stage 1 is a `Graph` over whole tensors. Stage 2 replaces groups of nodes by `call` nodes that
+carry a `Kernel`, whose body uses the same operations on tiles. `Builder` is the only maker of
+nodes: it looks types up in `operations` and returns the same object for the same node, so within
+one builder equality is identity.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+from banyan.compiler.ir.operations import infer_type
+from banyan.compiler.ir.symbols import Dim, Symbol
+from banyan.compiler.ir.types import DType, Space, TensorType, TupleType, ValueType
+from banyan.foundation.errors import GraphError
+
+Attribute: TypeAlias = (
+    "int | float | str | bool | None | Dim | DType | TensorType | Region | Kernel"
+    " | tuple[Attribute, ...]"
+)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Node:
+    """One operation. Compared by identity; made by `Builder` only."""
+
+    op: str
+    args: tuple["Node", ...]
+    attrs: tuple[tuple[str, "Attribute"], ...]
+    type: ValueType
+
+    def attr(self, name: str) -> "Attribute":
+        """The attribute `name`.
+
+        Raises:
+            KeyError: the node has no such attribute.
+        """
+        for key, value in self.attrs:
+            if key == name:
+                return value
+        raise KeyError(f"{self.op} has no attribute {name!r}")
+
+    @property
+    def tensor(self) -> TensorType:
+        """The type, for a node with a single result."""
+        if isinstance(self.type, TupleType):
+            raise GraphError(f"{self.op} has {len(self.type.elements)} results; read one with get")
+        return self.type
+
+    @property
+    def shape(self) -> tuple[Dim, ...]:
+        """The shape, for a node with a single result."""
+        return self.tensor.shape
+
+    @property
+    def dtype(self) -> DType:
+        """The element type, for a node with a single result."""
+        return self.tensor.dtype
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Region:
+    """A nested body: parameters, effects in order (stores, binds, loops, ...), and results."""
+
+    parameters: tuple[Node, ...]
+    effects: tuple[Node, ...]
+    results: tuple[Node, ...]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Kernel:
+    """One launch: `body` runs once for each point of `grid`, in any order or at once.
+
+    `pointers` are nodes of op `pointer` (attributes `name` and `access`, one of "read", "write",
+    "update"), one for each argument of the `call` and then one for each pure output.
+    `body.parameters` are the grid indices, int64 scalars.
+    """
+
+    name: str
+    grid: tuple[Dim, ...]
+    pointers: tuple[Node, ...]
+    body: Region
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Output:
+    """A named result; `updates` names the state input whose memory it takes over, if any."""
+
+    name: str
+    node: Node
+    updates: str | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Graph:
+    """Inputs (nodes of op `input`, attributes `name` and `role`) to outputs.
+
+    Roles: "argument" changes every run, "weight" is loaded once, "state" lives across runs and is
+    replaced by the output that `updates` it.
+    """
+
+    name: str
+    inputs: tuple[Node, ...]
+    outputs: tuple[Output, ...]
+
+    def nodes(self) -> list[Node]:
+        """Every node reachable from the outputs and all inputs, arguments before users."""
+        return walk([*self.inputs, *(output.node for output in self.outputs)])
+
+    def symbols(self) -> tuple[Symbol, ...]:
+        """The symbols of the inputs in order of first appearance."""
+        found: dict[Symbol, None] = {}
+        for node in self.inputs:
+            found.update(dict.fromkeys(node.tensor.symbols()))
+        return tuple(found)
+
+
+def walk(roots: Iterable[Node]) -> list[Node]:
+    """Every node reachable through arguments, each once, arguments before users.
+
+    Does not enter regions. Iterative: graphs are deeper than Python's stack.
+    """
+    seen: set[int] = set()
+    order: list[Node] = []
+    for root in roots:
+        stack: list[tuple[Node, bool]] = [(root, False)]
+        while stack:
+            node, expanded = stack.pop()
+            if expanded:
+                order.append(node)
+            elif id(node) not in seen:
+                seen.add(id(node))
+                stack.append((node, True))
+                stack.extend((arg, False) for arg in reversed(node.args))
+    return order
+
+
+def count_uses(graph: Graph) -> dict[Node, int]:
+    """How many arguments and outputs refer to each node."""
+    uses: dict[Node, int] = {}
+    for node in graph.nodes():
+        uses.setdefault(node, 0)
+        for arg in node.args:
+            uses[arg] = uses.get(arg, 0) + 1
+    for output in graph.outputs:
+        uses[output.node] += 1
+    return uses
+
+
+@dataclass(slots=True)
+class Builder:
+    """Makes nodes; the same request gives the same object."""
+
+    _interned: dict[tuple[object, ...], Node] = field(default_factory=dict)
+    _num_parameters: int = 0
+
+    def add(self, op: str, args: Iterable[Node] = (), **attrs: "Attribute") -> Node:
+        """A node of `op`; its type follows from the arguments and attributes.
+
+        Raises:
+            GraphError: the operation is unknown or its rule refuses the arguments.
+        """
+        arguments = tuple(args)
+        attributes = tuple(sorted(attrs.items()))
+        value_type = infer_type(op, tuple(a.type for a in arguments), dict(attributes))
+        return self._intern(op, arguments, attributes, value_type)
+
+    def input(
+        self, name: str, type: TensorType, role: str = "argument", packing: str | None = None
+    ) -> Node:
+        """A graph input.
+
+        A weight with packing "panels" is a [N, K] matrix stored as [N/16, K/p, 16, p], N and K
+        padded with zeros (K to a multiple of 32); `type` is the stored type. "stacked_panels" is
+        the same for [E, N, K] with E in front.
+        """
+        attrs = (("name", name), ("packing", packing), ("role", role))
+        return self._intern("input", (), attrs, type)
+
+    def pointer(self, name: str, type: TensorType, access: str) -> Node:
+        """A kernel's view of a whole tensor; `access` is "read", "write" or "update"."""
+        return self._intern("pointer", (), (("access", access), ("name", name)), type)
+
+    def parameter(self, type: TensorType) -> Node:
+        """A fresh region parameter, never equal to another."""
+        self._num_parameters += 1
+        return self._intern("parameter", (), (("index", self._num_parameters),), type)
+
+    def _intern(
+        self,
+        op: str,
+        args: tuple[Node, ...],
+        attrs: tuple[tuple[str, "Attribute"], ...],
+        value_type: ValueType,
+    ) -> Node:
+        # repr tells 1 from True and from 1.0, which compare equal.
+        key = (
+            op,
+            tuple(map(id, args)),
+            tuple(
+                (k, type(v), repr(v)) if isinstance(v, (bool, int, float)) else (k, v)
+                for k, v in attrs
+            ),
+            value_type,
+        )
+        found = self._interned.get(key)
+        if found is None:
+            found = Node(op, args, attrs, value_type)
+            self._interned[key] = found
+        return found
+
+
+def scalar_type(dtype: DType) -> TensorType:
+    """The type of a scalar inside a kernel."""
+    return TensorType((), dtype, Space.TILE)
+
+
+def iterate_regions(node: Node) -> Iterator[Region]:
+    """The regions a node carries."""
+    for _, value in node.attrs:
+        if isinstance(value, Region):
+            yield value
+        elif isinstance(value, Kernel):
+            yield value.body
+
+
+def rebuild(
+    builder: Builder,
+    node: Node,
+    args: tuple[Node, ...],
+    attrs: Mapping[str, "Attribute"] | None = None,
+) -> Node:
+    """The same operation on other arguments, in `builder`."""
+    if node.op == "input":
+        packing = node.attr("packing")
+        return builder.input(
+            str(node.attr("name")),
+            node.tensor,
+            str(node.attr("role")),
+            None if packing is None else str(packing),
+        )
+    if node.op in {"pointer", "parameter"}:
+        raise GraphError(f"{node.op} nodes belong to one kernel and cannot be rebuilt alone")
+    return builder.add(node.op, args, **dict(node.attrs if attrs is None else attrs.items()))
