@@ -1,12 +1,12 @@
 """What the processor of this machine is: read from the kernel's files, never guessed.
 
-Owns the facts of the "cpu" device. Reads /proc and /sys below a root that tests replace; runs
-nothing and changes nothing.
+Owns the facts of the "cpu" device. Reads /proc and /sys below a root that tests replace; the
+one thing it changes is the permission to use AMX tiles.
 """
 
 import hashlib
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import final
 
@@ -20,6 +20,7 @@ from banyan.devices.chip import (
     Topology,
     Yes,
 )
+from banyan.devices.instruction_sets import request_tile_permission
 
 CPU_CHIP = ChipSpec(
     name="cpu",
@@ -62,11 +63,21 @@ _INTERESTING_FLAGS = frozenset(
 
 @final
 class CpuProbe:
-    """Looks at the processor through the kernel's files under `root`."""
+    """Looks at the processor through the kernel's files under `root`.
 
-    def __init__(self, root: Path = Path("/"), allowed_cores: Sequence[int] | None = None) -> None:
+    `permit_tiles` asks the kernel to let this process use AMX tiles; where the answer is no, the
+    AMX features are not listed, since a program that used them would be killed.
+    """
+
+    def __init__(
+        self,
+        root: Path = Path("/"),
+        allowed_cores: Sequence[int] | None = None,
+        permit_tiles: Callable[[], bool] = request_tile_permission,
+    ) -> None:
         self._root = root
         self._allowed_cores = allowed_cores
+        self._permit_tiles = permit_tiles
 
     @property
     def chip(self) -> ChipSpec:
@@ -190,7 +201,10 @@ class CpuProbe:
 
     def _features(self) -> tuple[str, ...]:
         flags = self._processor_field("flags", "Features").split()
-        return tuple(sorted(_INTERESTING_FLAGS.intersection(flags)))
+        known = _INTERESTING_FLAGS.intersection(flags)
+        if "amx_tile" in known and not self._permit_tiles():
+            known = frozenset(flag for flag in known if not flag.startswith("amx_"))
+        return tuple(sorted(known))
 
     def _uuid(self) -> str:
         """An identity made from the machine's own; where there is none, from model and cores.

@@ -20,10 +20,11 @@ HUGE_PAGE_BYTES = 2 * 1024 * 1024
 class HostBuffer:
     """Bytes that the host can address; holds its memory alive, and no longer."""
 
-    __slots__ = ("_bytes",)
+    __slots__ = ("_address", "_bytes")
 
     def __init__(self, memory: NDArray[np.uint8]) -> None:
         self._bytes = memory
+        self._address = int(memory.ctypes.data)
 
     @property
     def num_bytes(self) -> int:
@@ -33,7 +34,7 @@ class HostBuffer:
     @property
     def address(self) -> int:
         """Where the first byte lies in this process."""
-        return int(self._bytes.ctypes.data)
+        return self._address
 
     def array(self, dtype: np.dtype[Any], shape: Sequence[int]) -> NDArray[Any]:
         """Show the first bytes as a NumPy array of `shape`, without copying."""

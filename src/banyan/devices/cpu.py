@@ -1,0 +1,150 @@
+"""The cores of this machine as one device.
+
+Loads a program's shared object, lends it the thread pool and launches it on host memory. Never
+compiles a program. The probe of the same device is in `cpu_probe.py`.
+"""
+
+import ctypes
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from banyan.devices.device import Buffer, LoadedProgram, Program
+from banyan.devices.host_memory import HostBuffer, adopt_host_array, allocate_host_memory
+from banyan.devices.launches import check_launch
+from banyan.devices.thread_pool import ThreadPool
+from banyan.foundation.errors import CompilationFailed, EnvironmentProblem, InputError
+
+# int32_t banyan_run(const banyan_runtime*, void* const* buffers, const int64_t* symbols);
+# see native/program_abi.h
+_Entry = ctypes.CFUNCTYPE(ctypes.c_int32, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p)
+
+
+@dataclass(frozen=True, slots=True)
+class CpuProgram:
+    """A program whose shared object is in this process; `entry` is its C function."""
+
+    program: Program
+    library: ctypes.CDLL
+    entry: Any
+
+
+@final
+class CpuDevice:
+    """Runs programs on the cores of this machine.
+
+    A launch returns when the program is done. Launches from several Python threads take turns,
+    because they share the threads and their scratch memory. The threads come with the first
+    program, so a machine without a C++ compiler still has a device whose memory can be used.
+    """
+
+    def __init__(self, num_threads: int, open_pool: Callable[[int], ThreadPool]) -> None:
+        """Make a device; `open_pool` gives a pool of so many threads, which the device owns."""
+        if num_threads < 1:
+            raise InputError(f"the CPU needs at least 1 thread, not {num_threads}")
+        self._num_threads = num_threads
+        self._open_pool = open_pool
+        self._pool: ThreadPool | None = None
+        self._closed = False
+        self._turn = threading.Lock()
+
+    @property
+    def name(self) -> str:
+        """Always "cpu"."""
+        return "cpu"
+
+    @property
+    def num_threads(self) -> int:
+        """Threads that share the work of one launch, the caller's among them."""
+        return self._num_threads
+
+    def allocate(self, num_bytes: int) -> HostBuffer:
+        """Map zeroed memory, aligned to pages, from 2 MiB on to huge pages."""
+        return allocate_host_memory(num_bytes)
+
+    def adopt(self, array: NDArray[Any]) -> HostBuffer:
+        """Use the array's own memory; its alignment stays what it is."""
+        return adopt_host_array(array)
+
+    def copy_in(self, source: NDArray[Any], target: Buffer) -> None:
+        """Copy a host array to the start of a buffer."""
+        np.copyto(target.array(source.dtype, source.shape), source)
+
+    def copy_out(self, source: Buffer, target: NDArray[Any]) -> None:
+        """Copy the start of a buffer into a host array."""
+        np.copyto(target, source.array(target.dtype, target.shape))
+
+    def load(self, program: Program) -> CpuProgram:
+        """Open the program's shared object and find its entry; start the threads if need be.
+
+        Raises:
+            CompilationFailed: its image or its entry cannot be loaded.
+            CompilerMissing: the thread pool cannot be built, for want of a C++ compiler.
+        """
+        if program.image is None:
+            raise CompilationFailed(
+                f"program {program.name!r} of target {program.target!r} has no shared object; "
+                "the CPU runs programs of target 'cpp'"
+            )
+        try:
+            library = ctypes.CDLL(str(program.image))
+            address = ctypes.cast(getattr(library, program.entry), ctypes.c_void_p).value
+        except (OSError, AttributeError) as error:
+            raise CompilationFailed(
+                f"cannot load program {program.name!r} from {program.image.name}: {error}; "
+                "delete it from the cache so that it is built again"
+            ) from error
+        with self._turn:
+            self._pool_now()
+        return CpuProgram(program, library, _Entry(address or 0))
+
+    def launch(
+        self, loaded: LoadedProgram, buffers: Sequence[Buffer], symbols: Sequence[int]
+    ) -> None:
+        """Run a program on all threads and wait for it; other Python threads go on meanwhile."""
+        program = loaded.program
+        check_launch(program, buffers, symbols)
+        if not isinstance(loaded, CpuProgram):
+            raise InputError(f"program {program.name!r} was loaded by another device than the CPU")
+        addresses = (ctypes.c_void_p * len(buffers))(*map(_address, buffers))
+        values = (ctypes.c_int64 * len(symbols))(*symbols)
+        with self._turn:
+            runtime = self._runtime(program)
+            code = int(loaded.entry(runtime, addresses, values))
+        if code != 0:
+            raise EnvironmentProblem(f"program {program.name!r} failed with code {code}")
+
+    def synchronize(self) -> None:
+        """A launch is done when it returns: nothing to wait for."""
+
+    def close(self) -> None:
+        """Stop the threads and free their scratch memory."""
+        with self._turn:
+            self._closed = True
+            if self._pool is not None:
+                self._pool.close()
+                self._pool = None
+
+    def _runtime(self, program: Program) -> int:
+        """Address of the threads and scratch that a program needs."""
+        try:
+            return self._pool_now().runtime(program.scratch_bytes_per_thread)
+        except MemoryError as error:
+            raise EnvironmentProblem(str(error)) from error
+
+    def _pool_now(self) -> ThreadPool:
+        if self._closed:
+            raise InputError("the CPU device is closed; open a new one")
+        if self._pool is None:
+            self._pool = self._open_pool(self._num_threads)
+        return self._pool
+
+
+def _address(buffer: Buffer) -> int:
+    if not isinstance(buffer, HostBuffer):
+        raise InputError(f"the CPU cannot read a buffer of type {type(buffer).__name__}")
+    return buffer.address

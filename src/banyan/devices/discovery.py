@@ -1,0 +1,117 @@
+"""Which devices are on this machine, which one is used, and why.
+
+The one place that knows the list of chips. Called by the command line, the Python API and the
+doctor; everything below receives a device and does not ask where it came from.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from banyan.devices.chip import ChipSpec, DeviceFacts, No, Probe, Yes
+from banyan.devices.cpu import CpuDevice
+from banyan.devices.cpu_probe import CpuProbe
+from banyan.devices.cuda import CudaProbe
+from banyan.devices.device import Device
+from banyan.devices.native import Missing, find_compiler
+from banyan.devices.null import NullDevice
+from banyan.devices.thread_pool import ThreadPool, open_thread_pool
+from banyan.foundation.errors import CompilerMissing, DeviceMissing, InputError
+from banyan.foundation.settings import Settings
+
+AUTOMATIC = "auto"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What the search for one kind of chip gave."""
+
+    chip: ChipSpec
+    answer: Yes | No
+    devices: tuple[DeviceFacts, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """The device that is used when nobody names one, and the reason in one sentence."""
+
+    name: str
+    reason: str
+
+
+def known_probes() -> tuple[Probe, ...]:
+    """Give the probe of every chip this version knows."""
+    return (CpuProbe(), CudaProbe())
+
+
+def search_devices(probes: Sequence[Probe]) -> tuple[Finding, ...]:
+    """Ask every probe; one finding per kind of chip, also for those that are not here."""
+    return tuple(Finding(p.chip, p.available(), tuple(p.inventory())) for p in probes)
+
+
+def choose_device(findings: Sequence[Finding]) -> Choice:
+    """Choose the default device among what was found.
+
+    Only the CPU runs programs in this version; a GPU that was found is named in the reason, so
+    that nobody wonders why it is idle.
+    """
+    idle = [
+        f"{device.name} ({device.model})"
+        for finding in findings
+        for device in finding.devices
+        if finding.chip.name != "cpu"
+    ]
+    reason = "the CPU is the one device that this version makes programs for"
+    if idle:
+        reason += f"; found but not used: {', '.join(idle)}"
+    return Choice("cpu", reason)
+
+
+def find_device(
+    name: str = AUTOMATIC, *, settings: Settings, num_threads: int | None = None
+) -> Device:
+    """Open a device by name: "cpu", "null", or "auto" for the default choice.
+
+    `num_threads` is for the CPU; None takes every physical core this process may use.
+
+    Raises:
+        DeviceMissing: there is no such device, or no programs are made for it; lists what is here.
+        InputError: `num_threads` is below 1.
+    """
+    if num_threads is not None and num_threads < 1:
+        raise InputError(f"threads={num_threads} is below 1; give 1 or more, or leave it out")
+    if name == "null":
+        return NullDevice()
+    if name in {AUTOMATIC, "cpu"}:
+        return _open_cpu(settings, num_threads)
+    findings = search_devices(known_probes())
+    raise DeviceMissing(_explain_absence(name, findings))
+
+
+def _open_cpu(settings: Settings, num_threads: int | None) -> CpuDevice:
+    def open_pool(threads: int) -> ThreadPool:
+        compiler = find_compiler(settings.compiler_command)
+        if isinstance(compiler, Missing):
+            raise CompilerMissing(compiler.reason)
+        return open_thread_pool(
+            threads, cache_directory=settings.cache_directory, compiler=compiler
+        )
+
+    return CpuDevice(num_threads or CpuProbe().inventory()[0].cores, open_pool)
+
+
+def _explain_absence(name: str, findings: Sequence[Finding]) -> str:
+    """Say why `name` cannot be had and what can."""
+    here = ", ".join(device.name for finding in findings for device in finding.devices)
+    for finding in findings:
+        if finding.chip.name != name.partition(":")[0]:
+            continue
+        if isinstance(finding.answer, No):
+            return f"device {name!r} cannot be used: {finding.answer.reason}; here: {here}"
+        if any(device.name == name or finding.chip.name == name for device in finding.devices):
+            return (
+                f"device {name!r} is here, but this version makes no programs for "
+                f"{finding.chip.vendor} chips; use --device cpu"
+            )
+        return f"device {name!r} is not among the devices of this machine: {here}"
+    known = ", ".join(finding.chip.name for finding in findings)
+    return f"device {name!r} is not known; known: {known}, null; here: {here}"
