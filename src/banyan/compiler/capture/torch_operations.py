@@ -1,0 +1,123 @@
+"""The operations of serving that PyTorch lacks: paged caches and grouped linear layers.
+
+Importing this module registers them as `torch.ops.banyan.*`, each with an eager reference (plain
+PyTorch, written to be read, not to be fast) and a fake implementation for `torch.export`. All are
+functional: a cache write returns a new cache, and the compiler does it in place.
+
+Legend: T new tokens, S sequences, B blocks in a table, H key/value heads, Hq query heads, D head
+size, p neighbours packed side by side (2 for 16-bit types, 1 for float32). A block holds 16 tokens.
+Key cache [num_blocks, H, D/p, 16, p]; value cache [num_blocks, H, 16/p, D, p].
+"""
+
+import torch
+from torch import Tensor
+
+from banyan.compiler.ir.operations import PANEL_COLUMNS as BLOCK_SIZE
+
+
+@torch.library.custom_op("banyan::cache_write_keys", mutates_args=())
+def cache_write_keys(cache: Tensor, keys: Tensor, slots: Tensor) -> Tensor:
+    """The cache with `keys` [T,H,D] at `slots` [T] int64; a negative slot writes nothing.
+
+    Element d of a token at offset o lands at [block, h, d // p, o, d % p]; slot = block * 16 + o.
+    """
+    written = cache.clone()
+    kept = slots >= 0
+    blocks, offsets = slots[kept] // BLOCK_SIZE, slots[kept] % BLOCK_SIZE
+    pack = cache.shape[-1]
+    tokens, heads, size = keys.shape
+    rows = keys.reshape(tokens, heads, size // pack, pack)
+    written[blocks, :, :, offsets] = rows[kept].to(cache.dtype)
+    return written
+
+
+@cache_write_keys.register_fake
+def _(cache: Tensor, keys: Tensor, slots: Tensor) -> Tensor:
+    return torch.empty_like(cache)
+
+
+@torch.library.custom_op("banyan::cache_write_values", mutates_args=())
+def cache_write_values(cache: Tensor, values: Tensor, slots: Tensor) -> Tensor:
+    """The cache with `values` [T,H,D] at `slots` [T] int64; a negative slot writes nothing.
+
+    Element d of a token at offset o lands at [block, h, o // p, d, o % p]; slot = block * 16 + o.
+    """
+    written = cache.clone()
+    kept = slots >= 0
+    blocks, offsets = slots[kept] // BLOCK_SIZE, slots[kept] % BLOCK_SIZE
+    pack = cache.shape[-1]
+    written[blocks, :, offsets // pack, :, offsets % pack] = values[kept].to(cache.dtype)
+    return written
+
+
+@cache_write_values.register_fake
+def _(cache: Tensor, values: Tensor, slots: Tensor) -> Tensor:
+    return torch.empty_like(cache)
+
+
+@torch.library.custom_op("banyan::paged_attention", mutates_args=())
+def paged_attention(
+    q: Tensor,
+    key_cache: Tensor,
+    value_cache: Tensor,
+    block_tables: Tensor,
+    query_starts: Tensor,
+    context_lengths: Tensor,
+    scale: float,
+    window: int,
+) -> Tensor:
+    """Causal attention of `q` [T,Hq,D] over the blocks of each sequence.
+
+    Sequence s owns the tokens query_starts[s] to query_starts[s + 1]; context_lengths[s] counts
+    its keys including the new ones. A token at position i sees keys j <= i, and only j > i - window
+    when window is not 0. Query head h reads key/value head h // (Hq / H). Softmax in float32.
+    """
+    result = torch.zeros_like(q)
+    for sequence, length in enumerate(context_lengths.tolist()):
+        first, last = query_starts[sequence : sequence + 2].tolist()
+        if first == last:
+            continue
+        blocks = block_tables[sequence, : -(-length // BLOCK_SIZE)].long()
+        keys = key_cache[blocks].permute(0, 3, 1, 2, 4).flatten(0, 1).flatten(2)[:length]
+        values = value_cache[blocks].permute(0, 2, 4, 1, 3).flatten(0, 2)[:length]
+        group = q.shape[1] // keys.shape[1]
+        keys = keys.float().repeat_interleave(group, 1)
+        values = values.float().repeat_interleave(group, 1)
+        scores = torch.einsum("qhd,khd->hqk", q[first:last].float(), keys) * scale
+        positions = torch.arange(length - (last - first), length).unsqueeze(1)
+        seen = torch.arange(length).unsqueeze(0)
+        hidden = seen > positions
+        if window:
+            hidden |= seen <= positions - window
+        weights = scores.masked_fill(hidden, float("-inf")).softmax(-1)
+        result[first:last] = torch.einsum("hqk,khd->qhd", weights, values).to(q.dtype)
+    return result
+
+
+@paged_attention.register_fake
+def _(
+    q: Tensor,
+    key_cache: Tensor,
+    value_cache: Tensor,
+    block_tables: Tensor,
+    query_starts: Tensor,
+    context_lengths: Tensor,
+    scale: float,
+    window: int,
+) -> Tensor:
+    return torch.empty_like(q)
+
+
+@torch.library.custom_op("banyan::grouped_linear", mutates_args=())
+def grouped_linear(x: Tensor, weight: Tensor, experts: Tensor) -> Tensor:
+    """Row r of `x` [R,K] times the transpose of `weight` [E,N,K] at `experts`[r]: [R,N]."""
+    result = x.new_zeros(x.shape[0], weight.shape[1])
+    for expert in sorted(set(experts.tolist())):
+        rows = experts == expert
+        result[rows] = torch.nn.functional.linear(x[rows], weight[expert])
+    return result
+
+
+@grouped_linear.register_fake
+def _(x: Tensor, weight: Tensor, experts: Tensor) -> Tensor:
+    return x.new_empty(x.shape[0], weight.shape[1])
