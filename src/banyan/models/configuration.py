@@ -1,0 +1,305 @@
+"""The configuration of a model, read from config.json.
+
+Owns the frozen description that the architectures are built from. Imports no torch: the process
+that serves from cached graphs reads it too. Called by `banyan.models.loading`.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from banyan.foundation.errors import ModelError, UnsupportedModelError
+from banyan.models.families import (
+    ENCODER_ARCHITECTURES,
+    SUPPORTED_ARCHITECTURES,
+    ExpertNames,
+    Family,
+    Window,
+    architecture_of_model_type,
+    find_family,
+)
+from banyan.models.json_fields import Fields
+from banyan.models.rope import Rope, read_rope
+
+
+@dataclass(frozen=True, slots=True)
+class Experts:
+    """The sparse feed-forward blocks of a mixture of experts.
+
+    `sparse_layers` says for each layer whether its block is sparse; `normalise` makes the weights
+    of the `top_k` chosen experts sum to one.
+    """
+
+    num_experts: int
+    top_k: int
+    intermediate_size: int
+    normalise: bool
+    sparse_layers: tuple[bool, ...]
+    names: ExpertNames
+
+
+@dataclass(frozen=True, slots=True)
+class ModelConfiguration:
+    """A decoder: shapes, norms, rope, windows and experts.
+
+    Attributes:
+        sliding_windows: for each layer the number of positions it sees; 0 means all.
+        experts: None for a dense model.
+        checkpoint_dtype: what config.json says the weights are stored as, or None.
+    """
+
+    architecture: str
+    vocab_size: int
+    hidden_size: int
+    intermediate_size: int
+    num_layers: int
+    num_heads: int
+    num_kv_heads: int
+    head_dim: int
+    max_position_embeddings: int
+    rope: Rope
+    norm_epsilon: float
+    tie_embeddings: bool
+    query_key_value_bias: bool
+    attention_output_bias: bool
+    feed_forward_bias: bool
+    query_key_norm: bool
+    sliding_windows: tuple[int, ...]
+    experts: Experts | None
+    eos_token_ids: tuple[int, ...]
+    bos_token_id: int | None
+    checkpoint_dtype: str | None
+
+    def is_sparse(self, layer: int) -> bool:
+        """Tell whether the feed-forward block of a layer is a mixture of experts."""
+        return self.experts is not None and self.experts.sparse_layers[layer]
+
+
+@dataclass(frozen=True, slots=True)
+class EncoderConfiguration:
+    """An encoder of the BERT family: absolute positions, norms after each block.
+
+    `activation` is "gelu" (exact) or "gelu_tanh" (the approximation).
+    """
+
+    architecture: str
+    vocab_size: int
+    hidden_size: int
+    intermediate_size: int
+    num_layers: int
+    num_heads: int
+    max_position_embeddings: int
+    num_token_types: int
+    norm_epsilon: float
+    activation: str
+    checkpoint_dtype: str | None
+
+    @property
+    def head_dim(self) -> int:
+        """Size of one attention head."""
+        return self.hidden_size // self.num_heads
+
+
+def read_configuration(directory: Path) -> ModelConfiguration | EncoderConfiguration:
+    """Read `config.json` of a model directory.
+
+    Raises:
+        UnsupportedModelError: an architecture, rope, activation or quantisation not known here.
+        ModelError: the file is missing, damaged or contradicts itself.
+    """
+    fields = Fields.read(directory / "config.json")
+    architecture = _architecture(fields)
+    _refuse_quantised(fields)
+    if architecture in ENCODER_ARCHITECTURES:
+        return _read_encoder(fields, architecture)
+    family = find_family(architecture)
+    if family is None:
+        raise UnsupportedModelError(
+            f"{fields.origin} asks for the architecture {architecture!r}; known are "
+            f"{', '.join(SUPPORTED_ARCHITECTURES)}"
+        )
+    return _read_decoder(fields, family)
+
+
+def _architecture(fields: Fields) -> str:
+    if names := fields.texts("architectures"):
+        return names[0]
+    if not fields.has("model_type"):
+        raise ModelError(
+            f"{fields.origin} names no architecture; it needs 'architectures' or 'model_type'"
+        )
+    model_type = fields.text("model_type")
+    return architecture_of_model_type(model_type) or model_type
+
+
+def _refuse_quantised(fields: Fields) -> None:
+    quantisation = fields.nested("quantization_config")
+    if quantisation is not None:
+        method = quantisation.text("quant_method", "an unnamed method")
+        raise UnsupportedModelError(
+            f"{fields.origin} describes weights quantised with {method}; "
+            "use the checkpoint with float32, float16 or bfloat16 weights"
+        )
+
+
+def _read_decoder(fields: Fields, family: Family) -> ModelConfiguration:
+    activation = fields.text("hidden_act", "silu")
+    if activation not in {"silu", "swish"}:
+        raise UnsupportedModelError(
+            f"{fields.origin} asks for the activation {activation!r}; supported is silu"
+        )
+    num_layers = fields.integer("num_hidden_layers")
+    num_heads = fields.integer("num_attention_heads")
+    attention_bias = fields.flag("attention_bias", False)
+    bos_token_ids = fields.integers("bos_token_id")
+    return ModelConfiguration(
+        architecture=family.architecture,
+        vocab_size=fields.integer("vocab_size"),
+        hidden_size=fields.integer("hidden_size"),
+        intermediate_size=fields.integer("intermediate_size"),
+        num_layers=num_layers,
+        num_heads=num_heads,
+        num_kv_heads=_num_kv_heads(fields, num_heads),
+        head_dim=_head_dim(fields, num_heads),
+        max_position_embeddings=fields.integer("max_position_embeddings"),
+        rope=read_rope(fields, default_theta=family.rope_theta),
+        norm_epsilon=fields.number("rms_norm_eps", family.norm_epsilon),
+        tie_embeddings=fields.flag("tie_word_embeddings", False),
+        query_key_value_bias=family.query_key_value_bias or attention_bias,
+        attention_output_bias=attention_bias and not family.query_key_value_bias,
+        feed_forward_bias=fields.flag("mlp_bias", False),
+        query_key_norm=family.query_key_norm,
+        sliding_windows=_sliding_windows(fields, family, num_layers),
+        experts=_read_experts(fields, family, num_layers),
+        eos_token_ids=fields.integers("eos_token_id"),
+        bos_token_id=bos_token_ids[0] if bos_token_ids else None,
+        checkpoint_dtype=_checkpoint_dtype(fields),
+    )
+
+
+def _num_kv_heads(fields: Fields, num_heads: int) -> int:
+    num_kv_heads = fields.integer("num_key_value_heads", num_heads)
+    if num_heads % num_kv_heads != 0:
+        raise ModelError(
+            f"{fields.origin}: num_attention_heads {num_heads} must be a multiple of "
+            f"num_key_value_heads {num_kv_heads}"
+        )
+    return num_kv_heads
+
+
+def _head_dim(fields: Fields, num_heads: int) -> int:
+    hidden_size = fields.integer("hidden_size")
+    if not fields.has("head_dim") and hidden_size % num_heads != 0:
+        raise ModelError(
+            f"{fields.origin}: hidden_size {hidden_size} must be a multiple of "
+            f"num_attention_heads {num_heads}"
+        )
+    head_dim = fields.integer("head_dim", hidden_size // num_heads)
+    if head_dim % 2 != 0:
+        raise UnsupportedModelError(
+            f"{fields.origin}: head_dim {head_dim} is odd; the rotary embedding needs an even one"
+        )
+    return head_dim
+
+
+def _sliding_windows(fields: Fields, family: Family, num_layers: int) -> tuple[int, ...]:
+    everywhere = (0,) * num_layers
+    is_asked = fields.flag("use_sliding_window", False) or not family.window_needs_flag
+    if family.window is Window.NEVER or not is_asked or not fields.has("sliding_window"):
+        return everywhere
+    window = fields.integer("sliding_window")
+    if family.window is Window.EVERY_LAYER:
+        return (window,) * num_layers
+    if kinds := fields.texts("layer_types"):
+        return _windows_by_kind(fields, kinds, window, num_layers)
+    first = fields.integer("max_window_layers", 28, minimum=0)
+    return tuple(window if layer >= first else 0 for layer in range(num_layers))
+
+
+def _windows_by_kind(
+    fields: Fields, kinds: tuple[str, ...], window: int, num_layers: int
+) -> tuple[int, ...]:
+    windows = {"full_attention": 0, "sliding_attention": window}
+    unknown = [kind for kind in kinds if kind not in windows]
+    if unknown:
+        raise UnsupportedModelError(
+            f"{fields.origin} asks for layers of type {unknown[0]!r}; supported are "
+            f"{', '.join(windows)}"
+        )
+    if len(kinds) != num_layers:
+        raise ModelError(
+            f"{fields.origin}: layer_types names {len(kinds)} layers, num_hidden_layers says "
+            f"{num_layers}"
+        )
+    return tuple(windows[kind] for kind in kinds)
+
+
+def _read_experts(fields: Fields, family: Family, num_layers: int) -> Experts | None:
+    if family.experts is None:
+        return None
+    name = "num_experts" if fields.has("num_experts") else "num_local_experts"
+    num_experts = fields.integer(name)
+    top_k = fields.integer("num_experts_per_tok")
+    if top_k > num_experts:
+        raise ModelError(
+            f"{fields.origin}: num_experts_per_tok {top_k} is above the {num_experts} experts"
+        )
+    step = fields.integer("decoder_sparse_step", 1)
+    dense_layers = fields.integers("mlp_only_layers")
+    return Experts(
+        num_experts=num_experts,
+        top_k=top_k,
+        intermediate_size=fields.integer(
+            "moe_intermediate_size", fields.integer("intermediate_size")
+        ),
+        normalise=family.always_normalise or fields.flag("norm_topk_prob", False),
+        sparse_layers=tuple(
+            layer not in dense_layers and (layer + 1) % step == 0 for layer in range(num_layers)
+        ),
+        names=family.experts,
+    )
+
+
+def _checkpoint_dtype(fields: Fields) -> str | None:
+    name = "dtype" if fields.has("dtype") else "torch_dtype"
+    return fields.text(name).removeprefix("torch.") if fields.has(name) else None
+
+
+_ENCODER_ACTIVATIONS = {
+    "gelu": "gelu",
+    "gelu_new": "gelu_tanh",
+    "gelu_pytorch_tanh": "gelu_tanh",
+}
+
+
+def _read_encoder(fields: Fields, architecture: str) -> EncoderConfiguration:
+    positions = fields.text("position_embedding_type", "absolute")
+    if positions != "absolute":
+        raise UnsupportedModelError(
+            f"{fields.origin} asks for {positions!r} position embeddings; supported is 'absolute'"
+        )
+    activation = fields.text("hidden_act", "gelu")
+    if activation not in _ENCODER_ACTIVATIONS:
+        raise UnsupportedModelError(
+            f"{fields.origin} asks for the activation {activation!r}; supported are "
+            f"{', '.join(_ENCODER_ACTIVATIONS)}"
+        )
+    hidden_size = fields.integer("hidden_size")
+    num_heads = fields.integer("num_attention_heads")
+    if hidden_size % num_heads != 0:
+        raise ModelError(
+            f"{fields.origin}: hidden_size {hidden_size} must be a multiple of "
+            f"num_attention_heads {num_heads}"
+        )
+    return EncoderConfiguration(
+        architecture=architecture,
+        vocab_size=fields.integer("vocab_size"),
+        hidden_size=hidden_size,
+        intermediate_size=fields.integer("intermediate_size"),
+        num_layers=fields.integer("num_hidden_layers"),
+        num_heads=num_heads,
+        max_position_embeddings=fields.integer("max_position_embeddings"),
+        num_token_types=fields.integer("type_vocab_size", 2),
+        norm_epsilon=fields.number("layer_norm_eps", 1e-12),
+        activation=_ENCODER_ACTIVATIONS[activation],
+        checkpoint_dtype=_checkpoint_dtype(fields),
+    )

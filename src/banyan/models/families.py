@@ -1,0 +1,115 @@
+"""The model families we know, as data.
+
+One dense decoder and one mixture of experts serve all of them; a family says in which few points
+it differs. A new family of the same shape is one more row here.
+"""
+
+from dataclasses import dataclass
+from enum import Enum
+
+
+class Window(Enum):
+    """Which layers of a family look back over a sliding window only."""
+
+    NEVER = "never"
+    EVERY_LAYER = "every layer"
+    BY_LAYER = "by layer"
+
+
+@dataclass(frozen=True, slots=True)
+class ExpertNames:
+    """How the checkpoint names a sparse feed-forward block and the three matrices of an expert."""
+
+    block: str
+    gate: str
+    up: str
+    down: str
+
+
+@dataclass(frozen=True, slots=True)
+class Family:
+    """Where an architecture differs from the others.
+
+    Attributes:
+        architecture: the name in `architectures` of config.json.
+        model_type: the name in `model_type`, used when `architectures` is absent.
+        query_key_value_bias: True when always there; False when only `attention_bias` asks for it.
+        query_key_norm: heads of queries and keys are normalised before the rotation.
+        window: which layers use `sliding_window`.
+        window_needs_flag: the window counts only with `use_sliding_window`.
+        experts: names of the sparse block, or None for a dense family.
+        always_normalise: the weights of the chosen experts always sum to one.
+        rope_theta: base of the rope when config.json does not say.
+        norm_epsilon: epsilon of the norms when config.json does not say.
+    """
+
+    architecture: str
+    model_type: str
+    query_key_value_bias: bool = False
+    query_key_norm: bool = False
+    window: Window = Window.NEVER
+    window_needs_flag: bool = False
+    experts: ExpertNames | None = None
+    always_normalise: bool = False
+    rope_theta: float = 10_000.0
+    norm_epsilon: float = 1e-6
+
+
+DECODER_FAMILIES = (
+    Family("LlamaForCausalLM", "llama"),
+    Family("MistralForCausalLM", "mistral", window=Window.EVERY_LAYER),
+    Family(
+        "Qwen2ForCausalLM",
+        "qwen2",
+        query_key_value_bias=True,
+        window=Window.BY_LAYER,
+        window_needs_flag=True,
+    ),
+    Family(
+        "Qwen3ForCausalLM",
+        "qwen3",
+        query_key_norm=True,
+        window=Window.BY_LAYER,
+        window_needs_flag=True,
+    ),
+    Family(
+        "Qwen3MoeForCausalLM",
+        "qwen3_moe",
+        query_key_norm=True,
+        window=Window.EVERY_LAYER,
+        window_needs_flag=True,
+        experts=ExpertNames("mlp", "gate_proj", "up_proj", "down_proj"),
+    ),
+    Family(
+        "MixtralForCausalLM",
+        "mixtral",
+        window=Window.EVERY_LAYER,
+        experts=ExpertNames("block_sparse_moe", "w1", "w3", "w2"),
+        always_normalise=True,
+        rope_theta=1_000_000.0,
+        norm_epsilon=1e-5,
+    ),
+)
+
+ENCODER_ARCHITECTURES = ("BertModel", "BertForMaskedLM", "BertForPreTraining")
+
+SUPPORTED_ARCHITECTURES = tuple(
+    sorted([family.architecture for family in DECODER_FAMILIES] + list(ENCODER_ARCHITECTURES))
+)
+
+
+def find_family(architecture: str) -> Family | None:
+    """Find a decoder family by the name of its architecture."""
+    return next(
+        (family for family in DECODER_FAMILIES if family.architecture == architecture), None
+    )
+
+
+def architecture_of_model_type(model_type: str) -> str | None:
+    """Name the architecture that a bare `model_type` stands for."""
+    if model_type == "bert":
+        return "BertModel"
+    return next(
+        (family.architecture for family in DECODER_FAMILIES if family.model_type == model_type),
+        None,
+    )

@@ -1,0 +1,153 @@
+"""The weights of a model directory, read tensor by tensor.
+
+`CheckpointWeights` is the weight source of the compiler: `names`, `read`, `release`. Imports no
+torch. Tensors are views into memory maps, so only what is being packed is resident.
+
+Names are those of the checkpoint, with two additions. The experts of a mixture are stored one
+tensor each, `P.experts.0.Q.weight`, `P.experts.1.Q.weight`, ...; here they are one stacked tensor
+`P.experts.Q.weight` of shape [experts, ...]. A `prefix` that every name of an encoder carries in
+some checkpoints ("bert.") is left out.
+"""
+
+import re
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from banyan.foundation.errors import ModelError
+from banyan.models.json_fields import Fields
+from banyan.models.safetensors_file import SafetensorsFile
+
+_SINGLE = "model.safetensors"
+_INDEX = "model.safetensors.index.json"
+_EXPERT = re.compile(r"^(?P<block>.+\.experts)\.(?P<number>\d+)\.(?P<rest>.+)$")
+_MAX_NAMES_IN_ERROR = 5
+
+
+class CheckpointWeights:
+    """All tensors of a directory with one or several safetensors files."""
+
+    def __init__(self, directory: Path, *, prefix: str = "") -> None:
+        """Open and validate every file; nothing but the headers is read.
+
+        Raises:
+            ModelError: no weights, a missing or truncated shard, or a damaged header.
+        """
+        self._directory = directory
+        self._prefix = prefix
+        self._files = _open_files(directory)
+        self._stacks = _find_stacks(self._files)
+
+    def names(self) -> Collection[str]:
+        """Give the names that `read` accepts; experts appear as stacks only."""
+        single = [name for name in self._files if not _EXPERT.match(name)]
+        return [name.removeprefix(self._prefix) for name in (*single, *self._stacks)]
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        """Give the shape of a tensor or a stack without reading it."""
+        key = self._prefix + name
+        if members := self._stacks.get(key):
+            return (len(members), *self._files[members[0]].entries[members[0]].shape)
+        return self._file(key).entries[key].shape
+
+    def read(self, name: str) -> np.ndarray[Any, np.dtype[Any]]:
+        """Give a read-only view of a tensor; a stack of experts is copied together."""
+        key = self._prefix + name
+        if members := self._stacks.get(key):
+            return self._read_stack(name, members)
+        return self._file(key).read(key)
+
+    def release(self, name: str) -> None:
+        """Drop the pages of a tensor; views of it stay valid and are read again on touch."""
+        key = self._prefix + name
+        if key not in self._stacks:
+            self._file(key).release(key)
+
+    def require(self, expected: Mapping[str, Sequence[int]]) -> None:
+        """Check that every expected tensor is there with its shape.
+
+        Raises:
+            ModelError: names what is missing, or the first shape that differs.
+        """
+        available = set(self.names())
+        missing = [name for name in expected if name not in available]
+        if missing:
+            named = ", ".join(missing[:_MAX_NAMES_IN_ERROR])
+            more = len(missing) - _MAX_NAMES_IN_ERROR
+            raise ModelError(
+                f"{self._directory} lacks {len(missing)} tensors that its configuration asks for: "
+                + named
+                + (f" and {more} more" if more > 0 else "")
+            )
+        for name, shape in expected.items():
+            if self.shape(name) != tuple(shape):
+                raise ModelError(
+                    f"tensor {name} in {self._directory} has shape {list(self.shape(name))}; "
+                    f"the configuration asks for {list(shape)}"
+                )
+
+    def _file(self, key: str) -> SafetensorsFile:
+        if key not in self._files:
+            raise ModelError(f"{self._directory} holds no tensor named {key}")
+        return self._files[key]
+
+    def _read_stack(self, name: str, members: Sequence[str]) -> np.ndarray[Any, np.dtype[Any]]:
+        first = self._files[members[0]].read(members[0])
+        stack = np.empty((len(members), *first.shape), first.dtype)
+        for index, member in enumerate(members):
+            file = self._files[member]
+            expert = file.read(member)
+            if expert.shape != first.shape or expert.dtype != first.dtype:
+                raise ModelError(
+                    f"the experts of {name} in {self._directory} differ: expert {index} is "
+                    f"{expert.dtype}{list(expert.shape)}, expert 0 is "
+                    f"{first.dtype}{list(first.shape)}"
+                )
+            stack[index] = expert
+            file.release(member)
+        return stack
+
+
+def _open_files(directory: Path) -> dict[str, SafetensorsFile]:
+    """Map each tensor name to its open file."""
+    if (directory / _INDEX).exists():
+        return _open_shards(directory)
+    if (directory / _SINGLE).exists():
+        file = SafetensorsFile(directory / _SINGLE)
+        return dict.fromkeys(file.names(), file)
+    other = sorted(path.name for path in directory.glob("*.bin"))
+    found = f" (found {', '.join(other)}, a format that is not read)" if other else ""
+    raise ModelError(f"{directory} holds no {_SINGLE} and no {_INDEX}{found}")
+
+
+def _open_shards(directory: Path) -> dict[str, SafetensorsFile]:
+    weight_map = Fields.read(directory / _INDEX).nested("weight_map")
+    if weight_map is None:
+        raise ModelError(f"{directory / _INDEX} lacks the field 'weight_map'")
+    owners = {name: weight_map.text(name) for name in weight_map.values}
+    for shard in owners.values():
+        if Path(shard).name != shard:
+            raise ModelError(f"{directory / _INDEX} points outside its directory: {shard!r}")
+    shards = {shard: SafetensorsFile(directory / shard) for shard in sorted(set(owners.values()))}
+    for name, shard in owners.items():
+        if name not in shards[shard].entries:
+            raise ModelError(f"{directory / shard} lacks the tensor {name} that {_INDEX} promises")
+    return {name: shards[shard] for name, shard in owners.items()}
+
+
+def _find_stacks(names: Collection[str]) -> dict[str, list[str]]:
+    """Map the name of each stack to its members in order."""
+    members: dict[str, dict[int, str]] = {}
+    for name in names:
+        if match := _EXPERT.match(name):
+            stack = f"{match['block']}.{match['rest']}"
+            members.setdefault(stack, {})[int(match["number"])] = name
+    for stack, numbered in members.items():
+        absent = [number for number in range(len(numbered)) if number not in numbered]
+        if absent:
+            raise ModelError(f"the checkpoint lacks expert {absent[0]} of {stack}")
+    return {
+        stack: [numbered[i] for i in range(len(numbered))] for stack, numbered in members.items()
+    }
