@@ -107,7 +107,7 @@ def _explain_absence(name: str, findings: Sequence[Finding]) -> str:
             continue
         if isinstance(finding.answer, No):
             return f"device {name!r} cannot be used: {finding.answer.reason}; here: {here}"
-        if any(device.name == name or finding.chip.name == name for device in finding.devices):
+        if any(name in {device.name, finding.chip.name} for device in finding.devices):
             return (
                 f"device {name!r} is here, but this version makes no programs for "
                 f"{finding.chip.vendor} chips; use --device cpu"

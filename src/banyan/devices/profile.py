@@ -96,8 +96,11 @@ def _parse_profile(table: Any) -> DeviceProfile | None:
         return None
     if set(table) != names:
         return None
-    for name in ("operations_per_second", "operations_per_second_one_thread"):
-        table[name] = tuple((str(dtype), float(rate)) for dtype, rate in table[name])
+    try:
+        for name in ("operations_per_second", "operations_per_second_one_thread"):
+            table[name] = tuple((str(dtype), float(rate)) for dtype, rate in table[name])
+    except (TypeError, ValueError):
+        return None
     return DeviceProfile(**table)
 
 
