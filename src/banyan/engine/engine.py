@@ -1,0 +1,253 @@
+"""The engine: admits requests, plans a step, runs it, chooses tokens, publishes them.
+
+Owns all state of serving one model; the decisions are in `scheduler`, `admission` and `sampler`.
+Not thread-safe: one thread calls it. Called by `LLM` and by the engine process.
+"""
+
+from collections.abc import Collection, Sequence
+from itertools import islice
+from secrets import randbits
+
+from banyan.engine.admission import admit
+from banyan.engine.detokenizer import (
+    IncrementalDetokenizer,
+    StopStringFinder,
+    TextDecoder,
+    TextStream,
+)
+from banyan.engine.events import EngineStatistics, TokenEvent
+from banyan.engine.key_value_blocks import BlockPool
+from banyan.engine.options import EngineLimits
+from banyan.engine.publishing import advance, event_of
+from banyan.engine.request import Request, SequenceState
+from banyan.engine.request import Sequence as Answer
+from banyan.engine.runner import LaneSlice, Runner, StepModel
+from banyan.engine.sampler import SequenceSampler, sample
+from banyan.engine.sampling import SamplingOptions
+from banyan.engine.scheduler import Demand, SequenceId, Step, plan_step
+from banyan.engine.sequence_table import SequenceTable
+from banyan.foundation.errors import RequestError
+
+
+class Engine:
+    """Serves many requests on one model, step by step.
+
+    Args:
+        model: computes a decoder step; its KV cache has `limits.num_blocks` blocks.
+        limits: lengths and counts, checked against each other.
+        vocab_size: token ids are 0 .. vocab_size - 1.
+        end_token_ids: the model's end-of-sequence tokens.
+        tokenizer: turns tokens into text; None gives no text and no stop strings.
+        seed: for requests that bring none; None draws a fresh one for each.
+    """
+
+    def __init__(
+        self,
+        model: StepModel,
+        limits: EngineLimits,
+        *,
+        vocab_size: int,
+        end_token_ids: Collection[int] = (),
+        tokenizer: TextDecoder | None = None,
+        seed: int | None = None,
+    ) -> None:
+        self.limits = limits
+        self.vocab_size = vocab_size
+        self._end_token_ids = frozenset(end_token_ids)
+        self._tokenizer = tokenizer
+        self._seed = seed
+        self._table = SequenceTable(limits.max_num_seqs, limits.max_model_len)
+        self._pool = BlockPool(limits.num_blocks)
+        self._runner = Runner(model, self._table)
+        # Both in order of arrival, oldest first: a dict keeps it and finds by name.
+        self._running: dict[SequenceId, Answer] = {}
+        self._waiting: dict[SequenceId, Answer] = {}
+        self._answers: dict[str, list[Answer]] = {}
+        self._pending_events: list[TokenEvent] = []
+        self._num_arrived = 0
+        self._num_requests = 0
+        self._num_generated = 0
+        self._num_prefilled = 0
+        self._num_preemptions = 0
+        self._num_steps = 0
+
+    def add_request(
+        self, request_id: str, prompt_token_ids: Sequence[int], options: SamplingOptions
+    ) -> None:
+        """Queue a request; its events come out of `step`.
+
+        Raises:
+            RequestError: it cannot be served; the sentence says why.
+        """
+        if request_id in self._answers:
+            raise RequestError(f"a request {request_id!r} is already being served")
+        if options.stop_strings and self._tokenizer is None:
+            raise RequestError("stop strings need a tokenizer, and this model has none")
+        request = admit(
+            request_id,
+            prompt_token_ids,
+            options,
+            limits=self.limits,
+            vocab_size=self.vocab_size,
+            end_token_ids=self._end_token_ids,
+        )
+        entropy = self._entropy(options.seed)
+        answers = [self._new_answer(request, index, entropy) for index in range(options.n)]
+        self._answers[request_id] = answers
+        self._waiting.update((answer.sequence_id, answer) for answer in answers)
+
+    def cancel(self, request_id: str) -> None:
+        """Stop a request and free its blocks now; an unknown or finished one is no error.
+
+        Each of its unfinished answers is published as "cancelled" by the next step.
+        """
+        for answer in self._answers.get(request_id, ()):
+            if answer.state is not SequenceState.FINISHED:
+                text = answer.text.finish()
+                self._finish(answer)
+                self._pending_events.append(event_of(answer, text=text, finish_reason="cancelled"))
+        self._answers.pop(request_id, None)
+
+    def has_work(self) -> bool:
+        """True when the next step does or publishes something."""
+        return bool(self._running or self._waiting or self._pending_events)
+
+    def step(self) -> list[TokenEvent]:
+        """Do one step and return what came of it, in no order between requests."""
+        events, self._pending_events = self._pending_events, []
+        step = plan_step(
+            [answer.demand() for answer in self._running.values()],
+            self._waiting_demands(),
+            free_blocks=self._pool.num_free,
+            token_budget=self.limits.token_budget,
+            max_running=self.limits.max_num_seqs,
+        )
+        if not step.slices:
+            return events
+        logits_RV = self._runner.run(self._carry_out(step))
+        self._num_steps += 1
+        sampled_answers = self._note_computed(step)
+        if sampled_answers:
+            samplers = [answer.sampler for answer in sampled_answers]
+            for answer, sampled in zip(sampled_answers, sample(logits_RV, samplers), strict=True):
+                events.append(advance(answer, sampled))
+                self._settle(answer, events[-1])
+        return events
+
+    def statistics(self) -> EngineStatistics:
+        """Counters as of now."""
+        return EngineStatistics(
+            num_waiting=len(self._waiting),
+            num_running=len(self._running),
+            num_free_blocks=self._pool.num_free,
+            num_blocks=self._pool.num_blocks,
+            tokens_generated=self._num_generated,
+            tokens_prefilled=self._num_prefilled,
+            preemptions=self._num_preemptions,
+            num_steps=self._num_steps,
+        )
+
+    def _entropy(self, seed: int | None) -> tuple[int, ...]:
+        self._num_requests += 1
+        if seed is not None:
+            return (0, seed % 2**64)
+        if self._seed is not None:
+            return (1, self._seed % 2**64, self._num_requests)
+        return (2, randbits(64))
+
+    def _new_answer(self, request: Request, index: int, entropy: tuple[int, ...]) -> Answer:
+        self._num_arrived += 1
+        options = request.options
+        detokenizer = None
+        if self._tokenizer is not None:
+            detokenizer = IncrementalDetokenizer(
+                self._tokenizer,
+                request.prompt_token_ids,
+                skip_special_tokens=options.skip_special_tokens,
+            )
+        return Answer(
+            SequenceId(self._num_arrived),
+            request,
+            index=index,
+            sampler=SequenceSampler(
+                options,
+                request.prompt_token_ids,
+                end_token_ids=request.end_token_ids | request.stop_token_ids,
+                entropy=(*entropy, index),
+            ),
+            text=TextStream(
+                detokenizer,
+                StopStringFinder(
+                    options.stop_strings, include_in_output=options.include_stop_str_in_output
+                ),
+            ),
+        )
+
+    def _waiting_demands(self) -> list[Demand]:
+        # No more than these could be admitted; a queue of thousands costs nothing.
+        num_seats = self.limits.max_num_seqs - len(self._running)
+        return [answer.demand() for answer in islice(self._waiting.values(), num_seats)]
+
+    def _carry_out(self, step: Step) -> list[LaneSlice]:
+        """Move sequences and blocks as planned; returns the slices by lane."""
+        self._preempt(step.preempted)
+        for sequence_id in step.admitted:
+            answer = self._waiting.pop(sequence_id)
+            answer.start(self._table.open_lane(answer.token_ids))
+            self._running[sequence_id] = answer
+        lane_slices = []
+        for slice_ in step.slices:
+            answer = self._running[slice_.sequence_id]
+            assert answer.lane is not None
+            if slice_.new_blocks:
+                blocks = self._pool.reserve(slice_.new_blocks)
+                assert blocks is not None, "the plan took more blocks than there are"
+                self._table.append_blocks(answer.lane, len(answer.blocks), blocks)
+                answer.blocks.extend(blocks)
+            lane_slices.append(
+                LaneSlice(answer.lane, answer.num_computed, slice_.num_tokens, slice_.reaches_end)
+            )
+        return lane_slices
+
+    def _preempt(self, sequence_ids: Sequence[SequenceId]) -> None:
+        for sequence_id in sequence_ids:
+            answer = self._running.pop(sequence_id)
+            self._free(answer)
+            answer.stand_back()
+            # Older than all that wait: it goes to the front, youngest first.
+            self._waiting = {sequence_id: answer, **self._waiting}
+            self._num_preemptions += 1
+
+    def _note_computed(self, step: Step) -> list[Answer]:
+        """Count what the model has computed; returns the answers that get a token."""
+        sampled_answers = []
+        for slice_ in step.slices:
+            answer = self._running[slice_.sequence_id]
+            if answer.num_generated == 0 or not slice_.reaches_end or slice_.num_tokens > 1:
+                self._num_prefilled += slice_.num_tokens
+            answer.num_computed += slice_.num_tokens
+            if slice_.reaches_end:
+                sampled_answers.append(answer)
+        return sampled_answers
+
+    def _settle(self, answer: Answer, event: TokenEvent) -> None:
+        self._num_generated += len(event.token_ids)
+        if event.finish_reason is not None:
+            self._finish(answer)
+            siblings = self._answers[answer.request.request_id]
+            if all(sibling.state is SequenceState.FINISHED for sibling in siblings):
+                del self._answers[answer.request.request_id]
+        elif answer.lane is not None:
+            position = len(answer.token_ids) - 1
+            self._table.append_token(answer.lane, position, answer.token_ids[-1])
+
+    def _finish(self, answer: Answer) -> None:
+        self._running.pop(answer.sequence_id, None)
+        self._waiting.pop(answer.sequence_id, None)
+        self._free(answer)
+        answer.finish()
+
+    def _free(self, answer: Answer) -> None:
+        self._pool.release(answer.blocks)
+        if answer.lane is not None:
+            self._table.close_lane(answer.lane)

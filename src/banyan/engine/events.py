@@ -1,0 +1,74 @@
+"""What the engine tells its reader: new tokens, ends, and counters. Frozen data only."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+FinishReason = Literal["stop", "length", "cancelled", "error"]
+
+
+@dataclass(frozen=True, slots=True)
+class TokenLogprob:
+    """Natural-log probabilities at one generated token, from the model's own distribution.
+
+    Attributes:
+        token_id: the token that was chosen.
+        logprob: its log probability.
+        top: the likeliest tokens with theirs, best first; as many as were asked for.
+    """
+
+    token_id: int
+    logprob: float
+    top: tuple[tuple[int, float], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class TokenEvent:
+    """New output of one answer of one request.
+
+    Attributes:
+        request_id: as given to `Engine.add_request`.
+        index: which of the request's `n` answers.
+        token_ids: tokens since the last event.
+        text: new text; complete characters only, never part of a stop string.
+        logprobs: one entry per token, None when not asked for.
+        finish_reason: set on the last event of this answer.
+        num_prompt_tokens: length of the prompt.
+        num_generated_tokens: tokens of this answer so far, this event included.
+        stop_reason: the stop string or stop token id that ended it, the error's sentence, or None
+            (end-of-sequence token, length).
+    """
+
+    request_id: str
+    index: int
+    token_ids: tuple[int, ...]
+    text: str
+    logprobs: tuple[TokenLogprob, ...] | None
+    finish_reason: FinishReason | None
+    num_prompt_tokens: int
+    num_generated_tokens: int
+    stop_reason: int | str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class EngineStatistics:
+    """Counters of an engine; the last four only grow.
+
+    Attributes:
+        num_waiting: sequences that hold no blocks yet.
+        num_running: sequences that hold blocks.
+        num_free_blocks: blocks of the KV cache without an owner.
+        num_blocks: all blocks of the KV cache.
+        tokens_generated: tokens sampled.
+        tokens_prefilled: prompt tokens computed, recomputed ones included.
+        preemptions: times a sequence gave its blocks back to an older one.
+        num_steps: steps that ran the model.
+    """
+
+    num_waiting: int
+    num_running: int
+    num_free_blocks: int
+    num_blocks: int
+    tokens_generated: int
+    tokens_prefilled: int
+    preemptions: int
+    num_steps: int

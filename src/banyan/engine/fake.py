@@ -1,0 +1,142 @@
+"""A model, a tokenizer and an engine without weights: for tests, demos and measuring overhead.
+
+`FakeModel` is strict where a real model is forgiving: each token it chooses is a function of every
+token it can see through the block tables, so an engine that mixes up slots, blocks or positions
+gets other tokens. Shipped, because plug-ins and users test against it too.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from banyan.engine.engine import Engine
+from banyan.engine.key_value_blocks import BLOCK_SIZE
+from banyan.engine.options import EngineLimits
+
+_FIRST_LETTER, _NUM_LETTERS = ord("a"), 26
+_MIX = np.uint64(0x9E3779B97F4A7C15)
+
+
+class FakeTokenizer:
+    """One token for each byte of UTF-8, and one special token, the end of the sequence."""
+
+    end_token_id = 256
+    vocab_size = 260
+
+    def encode(self, text: str, *, add_special_tokens: bool = True) -> list[int]:
+        """Return the bytes of the text; there is nothing to add."""
+        return list(text.encode())
+
+    def decode(self, token_ids: Sequence[int], *, skip_special_tokens: bool = True) -> str:
+        """Return the text; broken characters as U+FFFD."""
+        end = "" if skip_special_tokens else "<end>"
+        text, piece = "", bytearray()
+        for token_id in token_ids:
+            if token_id < 256:
+                piece.append(token_id)
+                continue
+            text += piece.decode(errors="replace") + end
+            piece.clear()
+        return text + piece.decode(errors="replace")
+
+
+class FakeModel:
+    """Deterministic logits from the tokens seen; the likeliest is a letter "a" to "z".
+
+    Args:
+        num_blocks: size of its cache; it remembers one number for each token place.
+        vocab_size: width of the logits.
+        end_token_id: the likeliest token once `end_after` tokens are seen.
+        end_after: None never ends.
+    """
+
+    def __init__(
+        self,
+        num_blocks: int,
+        *,
+        vocab_size: int = FakeTokenizer.vocab_size,
+        end_token_id: int = FakeTokenizer.end_token_id,
+        end_after: int | None = None,
+    ) -> None:
+        self._vocab_size = vocab_size
+        self._end_token_id = end_token_id
+        self._end_after = end_after
+        self._words_V = np.arange(vocab_size, dtype=np.uint64)
+        # Rubbish to begin with: reading a place before writing it changes the answer.
+        self._cache = np.arange(num_blocks * BLOCK_SIZE, dtype=np.uint64) * np.uint64(7919)
+        self.num_runs = 0
+
+    def run(self, arguments: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[np.float32]]:
+        """Write the new tokens into the cache, then read whole contexts back through the tables."""
+        self.num_runs += 1
+        tokens_T = arguments["token_ids"].astype(np.uint64)
+        positions_T = arguments["positions"].astype(np.uint64)
+        self._cache[arguments["slots"]] = _mix(tokens_T * np.uint64(65537) + positions_T)
+        query_starts = arguments["query_starts"]
+        rows = [
+            self._logits(arguments, *self._owner(arguments, int(row)))
+            for row in arguments["logit_rows"]
+        ]
+        assert query_starts[-1] == len(tokens_T), "query_starts must end at the number of tokens"
+        shape = (0, self._vocab_size)
+        return {"logits": np.stack(rows) if rows else np.zeros(shape, dtype=np.float32)}
+
+    def _owner(self, arguments: Mapping[str, NDArray[Any]], row: int) -> tuple[int, int]:
+        """The sequence that owns a row, and how many tokens the row sees."""
+        query_starts = arguments["query_starts"]
+        sequence = int(np.searchsorted(query_starts, row, side="right")) - 1
+        num_after = int(query_starts[sequence + 1]) - 1 - row
+        num_seen = int(arguments["context_lengths"][sequence]) - num_after
+        assert int(arguments["positions"][row]) == num_seen - 1, "positions and lengths disagree"
+        return sequence, num_seen
+
+    def _logits(
+        self, arguments: Mapping[str, NDArray[Any]], sequence: int, num_seen: int
+    ) -> NDArray[np.float32]:
+        places = np.arange(num_seen)
+        blocks = arguments["block_tables"][sequence, places // BLOCK_SIZE].astype(np.int64)
+        seen = self._cache[blocks * BLOCK_SIZE + places % BLOCK_SIZE]
+        digest = _mix(np.bitwise_xor.reduce(seen + _mix(places.astype(np.uint64))))
+        noise_V = _mix(self._words_V + digest) >> np.uint64(40)
+        logits_V: NDArray[np.float32] = noise_V.astype(np.float32) / np.float32(2**24)
+        if self._end_after is not None and num_seen >= self._end_after:
+            logits_V[self._end_token_id] += 4.0
+        logits_V[_FIRST_LETTER + int(digest % np.uint64(_NUM_LETTERS))] += 2.0
+        return logits_V
+
+
+def fake_engine(
+    *,
+    max_model_len: int = 256,
+    max_num_seqs: int = 8,
+    token_budget: int = 64,
+    num_blocks: int = 128,
+    end_after: int | None = None,
+    seed: int | None = None,
+) -> Engine:
+    """Build an engine on a `FakeModel` that reads and writes bytes of text."""
+    limits = EngineLimits(
+        max_model_len=max_model_len,
+        max_num_seqs=max_num_seqs,
+        token_budget=token_budget,
+        num_blocks=num_blocks,
+    )
+    return Engine(
+        FakeModel(num_blocks, end_after=end_after),
+        limits,
+        vocab_size=FakeTokenizer.vocab_size,
+        end_token_ids=(FakeTokenizer.end_token_id,),
+        tokenizer=FakeTokenizer(),
+        seed=seed,
+    )
+
+
+def _mix(numbers: Any) -> Any:
+    """Spread the bits of 64-bit numbers (the finaliser of SplitMix64, Steele et al. 2014)."""
+    with np.errstate(over="ignore"):
+        numbers = numbers + _MIX
+        numbers = (numbers ^ (numbers >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+        numbers = (numbers ^ (numbers >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+        return numbers ^ (numbers >> np.uint64(31))

@@ -1,0 +1,81 @@
+"""What a person asks of an engine, and the limits that come out of it."""
+
+from dataclasses import dataclass
+
+from banyan.engine.key_value_blocks import blocks_for
+from banyan.foundation.errors import InputError
+
+DEFAULT_TOKEN_BUDGET = 1024
+DTYPES = ("auto", "float32", "bfloat16")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineOptions:
+    """Choices made before a model is loaded; the names are vLLM's where the meaning is the same.
+
+    Attributes:
+        device: a device name as `banyan devices` lists it.
+        dtype: "float32", "bfloat16", or "auto" (the checkpoint's own, 16-bit kinds as bfloat16).
+        threads: CPU threads; None takes one per core.
+        max_model_len: longest prompt plus answer in tokens; None takes the model's own limit, or
+            what fits into memory when that is less.
+        max_num_seqs: most sequences computed together.
+        max_num_batched_tokens: most tokens of one step; None chooses.
+        num_blocks: blocks of 16 tokens in the KV cache; None chooses by free memory.
+        seed: makes requests without a seed of their own reproducible, in order of arrival.
+    """
+
+    device: str = "cpu"
+    dtype: str = "auto"
+    threads: int | None = None
+    max_model_len: int | None = None
+    max_num_seqs: int = 64
+    max_num_batched_tokens: int | None = None
+    num_blocks: int | None = None
+    seed: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.dtype not in DTYPES:
+            raise InputError(f"dtype={self.dtype!r} is not known; use one of {', '.join(DTYPES)}")
+        for name in ("threads", "max_model_len", "max_num_batched_tokens", "num_blocks"):
+            if getattr(self, name) is not None:
+                _check_positive(name, getattr(self, name))
+        _check_positive("max_num_seqs", self.max_num_seqs)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineLimits:
+    """Limits of one engine, checked against each other.
+
+    Attributes:
+        max_model_len: longest prompt plus answer, tokens.
+        max_num_seqs: most sequences that hold blocks at once.
+        token_budget: most tokens of one step; at least `max_num_seqs`, so that each sequence can
+            get its token.
+        num_blocks: blocks of the KV cache; at least one sequence of full length must fit, so that
+            the oldest sequence can always go on.
+    """
+
+    max_model_len: int
+    max_num_seqs: int
+    token_budget: int
+    num_blocks: int
+
+    def __post_init__(self) -> None:
+        if self.token_budget < self.max_num_seqs:
+            raise InputError(
+                f"max_num_batched_tokens={self.token_budget} is less than "
+                f"max_num_seqs={self.max_num_seqs}; raise the first or lower the second"
+            )
+        needed = blocks_for(self.max_model_len)
+        if self.num_blocks < needed:
+            raise InputError(
+                f"num_blocks={self.num_blocks} cannot hold one sequence of "
+                f"max_model_len={self.max_model_len} tokens, which takes {needed} blocks; "
+                "raise the first or lower the second"
+            )
+
+
+def _check_positive(name: str, value: object) -> None:
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise InputError(f"{name}={value!r} cannot be used; give a whole number of 1 or more")

@@ -1,0 +1,104 @@
+"""A request inside the engine, and the sequences (answers) it is made of.
+
+Holds state and its legal changes; never decides anything. Owned by `engine.Engine`.
+"""
+
+from dataclasses import dataclass
+from enum import Enum
+
+from banyan.engine.detokenizer import TextStream
+from banyan.engine.sampler import SequenceSampler
+from banyan.engine.sampling import SamplingOptions
+from banyan.engine.scheduler import Demand, SequenceId
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What was asked.
+
+    Attributes:
+        request_id: the caller's name for it.
+        prompt_token_ids: never empty.
+        options: as given.
+        max_tokens: most tokens of each answer, already cut to the context.
+        stop_token_ids: tokens that end an answer, the model's own end tokens not included.
+        end_token_ids: the model's end-of-sequence tokens, empty when they are ignored.
+    """
+
+    request_id: str
+    prompt_token_ids: tuple[int, ...]
+    options: SamplingOptions
+    max_tokens: int
+    stop_token_ids: frozenset[int]
+    end_token_ids: frozenset[int]
+
+
+class SequenceState(Enum):
+    """Where a sequence stands: waiting <-> running, then finished for ever."""
+
+    WAITING = "waiting"
+    RUNNING = "running"
+    FINISHED = "finished"
+
+
+class Sequence:
+    """One answer in the making.
+
+    Attributes:
+        token_ids: prompt and answer so far.
+        num_computed: tokens whose keys and values are in the sequence's blocks.
+        blocks: its blocks in order of position; empty unless running.
+        lane: its row of the sequence table while running.
+    """
+
+    def __init__(
+        self,
+        sequence_id: SequenceId,
+        request: Request,
+        *,
+        index: int,
+        sampler: SequenceSampler,
+        text: TextStream,
+    ) -> None:
+        self.sequence_id = sequence_id
+        self.request = request
+        self.index = index
+        self.sampler = sampler
+        self.text = text
+        self.token_ids = list(request.prompt_token_ids)
+        self.num_computed = 0
+        self.blocks: list[int] = []
+        self.lane: int | None = None
+        self.state = SequenceState.WAITING
+
+    @property
+    def num_generated(self) -> int:
+        """Tokens of the answer so far."""
+        return len(self.token_ids) - len(self.request.prompt_token_ids)
+
+    def demand(self) -> Demand:
+        """The sequence as the scheduler sees it."""
+        return Demand(self.sequence_id, len(self.token_ids), self.num_computed, len(self.blocks))
+
+    def start(self, lane: int) -> None:
+        """Waiting -> running."""
+        assert self.state is SequenceState.WAITING, self.state
+        self.lane = lane
+        self.state = SequenceState.RUNNING
+
+    def stand_back(self) -> None:
+        """Running -> waiting; what was computed is forgotten, the tokens are not."""
+        assert self.state is SequenceState.RUNNING, self.state
+        self._forget()
+        self.state = SequenceState.WAITING
+
+    def finish(self) -> None:
+        """Waiting or running -> finished."""
+        assert self.state is not SequenceState.FINISHED, self.sequence_id
+        self._forget()
+        self.state = SequenceState.FINISHED
+
+    def _forget(self) -> None:
+        self.num_computed = 0
+        self.blocks = []
+        self.lane = None

@@ -1,0 +1,83 @@
+"""From a step to the arrays of the decoder, and from the model back to logits.
+
+Knows the names and shapes of the decoder's arguments and nothing of policy, sampling or chips.
+Dims: L lanes, S sequences of the step, T tokens of the step, B blocks, R rows of logits, V words.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from banyan.engine.key_value_blocks import BLOCK_SIZE, blocks_for
+from banyan.engine.sequence_table import SequenceTable
+
+FloatArray = NDArray[np.float32]
+
+
+class StepModel(Protocol):
+    """Anything that computes the decoder's step: a compiled program or a fake."""
+
+    def run(self, arguments: Mapping[str, NDArray[Any]]) -> Mapping[str, NDArray[Any]]:
+        """Return "logits" [R, V] float32 for arguments named as in `Runner.run`.
+
+        The result may be overwritten by the next call.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class LaneSlice:
+    """Compute tokens `start` .. `start + num_tokens` of the sequence in `lane`."""
+
+    lane: int
+    start: int
+    num_tokens: int
+    wants_logits: bool
+
+
+class Runner:
+    """Lays out each step for one model.
+
+    `logits` come back for the slices that want them, in the order of the slices.
+    """
+
+    def __init__(self, model: StepModel, table: SequenceTable) -> None:
+        self._model = model
+        self._table = table
+
+    def run(self, slices: Sequence[LaneSlice]) -> FloatArray:
+        """Run the model once over all slices; returns logits [R, V]."""
+        logits_RV: FloatArray = self._model.run(self.arguments(slices))["logits"]
+        return logits_RV
+
+    def arguments(self, slices: Sequence[LaneSlice]) -> dict[str, NDArray[Any]]:
+        """Lay out the decoder's arguments for one step."""
+        num_slices = len(slices)
+        columns = np.array(
+            [(s.lane, s.start, s.num_tokens, s.wants_logits) for s in slices], dtype=np.int64
+        ).reshape(num_slices, 4)
+        lanes_S, starts_S, counts_S, wanted_S = columns.T
+        ends_S = starts_S + counts_S
+        query_starts = np.zeros(num_slices + 1, dtype=np.int32)
+        np.cumsum(counts_S, out=query_starts[1:])
+
+        if int(query_starts[-1]) == num_slices:  # one token each, the usual step
+            lanes_T, positions_T = lanes_S, starts_S
+        else:
+            lanes_T = np.repeat(lanes_S, counts_S)
+            shift_S = starts_S - query_starts[:-1]
+            positions_T = np.arange(query_starts[-1]) + np.repeat(shift_S, counts_S)
+        blocks_T = self._table.blocks_LB[lanes_T, positions_T // BLOCK_SIZE]
+        num_blocks = blocks_for(int(ends_S.max()))
+        return {
+            "token_ids": self._table.tokens_LT[lanes_T, positions_T].astype(np.int64),
+            "positions": np.ascontiguousarray(positions_T),
+            "slots": blocks_T.astype(np.int64) * BLOCK_SIZE + positions_T % BLOCK_SIZE,
+            "block_tables": self._table.blocks_LB[lanes_S, :num_blocks],
+            "query_starts": query_starts,
+            "context_lengths": ends_S.astype(np.int32),
+            "logit_rows": (query_starts[1:].astype(np.int64) - 1)[wanted_S != 0],
+        }
