@@ -5,12 +5,13 @@ torch. Tensors are views into memory maps, so only what is being packed is resid
 
 Names are those of the checkpoint, with two additions. The experts of a mixture are stored one
 tensor each, `P.experts.0.Q.weight`, `P.experts.1.Q.weight`, ...; here they are one stacked tensor
-`P.experts.Q.weight` of shape [experts, ...]. A `prefix` that every name of an encoder carries in
-some checkpoints ("bert.") is left out.
+`P.experts.Q.weight` of shape [experts, ...]. A `prefix` that the names of an encoder carry
+in some checkpoints ("bert.") is left out.
 """
 
 import re
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,24 @@ _EXPERT = re.compile(r"^(?P<block>.+\.experts)\.(?P<number>\d+)\.(?P<rest>.+)$")
 _MAX_NAMES_IN_ERROR = 5
 
 
+@dataclass(frozen=True, slots=True)
+class _Stored:
+    """One tensor in one file, under the name it has there."""
+
+    file: SafetensorsFile
+    key: str
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.file.entries[self.key].shape
+
+    def read(self) -> np.ndarray[Any, np.dtype[Any]]:
+        return self.file.read(self.key)
+
+    def release(self) -> None:
+        self.file.release(self.key)
+
+
 class CheckpointWeights:
     """All tensors of a directory with one or several safetensors files."""
 
@@ -36,34 +55,32 @@ class CheckpointWeights:
             ModelError: no weights, a missing or truncated shard, or a damaged header.
         """
         self._directory = directory
-        self._prefix = prefix
-        self._files = _open_files(directory)
-        self._stacks = _find_stacks(self._files)
+        self._tensors = {
+            key.removeprefix(prefix): _Stored(file, key)
+            for key, file in _open_files(directory).items()
+        }
+        self._stacks = _find_stacks(self._tensors)
 
     def names(self) -> Collection[str]:
-        """Give the names that `read` accepts; experts appear as stacks only."""
-        single = [name for name in self._files if not _EXPERT.match(name)]
-        return [name.removeprefix(self._prefix) for name in (*single, *self._stacks)]
+        """Give the names that `require` accepts; experts appear as stacks only."""
+        return [*(name for name in self._tensors if not _EXPERT.match(name)), *self._stacks]
 
     def shape(self, name: str) -> tuple[int, ...]:
         """Give the shape of a tensor or a stack without reading it."""
-        key = self._prefix + name
-        if members := self._stacks.get(key):
-            return (len(members), *self._files[members[0]].entries[members[0]].shape)
-        return self._file(key).entries[key].shape
+        if members := self._stacks.get(name):
+            return (len(members), *self._find(members[0]).shape)
+        return self._find(name).shape
 
     def read(self, name: str) -> np.ndarray[Any, np.dtype[Any]]:
         """Give a read-only view of a tensor; a stack of experts is copied together."""
-        key = self._prefix + name
-        if members := self._stacks.get(key):
+        if members := self._stacks.get(name):
             return self._read_stack(name, members)
-        return self._file(key).read(key)
+        return self._find(name).read()
 
     def release(self, name: str) -> None:
         """Drop the pages of a tensor; views of it stay valid and are read again on touch."""
-        key = self._prefix + name
-        if key not in self._stacks:
-            self._file(key).release(key)
+        if name not in self._stacks:
+            self._find(name).release()
 
     def require(self, expected: Mapping[str, Sequence[int]]) -> None:
         """Check that every expected tensor is there with its shape.
@@ -77,8 +94,7 @@ class CheckpointWeights:
             named = ", ".join(missing[:_MAX_NAMES_IN_ERROR])
             more = len(missing) - _MAX_NAMES_IN_ERROR
             raise ModelError(
-                f"{self._directory} lacks {len(missing)} tensors that its configuration asks for: "
-                + named
+                f"{self._directory} lacks tensors that its configuration asks for: {named}"
                 + (f" and {more} more" if more > 0 else "")
             )
         for name, shape in expected.items():
@@ -88,17 +104,18 @@ class CheckpointWeights:
                     f"the configuration asks for {list(shape)}"
                 )
 
-    def _file(self, key: str) -> SafetensorsFile:
-        if key not in self._files:
-            raise ModelError(f"{self._directory} holds no tensor named {key}")
-        return self._files[key]
+    def _find(self, name: str) -> _Stored:
+        stored = self._tensors.get(name)
+        if stored is None:
+            raise ModelError(f"{self._directory} holds no tensor named {name}")
+        return stored
 
     def _read_stack(self, name: str, members: Sequence[str]) -> np.ndarray[Any, np.dtype[Any]]:
-        first = self._files[members[0]].read(members[0])
+        first = self._find(members[0]).read()
         stack = np.empty((len(members), *first.shape), first.dtype)
         for index, member in enumerate(members):
-            file = self._files[member]
-            expert = file.read(member)
+            stored = self._find(member)
+            expert = stored.read()
             if expert.shape != first.shape or expert.dtype != first.dtype:
                 raise ModelError(
                     f"the experts of {name} in {self._directory} differ: expert {index} is "
@@ -106,7 +123,8 @@ class CheckpointWeights:
                     f"{first.dtype}{list(first.shape)}"
                 )
             stack[index] = expert
-            file.release(member)
+            # One expert is resident at a time, beside the stack itself.
+            stored.release()
         return stack
 
 

@@ -1,0 +1,129 @@
+"""The decoder: Llama, Mistral, Qwen and Mixtral are this module with different data.
+
+One call is one step of the engine: prompt chunks and single new tokens of many sequences side by
+side, without padding. It never loops over sequences; the paged cache says who sees what.
+
+Legend: T new tokens, S sequences, B blocks per table, R rows that need logits.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from banyan.models.configuration import ModelConfiguration
+from banyan.models.layers import (
+    Attention,
+    Batch,
+    Embedding,
+    FeedForward,
+    Linear,
+    RootMeanSquareNorm,
+)
+from banyan.models.mixture_of_experts import MixtureOfExperts
+from banyan.models.rotary import Rotary
+
+
+class DecoderLayer(nn.Module):
+    """Norm and attention, then norm and feed-forward, each added to the stream."""
+
+    def __init__(self, configuration: ModelConfiguration, layer: int) -> None:
+        super().__init__()
+        c = configuration
+        self.input_layernorm = RootMeanSquareNorm(c.hidden_size, c.norm_epsilon)
+        self.self_attn = Attention(c, layer)
+        self.post_attention_layernorm = RootMeanSquareNorm(c.hidden_size, c.norm_epsilon)
+        self._block = "mlp"
+        if c.experts is not None and c.experts.sparse_layers[layer]:
+            self._block = c.experts.names.block
+            self.add_module(self._block, MixtureOfExperts(c.experts, c.hidden_size))
+        else:
+            self.mlp = FeedForward(c)
+
+    def forward(
+        self,
+        hidden: Tensor,
+        rotation: tuple[Tensor, Tensor],
+        batch: Batch,
+        caches: tuple[Tensor, Tensor],
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Give the new stream [T, hidden] and the new key and value caches."""
+        attended, key_cache, value_cache = self.self_attn(
+            self.input_layernorm(hidden), rotation, batch, caches
+        )
+        hidden = hidden + attended
+        transformed = self.get_submodule(self._block)(self.post_attention_layernorm(hidden))
+        return hidden + transformed, key_cache, value_cache
+
+
+class DecoderStack(nn.Module):
+    """Embedding, layers and the last norm; named `model` in checkpoints."""
+
+    def __init__(self, configuration: ModelConfiguration) -> None:
+        super().__init__()
+        c = configuration
+        self.embed_tokens = Embedding(c.vocab_size, c.hidden_size)
+        self.layers = nn.ModuleList(DecoderLayer(c, layer) for layer in range(c.num_layers))
+        self.norm = RootMeanSquareNorm(c.hidden_size, c.norm_epsilon)
+        self.rotary = Rotary(c.rope, c.head_dim)
+
+
+class Decoder(nn.Module):
+    """A decoder that advances many sequences by one step."""
+
+    def __init__(self, configuration: ModelConfiguration) -> None:
+        super().__init__()
+        self.model = DecoderStack(configuration)
+        self.lm_head = (
+            None
+            if configuration.tie_embeddings
+            else Linear(configuration.hidden_size, configuration.vocab_size)
+        )
+
+    def forward(
+        self,
+        token_ids: Tensor,
+        positions: Tensor,
+        slots: Tensor,
+        block_tables: Tensor,
+        query_starts: Tensor,
+        context_lengths: Tensor,
+        logit_rows: Tensor,
+        key_caches: Sequence[Tensor],
+        value_caches: Sequence[Tensor],
+    ) -> tuple[Tensor, list[Tensor], list[Tensor]]:
+        """Run one step.
+
+        Sequence s owns the tokens `query_starts[s]` to `query_starts[s + 1]`; its keys, the new
+        ones included, are `context_lengths[s]` and lie in the blocks `block_tables[s]`. A slot is
+        block * 16 + offset; a negative slot is not written.
+
+        Args:
+            token_ids: [T] int64.
+            positions: [T] int64, position of each token in its sequence.
+            slots: [T] int64, where its key and value are written.
+            block_tables: [S, B] int32.
+            query_starts: [S + 1] int32.
+            context_lengths: [S] int32.
+            logit_rows: [R] int64, the tokens whose next-token logits are wanted.
+            key_caches: per layer [num_blocks, kv heads, head_dim / p, 16, p].
+            value_caches: per layer [num_blocks, kv heads, 16 / p, head_dim, p].
+
+        Returns:
+            Logits [R, vocab] float32, the new key caches, the new value caches.
+        """
+        stack = self.model
+        batch = Batch(slots, block_tables, query_starts, context_lengths)
+        rotation = stack.rotary(positions)
+        hidden = stack.embed_tokens(token_ids)
+        new_keys, new_values = [], []
+        for layer, key_cache, value_cache in zip(
+            stack.layers, key_caches, value_caches, strict=True
+        ):
+            hidden, new_key, new_value = layer(hidden, rotation, batch, (key_cache, value_cache))
+            new_keys.append(new_key)
+            new_values.append(new_value)
+        hidden = stack.norm(torch.index_select(hidden, 0, logit_rows))
+        head = stack.embed_tokens.weight if self.lm_head is None else self.lm_head.weight
+        return functional.linear(hidden, head).float(), new_keys, new_values

@@ -1,0 +1,136 @@
+"""Open a model directory: everything that is known before the first weight is read.
+
+The door of this layer for the engine and the command line. Imports no torch.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from banyan.foundation.errors import ModelError, RequestError
+from banyan.models.chat_template import ChatTemplate, Message, read_chat_template
+from banyan.models.configuration import (
+    EncoderConfiguration,
+    ModelConfiguration,
+    read_configuration,
+)
+from banyan.models.hub import find_model_directory
+from banyan.models.json_fields import Fields
+from banyan.models.pooling import Pooling, read_pooling
+from banyan.models.tokenizer import Tokenizer
+from banyan.models.weights import CheckpointWeights
+
+
+@dataclass(frozen=True, slots=True)
+class GenerationDefaults:
+    """What `generation_config.json` proposes; None where it is silent.
+
+    `eos_token_ids` end an answer: those of the generation file, or of config.json without one.
+    """
+
+    eos_token_ids: tuple[int, ...] = ()
+    temperature: float | None = None
+    top_p: float | None = None
+    top_k: int | None = None
+    min_p: float | None = None
+    repetition_penalty: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ModelDirectory:
+    """One opened model.
+
+    `name` is what the caller asked for; `pooling` is there for encoders only; `chat_template` is
+    None when the model has none.
+    """
+
+    name: str
+    path: Path
+    configuration: ModelConfiguration | EncoderConfiguration
+    tokenizer: Tokenizer
+    chat_template: ChatTemplate | None
+    generation: GenerationDefaults
+    pooling: Pooling | None
+
+    def decoder_configuration(self) -> ModelConfiguration:
+        """Give the configuration of a model that writes text, or refuse an encoder."""
+        if isinstance(self.configuration, EncoderConfiguration):
+            raise ModelError(
+                f"{self.name} is an encoder ({self.configuration.architecture}) and writes no "
+                "text; use it for embeddings"
+            )
+        return self.configuration
+
+    def encoder_configuration(self) -> EncoderConfiguration:
+        """Give the configuration of a model that makes embeddings, or refuse a decoder."""
+        if isinstance(self.configuration, ModelConfiguration):
+            raise ModelError(
+                f"{self.name} is a text model ({self.configuration.architecture}) and makes no "
+                "embeddings; use an encoder such as all-MiniLM-L6-v2"
+            )
+        return self.configuration
+
+    def open_weights(self) -> CheckpointWeights:
+        """Open and validate the weight files; nothing but their headers is read."""
+        # BertForMaskedLM and its kin keep the encoder under "bert."; BertModel does not.
+        is_encoder = isinstance(self.configuration, EncoderConfiguration)
+        return CheckpointWeights(self.path, prefix="bert." if is_encoder else "")
+
+    def render_chat(
+        self,
+        messages: Sequence[Message],
+        *,
+        tools: Sequence[Mapping[str, Any]] | None = None,
+        variables: Mapping[str, Any] | None = None,
+    ) -> str:
+        """Give the prompt of a conversation, ready for the answer.
+
+        Raises:
+            RequestError: the model has no chat template, or the template refused the messages.
+        """
+        if self.chat_template is None:
+            raise RequestError(
+                f"{self.name} has no chat template; send the finished prompt to /v1/completions",
+                parameter="messages",
+            )
+        return self.chat_template.render(messages, tools=tools, variables=variables)
+
+
+def open_model(path_or_id: str, *, offline: bool = False) -> ModelDirectory:
+    """Open a model by directory or hub id.
+
+    Raises:
+        ModelError: not found, damaged or incomplete; one sentence says what.
+        UnsupportedModelError: an architecture or feature that is not known here.
+    """
+    path = find_model_directory(path_or_id, offline=offline)
+    configuration = read_configuration(path)
+    tokenizer = Tokenizer.read(path)
+    is_encoder = isinstance(configuration, EncoderConfiguration)
+    return ModelDirectory(
+        name=path_or_id,
+        path=path,
+        configuration=configuration,
+        tokenizer=tokenizer,
+        chat_template=read_chat_template(path, special_tokens=tokenizer.named_tokens),
+        generation=_read_generation(path, configuration),
+        pooling=read_pooling(path) if is_encoder else None,
+    )
+
+
+def _read_generation(
+    path: Path, configuration: ModelConfiguration | EncoderConfiguration
+) -> GenerationDefaults:
+    if isinstance(configuration, EncoderConfiguration):
+        return GenerationDefaults()
+    file = path / "generation_config.json"
+    fields = Fields.read(file) if file.is_file() else Fields({}, str(file))
+    return GenerationDefaults(
+        eos_token_ids=fields.integers("eos_token_id") or configuration.eos_token_ids,
+        temperature=fields.optional_number("temperature"),
+        top_p=fields.optional_number("top_p"),
+        top_k=fields.integer("top_k", minimum=0) if fields.has("top_k") else None,
+        min_p=fields.optional_number("min_p"),
+        repetition_penalty=fields.optional_number("repetition_penalty"),
+    )

@@ -1,0 +1,112 @@
+"""From the vectors of an encoder's tokens to one vector per text.
+
+Reads the files that sentence-transformers keeps beside a model (`modules.json`,
+`1_Pooling/config.json`, `sentence_bert_config.json`) and applies them. NumPy only.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from banyan.foundation.errors import ModelError, UnsupportedModelError
+from banyan.models.json_fields import Fields, read_json
+
+SUPPORTED_MODES = ("mean", "cls")
+
+# Keys of older files, one flag per mode; the newer `pooling_mode` holds the name.
+_FLAGS = {
+    "pooling_mode_cls_token": "cls",
+    "pooling_mode_max_tokens": "max",
+    "pooling_mode_mean_tokens": "mean",
+    "pooling_mode_mean_sqrt_len_tokens": "mean_sqrt_len_tokens",
+    "pooling_mode_weightedmean_tokens": "weightedmean",
+    "pooling_mode_lasttoken": "lasttoken",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Pooling:
+    """How to make one vector of many.
+
+    `mode` is the mean over the tokens or the vector of the first one; `normalise` divides by the
+    L2 norm; `max_tokens` cuts a text, special tokens included (None: the model's own limit).
+    """
+
+    mode: Literal["mean", "cls"] = "mean"
+    normalise: bool = False
+    max_tokens: int | None = None
+
+
+def read_pooling(directory: Path) -> Pooling:
+    """Read the recipe of a sentence encoder; without `modules.json` it is a plain mean.
+
+    Raises:
+        UnsupportedModelError: a module or a mode that is not known here.
+    """
+    max_tokens = _read_max_tokens(directory / "sentence_bert_config.json")
+    path = directory / "modules.json"
+    if not path.is_file():
+        return Pooling(max_tokens=max_tokens)
+    mode: Literal["mean", "cls"] = "mean"
+    normalise = False
+    for module in _read_modules(path):
+        kind = module.text("type").rpartition(".")[2]
+        if kind == "Pooling":
+            mode = _read_mode(directory / module.text("path", "") / "config.json")
+        elif kind == "Normalize":
+            normalise = True
+        elif kind != "Transformer":
+            raise UnsupportedModelError(
+                f"{path} asks for a module of type {kind!r}; supported are Transformer, Pooling "
+                "and Normalize"
+            )
+    return Pooling(mode, normalise, max_tokens)
+
+
+def pool(
+    hidden: NDArray[np.float32], attention_mask: NDArray[np.int64], pooling: Pooling
+) -> NDArray[np.float32]:
+    """Pool `hidden` [B, T, H] over the tokens where `attention_mask` [B, T] is 1, to [B, H]."""
+    if pooling.mode == "cls":
+        vectors = hidden[:, 0, :]
+    else:
+        weights = attention_mask[:, :, None].astype(np.float32)
+        vectors = (hidden * weights).sum(axis=1) / np.maximum(weights.sum(axis=1), 1e-9)
+    if pooling.normalise:
+        norms = np.linalg.norm(vectors, axis=1, keepdims=True)
+        vectors = vectors / np.maximum(norms, 1e-12)
+    return np.ascontiguousarray(vectors, dtype=np.float32)
+
+
+def _read_modules(path: Path) -> list[Fields]:
+    modules: Any = read_json(path)
+    if not isinstance(modules, list) or any(not isinstance(item, dict) for item in modules):
+        raise ModelError(f"{path} must hold a list of modules")
+    return [Fields(item, str(path)) for item in modules]
+
+
+def _read_mode(path: Path) -> Literal["mean", "cls"]:
+    fields = Fields.read(path)
+    if fields.has("pooling_mode"):
+        value = fields.values["pooling_mode"]
+        modes = list(value) if isinstance(value, list) else [value]
+    else:
+        modes = [mode for flag, mode in _FLAGS.items() if fields.flag(flag, False)] or ["mean"]
+    if modes == ["mean"]:
+        return "mean"
+    if modes == ["cls"]:
+        return "cls"
+    raise UnsupportedModelError(
+        f"{path} asks for pooling {' + '.join(map(str, modes))}; supported is one of "
+        f"{', '.join(SUPPORTED_MODES)}"
+    )
+
+
+def _read_max_tokens(path: Path) -> int | None:
+    if not path.is_file():
+        return None
+    fields = Fields.read(path)
+    return fields.integer("max_seq_length") if fields.has("max_seq_length") else None

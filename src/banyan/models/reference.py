@@ -1,0 +1,96 @@
+"""Run the architectures eagerly in PyTorch: the reference that programs are compared with.
+
+Slow and simple. Used by tests and by the parity check, never to serve.
+"""
+
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import TypeVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from banyan.compiler.capture.torch_operations import BLOCK_SIZE
+from banyan.models.configuration import EncoderConfiguration, ModelConfiguration
+from banyan.models.decoder import Decoder
+from banyan.models.encoder import Encoder
+from banyan.models.weights import CheckpointWeights
+
+_Module = TypeVar("_Module", bound=nn.Module)
+
+
+def load_decoder(
+    configuration: ModelConfiguration, weights: CheckpointWeights, *, dtype: torch.dtype
+) -> Decoder:
+    """Build a decoder in memory with the weights of a checkpoint."""
+    return _load(Decoder(configuration), weights, dtype)
+
+
+def load_encoder(
+    configuration: EncoderConfiguration, weights: CheckpointWeights, *, dtype: torch.dtype
+) -> Encoder:
+    """Build an encoder in memory with the weights of a checkpoint."""
+    return _load(Encoder(configuration), weights, dtype)
+
+
+def _load(module: _Module, weights: CheckpointWeights, dtype: torch.dtype) -> _Module:
+    parameters = dict(module.named_parameters())
+    weights.require({name: tuple(parameter.shape) for name, parameter in parameters.items()})
+    for name, parameter in parameters.items():
+        array = weights.read(name)
+        parameter.data = torch.from_numpy(array.astype(np.float32)).to(dtype)
+        weights.release(name)
+    return module.eval()
+
+
+def empty_caches(
+    configuration: ModelConfiguration, *, num_blocks: int, dtype: torch.dtype
+) -> tuple[list[Tensor], list[Tensor]]:
+    """Give zeroed key and value caches of every layer, in the layout of the paged operations."""
+    pack = 1 if dtype == torch.float32 else 2
+    heads, size = configuration.num_kv_heads, configuration.head_dim
+    layers = range(configuration.num_layers)
+    keys = (num_blocks, heads, size // pack, BLOCK_SIZE, pack)
+    values = (num_blocks, heads, BLOCK_SIZE // pack, size, pack)
+    return (
+        [torch.zeros(keys, dtype=dtype) for _ in layers],
+        [torch.zeros(values, dtype=dtype) for _ in layers],
+    )
+
+
+@torch.no_grad()
+def reference_logits(
+    decoder: Decoder,
+    configuration: ModelConfiguration,
+    token_ids: Sequence[int],
+    *,
+    chunks: Sequence[int] = (),
+) -> NDArray[np.float32]:
+    """Give the logits [T, vocab] after each token of one sequence.
+
+    The tokens pass in one step, or in several that begin at the positions `chunks`.
+    """
+    dtype = decoder.model.embed_tokens.weight.dtype
+    num_blocks = -(-len(token_ids) // BLOCK_SIZE)
+    # A spare block in front and blocks in falling order: a mistake in the tables shows.
+    caches = empty_caches(configuration, num_blocks=num_blocks + 1, dtype=dtype)
+    table = torch.arange(num_blocks, 0, -1, dtype=torch.int32)
+    pieces = []
+    for start, stop in pairwise([0, *chunks, len(token_ids)]):
+        positions = torch.arange(start, stop)
+        slots = table[positions // BLOCK_SIZE].long() * BLOCK_SIZE + positions % BLOCK_SIZE
+        logits, *caches_after = decoder(
+            torch.tensor(token_ids[start:stop]),
+            positions,
+            slots,
+            table.unsqueeze(0),
+            torch.tensor([0, stop - start], dtype=torch.int32),
+            torch.tensor([stop], dtype=torch.int32),
+            torch.arange(stop - start),
+            *caches,
+        )
+        caches = (caches_after[0], caches_after[1])
+        pieces.append(logits.numpy())
+    return np.concatenate(pieces)
