@@ -138,7 +138,8 @@ def reduce(values: Values, attrs: Attributes) -> Array:
     if attrs["kind"] == "argmax":
         moved = np.moveaxis(wide(values[0]), axes, range(-len(axes), 0))
         flat: Array = moved.reshape(*moved.shape[: -len(axes)], -1)
-        return np.argmax(flat, axis=-1)
+        winners: Array = np.argmax(flat, axis=-1)
+        return winners
     return _REDUCTIONS[attrs["kind"]](wide(values[0]), axis=axes)
 
 
