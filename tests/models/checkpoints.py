@@ -213,7 +213,12 @@ def write_pooling(directory: Path, *, mode: str, normalise: bool) -> None:
     if normalise:
         kinds.append(("2_Normalize", "Normalize"))
     modules = [
-        {"idx": index, "path": path, "type": f"sentence_transformers.models.{kind}"}
+        {
+            "idx": index,
+            "name": str(index),
+            "path": path,
+            "type": f"sentence_transformers.models.{kind}",
+        }
         for index, (path, kind) in enumerate(kinds)
     ]
     _write_json(directory / "modules.json", modules)

@@ -107,7 +107,9 @@ def open_model(path_or_id: str, *, offline: bool = False) -> ModelDirectory:
     path = find_model_directory(path_or_id, offline=offline)
     configuration = read_configuration(path)
     tokenizer = Tokenizer.read(path)
-    is_encoder = isinstance(configuration, EncoderConfiguration)
+    pooling = None
+    if isinstance(configuration, EncoderConfiguration):
+        pooling = read_pooling(path, max_positions=configuration.max_position_embeddings)
     return ModelDirectory(
         name=path_or_id,
         path=path,
@@ -115,7 +117,7 @@ def open_model(path_or_id: str, *, offline: bool = False) -> ModelDirectory:
         tokenizer=tokenizer,
         chat_template=read_chat_template(path, special_tokens=tokenizer.named_tokens),
         generation=_read_generation(path, configuration),
-        pooling=read_pooling(path) if is_encoder else None,
+        pooling=pooling,
     )
 
 

@@ -32,27 +32,28 @@ class Pooling:
     """How to make one vector of many.
 
     `mode` is the mean over the tokens or the vector of the first one; `normalise` divides by the
-    L2 norm; `max_tokens` cuts a text, special tokens included (None: the model's own limit).
+    L2 norm; a text is cut to `max_tokens`, special tokens included.
     """
 
-    mode: Literal["mean", "cls"] = "mean"
-    normalise: bool = False
-    max_tokens: int | None = None
+    mode: Literal["mean", "cls"]
+    normalise: bool
+    max_tokens: int
 
 
-def read_pooling(directory: Path) -> Pooling:
+def read_pooling(directory: Path, *, max_positions: int) -> Pooling:
     """Read the recipe of a sentence encoder; without `modules.json` it is a plain mean.
+
+    `max_positions` is the longest text the encoder itself can take.
 
     Raises:
         UnsupportedModelError: a module or a mode that is not known here.
     """
-    max_tokens = _read_max_tokens(directory / "sentence_bert_config.json")
-    path = directory / "modules.json"
-    if not path.is_file():
-        return Pooling(max_tokens=max_tokens)
+    max_tokens = _read_max_tokens(directory / "sentence_bert_config.json", max_positions)
     mode: Literal["mean", "cls"] = "mean"
     normalise = False
-    for module in _read_modules(path):
+    path = directory / "modules.json"
+    modules = _read_modules(path) if path.is_file() else []
+    for module in modules:
         kind = module.text("type").rpartition(".")[2]
         if kind == "Pooling":
             mode = _read_mode(directory / module.text("path", "") / "config.json")
@@ -105,8 +106,7 @@ def _read_mode(path: Path) -> Literal["mean", "cls"]:
     )
 
 
-def _read_max_tokens(path: Path) -> int | None:
+def _read_max_tokens(path: Path, max_positions: int) -> int:
     if not path.is_file():
-        return None
-    fields = Fields.read(path)
-    return fields.integer("max_seq_length") if fields.has("max_seq_length") else None
+        return max_positions
+    return min(Fields.read(path).integer("max_seq_length", max_positions), max_positions)

@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from banyan.compiler.capture.torch_operations import BLOCK_SIZE
+from banyan.compiler.ir.operations import PANEL_COLUMNS as BLOCK_SIZE
 from banyan.models.configuration import EncoderConfiguration, ModelConfiguration
 from banyan.models.decoder import Decoder
 from banyan.models.encoder import Encoder

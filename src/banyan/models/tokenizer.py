@@ -73,15 +73,17 @@ class Tokenizer:
         Raises:
             RequestError: the text is not valid Unicode (a lone surrogate).
         """
-        try:
-            text.encode("utf-8")
-        except UnicodeEncodeError as error:
-            raise RequestError(
-                f"the text holds the character U+{ord(text[error.start]):04X} at position "
-                f"{error.start}, half of a pair and not valid on its own; send valid UTF-8"
-            ) from error
+        _require_unicode(text)
         encoding = self._backend.encode(text, add_special_tokens=add_special_tokens)
         return list(encoding.ids)
+
+    def encode_cut(self, text: str, *, max_tokens: int) -> list[int]:
+        """Turn text into at most `max_tokens` ids: the text is cut, special tokens stay."""
+        _require_unicode(text)
+        encoding = self._backend.encode(text, add_special_tokens=False)
+        num_special = int(self._backend.num_special_tokens_to_add(is_pair=False))
+        encoding.truncate(max(0, max_tokens - num_special))
+        return list(self._backend.post_process(encoding).ids)
 
     def decode(self, token_ids: Sequence[int], *, skip_special_tokens: bool = True) -> str:
         """Turn token ids into text; an incomplete character at an end becomes U+FFFD.
@@ -99,6 +101,16 @@ class Tokenizer:
         """Give the id of a vocabulary entry, or None."""
         index = self._backend.token_to_id(entry)
         return None if index is None else int(index)
+
+
+def _require_unicode(text: str) -> None:
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise RequestError(
+            f"the text holds the character U+{ord(text[error.start]):04X} at position "
+            f"{error.start}, half of a pair and not valid on its own; send valid UTF-8"
+        ) from error
 
 
 def _read_named_tokens(directory: Path) -> dict[str, str]:
