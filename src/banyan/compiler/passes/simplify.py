@@ -9,6 +9,7 @@ import numpy as np
 from banyan.compiler.ir.graph import Builder, Graph, Node
 from banyan.compiler.ir.match import Captures, Pattern, Rule, anything, operation, rewrite_graph
 from banyan.compiler.ir.operations import BINARY, COMPARE, UNARY
+from banyan.compiler.ir.types import Space
 from banyan.compiler.targets.interpreter.arithmetic import pointwise
 
 
@@ -79,7 +80,8 @@ def _fold(builder: Builder, found: Captures) -> Node | None:
     with np.errstate(all="ignore"):
         result = pointwise(root.op, values, dict(root.attrs))
     number = result.astype(root.dtype.numpy).item()
-    folded = builder.add("constant", value=number, dtype=root.dtype, space=root.tensor.space.value)
+    space = {"space": "tile"} if root.tensor.space is Space.TILE else {}
+    folded = builder.add("constant", value=number, dtype=root.dtype, **space)
     return folded if not root.shape else builder.add("expand", (folded,), shape=root.shape)
 
 

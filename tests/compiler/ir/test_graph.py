@@ -1,0 +1,126 @@
+"""Nodes, interning, walking, and the rules of operations."""
+
+import pytest
+
+from banyan.compiler.ir.graph import Builder, Graph, Output, count_uses, rebuild, walk
+from banyan.compiler.ir.operations import infer_type, pack_width
+from banyan.compiler.ir.types import DType, TensorType, TupleType
+from banyan.foundation.errors import GraphError
+from tests.compiler.ir.sample_kernels import TOKENS, norm_graph
+
+F = DType.FLOAT32
+MATRIX = TensorType((TOKENS, 8), F)
+
+
+def test_the_same_request_gives_the_same_node() -> None:
+    builder = Builder()
+    x = builder.input("x", MATRIX)
+    assert builder.add("add", (x, x)) is builder.add("add", (x, x))
+    assert builder.add("add", (x, x)) is not builder.add("mul", (x, x))
+
+
+def test_one_and_true_and_one_point_zero_are_different_constants() -> None:
+    builder = Builder()
+    made = [builder.add("constant", value=v, dtype=F) for v in (1, True, 1.0)]
+    assert len({id(node) for node in made}) == 3
+
+
+def test_parameters_are_never_shared() -> None:
+    builder = Builder()
+    assert builder.parameter(MATRIX) is not builder.parameter(MATRIX)
+
+
+def test_walking_gives_arguments_before_users_and_each_node_once() -> None:
+    graph = norm_graph()
+    order = graph.nodes()
+    place = {node: index for index, node in enumerate(order)}
+    assert len(place) == len(order)
+    assert all(place[arg] < place[node] for node in order for arg in node.args)
+
+
+def test_a_chain_deeper_than_the_python_stack_can_be_walked() -> None:
+    builder = Builder()
+    node = builder.input("x", MATRIX)
+    for _ in range(5000):
+        node = builder.add("neg", (node,))
+    assert len(walk([node])) == 5001
+
+
+def test_uses_count_arguments_and_outputs() -> None:
+    builder = Builder()
+    x = builder.input("x", MATRIX)
+    y = builder.add("add", (x, x))
+    assert count_uses(Graph("g", (x,), (Output("y", y), Output("z", y)))) == {x: 2, y: 2}
+
+
+def test_symbols_come_from_the_inputs() -> None:
+    assert [s.name for s in norm_graph().symbols()] == ["T"]
+
+
+def test_kernel_parts_cannot_be_rebuilt_alone() -> None:
+    builder = Builder()
+    with pytest.raises(GraphError, match="belong to one kernel"):
+        rebuild(builder, builder.pointer("x", MATRIX, "read"), ())
+
+
+def test_a_node_of_several_results_has_no_single_shape() -> None:
+    builder = Builder()
+    experts = builder.input("e", TensorType((TOKENS,), DType.INT64))
+    with pytest.raises(GraphError, match="2 results"):
+        _ = builder.add("group_rows", (experts,), groups=4).shape
+
+
+def test_a_missing_attribute_is_named() -> None:
+    builder = Builder()
+    with pytest.raises(KeyError, match="no attribute 'kind'"):
+        builder.input("x", MATRIX).attr("kind")
+
+
+@pytest.mark.parametrize(
+    ("op", "types", "attrs", "message"),
+    [
+        ("frobnicate", (MATRIX,), {}, "unknown operation"),
+        ("add", (MATRIX, TensorType((8,), F)), {}, "use expand"),
+        ("add", (MATRIX, TensorType((TOKENS, 8), DType.BFLOAT16)), {}, "use cast"),
+        ("add", (MATRIX,), {}, "takes two arguments"),
+        ("neg", (MATRIX, MATRIX), {}, "takes one argument"),
+        ("where", (MATRIX, MATRIX, MATRIX), {}, "takes bool"),
+        ("reshape", (MATRIX,), {"shape": (TOKENS, 9)}, "another element count"),
+        ("permute", (MATRIX,), {"order": (0, 0)}, "no permutation"),
+        ("expand", (MATRIX,), {"shape": (TOKENS, 9)}, "cannot grow"),
+        ("concat", (MATRIX, TensorType((TOKENS, 8), DType.INT64)), {"axis": 0}, "parts differ"),
+        ("reduce", (MATRIX,), {"axes": (2,), "kind": "sum"}, "out of range"),
+        ("reduce", (MATRIX,), {"axes": (1,), "kind": "mean"}, "kind must be"),
+        ("dot", (MATRIX, MATRIX), {"dtype": F}, "contracted sizes differ"),
+        ("constant", (), {"value": "one", "dtype": F}, "must be a number"),
+        ("data", (), {"values": (1, 2), "shape": (3,), "dtype": F}, "2 values, not 3"),
+        ("cast", (MATRIX,), {}, "dtype"),
+    ],
+)
+def test_a_rule_refuses_what_does_not_fit(
+    op: str, types: tuple[TensorType, ...], attrs: dict[str, object], message: str
+) -> None:
+    with pytest.raises(GraphError, match=message):
+        infer_type(op, types, attrs)
+
+
+def test_types_follow_from_arguments() -> None:
+    assert infer_type("lt", (MATRIX, MATRIX), {}) == TensorType((TOKENS, 8), DType.BOOL)
+    assert infer_type("reduce", (MATRIX,), {"axes": (1,), "kind": "argmax"}) == TensorType(
+        (TOKENS,), DType.INT64
+    )
+    assert infer_type("pad", (MATRIX,), {"axis": 1, "low": 1, "high": 2, "value": 0.0}) == (
+        TensorType((TOKENS, 11), F)
+    )
+    rows = infer_type("group_rows", (TensorType((TOKENS,), DType.INT64),), {"groups": 4})
+    assert rows == TupleType((TensorType((TOKENS,), DType.INT32), TensorType((5,), DType.INT32)))
+
+
+def test_types_print_shape_dtype_and_space() -> None:
+    assert str(MATRIX) == "f32[T, 8]"
+    assert MATRIX.maximum_bytes == 64 * 8 * 4
+    assert str(TupleType((MATRIX, MATRIX))) == "(f32[T, 8], f32[T, 8])"
+
+
+def test_two_sixteen_bit_elements_are_packed_side_by_side() -> None:
+    assert (pack_width(DType.BFLOAT16), pack_width(F)) == (2, 1)
