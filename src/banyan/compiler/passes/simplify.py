@@ -80,8 +80,10 @@ def _fold(builder: Builder, found: Captures) -> Node | None:
     with np.errstate(all="ignore"):
         result = pointwise(root.op, values, dict(root.attrs))
     number = result.astype(root.dtype.numpy).item()
-    space = {"space": "tile"} if root.tensor.space is Space.TILE else {}
-    folded = builder.add("constant", value=number, dtype=root.dtype, **space)
+    if root.tensor.space is Space.TILE:
+        folded = builder.add("constant", value=number, dtype=root.dtype, space="tile")
+    else:
+        folded = builder.add("constant", value=number, dtype=root.dtype)
     return folded if not root.shape else builder.add("expand", (folded,), shape=root.shape)
 
 
