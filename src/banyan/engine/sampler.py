@@ -6,6 +6,7 @@ tokens it would get alone, whatever else is in the batch. Dims: R rows, V words,
 The order of the steps is vLLM's: penalties and bias, temperature, min-p, top-k, top-p.
 """
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -21,6 +22,9 @@ IdArray = NDArray[np.int64]
 
 # The nucleus is first looked for among this many likeliest words, then among more.
 _FIRST_CANDIDATES = 256
+
+# Words whose weights are summed as one before the word itself is looked for.
+_RUN = 512
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +103,8 @@ def _sample_row(logits_V: FloatArray, sampler: SequenceSampler) -> SampledToken:
 def token_logprob(logits_V: FloatArray, token_id: int, num_top: int) -> TokenLogprob:
     """Log probabilities of the chosen token and of the `num_top` likeliest ones."""
     peak = logits_V.max()
-    offset = float(peak) + float(np.log(np.exp(logits_V - peak).sum(dtype=np.float64)))
+    relative_V = logits_V - peak
+    offset = float(peak) + math.log(np.exp(relative_V, out=relative_V).sum())
     top_ids = largest(logits_V, num_top)
     return TokenLogprob(
         token_id,
@@ -110,26 +115,46 @@ def token_logprob(logits_V: FloatArray, token_id: int, num_top: int) -> TokenLog
 
 def largest(values_V: FloatArray, count: int) -> IdArray:
     """Places of the `count` largest values, largest first, equal ones by place."""
-    if count <= 0:
+    return _in_order(values_V, _no_smaller_than(values_V, count))[:count]
+
+
+def _no_smaller_than(values_V: FloatArray, count: int) -> IdArray:
+    """Places, in no order, of the `count` largest values and of those equal to the last of them."""
+    num_values = len(values_V)
+    if count >= num_values:
+        return np.arange(num_values)
+    if count == 0:
         return np.zeros(0, dtype=np.int64)
-    if count < len(values_V):
-        bound = np.partition(values_V, len(values_V) - count)[len(values_V) - count]
-        places = np.flatnonzero(values_V >= bound)
-    else:
-        places = np.arange(len(values_V))
-    order = np.argsort(-values_V[places], kind="stable")
-    return places[order[:count]].astype(np.int64, copy=False)
+    bound = np.partition(values_V, num_values - count)[num_values - count]
+    return np.flatnonzero(values_V >= bound)
+
+
+def _in_order(values_V: FloatArray, places_K: IdArray) -> IdArray:
+    """Sort places by value, largest first, equal ones by place.
+
+    Value and place go into one integer: NumPy sorts those several times as fast as it sorts
+    places by float values, and no two are equal, so the order is always the same.
+    """
+    # Adding zero makes -0.0 into 0.0, whose bits sort as its value does.
+    bits_K = (values_V[places_K] + np.float32(0)).view(np.int32).astype(np.int64)
+    # Bits of a negative float grow as it falls; flipping all but the sign turns that around.
+    rising_K = np.where(bits_K < 0, bits_K ^ 0x7FFFFFFF, bits_K)
+    keys_K = (-rising_K << 32) | places_K
+    keys_K.sort()
+    return keys_K & 0xFFFFFFFF
 
 
 def _draw(logits_V: FloatArray, options: SamplingOptions, generator: np.random.Generator) -> int:
     # The peak becomes 0: nothing overflows, and exp() is the probability relative to the peak.
-    scaled_V = (logits_V - logits_V.max()) / np.float32(options.temperature)
+    scaled_V = logits_V - logits_V.max()
+    if options.temperature != 1.0:
+        scaled_V *= np.float32(1.0 / options.temperature)
     if options.top_k == 0 and options.top_p == 1.0 and options.min_p == 0.0:
-        return _draw_by_weight(np.exp(scaled_V), generator)
+        return _draw_by_weight(np.exp(scaled_V, out=scaled_V), generator)
     candidates_K, total = _candidates(scaled_V, options)
-    weights_K = np.exp(scaled_V[candidates_K]).astype(np.float64)
+    weights_K = np.exp(scaled_V[candidates_K])
     if options.top_p < 1.0:
-        reached_K = np.cumsum(weights_K)
+        reached_K = np.cumsum(weights_K, dtype=np.float64)
         total = float(reached_K[-1]) if total is None else total
         num_kept = int(np.searchsorted(reached_K, options.top_p * total)) + 1
         weights_K = weights_K[:num_kept]
@@ -143,24 +168,33 @@ def _candidates(scaled_V: FloatArray, options: SamplingOptions) -> tuple[IdArray
     by which that nucleus is measured.
     """
     if options.min_p > 0.0:
-        places = np.flatnonzero(scaled_V >= np.float32(np.log(options.min_p)))
-        count = min(options.top_k or len(places), len(places))
-        return places[largest(scaled_V[places], count)], None
+        places = np.flatnonzero(scaled_V >= np.float32(math.log(options.min_p)))
+        return _in_order(scaled_V, places)[: options.top_k or len(places)], None
     if options.top_k > 0:
         return largest(scaled_V, options.top_k), None
     weights_V = np.exp(scaled_V)
-    total = float(weights_V.sum(dtype=np.float64))
+    total = float(weights_V.sum())
     count = _FIRST_CANDIDATES
     while True:
-        candidates_K = largest(scaled_V, count)
-        held = float(weights_V[candidates_K].sum(dtype=np.float64))
-        if held >= options.top_p * total or count >= len(scaled_V):
-            return candidates_K, total
-        count *= 16
+        places = _no_smaller_than(weights_V, count)
+        if float(weights_V[places].sum()) >= options.top_p * total or len(places) == len(scaled_V):
+            return _in_order(scaled_V, places), total
+        count *= 8
 
 
-def _draw_by_weight(weights: NDArray[np.floating], generator: np.random.Generator) -> int:
-    """One place, drawn in proportion to its weight, by inverting the cumulative sum."""
-    reached = np.cumsum(weights, dtype=np.float64)
+def _draw_by_weight(weights: FloatArray, generator: np.random.Generator) -> int:
+    """One place, drawn in proportion to its weight, by inverting the cumulative sum.
+
+    The sum is taken over runs of words first: only the run that is hit is summed word by word.
+    """
+    num_whole = len(weights) // _RUN * _RUN
+    runs = weights[:num_whole].reshape(-1, _RUN).sum(axis=1)
+    reached = np.cumsum(np.append(runs, weights[num_whole:].sum()), dtype=np.float64)
     point = generator.random() * reached[-1]
-    return min(int(np.searchsorted(reached, point, side="right")), len(weights) - 1)
+    run = int(np.searchsorted(reached, point, side="right"))
+    start = min(run * _RUN, len(weights) - 1)
+    within = np.cumsum(weights[start : start + _RUN], dtype=np.float64)
+    point -= reached[run - 1] if run > 0 else 0.0
+    # Rounding may leave the point a hair behind the run: its last possible word is meant.
+    last = int(np.searchsorted(within, within[-1]))
+    return start + min(int(np.searchsorted(within, point, side="right")), last)
