@@ -34,9 +34,10 @@ def find_model_directory(path_or_id: str, *, offline: bool = False) -> Path:
         ModelError: neither a directory nor an id that can be had; the message says which.
     """
     path = Path(path_or_id).expanduser()
-    if path.is_dir():
+    # An empty name would be the current directory.
+    if path_or_id and path.is_dir():
         return path
-    if path.exists():
+    if path.is_file():
         raise ModelError(f"{path} is a file; name the model directory that holds config.json")
     if not _HUB_ID.match(path_or_id):
         raise ModelError(
