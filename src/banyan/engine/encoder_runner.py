@@ -1,0 +1,98 @@
+"""Token ids to sentence vectors: batches of similar length through an encoder, then pooling.
+
+Knows the names and shapes of the encoder's arguments. Dims: B texts, T tokens, H hidden.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from banyan.foundation.errors import RequestError
+from banyan.models.pooling import Pooling, pool
+
+# Padded tokens of one batch: enough to keep every core busy, little enough to stay in cache.
+_TOKENS_PER_BATCH = 4096
+
+
+class EncoderModel(Protocol):
+    """Anything that computes the encoder: a compiled program or a fake."""
+
+    def run(self, arguments: Mapping[str, NDArray[Any]]) -> Mapping[str, NDArray[Any]]:
+        """Return "hidden" [B, T, H] float32 for token_ids, attention_mask and token_types."""
+        ...
+
+
+class EncoderRunner:
+    """Makes one vector per list of token ids."""
+
+    def __init__(self, model: EncoderModel, pooling: Pooling, *, vocab_size: int) -> None:
+        self._model = model
+        self._pooling = pooling
+        self._vocab_size = vocab_size
+
+    @property
+    def max_tokens(self) -> int:
+        """Longest text in tokens, special ones included."""
+        return self._pooling.max_tokens
+
+    def embed(self, prompts: Sequence[Sequence[int]]) -> NDArray[np.float32]:
+        """Return a vector for each prompt, in order: [number of prompts, H] float32.
+
+        Raises:
+            RequestError: a prompt is empty, too long, or holds an id that is not a token.
+        """
+        for number, prompt in enumerate(prompts):
+            self._check(number, prompt)
+        # Similar lengths together, so that little of a batch is padding.
+        order = sorted(range(len(prompts)), key=lambda number: -len(prompts[number]))
+        vectors: dict[int, NDArray[np.float32]] = {}
+        for numbers in split_by_length(order, [len(prompt) for prompt in prompts]):
+            batch = self._run([prompts[number] for number in numbers])
+            vectors.update(zip(numbers, batch, strict=True))
+        if not vectors:
+            return np.zeros((0, 0), dtype=np.float32)
+        return np.stack([vectors[number] for number in range(len(prompts))])
+
+    def _run(self, prompts: Sequence[Sequence[int]]) -> NDArray[np.float32]:
+        shape = (len(prompts), max(len(prompt) for prompt in prompts))
+        token_ids_BT = np.zeros(shape, dtype=np.int64)
+        mask_BT = np.zeros(shape, dtype=np.int64)
+        for row, prompt in enumerate(prompts):
+            token_ids_BT[row, : len(prompt)] = prompt
+            mask_BT[row, : len(prompt)] = 1
+        arguments = {
+            "token_ids": token_ids_BT,
+            "attention_mask": mask_BT,
+            "token_types": np.zeros(shape, dtype=np.int64),
+        }
+        return pool(self._model.run(arguments)["hidden"], mask_BT, self._pooling)
+
+    def _check(self, number: int, prompt: Sequence[int]) -> None:
+        if not prompt:
+            raise RequestError(
+                f"input {number} is empty; give at least one token", parameter="input"
+            )
+        if len(prompt) > self.max_tokens:
+            raise RequestError(
+                f"input {number} has {len(prompt)} tokens; this model takes at most "
+                f"{self.max_tokens}",
+                parameter="input",
+            )
+        if min(prompt) < 0 or max(prompt) >= self._vocab_size:
+            raise RequestError(
+                f"input {number} holds a token id outside 0 to {self._vocab_size - 1}",
+                parameter="input",
+            )
+
+
+def split_by_length(order: Sequence[int], lengths: Sequence[int]) -> list[list[int]]:
+    """Cut numbers, sorted by falling length, into batches of a bounded number of padded tokens."""
+    batches: list[list[int]] = []
+    for number in order:
+        width = lengths[batches[-1][0]] if batches else 0
+        if not batches or (len(batches[-1]) + 1) * width > _TOKENS_PER_BATCH:
+            batches.append([])
+        batches[-1].append(number)
+    return batches
