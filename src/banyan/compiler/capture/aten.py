@@ -1,0 +1,14 @@
+"""All rules from ATen operations to ours, by the name of the overload."""
+
+from collections.abc import Mapping
+
+from banyan.compiler.capture import aten_contract, aten_pointwise, aten_reduce, aten_shape
+from banyan.compiler.capture.emitter import Rule
+
+RULES: Mapping[str, Rule] = {
+    **aten_pointwise.RULES,
+    **aten_shape.RULES,
+    **aten_reduce.RULES,
+    **aten_contract.RULES,
+}
+"""Anything that is not here becomes an `extern` node."""

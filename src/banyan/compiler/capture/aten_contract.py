@@ -1,0 +1,131 @@
+"""ATen operations that contract: matrix products, linear layers, attention, our own."""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from banyan.compiler.capture.aten_reduce import Unlowered
+from banyan.compiler.capture.emitter import Emitter, Number, Rule
+from banyan.compiler.ir.graph import Node
+from banyan.compiler.ir.symbols import Dim, product
+from banyan.compiler.ir.types import DType
+
+
+def _dot(emit: Emitter, a: Node, b: Node, *, transpose_b: bool = False) -> Node:
+    return emit.add("dot", a, b, transpose_b=transpose_b, dtype=emit.dtype)
+
+
+def _wide_dot(emit: Emitter, a: Node, b: Node, *, transpose_b: bool = False) -> Node:
+    return emit.add("dot", a, b, transpose_b=transpose_b, dtype=DType.FLOAT32)
+
+
+def _plain_product(emit: Emitter, a: Node, b: Node, *_: Any) -> Node:
+    return _dot(emit, a, b)
+
+
+def _matmul(emit: Emitter, a: Node, b: Node) -> Node:
+    left = emit.reshape(a, (1, *a.shape)) if a.tensor.rank == 1 else a
+    right = emit.reshape(b, (*b.shape, 1)) if b.tensor.rank == 1 else b
+    if right.tensor.rank == 2 and left.tensor.rank > 2:
+        rows = product(left.shape[:-1])
+        flat = _dot(emit, emit.reshape(left, (rows, left.shape[-1])), right)
+        return emit.reshape(flat, emit.shape)
+    batch = emit.shape[: max(left.tensor.rank, right.tensor.rank) - 2]
+    grown = [emit.broadcast(x, (*batch, *x.shape[-2:])) for x in (left, right)]
+    return emit.reshape(_dot(emit, *grown), emit.shape)
+
+
+def _linear(emit: Emitter, x: Node, weight: Node, bias: Node | None = None) -> Node:
+    if weight.tensor.rank != 2:
+        raise Unlowered("linear with a weight that is no matrix")
+    flat = emit.reshape(x, (product(x.shape[:-1]), x.shape[-1]))
+    if bias is None:
+        return emit.reshape(_dot(emit, flat, weight, transpose_b=True), emit.shape)
+    wide = _wide_dot(emit, flat, weight, transpose_b=True)
+    biased = emit.add("add", wide, emit.operand(bias, DType.FLOAT32, wide.shape))
+    return emit.reshape(emit.cast(biased, emit.dtype), emit.shape)
+
+
+def _add_product(
+    emit: Emitter, bias: Node, a: Node, b: Node, beta: Number = 1, alpha: Number = 1
+) -> Node:
+    wide = _wide_dot(emit, a, b)
+    scaled = wide if alpha == 1 else emit.scalar("mul", wide, alpha)
+    offset = emit.operand(bias, DType.FLOAT32, wide.shape)
+    weighted = offset if beta == 1 else emit.scalar("mul", offset, beta)
+    return emit.cast(emit.add("add", scaled, weighted), emit.dtype)
+
+
+def _attention(
+    emit: Emitter,
+    query: Node,
+    key: Node,
+    value: Node,
+    mask: Node | None = None,
+    dropout: float = 0.0,
+    causal: bool = False,
+    scale: float | None = None,
+    grouped: bool = False,
+) -> Node:
+    if dropout:
+        raise Unlowered("attention with dropout")
+    batch = query.shape[:-2]
+    if grouped and key.shape[-3] != query.shape[-3]:
+        key, value = (_repeat_heads(emit, x, query.shape[-3]) for x in (key, value))
+    rows = product(batch)
+    flat = [
+        emit.reshape(emit.broadcast(x, (*batch, *x.shape[-2:])), (rows, *x.shape[-2:]))
+        for x in (query, key, value)
+    ]
+    if mask is not None:
+        shape = (query.shape[-2], key.shape[-2])
+        whole = emit.broadcast(mask, (*batch, *shape))
+        flat.append(emit.reshape(whole, (rows, *shape)))
+    factor = 1.0 / math.sqrt(_static(query.shape[-1])) if scale is None else float(scale)
+    result = emit.add("attention", *flat, causal=bool(causal), scale=factor)
+    return emit.reshape(result, emit.shape)
+
+
+def _repeat_heads(emit: Emitter, x: Node, heads: Dim) -> Node:
+    *batch, own, length, size = x.shape
+    group = _static(heads) // _static(own)
+    grown = emit.reshape(x, (*batch, own, 1, length, size))
+    spread = emit.broadcast(grown, (*batch, own, group, length, size))
+    return emit.reshape(spread, (*batch, heads, length, size))
+
+
+def _static(dim: Dim) -> int:
+    if not isinstance(dim, int):
+        raise Unlowered("attention whose head size or head count is symbolic")
+    return dim
+
+
+def _cache_write(layout: str) -> Rule:
+    def rule(emit: Emitter, cache: Node, rows: Node, slots: Node) -> Node:
+        return emit.add("cache_write", cache, emit.cast(rows, cache.dtype), slots, layout=layout)
+
+    return rule
+
+
+def _paged_attention(emit: Emitter, *args: Any) -> Node:
+    tensors: Sequence[Node] = args[:6]
+    scale, window = args[6:]
+    return emit.add("paged_attention", *tensors, scale=float(scale), window=int(window))
+
+
+def _grouped_linear(emit: Emitter, x: Node, weight: Node, experts: Node) -> Node:
+    return emit.add("grouped_dot", x, weight, experts, dtype=emit.dtype)
+
+
+RULES: Mapping[str, Rule] = {
+    **{f"aten.{name}.default": _plain_product for name in ("mm", "bmm")},
+    "aten.matmul.default": _matmul,
+    "aten.linear.default": _linear,
+    **{f"aten.{name}.default": _add_product for name in ("addmm", "baddbmm")},
+    "aten.scaled_dot_product_attention.default": _attention,
+    "banyan.cache_write_keys.default": _cache_write("keys"),
+    "banyan.cache_write_values.default": _cache_write("values"),
+    "banyan.paged_attention.default": _paged_attention,
+    "banyan.grouped_linear.default": _grouped_linear,
+}
+"""Rules by the name of the ATen overload."""

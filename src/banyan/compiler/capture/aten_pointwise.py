@@ -1,0 +1,272 @@
+"""ATen operations that work element by element."""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from banyan.compiler.capture.emitter import (
+    Emitter,
+    Number,
+    Operand,
+    Rule,
+    from_torch_dtype,
+    promoted,
+)
+from banyan.compiler.ir.graph import Node
+from banyan.compiler.ir.types import DType
+
+
+def _float_unary(op: str) -> Rule:
+    def rule(emit: Emitter, x: Node, *_: Any) -> Node:
+        return emit.add(op, emit.cast(x, emit.dtype))
+
+    return rule
+
+
+def _plain_unary(op: str) -> Rule:
+    def rule(emit: Emitter, x: Node, *_: Any) -> Node:
+        return emit.add(op, x)
+
+    return rule
+
+
+def _binary(op: str) -> Rule:
+    def rule(emit: Emitter, a: Operand, b: Operand, *_: Any) -> Node:
+        return emit.pointwise(op, a, b, dtype=emit.dtype)
+
+    return rule
+
+
+def _compare(op: str) -> Rule:
+    def rule(emit: Emitter, a: Operand, b: Operand) -> Node:
+        return emit.pointwise(op, a, b)
+
+    return rule
+
+
+def _scaled(op: str) -> Rule:
+    def rule(emit: Emitter, a: Operand, b: Operand, alpha: Number = 1) -> Node:
+        left = emit.operand(a, emit.dtype, emit.shape)
+        right = emit.operand(b, emit.dtype, emit.shape)
+        return emit.add(op, left, right if alpha == 1 else emit.scalar("mul", right, alpha))
+
+    return rule
+
+
+def _logical(op: str) -> Rule:
+    def rule(emit: Emitter, a: Node, b: Node) -> Node:
+        sides = (_truth(emit, a), _truth(emit, b))
+        return emit.pointwise(op, *sides, dtype=DType.BOOL)
+
+    return rule
+
+
+def _truth(emit: Emitter, x: Node) -> Node:
+    return x if x.dtype is DType.BOOL else emit.scalar("ne", x, 0)
+
+
+def _logical_not(emit: Emitter, x: Node) -> Node:
+    return emit.add("not", _truth(emit, x))
+
+
+def _bitwise_not(emit: Emitter, x: Node) -> Node:
+    if x.dtype is DType.BOOL:
+        return emit.add("not", x)
+    return emit.scalar("sub", emit.add("neg", x), 1)
+
+
+def _divide_mode(emit: Emitter, a: Operand, b: Operand, rounding_mode: str | None) -> Node:
+    if rounding_mode == "floor":
+        return _floor_divide(emit, a, b)
+    if rounding_mode is None:
+        return emit.pointwise("div", a, b, dtype=emit.dtype)
+    quotient = emit.pointwise("div", a, b, dtype=DType.FLOAT32)
+    floor = emit.add("floor", quotient)
+    ceiling = emit.add("neg", emit.add("floor", emit.add("neg", quotient)))
+    truncated = emit.add("where", emit.scalar("lt", quotient, 0.0), ceiling, floor)
+    return emit.cast(truncated, emit.dtype)
+
+
+def _floor_divide(emit: Emitter, a: Operand, b: Operand) -> Node:
+    if promoted((a, b)).is_floating:
+        return emit.add("floor", emit.pointwise("div", a, b, dtype=emit.dtype))
+    return emit.pointwise("floordiv", a, b, dtype=emit.dtype)
+
+
+def _reverse_subtract(emit: Emitter, a: Node, b: Operand, alpha: Number = 1) -> Node:
+    left = a if alpha == 1 else emit.scalar("mul", a, alpha)
+    return emit.pointwise("sub", b, left, dtype=emit.dtype)
+
+
+def _power(emit: Emitter, x: Operand, exponent: Operand) -> Node:
+    if not isinstance(x, Node) or not isinstance(exponent, int | float):
+        return emit.pointwise("pow", x, exponent, dtype=emit.dtype)
+    base = emit.cast(x, emit.dtype)
+    if exponent in (2, 3):
+        square = emit.add("mul", base, base)
+        return square if exponent == 2 else emit.add("mul", square, base)
+    if exponent == 1:
+        return base
+    special = {0.5: "sqrt", -0.5: "rsqrt"}.get(float(exponent))
+    return emit.add(special, base) if special else emit.scalar("pow", base, exponent)
+
+
+def _silu(emit: Emitter, x: Node) -> Node:
+    return emit.in_float32(x, lambda f: emit.add("mul", f, emit.add("sigmoid", f)))
+
+
+def _gelu(emit: Emitter, x: Node, approximate: str = "none") -> Node:
+    def exact(f: Node) -> Node:
+        phi = emit.add("erf", emit.scalar("mul", f, math.sqrt(0.5)))
+        return emit.add("mul", emit.scalar("mul", f, 0.5), emit.scalar("add", phi, 1.0))
+
+    def by_tanh(f: Node) -> Node:
+        cube = emit.add("mul", emit.add("mul", f, f), f)
+        inner = emit.add("add", f, emit.scalar("mul", cube, 0.044715))
+        phi = emit.add("tanh", emit.scalar("mul", inner, math.sqrt(2 / math.pi)))
+        return emit.add("mul", emit.scalar("mul", f, 0.5), emit.scalar("add", phi, 1.0))
+
+    return emit.in_float32(x, by_tanh if approximate == "tanh" else exact)
+
+
+def _relu(emit: Emitter, x: Node) -> Node:
+    return emit.scalar("max", x, 0)
+
+
+def _clamp(emit: Emitter, x: Node, low: Number | None = None, high: Number | None = None) -> Node:
+    result = emit.cast(x, emit.dtype)
+    if low is not None:
+        result = emit.scalar("max", result, low)
+    return result if high is None else emit.scalar("min", result, high)
+
+
+def _leaky_relu(emit: Emitter, x: Node, slope: Number = 0.01) -> Node:
+    return emit.add("where", emit.scalar("gt", x, 0), x, emit.scalar("mul", x, slope))
+
+
+def _elu(emit: Emitter, x: Node, alpha: Number = 1, scale: Number = 1, input_scale: Number = 1) -> Node:
+    def formula(f: Node) -> Node:
+        grown = emit.add("exp", emit.scalar("mul", f, input_scale))
+        low = emit.scalar("mul", emit.scalar("sub", grown, 1.0), alpha)
+        chosen = emit.add("where", emit.scalar("gt", f, 0.0), f, low)
+        return emit.scalar("mul", chosen, scale)
+
+    return emit.in_float32(x, formula)
+
+
+def _reciprocal(emit: Emitter, x: Node) -> Node:
+    return emit.scalar("div", emit.cast(x, emit.dtype), 1.0, reverse=True)
+
+
+def _log1p(emit: Emitter, x: Node) -> Node:
+    return emit.in_float32(x, lambda f: emit.add("log", emit.scalar("add", f, 1.0)))
+
+
+def _expm1(emit: Emitter, x: Node) -> Node:
+    return emit.in_float32(x, lambda f: emit.scalar("sub", emit.add("exp", f), 1.0))
+
+
+def _log_base(base: float) -> Rule:
+    def rule(emit: Emitter, x: Node) -> Node:
+        factor = 1.0 / math.log(base)
+        return emit.in_float32(x, lambda f: emit.scalar("mul", emit.add("log", f), factor))
+
+    return rule
+
+
+def _exp2(emit: Emitter, x: Node) -> Node:
+    return emit.in_float32(x, lambda f: emit.add("exp", emit.scalar("mul", f, math.log(2.0))))
+
+
+def _ceil(emit: Emitter, x: Node) -> Node:
+    return emit.add("neg", emit.add("floor", emit.add("neg", x)))
+
+
+def _sign(emit: Emitter, x: Node) -> Node:
+    zero = emit.constant(0, x.dtype, x.shape)
+    positive = emit.cast(emit.add("gt", x, zero), x.dtype)
+    return emit.add("sub", positive, emit.cast(emit.add("lt", x, zero), x.dtype))
+
+
+def _is_nan(emit: Emitter, x: Node) -> Node:
+    return emit.add("ne", x, x)
+
+
+def _is_infinite(emit: Emitter, x: Node) -> Node:
+    return emit.scalar("eq", emit.add("abs", x), math.inf)
+
+
+def _where(emit: Emitter, condition: Node, a: Operand, b: Operand) -> Node:
+    chosen = emit.operand(condition, DType.BOOL, emit.shape)
+    sides = (emit.operand(x, emit.dtype, emit.shape) for x in (a, b))
+    return emit.add("where", chosen, *sides)
+
+
+def _masked_fill(emit: Emitter, x: Node, mask: Node, value: Operand) -> Node:
+    return _where(emit, mask, value, x)
+
+
+def _floor(emit: Emitter, x: Node) -> Node:
+    return emit.add("floor", x) if x.dtype.is_floating else x
+
+
+def _convert(emit: Emitter, x: Node, *_: Any) -> Node:
+    return emit.cast(x, emit.dtype)
+
+
+def _convert_prim(emit: Emitter, x: Node, dtype: Any) -> Node:
+    return emit.cast(x, from_torch_dtype(dtype))
+
+
+def _both(name: str, rule: Rule, *overloads: str) -> dict[str, Rule]:
+    return {f"aten.{name}.{overload}": rule for overload in overloads}
+
+
+_FLOAT_UNARY = "exp log sqrt rsqrt tanh erf sin cos sigmoid".split()
+_TENSOR_OR_SCALAR = ("Tensor", "Scalar")
+
+RULES: Mapping[str, Rule] = {
+    **{f"aten.{name}.default": _float_unary(name) for name in _FLOAT_UNARY},
+    **{f"aten.{name}.default": _plain_unary(name) for name in ("neg", "abs")},
+    **_both("add", _scaled("add"), *_TENSOR_OR_SCALAR),
+    **_both("sub", _scaled("sub"), *_TENSOR_OR_SCALAR),
+    **_both("mul", _binary("mul"), *_TENSOR_OR_SCALAR),
+    **_both("div", _binary("div"), *_TENSOR_OR_SCALAR),
+    **_both("div", _divide_mode, "Tensor_mode", "Scalar_mode"),
+    **_both("remainder", _binary("mod"), *_TENSOR_OR_SCALAR),
+    **_both("floor_divide", _floor_divide, "default", "Scalar"),
+    **_both("rsub", _reverse_subtract, *_TENSOR_OR_SCALAR),
+    **_both("pow", _power, "Tensor_Scalar", "Tensor_Tensor", "Scalar"),
+    **{f"aten.{op}.{o}": _compare(op) for op in "eq ne lt le gt ge".split() for o in _TENSOR_OR_SCALAR},
+    **_both("maximum", _binary("max"), "default"),
+    **_both("minimum", _binary("min"), "default"),
+    **{f"aten.logical_{op}.default": _logical(op) for op in ("and", "or", "xor")},
+    "aten.logical_not.default": _logical_not,
+    "aten.bitwise_not.default": _bitwise_not,
+    **{f"aten.bitwise_{op}.{o}": _binary(op) for op in ("and", "or", "xor") for o in _TENSOR_OR_SCALAR},
+    "aten.silu.default": _silu,
+    "aten.gelu.default": _gelu,
+    "aten.relu.default": _relu,
+    "aten.clamp.default": _clamp,
+    "aten.hardtanh.default": _clamp,
+    "aten.leaky_relu.default": _leaky_relu,
+    "aten.elu.default": _elu,
+    "aten.reciprocal.default": _reciprocal,
+    "aten.log1p.default": _log1p,
+    "aten.expm1.default": _expm1,
+    "aten.log2.default": _log_base(2.0),
+    "aten.log10.default": _log_base(10.0),
+    "aten.exp2.default": _exp2,
+    "aten.floor.default": _floor,
+    "aten.ceil.default": _ceil,
+    "aten.sign.default": _sign,
+    "aten.isnan.default": _is_nan,
+    "aten.isinf.default": _is_infinite,
+    "aten.where.self": _where,
+    **_both("where", _where, "ScalarSelf", "ScalarOther", "Scalar"),
+    **_both("masked_fill", _masked_fill, *_TENSOR_OR_SCALAR),
+    "aten._to_copy.default": _convert,
+    **_both("to", _convert, "dtype", "device", "other", "dtype_layout"),
+    "prims.convert_element_type.default": _convert_prim,
+}
+"""Rules by the name of the ATen overload."""

@@ -1,0 +1,290 @@
+"""ATen operations that reduce, normalise or index."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from banyan.compiler.capture.emitter import Emitter, Number, Rule, positive_axes
+from banyan.compiler.ir.graph import Node
+from banyan.compiler.ir.symbols import Dim, product
+from banyan.compiler.ir.types import DType
+from banyan.foundation.errors import GraphError
+
+LOWEST = {DType.INT64: -(2**63), DType.INT32: -(2**31), DType.INT8: -128}
+
+
+class Unlowered(GraphError):
+    """This use of an operation has no rule; the operation stays a call to the framework."""
+
+
+def _sum(emit: Emitter, x: Node, axes: Any = None, keep: bool = False, *_: Any) -> Node:
+    return _in_wide(emit, x, lambda w: emit.reduce(w, positive_axes(axes, x.tensor.rank), "sum", keep=keep))
+
+
+def _sum_all(emit: Emitter, x: Node, *_: Any) -> Node:
+    return _sum(emit, x)
+
+
+def _in_wide(emit: Emitter, x: Node, formula: Any) -> Node:
+    """Sums of 16-bit fractions are kept in float32 and rounded once."""
+    wide = DType.FLOAT32 if emit.dtype.is_floating else emit.dtype
+    return emit.cast(formula(emit.cast(x, wide)), emit.dtype)
+
+
+def _mean(emit: Emitter, x: Node, axes: Any = None, keep: bool = False, *_: Any) -> Node:
+    chosen = positive_axes(axes, x.tensor.rank)
+    return _in_wide(emit, x, lambda w: _mean_over(emit, w, chosen, keep=keep))
+
+
+def _mean_all(emit: Emitter, x: Node, *_: Any) -> Node:
+    return _mean(emit, x)
+
+
+def _mean_over(emit: Emitter, x: Node, axes: Sequence[int], *, keep: bool) -> Node:
+    total = emit.reduce(x, axes, "sum", keep=keep)
+    count = emit.operand(product(tuple(x.shape[a] for a in axes)), x.dtype, total.shape)
+    return emit.add("div", total, count)
+
+
+def _variance(emit: Emitter, x: Node, axes: Any, correction: Number | None, keep: bool) -> Node:
+    chosen = positive_axes(axes, x.tensor.rank)
+
+    def formula(wide: Node) -> Node:
+        mean = _mean_over(emit, wide, chosen, keep=True)
+        centred = emit.add("sub", wide, emit.broadcast(mean, wide.shape))
+        total = emit.reduce(emit.add("mul", centred, centred), chosen, "sum", keep=keep)
+        count = product(tuple(x.shape[a] for a in chosen)) - int(1 if correction is None else correction)
+        return emit.add("div", total, emit.operand(count, wide.dtype, total.shape))
+
+    return _in_wide(emit, x, formula)
+
+
+def _variance_correction(
+    emit: Emitter, x: Node, axes: Any = None, correction: Number | None = None, keep: bool = False
+) -> Node:
+    return _variance(emit, x, axes, correction, keep)
+
+
+def _extreme(kind: str) -> Rule:
+    def rule(emit: Emitter, x: Node, axes: Any = None, keep: bool = False) -> Node:
+        return emit.reduce(x, positive_axes(axes, x.tensor.rank), kind, keep=keep)
+
+    return rule
+
+
+def _extreme_with_index(kind: str) -> Rule:
+    def rule(emit: Emitter, x: Node, axis: int, keep: bool = False) -> tuple[Node, Node]:
+        axes = positive_axes(axis, x.tensor.rank)
+        position = emit.add("neg", x) if kind == "min" else x
+        return (
+            emit.reduce(x, axes, kind, keep=keep),
+            emit.reduce(position, axes, "argmax", keep=keep),
+        )
+
+    return rule
+
+
+def _argument(*, smallest: bool) -> Rule:
+    def rule(emit: Emitter, x: Node, axis: int | None = None, keep: bool = False) -> Node:
+        if axis is None:
+            flat = emit.reshape(x, (x.tensor.num_elements,))
+            return emit.reshape(rule(emit, flat, 0), emit.shape)  # type: ignore[arg-type]
+        ordered = emit.add("neg", x) if smallest else x
+        return emit.reduce(ordered, positive_axes(axis, x.tensor.rank), "argmax", keep=keep)
+
+    return rule
+
+
+def _any(emit: Emitter, x: Node, axes: Any = None, keep: bool = False) -> Node:
+    truth = x if x.dtype is DType.BOOL else emit.scalar("ne", x, 0)
+    counted = emit.cast(truth, DType.INT32)
+    found = emit.reduce(counted, positive_axes(axes, x.tensor.rank), "max", keep=keep)
+    return emit.scalar("ne", found, 0)
+
+
+def _all(emit: Emitter, x: Node, axes: Any = None, keep: bool = False) -> Node:
+    truth = x if x.dtype is DType.BOOL else emit.scalar("ne", x, 0)
+    counted = emit.cast(truth, DType.INT32)
+    found = emit.reduce(counted, positive_axes(axes, x.tensor.rank), "min", keep=keep)
+    return emit.scalar("ne", found, 0)
+
+
+def _product(emit: Emitter, x: Node, axis: Any = None, keep: bool = False, *_: Any) -> Node:
+    return emit.reduce(emit.cast(x, emit.dtype), positive_axes(axis, x.tensor.rank), "prod", keep=keep)
+
+
+def _cumsum(emit: Emitter, x: Node, axis: int, *_: Any) -> Node:
+    return _in_wide(emit, x, lambda w: emit.add("cumsum", w, axis=axis % max(1, x.tensor.rank)))
+
+
+def softmax_float32(emit: Emitter, x: Node, axis: int) -> Node:
+    """Softmax of a float32 tensor over one axis; a row of -inf gives NaN, as in PyTorch."""
+    top = emit.broadcast(emit.reduce(x, (axis,), "max", keep=True), x.shape)
+    grown = emit.add("exp", emit.add("sub", x, top))
+    total = emit.reduce(grown, (axis,), "sum", keep=True)
+    return emit.add("div", grown, emit.broadcast(total, x.shape))
+
+
+def _softmax(emit: Emitter, x: Node, axis: int, *_: Any) -> Node:
+    wide = emit.cast(x, DType.FLOAT32)
+    return emit.cast(softmax_float32(emit, wide, axis % x.tensor.rank), emit.dtype)
+
+
+def _log_softmax(emit: Emitter, x: Node, axis: int, *_: Any) -> Node:
+    axis %= x.tensor.rank
+    wide = emit.cast(x, DType.FLOAT32)
+    top = emit.broadcast(emit.reduce(wide, (axis,), "max", keep=True), x.shape)
+    shifted = emit.add("sub", wide, top)
+    total = emit.reduce(emit.add("exp", shifted), (axis,), "sum", keep=True)
+    result = emit.add("sub", shifted, emit.broadcast(emit.add("log", total), x.shape))
+    return emit.cast(result, emit.dtype)
+
+
+def _rms_norm(
+    emit: Emitter, x: Node, size: Sequence[Dim], weight: Node | None = None, epsilon: float | None = None
+) -> Node:
+    axes = tuple(range(x.tensor.rank - len(size), x.tensor.rank))
+    wide = emit.cast(x, DType.FLOAT32)
+    mean = _mean_over(emit, emit.add("mul", wide, wide), axes, keep=True)
+    small = 1.1920929e-07 if epsilon is None else epsilon
+    scale = emit.add("rsqrt", emit.scalar("add", mean, small))
+    result = emit.add("mul", wide, emit.broadcast(scale, x.shape))
+    if weight is not None:
+        result = emit.add("mul", result, emit.operand(weight, DType.FLOAT32, x.shape))
+    return emit.cast(result, emit.dtype)
+
+
+def _layer_norm(
+    emit: Emitter,
+    x: Node,
+    size: Sequence[Dim],
+    weight: Node | None = None,
+    bias: Node | None = None,
+    epsilon: float = 1e-5,
+    *_: Any,
+) -> Node:
+    axes = tuple(range(x.tensor.rank - len(size), x.tensor.rank))
+    wide = emit.cast(x, DType.FLOAT32)
+    centred = emit.add("sub", wide, emit.broadcast(_mean_over(emit, wide, axes, keep=True), x.shape))
+    variance = _mean_over(emit, emit.add("mul", centred, centred), axes, keep=True)
+    scale = emit.add("rsqrt", emit.scalar("add", variance, epsilon))
+    result = emit.add("mul", centred, emit.broadcast(scale, x.shape))
+    if weight is not None:
+        result = emit.add("mul", result, emit.operand(weight, DType.FLOAT32, x.shape))
+    if bias is not None:
+        result = emit.add("add", result, emit.operand(bias, DType.FLOAT32, x.shape))
+    return emit.cast(result, emit.dtype)
+
+
+def _native_layer_norm(
+    emit: Emitter, x: Node, size: Sequence[Dim], weight: Node | None, bias: Node | None, epsilon: float
+) -> tuple[Node, ...]:
+    # The saved mean and scale are for training; nobody reads them in a forward graph.
+    return (_layer_norm(emit, x, size, weight, bias, epsilon),)
+
+
+def _embedding(emit: Emitter, weight: Node, index: Node, *_: Any) -> Node:
+    return emit.add("gather", weight, index, axis=0)
+
+
+def _not_negative(emit: Emitter, index: Node, size: Dim) -> Node:
+    """Python's negative indices counted from the front."""
+    wide = emit.cast(index, DType.INT64)
+    moved = emit.add("add", wide, emit.operand(size, DType.INT64, index.shape))
+    return emit.add("where", emit.scalar("lt", wide, 0), moved, wide)
+
+
+def _index_select(emit: Emitter, x: Node, axis: int, index: Node) -> Node:
+    return emit.add("gather", x, index, axis=axis % x.tensor.rank)
+
+
+def _index(emit: Emitter, x: Node, indices: Sequence[Node | None]) -> Node:
+    used = [(axis, i) for axis, i in enumerate(indices) if i is not None]
+    if len(used) != 1 or used[0][1].dtype is DType.BOOL:
+        return _index_flat(emit, x, used)
+    axis, index = used[0]
+    return emit.add("gather", x, _not_negative(emit, index, x.shape[axis]), axis=axis)
+
+
+def _index_flat(emit: Emitter, x: Node, used: Sequence[tuple[int, Node]]) -> Node:
+    """Several index tensors on neighbouring axes become one index of the flattened axes."""
+    axes = [axis for axis, _ in used]
+    if axes != list(range(axes[0], axes[0] + len(axes))) or used[0][1].dtype is DType.BOOL:
+        raise Unlowered("index with gaps or with a mask")
+    rank = emit.result.ndim - (x.tensor.rank - len(axes))
+    shape = emit.shape[axes[0] : axes[0] + rank]
+    flat: Node | None = None
+    for axis, index in used:
+        size = x.shape[axis]
+        part = emit.broadcast(_not_negative(emit, index, size), shape)
+        if flat is not None:
+            scaled = emit.add("mul", flat, emit.operand(size, DType.INT64, shape))
+            part = emit.add("add", scaled, part)
+        flat = part
+    merged = product(tuple(x.shape[a] for a in axes))
+    source = emit.reshape(x, (*x.shape[: axes[0]], merged, *x.shape[axes[-1] + 1 :]))
+    assert flat is not None
+    return emit.add("gather", source, flat, axis=axes[0])
+
+
+def _take_along(emit: Emitter, x: Node, axis: int, index: Node, *_: Any) -> Node:
+    axis %= x.tensor.rank
+    for other, (have, want) in enumerate(zip(x.shape, index.shape, strict=True)):
+        if other != axis and have != want:
+            x = emit.add("slice", x, axis=other, start=0, stop=want, step=1)
+    return emit.add("take_along", x, index, axis=axis)
+
+
+def _top_k(emit: Emitter, x: Node, k: int, axis: int = -1, largest: bool = True, *_: Any) -> tuple[Node, ...]:
+    """k times: take the largest, then hide it. Right for the few choices of a router."""
+    axis %= x.tensor.rank
+    if not isinstance(k, int) or k > 64 or (x.dtype not in LOWEST and not x.dtype.is_floating):
+        raise Unlowered("topk with more than 64 results")
+    lowest = emit.constant(LOWEST.get(x.dtype, float("-inf")), x.dtype, x.shape)
+    rest = x if largest else emit.add("neg", x)
+    positions = emit.add("iota", size=x.shape[axis], dtype=DType.INT64)
+    along = emit.reshape(positions, tuple(d if i == axis else 1 for i, d in enumerate(x.shape)))
+    here = emit.broadcast(along, x.shape)
+    values, indices = [], []
+    for step in range(k):
+        values.append(emit.reduce(rest, (axis,), "max", keep=True))
+        indices.append(emit.reduce(rest, (axis,), "argmax", keep=True))
+        if step + 1 < k:
+            taken = emit.add("eq", here, emit.broadcast(indices[-1], x.shape))
+            rest = emit.add("where", taken, lowest, rest)
+    if k == 1:
+        found = values[0], indices[0]
+    else:
+        found = emit.add("concat", *values, axis=axis), emit.add("concat", *indices, axis=axis)
+    return (found[0] if largest else emit.add("neg", found[0])), found[1]
+
+
+RULES: Mapping[str, Rule] = {
+    "aten.sum.default": _sum_all,
+    "aten.sum.dim_IntList": _sum,
+    "aten.mean.default": _mean_all,
+    "aten.mean.dim": _mean,
+    "aten.var.correction": _variance_correction,
+    "aten.amax.default": _extreme("max"),
+    "aten.amin.default": _extreme("min"),
+    "aten.max.default": _extreme("max"),
+    "aten.min.default": _extreme("min"),
+    "aten.max.dim": _extreme_with_index("max"),
+    "aten.min.dim": _extreme_with_index("min"),
+    "aten.argmax.default": _argument(smallest=False),
+    "aten.argmin.default": _argument(smallest=True),
+    **{f"aten.any.{overload}": _any for overload in ("default", "dim", "dims")},
+    **{f"aten.all.{overload}": _all for overload in ("default", "dim", "dims")},
+    **{f"aten.prod.{overload}": _product for overload in ("default", "dim_int")},
+    "aten.cumsum.default": _cumsum,
+    **{f"aten.{name}": _softmax for name in ("softmax.int", "_softmax.default")},
+    **{f"aten.{name}": _log_softmax for name in ("log_softmax.int", "_log_softmax.default")},
+    "aten.rms_norm.default": _rms_norm,
+    "aten.layer_norm.default": _layer_norm,
+    "aten.native_layer_norm.default": _native_layer_norm,
+    "aten.embedding.default": _embedding,
+    "aten.index_select.default": _index_select,
+    "aten.index.Tensor": _index,
+    "aten.gather.default": _take_along,
+    "aten.topk.default": _top_k,
+}
+"""Rules by the name of the ATen overload."""

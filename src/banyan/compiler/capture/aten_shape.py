@@ -1,0 +1,227 @@
+"""ATen operations that move elements without changing them, and those that make tensors."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from banyan.compiler.capture.emitter import Emitter, Number, Rule
+from banyan.compiler.ir.graph import Node
+from banyan.compiler.ir.symbols import Dim
+from banyan.compiler.ir.types import DType
+
+END_OF_AXIS = 2**62
+"""Slices written `x[start:]` are captured with an enormous stop."""
+
+
+def _same(emit: Emitter, x: Node, *_: Any) -> Node:
+    return x
+
+
+def _to_result_shape(emit: Emitter, x: Node, *_: Any) -> Node:
+    return emit.reshape(x, emit.shape)
+
+
+def _permute(emit: Emitter, x: Node, order: Sequence[int]) -> Node:
+    return emit.add("permute", x, order=tuple(axis % x.tensor.rank for axis in order))
+
+
+def _transpose(emit: Emitter, x: Node, first: int, second: int) -> Node:
+    rank = x.tensor.rank
+    order = list(range(rank))
+    order[first % rank], order[second % rank] = second % rank, first % rank
+    return emit.add("permute", x, order=tuple(order))
+
+
+def _matrix_transpose(emit: Emitter, x: Node) -> Node:
+    return x if x.tensor.rank < 2 else emit.add("permute", x, order=(1, 0))
+
+
+def _expand(emit: Emitter, x: Node, *_: Any) -> Node:
+    return emit.broadcast(x, emit.shape)
+
+
+def _repeat(emit: Emitter, x: Node, repeats: Sequence[Dim]) -> Node:
+    missing = len(repeats) - x.tensor.rank
+    own: tuple[Dim, ...] = (*(1,) * missing, *x.shape)
+    spread = tuple(d for pair in zip(repeats, own, strict=True) for d in pair)
+    with_ones = tuple(d for size in own for d in (1, size))
+    grown = emit.broadcast(emit.reshape(x, with_ones), spread)
+    return emit.reshape(grown, emit.shape)
+
+
+def _clipped(index: Any, size: Dim, default: Dim) -> Dim:
+    """A slice bound counted from the front and, where it can be told, inside the axis."""
+    if index is None:
+        return default
+    if isinstance(index, int) and index >= END_OF_AXIS // 2:
+        return size
+    if isinstance(index, int) and index < 0:
+        index = size + index
+    if isinstance(index, int) and isinstance(size, int):
+        return max(0, min(index, size))
+    return index  # type: ignore[no-any-return]
+
+
+def _slice(
+    emit: Emitter, x: Node, axis: int = 0, start: Any = None, stop: Any = None, step: int = 1
+) -> Node:
+    axis %= x.tensor.rank
+    size = x.shape[axis]
+    first = _clipped(start, size, 0)
+    last = _clipped(stop, size, size)
+    kept = emit.shape[axis]
+    if step == 1:
+        last = first + kept
+    if first == 0 and last == size and step == 1:
+        return x
+    return emit.add("slice", x, axis=axis, start=first, stop=last, step=step)
+
+
+def _select(emit: Emitter, x: Node, axis: int, index: Any) -> Node:
+    axis %= x.tensor.rank
+    first = x.shape[axis] + index if isinstance(index, int) and index < 0 else index
+    row = emit.add("slice", x, axis=axis, start=first, stop=first + 1, step=1)
+    return emit.reshape(row, emit.shape)
+
+
+def _unbind(emit: Emitter, x: Node, axis: int = 0) -> tuple[Node, ...]:
+    axis %= x.tensor.rank
+    parts = [
+        emit.add("slice", x, axis=axis, start=i, stop=i + 1, step=1)
+        for i in range(len(emit.result))
+    ]
+    return tuple(emit.reshape(part, emit.shape) for part in parts)
+
+
+def _split(emit: Emitter, x: Node, _: Any, axis: int = 0) -> tuple[Node, ...]:
+    axis %= x.tensor.rank
+    parts: list[Node] = []
+    start: Dim = 0
+    for part in emit.result:
+        stop = start + emit.sizes.dim(part.shape[axis])
+        parts.append(emit.add("slice", x, axis=axis, start=start, stop=stop, step=1))
+        start = stop
+    return tuple(parts)
+
+
+def _concat(emit: Emitter, parts: Sequence[Node], axis: int = 0) -> Node:
+    # PyTorch drops empty one-dimensional tensors from a concatenation.
+    kept = [p for p in parts if p.shape != (0,)] or [parts[0]]
+    alike = [emit.cast(part, emit.dtype) for part in kept]
+    return alike[0] if len(alike) == 1 else emit.add("concat", *alike, axis=axis % len(emit.shape))
+
+
+def _stack(emit: Emitter, parts: Sequence[Node], axis: int = 0) -> Node:
+    axis %= len(emit.shape)
+    shape = (*emit.shape[:axis], 1, *emit.shape[axis + 1 :])
+    return _concat(emit, [emit.reshape(part, shape) for part in parts], axis)
+
+
+def _pad(emit: Emitter, x: Node, amounts: Sequence[int], value: Number = 0) -> Node:
+    for pair in range(len(amounts) // 2):
+        low, high = amounts[2 * pair : 2 * pair + 2]
+        axis = x.tensor.rank - 1 - pair
+        if low < 0 or high < 0:
+            stop = x.shape[axis] + min(0, high)
+            x = emit.add("slice", x, axis=axis, start=max(0, -low), stop=stop, step=1)
+        if low > 0 or high > 0:
+            x = emit.add("pad", x, axis=axis, low=max(0, low), high=max(0, high), value=value)
+    return x
+
+
+def _flip(emit: Emitter, x: Node, axes: Sequence[int]) -> Node:
+    for axis in axes:
+        size = x.shape[axis]
+        forward = emit.add("iota", size=size, dtype=DType.INT64)
+        last = emit.operand(size - 1, DType.INT64, (size,))
+        x = emit.add("gather", x, emit.add("sub", last, forward), axis=axis % x.tensor.rank)
+    return x
+
+
+def _arange(emit: Emitter, start: Number | Dim, stop: Number | Dim, step: Number | Dim) -> Node:
+    steps = emit.add("iota", size=emit.shape[0], dtype=emit.dtype)
+    if step != 1:
+        steps = emit.add("mul", steps, emit.operand(step, emit.dtype, emit.shape))
+    if start == 0:
+        return steps
+    return emit.add("add", steps, emit.operand(start, emit.dtype, emit.shape))
+
+
+def _arange_stop(emit: Emitter, stop: Number | Dim, *_: Any) -> Node:
+    return _arange(emit, 0, stop, 1)
+
+
+def _arange_start(emit: Emitter, start: Number | Dim, stop: Number | Dim, *_: Any) -> Node:
+    return _arange(emit, start, stop, 1)
+
+
+def _arange_step(
+    emit: Emitter, start: Number | Dim, stop: Number | Dim, step: Number | Dim = 1, *_: Any
+) -> Node:
+    return _arange(emit, start, stop, step)
+
+
+def _filled(value: Number) -> Rule:
+    def rule(emit: Emitter, *_: Any) -> Node:
+        return emit.constant(value, emit.dtype, emit.shape)
+
+    return rule
+
+
+def _full(emit: Emitter, _: Any, value: Number | Dim, *__: Any) -> Node:
+    return emit.operand(value, emit.dtype, emit.shape)
+
+
+def _scalar_tensor(emit: Emitter, value: Number | Dim, *_: Any) -> Node:
+    return emit.operand(value, emit.dtype, ())
+
+
+def _triangle(*, lower: bool) -> Rule:
+    def rule(emit: Emitter, x: Node, diagonal: int = 0) -> Node:
+        rows, columns = x.shape[-2:]
+        row = emit.add("iota", size=rows, dtype=DType.INT64)
+        limit = emit.reshape(emit.scalar("add", row, diagonal), (rows, 1))
+        column = emit.broadcast(emit.add("iota", size=columns, dtype=DType.INT64), (rows, columns))
+        kept = emit.add("le" if lower else "ge", column, emit.broadcast(limit, (rows, columns)))
+        zero = emit.constant(0, x.dtype, x.shape)
+        return emit.add("where", emit.broadcast(kept, x.shape), x, zero)
+
+    return rule
+
+
+_SAME = "alias clone contiguous detach lift_fresh_copy".split()
+_RESHAPED = "view reshape _unsafe_view unsqueeze squeeze flatten".split()
+
+RULES: Mapping[str, Rule] = {
+    **{f"aten.{name}.default": _same for name in _SAME},
+    **{f"aten.{name}.default": _to_result_shape for name in _RESHAPED},
+    **{f"aten.squeeze.{overload}": _to_result_shape for overload in ("dim", "dims")},
+    "aten.flatten.using_ints": _to_result_shape,
+    "aten.unflatten.int": _to_result_shape,
+    "aten.permute.default": _permute,
+    "aten.transpose.int": _transpose,
+    "aten.t.default": _matrix_transpose,
+    "aten.expand.default": _expand,
+    "aten.repeat.default": _repeat,
+    "aten.slice.Tensor": _slice,
+    "aten.select.int": _select,
+    "aten.unbind.int": _unbind,
+    "aten.split_with_sizes.default": _split,
+    "aten.split.Tensor": _split,
+    "aten.chunk.default": _split,
+    "aten.cat.default": _concat,
+    "aten.stack.default": _stack,
+    "aten.constant_pad_nd.default": _pad,
+    "aten.flip.default": _flip,
+    "aten.arange.default": _arange_stop,
+    "aten.arange.start": _arange_start,
+    "aten.arange.start_step": _arange_step,
+    **{f"aten.{n}.default": _filled(0) for n in ("zeros", "zeros_like", "new_zeros")},
+    **{f"aten.{n}.default": _filled(1) for n in ("ones", "ones_like", "new_ones")},
+    "aten.full.default": _full,
+    "aten.full_like.default": _full,
+    "aten.new_full.default": lambda emit, _x, size, value, *rest: _full(emit, size, value),
+    "aten.scalar_tensor.default": _scalar_tensor,
+    "aten.tril.default": _triangle(lower=True),
+    "aten.triu.default": _triangle(lower=False),
+}
+"""Rules by the name of the ATen overload."""

@@ -1,0 +1,172 @@
+"""What every ATen rule writes with: a builder that broadcasts and promotes as PyTorch does."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
+
+import torch
+
+from banyan.compiler.capture.sizes import SizeTable
+from banyan.compiler.ir.graph import Builder, Node
+from banyan.compiler.ir.symbols import Dim
+from banyan.compiler.ir.types import DType
+from banyan.foundation.errors import GraphError
+
+Number: TypeAlias = int | float | bool
+Operand: TypeAlias = Node | Number | Dim
+Results: TypeAlias = Node | tuple[Node, ...]
+Rule: TypeAlias = Callable[..., Results]
+
+_DTYPES = {
+    torch.float32: DType.FLOAT32,
+    torch.bfloat16: DType.BFLOAT16,
+    torch.float16: DType.FLOAT16,
+    torch.int64: DType.INT64,
+    torch.int32: DType.INT32,
+    torch.int8: DType.INT8,
+    torch.uint8: DType.UINT8,
+    torch.bool: DType.BOOL,
+}
+_TORCH_DTYPES = {ours: theirs for theirs, ours in _DTYPES.items()}
+
+
+def from_torch_dtype(dtype: torch.dtype) -> DType:
+    """Our name of a PyTorch element type.
+
+    Raises:
+        GraphError: the compiler does not have it.
+    """
+    found = _DTYPES.get(dtype)
+    if found is None:
+        known = ", ".join(str(d).removeprefix("torch.") for d in _DTYPES)
+        raise GraphError(f"element type {dtype} is not supported; supported: {known}")
+    return found
+
+
+def to_torch_dtype(dtype: DType) -> torch.dtype:
+    """PyTorch's name of one of our element types."""
+    return _TORCH_DTYPES[dtype]
+
+
+@dataclass(slots=True)
+class Emitter:
+    """Writes the nodes of one ATen call; `result` is the fake value that the call returned."""
+
+    sizes: SizeTable
+    builder: Builder = field(default_factory=Builder)
+    result: Any = None
+
+    @property
+    def shape(self) -> tuple[Dim, ...]:
+        """The shape of the call's (first) result."""
+        return self.sizes.shape(self._first().shape)
+
+    @property
+    def dtype(self) -> DType:
+        """The element type of the call's (first) result."""
+        return from_torch_dtype(self._first().dtype)
+
+    def _first(self) -> torch.Tensor:
+        first = self.result[0] if isinstance(self.result, list | tuple) else self.result
+        if not isinstance(first, torch.Tensor):
+            raise GraphError(f"expected a tensor result, got {type(first).__name__}")
+        return first
+
+    def add(self, op: str, *args: Node, **attrs: Any) -> Node:
+        """A node of `op`."""
+        return self.builder.add(op, args, **attrs)
+
+    def constant(self, value: Number, dtype: DType, shape: Sequence[Dim] = ()) -> Node:
+        """`value` everywhere in a tensor of `shape`."""
+        plain = float(value) if dtype.is_floating else int(value)
+        if dtype is DType.BOOL:
+            plain = bool(value)
+        return self.broadcast(self.add("constant", value=plain, dtype=dtype), tuple(shape))
+
+    def broadcast(self, x: Node, shape: Sequence[Dim]) -> Node:
+        """`x` grown to `shape`."""
+        return x if x.shape == tuple(shape) else self.add("expand", x, shape=tuple(shape))
+
+    def cast(self, x: Node, dtype: DType) -> Node:
+        """`x` with another element type."""
+        return x if x.dtype is dtype else self.add("cast", x, dtype=dtype)
+
+    def reshape(self, x: Node, shape: Sequence[Dim]) -> Node:
+        """`x` with another shape of the same element count."""
+        return x if x.shape == tuple(shape) else self.add("reshape", x, shape=tuple(shape))
+
+    def operand(self, x: Operand, dtype: DType, shape: Sequence[Dim]) -> Node:
+        """A tensor, number or size as a tensor of the given type."""
+        if isinstance(x, Node):
+            return self.broadcast(self.cast(x, dtype), shape)
+        if isinstance(x, int | float):
+            return self.constant(x, dtype, shape)
+        size = self.add("size", dim=x)
+        return self.broadcast(self.cast(size, dtype), shape)
+
+    def pointwise(self, op: str, *operands: Operand, dtype: DType | None = None) -> Node:
+        """`op` with promotion (to `dtype` when given) and broadcast to the result's shape."""
+        wanted = promoted(operands) if dtype is None else dtype
+        return self.add(op, *(self.operand(x, wanted, self.shape) for x in operands))
+
+    def scalar(self, op: str, x: Node, value: Number, *, reverse: bool = False) -> Node:
+        """`op` of a tensor and a number, in the tensor's type and shape."""
+        number = self.constant(value, x.dtype, x.shape)
+        return self.add(op, number, x) if reverse else self.add(op, x, number)
+
+    def in_float32(self, x: Node, formula: Callable[[Node], Node]) -> Node:
+        """`formula` of `x` in float32, rounded back to the type of `x`."""
+        dtype = x.dtype if x.dtype.is_floating else DType.FLOAT32
+        return self.cast(formula(self.cast(x, DType.FLOAT32)), dtype)
+
+    def reduce(self, x: Node, axes: Sequence[int], kind: str, *, keep: bool = False) -> Node:
+        """A reduction; with `keep` the reduced dims stay with size 1."""
+        reduced = self.add("reduce", x, axes=tuple(axes), kind=kind)
+        if not keep:
+            return reduced
+        return self.reshape(reduced, tuple(1 if i in axes else d for i, d in enumerate(x.shape)))
+
+
+def promoted(operands: Sequence[Operand]) -> DType:
+    """The element type PyTorch computes in: sized tensors first, then scalars of a higher kind."""
+    found: torch.dtype | None = None
+    ranks = (
+        [x for x in operands if isinstance(x, Node) and x.tensor.rank > 0],
+        [x for x in operands if isinstance(x, Node) and x.tensor.rank == 0],
+        [x for x in operands if not isinstance(x, Node)],
+    )
+    for group in ranks:
+        dtype = _promote_group(group)
+        if dtype is not None and (found is None or _kind(dtype) > _kind(found)):
+            found = dtype
+    return from_torch_dtype(found or torch.float32)
+
+
+def _promote_group(group: Sequence[Operand]) -> torch.dtype | None:
+    found: torch.dtype | None = None
+    for x in group:
+        dtype = _own_dtype(x)
+        found = dtype if found is None else torch.promote_types(found, dtype)
+    return found
+
+
+def _own_dtype(x: Operand) -> torch.dtype:
+    if isinstance(x, Node):
+        return to_torch_dtype(x.dtype)
+    if isinstance(x, bool):
+        return torch.bool
+    return torch.float32 if isinstance(x, float) else torch.int64
+
+
+def _kind(dtype: torch.dtype) -> int:
+    if dtype.is_floating_point:
+        return 2
+    return 0 if dtype is torch.bool else 1
+
+
+def positive_axes(axes: int | Sequence[int] | None, rank: int) -> tuple[int, ...]:
+    """Axes counted from the front; all of them for None or none."""
+    if axes is None or axes == []:
+        return tuple(range(rank))
+    listed = [axes] if isinstance(axes, int) else axes
+    return tuple(sorted(axis % max(rank, 1) for axis in listed)) if rank else ()

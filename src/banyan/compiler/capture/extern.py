@@ -1,0 +1,122 @@
+"""Operations that stay calls to PyTorch: how they are written in a graph, and how they run.
+
+An `extern` node has the tensors as arguments, `target` (the overload, for example
+"aten.sort.default") and `static`: one entry for each other argument, so that the call can be put
+together again. Entries: ("tensor", position), ("value", number or text or None), ("size", dim),
+("dtype", type), ("list", (entries...)), and ("keyword", name, entry).
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+import torch
+
+from banyan.compiler.capture.emitter import Emitter, Results, from_torch_dtype, to_torch_dtype
+from banyan.compiler.ir.graph import Node
+from banyan.compiler.ir.symbols import Expression, evaluate
+from banyan.compiler.ir.types import DType, TensorType
+from banyan.foundation.errors import GraphError
+
+Array = np.ndarray[Any, np.dtype[Any]]
+
+
+def write_extern(
+    emit: Emitter, target: str, values: Sequence[Any], keywords: Mapping[str, Any]
+) -> Results:
+    """The node that calls `target` with these values (our nodes, sizes and constants)."""
+    tensors: list[Node] = []
+    entries = [_encode(value, tensors) for value in values]
+    entries += [("keyword", name, _encode(value, tensors)) for name, value in keywords.items()]
+    several = isinstance(emit.result, list | tuple)
+    fakes = list(emit.result) if several else [emit.result]
+    types = tuple(_fake_type(emit, fake) for fake in fakes)
+    node = emit.add("extern", *tensors, target=target, static=tuple(entries), types=types)
+    if not several:
+        return node
+    if len(types) == 1:
+        return (node,)
+    return tuple(emit.add("get", node, index=i) for i in range(len(types)))
+
+
+def _fake_type(emit: Emitter, fake: Any) -> TensorType:
+    if not isinstance(fake, torch.Tensor):
+        raise GraphError(f"an operation that returns {type(fake).__name__} cannot be captured")
+    return TensorType(emit.sizes.shape(fake.shape), from_torch_dtype(fake.dtype))
+
+
+def _encode(value: Any, tensors: list[Node]) -> tuple[Any, ...]:
+    if isinstance(value, Node):
+        tensors.append(value)
+        return ("tensor", len(tensors) - 1)
+    if isinstance(value, list | tuple):
+        return ("list", tuple(_encode(item, tensors) for item in value))
+    if isinstance(value, Expression):
+        return ("size", value)
+    if isinstance(value, torch.dtype):
+        return ("dtype", from_torch_dtype(value))
+    if value is None or isinstance(value, bool | int | float | str):
+        return ("value", value)
+    # Devices, layouts and memory formats mean nothing here.
+    return ("value", None)
+
+
+def run_extern(
+    target: str, static: tuple[Any, ...], arrays: Sequence[Array], sizes: Mapping[str, int]
+) -> tuple[Array, ...]:
+    """Call PyTorch.
+
+    Raises:
+        GraphError: PyTorch has no such operation.
+    """
+    tensors = [_to_torch(array) for array in arrays]
+    positional: list[Any] = []
+    keywords: dict[str, Any] = {}
+    for entry in static:
+        if entry[0] == "keyword":
+            keywords[entry[1]] = _decode(entry[2], tensors, sizes)
+        else:
+            positional.append(_decode(entry, tensors, sizes))
+    results = _find(target)(*positional, **keywords)
+    listed = results if isinstance(results, list | tuple) else [results]
+    return tuple(_to_numpy(result) for result in listed)
+
+
+def _find(target: str) -> Callable[..., Any]:
+    namespace, name, overload = target.split(".")
+    try:
+        found: Callable[..., Any] = getattr(
+            getattr(getattr(torch.ops, namespace), name), overload
+        )
+    except AttributeError as error:
+        raise GraphError(f"PyTorch has no operation {target}") from error
+    return found
+
+
+def _decode(entry: tuple[Any, ...], tensors: Sequence[Any], sizes: Mapping[str, int]) -> Any:
+    kind, value = entry
+    if kind == "tensor":
+        return tensors[value]
+    if kind == "list":
+        return [_decode(item, tensors, sizes) for item in value]
+    if kind == "size":
+        return evaluate(value, sizes)
+    if kind == "dtype":
+        return to_torch_dtype(DType(value))
+    return value
+
+
+def _to_torch(array: Array) -> torch.Tensor:
+    plain = np.array(array, order="C")
+    if plain.dtype == ml_dtypes.bfloat16:
+        return torch.from_numpy(plain.view(np.int16)).view(torch.bfloat16)
+    return torch.from_numpy(plain)
+
+
+def _to_numpy(tensor: torch.Tensor) -> Array:
+    plain = tensor.detach().contiguous()
+    if plain.dtype is torch.bfloat16:
+        return plain.view(torch.int16).numpy().view(ml_dtypes.bfloat16)
+    found: Array = plain.numpy()
+    return found
