@@ -29,6 +29,7 @@ OPTIMISED_FLAGS = (
     "-fopenmp-simd",
     "-fno-math-errno",
     "-fno-trapping-math",
+    "-ffp-contract=fast",
     "-fno-semantic-interposition",
     "-fno-exceptions",
 )

@@ -1,0 +1,47 @@
+// A small dot product against a block that stays where it is, such as a block of the KV cache:
+// C[rows, n] (+)= A[rows, k] * B, B packed [k/p][n][p] with `line_stride` elements between lines.
+#ifndef BANYAN_TILE_DOT_H
+#define BANYAN_TILE_DOT_H
+
+#include "linear_fma.h"
+#if defined(__AMX_BF16__) || defined(BANYAN_AMX_EMULATION)
+#include "tile_dot_amx_bf16.h"
+#elif defined(__AVX512BF16__)
+#include "linear_avx512_bf16.h"
+#endif
+
+namespace banyan {
+
+#if !defined(__AMX_BF16__) && !defined(BANYAN_AMX_EMULATION)
+// Nothing to set up without tile registers. One lives while a task item does its dots.
+struct DotSession {
+  DotSession() {}
+  ~DotSession() {}
+};
+#endif
+
+template <class T>
+inline void tile_dot(const DotSession&, const T* a, int64_t lda, const T* b, int64_t line_stride,
+                     int64_t k, int64_t rows, int64_t n, float* c, int64_t ldc, bool accumulate) {
+  tile_dot_fma(a, lda, b, line_stride, k, rows, n, c, ldc, accumulate);
+}
+
+#if defined(__AMX_BF16__) || defined(BANYAN_AMX_EMULATION)
+template <>
+inline void tile_dot(const DotSession& session, const bfloat16* a, int64_t lda, const bfloat16* b,
+                     int64_t line_stride, int64_t k, int64_t rows, int64_t n, float* c,
+                     int64_t ldc, bool accumulate) {
+  tile_dot_amx_bf16(session, a, lda, b, line_stride, k, rows, n, c, ldc, accumulate);
+}
+#elif defined(__AVX512BF16__)
+template <>
+inline void tile_dot(const DotSession&, const bfloat16* a, int64_t lda, const bfloat16* b,
+                     int64_t line_stride, int64_t k, int64_t rows, int64_t n, float* c,
+                     int64_t ldc, bool accumulate) {
+  tile_dot_avx512_bf16(a, lda, b, line_stride, k, rows, n, c, ldc, accumulate);
+}
+#endif
+
+}  // namespace banyan
+
+#endif

@@ -1,0 +1,190 @@
+"""The micro-kernels that generated C++ may call, and how to cut work for them.
+
+Each record names a function of `micro_kernels/*.h`, what it needs from the CPU, and what it means:
+a NumPy function that the tests hold it to. Everything here is pure; the machine is an argument.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from banyan.compiler.ir.types import DType
+from banyan.devices.instruction_sets import INSTRUCTION_SETS
+from banyan.foundation.errors import GraphError
+
+KERNEL_DIRECTORY = Path(__file__).parent / "micro_kernels"
+"""What generated programs pass to the compiler as `-I`."""
+
+PANEL_COLUMNS = 16
+"""Output columns that lie next to each other in packed weights."""
+
+Array = NDArray[Any]
+
+
+class Operation(Enum):
+    """What a micro-kernel computes."""
+
+    LINEAR = "linear"
+    TILE_DOT = "tile_dot"
+
+
+@dataclass(frozen=True, slots=True)
+class MicroKernel:
+    """One function of the kernel headers.
+
+    Attributes:
+        name: unique, for reports.
+        operation: what it computes.
+        instruction_set: the least instruction set it compiles for.
+        activation: element type of the row-major operand.
+        weight: element type of the packed operand.
+        header: file to include, relative to `KERNEL_DIRECTORY`.
+        function: the C++ name to call, template arguments included.
+        row_block: rows computed at once in registers.
+        column_block: columns computed at once in registers.
+        meaning: (row-major operand, other operand unpacked) -> float32 result.
+    """
+
+    name: str
+    operation: Operation
+    instruction_set: str
+    activation: DType
+    weight: DType
+    header: str
+    function: str
+    row_block: int
+    column_block: int
+    meaning: Callable[[Array, Array], Array]
+
+
+@dataclass(frozen=True, slots=True)
+class LinearSchedule:
+    """Limits that `linear_grid.h` cuts a packed linear by; printed into programs as constants.
+
+    Attributes:
+        max_row_block: most rows of one item.
+        max_panel_block: most panels of one item.
+        tile_bytes: scratch that the float32 results of one item take at most.
+    """
+
+    max_row_block: int
+    max_panel_block: int
+    tile_bytes: int
+
+
+def linear_meaning(activations: Array, weight: Array) -> Array:
+    """Compute [rows, k] x [n, k]^T in float32, the meaning of every linear kernel."""
+    product: Array = activations.astype(np.float32) @ weight.astype(np.float32).T
+    return product
+
+
+def dot_meaning(left: Array, right: Array) -> Array:
+    """Compute [rows, k] x [k, n] in float32, the meaning of every tile dot."""
+    product: Array = left.astype(np.float32) @ right.astype(np.float32)
+    return product
+
+
+def _linear(level: str, types: tuple[DType, DType], block: tuple[int, int]) -> MicroKernel:
+    activation, weight = types
+    if level in {"amx_bf16", "avx512_bf16"}:
+        header, function = f"linear_{level}.h", f"linear_tile_{level}"
+    else:
+        header = "linear_fma.h"
+        function = f"linear_tile_fma<{_CPP_NAMES[activation]}, {_CPP_NAMES[weight]}>"
+    return MicroKernel(
+        name=f"linear.{level}.{activation.value}.{weight.value}",
+        operation=Operation.LINEAR,
+        instruction_set=level,
+        activation=activation,
+        weight=weight,
+        header=header,
+        function=f"banyan::{function}",
+        row_block=block[0],
+        column_block=block[1],
+        meaning=linear_meaning,
+    )
+
+
+def _tile_dot(level: str, dtype: DType, block: tuple[int, int]) -> MicroKernel:
+    return MicroKernel(
+        name=f"tile_dot.{level}.{dtype.value}",
+        operation=Operation.TILE_DOT,
+        instruction_set=level,
+        activation=dtype,
+        weight=dtype,
+        header="tile_dot.h",
+        function=f"banyan::tile_dot<{_CPP_NAMES[dtype]}>",
+        row_block=block[0],
+        column_block=block[1],
+        meaning=dot_meaning,
+    )
+
+
+_CPP_NAMES = {DType.FLOAT32: "float", DType.BFLOAT16: "banyan::bfloat16"}
+_F32 = (DType.FLOAT32, DType.FLOAT32)
+_BF16 = (DType.BFLOAT16, DType.BFLOAT16)
+_MIXED = (DType.FLOAT32, DType.BFLOAT16)
+_FMA_BLOCKS = {"avx512": (6, 64), "avx2": (6, 16), "portable": (2, 16)}
+
+KERNELS: tuple[MicroKernel, ...] = (
+    _linear("amx_bf16", _BF16, (32, 32)),
+    _linear("avx512_bf16", _BF16, (6, 64)),
+    *(
+        _linear(level, types, block)
+        for level, block in _FMA_BLOCKS.items()
+        for types in (_F32, _BF16, _MIXED)
+    ),
+    _tile_dot("amx_bf16", DType.BFLOAT16, (64, 16)),
+    _tile_dot("avx512_bf16", DType.BFLOAT16, (6, 64)),
+    *(
+        _tile_dot(level, dtype, block)
+        for level, block in _FMA_BLOCKS.items()
+        for dtype in (DType.FLOAT32, DType.BFLOAT16)
+    ),
+)
+
+
+def choose(
+    operation: Operation, instruction_set: str, activation: DType, weight: DType
+) -> MicroKernel:
+    """Pick the best kernel for a program that is compiled for `instruction_set`.
+
+    Raises:
+        GraphError: no kernel takes these element types.
+    """
+    order = [level.name for level in INSTRUCTION_SETS]
+    usable = order[order.index(instruction_set) :]
+    for level in usable:
+        for kernel in KERNELS:
+            if (kernel.operation, kernel.instruction_set) == (operation, level) and (
+                kernel.activation,
+                kernel.weight,
+            ) == (activation, weight):
+                return kernel
+    raise GraphError(
+        f"no {operation.value} micro-kernel multiplies {activation.value} by {weight.value}; "
+        "cast one of them to the type of the other"
+    )
+
+
+def linear_schedule(kernel: MicroKernel, *, cache_bytes: int) -> LinearSchedule:
+    """Choose the limits of one item of a packed linear.
+
+    Args:
+        kernel: the linear kernel that will run.
+        cache_bytes: private second-level cache of one core.
+    """
+    rows = 512 if kernel.instruction_set == "amx_bf16" else 256
+    # Results take at most a quarter of the cache; the rest is for activations and weights.
+    fitting = cache_bytes // 4 // (rows * PANEL_COLUMNS * 4)
+    panels = max(4, min(16, fitting // 4 * 4))
+    return LinearSchedule(
+        max_row_block=rows,
+        max_panel_block=64,
+        tile_bytes=rows * (panels + 1) * PANEL_COLUMNS * 4,
+    )
