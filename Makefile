@@ -56,7 +56,7 @@ types: $(DEV_STAMP) ## mypy --strict on source and tests
 .PHONY: docs
 docs: $(DEV_STAMP) ## Build the documentation into site/
 	@echo "== documentation"
-	$(BIN)/mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 .PHONY: unit
 unit: $(DEV_STAMP) ## The test suite with its coverage gate
@@ -71,6 +71,7 @@ bench: $(DEV_STAMP) ## Compare with llama.cpp in one run: make bench ROUNDS=3
 format: $(DEV_STAMP) ## Format and mend what can be mended
 	@$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+	$(BIN)/python -m tools.generate_docs
 
 .PHONY: clean
 clean: ## Delete what was made here: .venv, site, caches
