@@ -1,0 +1,182 @@
+"""`LLM`: a model in this process, from prompts to answers in one call.
+
+The door for Python users. It wires a loaded model to the engine and owns both until closed.
+"""
+
+import os
+from collections.abc import Mapping, Sequence
+from types import TracebackType
+from typing import Any, TypeAlias, cast
+
+from banyan.engine.batch_generation import Progress, Prompt, run_prompts
+from banyan.engine.loading import LoadedModel, load_model
+from banyan.engine.options import EngineOptions
+from banyan.engine.outputs import RequestOutput
+from banyan.engine.sampling import SamplingOptions
+from banyan.foundation.errors import InputError, RequestError
+from banyan.foundation.settings import load_settings
+
+OnePrompt: TypeAlias = str | Sequence[int]
+Messages: TypeAlias = Sequence[Mapping[str, Any]]
+
+
+class LLM:
+    """A language model; use it as a context manager or `close` it to give its memory back.
+
+    Args:
+        model: a directory or a hub id.
+        device: a device name as `banyan devices` lists it.
+        dtype: "float32", "bfloat16" or "auto" (the checkpoint's own).
+        threads: CPU threads; None takes one per physical core.
+        max_model_len: longest prompt plus answer in tokens; None takes the model's limit, or what
+            fits into memory.
+        max_num_seqs: most sequences computed together.
+        max_num_batched_tokens: most tokens of one step; None chooses.
+        num_blocks: size of the KV cache in blocks of 16 tokens; None chooses by free memory.
+        seed: makes requests without a seed of their own reproducible.
+        progress: called while the model loads with a stage, how much is done, how much there is.
+
+    Raises:
+        ModelError: the model cannot be used; one sentence says why.
+        InputError: an option cannot be used.
+    """
+
+    # More arguments than elsewhere: these are vLLM's names, and users know them by heart.
+    def __init__(
+        self,
+        model: str | os.PathLike[str],
+        *,
+        device: str = "cpu",
+        dtype: str = "auto",
+        threads: int | None = None,
+        max_model_len: int | None = None,
+        max_num_seqs: int = 64,
+        max_num_batched_tokens: int | None = None,
+        num_blocks: int | None = None,
+        seed: int | None = None,
+        progress: Progress | None = None,
+    ) -> None:
+        options = EngineOptions(
+            device=device,
+            dtype=dtype,
+            threads=threads,
+            max_model_len=max_model_len,
+            max_num_seqs=max_num_seqs,
+            max_num_batched_tokens=max_num_batched_tokens,
+            num_blocks=num_blocks,
+            seed=seed,
+        )
+        settings = load_settings(os.environ)
+        self._loaded: LoadedModel | None = load_model(
+            os.fspath(model), options, settings=settings, progress=progress
+        )
+
+    def generate(
+        self,
+        prompts: OnePrompt | Sequence[OnePrompt],
+        options: SamplingOptions | Sequence[SamplingOptions] | None = None,
+        *,
+        progress: Progress | None = None,
+    ) -> list[RequestOutput]:
+        """Answer one prompt or many, each a text or a list of token ids; results in order.
+
+        Args:
+            prompts: texts get the tokenizer's special tokens, token ids are taken as they are.
+            options: for all prompts, or one for each; None takes what the model proposes.
+            progress: called each time an answer is finished.
+
+        Raises:
+            RequestError: a prompt or its options cannot be served; nothing is generated then.
+        """
+        loaded = self._open()
+        tokenizer = loaded.directory.tokenizer
+        batch = [
+            Prompt(tokenizer.encode(prompt), prompt)
+            if isinstance(prompt, str)
+            else Prompt([int(token_id) for token_id in prompt])
+            for prompt in _as_list(prompts)
+        ]
+        choices = self._options_for(batch, options)
+        return run_prompts(loaded.engine, batch, choices, progress=progress)
+
+    def chat(
+        self,
+        messages: Messages | Sequence[Messages],
+        options: SamplingOptions | Sequence[SamplingOptions] | None = None,
+        *,
+        progress: Progress | None = None,
+    ) -> list[RequestOutput]:
+        """Answer one conversation or many, each a list of {"role": ..., "content": ...}.
+
+        Raises:
+            RequestError: the model has no chat template, or it refuses the messages.
+        """
+        loaded = self._open()
+        if not messages:
+            raise RequestError("messages is empty; give at least one message", parameter="messages")
+        many = [messages] if isinstance(messages[0], Mapping) else messages
+        texts = [loaded.directory.render_chat(cast(Messages, one)) for one in many]
+        tokenizer = loaded.directory.tokenizer
+        batch = [Prompt(tokenizer.encode(text, add_special_tokens=False), text) for text in texts]
+        choices = self._options_for(batch, options)
+        return run_prompts(loaded.engine, batch, choices, progress=progress)
+
+    @property
+    def default_options(self) -> SamplingOptions:
+        """Options that the model's generation_config.json proposes."""
+        return self._open().default_options
+
+    def report(self) -> str:
+        """Say in a few lines what was compiled and how much of the graph our compiler covers."""
+        return str(self._open().executable.report)
+
+    def close(self) -> None:
+        """Stop the threads and give the memory back; closing twice is no error."""
+        if self._loaded is not None:
+            self._loaded.close()
+            self._loaded = None
+
+    def __enter__(self) -> "LLM":
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _open(self) -> LoadedModel:
+        if self._loaded is None:
+            raise InputError("this LLM is closed; make a new one")
+        return self._loaded
+
+    def _options_for(
+        self, prompts: Sequence[Prompt], options: SamplingOptions | Sequence[SamplingOptions] | None
+    ) -> list[SamplingOptions]:
+        if options is None:
+            options = self.default_options
+        if isinstance(options, SamplingOptions):
+            return [options] * len(prompts)
+        if len(options) != len(prompts):
+            raise InputError(
+                f"{len(prompts)} prompts but {len(options)} options; give one for each, or one"
+            )
+        return list(options)
+
+
+def _as_list(prompts: OnePrompt | Sequence[OnePrompt]) -> list[OnePrompt]:
+    if isinstance(prompts, str):
+        return [prompts]
+    if len(prompts) > 0 and not isinstance(prompts[0], str) and not _is_list(prompts[0]):
+        return [cast(Sequence[int], prompts)]
+    return list(cast(Sequence[OnePrompt], prompts))
+
+
+def _is_list(value: object) -> bool:
+    try:
+        iter(value)  # type: ignore[call-overload]
+    except TypeError:
+        return False
+    return True

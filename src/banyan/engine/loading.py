@@ -1,0 +1,208 @@
+"""From a model's name to something that runs: open, capture, compile, pack, size the cache.
+
+The one place of this layer that knows models, compiler and devices at once. On a warm start the
+graph comes from the cache and torch is never imported. Called by `LLM`, `Embedder` and the engine
+process.
+"""
+
+import logging
+import os
+import resource
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from banyan.compiler.compile import CompileOptions, Executable, compile_graph
+from banyan.compiler.ir.graph import Graph
+from banyan.devices.cpu_probe import CpuProbe
+from banyan.devices.device import Device
+from banyan.devices.discovery import find_device
+from banyan.engine.batch_generation import Progress
+from banyan.engine.cache_size import CacheShape, choose_limits
+from banyan.engine.encoder_runner import EncoderRunner
+from banyan.engine.engine import Engine
+from banyan.engine.options import EngineOptions
+from banyan.engine.sampling import SamplingOptions
+from banyan.foundation.errors import CompilerMissing
+from banyan.foundation.settings import Settings
+from banyan.models.configuration import ModelConfiguration
+from banyan.models.loading import GenerationDefaults, ModelDirectory, open_model
+from banyan.models.step_graph import decoder_step_graph, encoder_graph
+from banyan.models.weights import CheckpointWeights
+
+_logger = logging.getLogger("banyan.engine")
+
+_Loaded = TypeVar("_Loaded")
+_BYTES_PER_NUMBER = {"float32": 4, "bfloat16": 2}
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedModel:
+    """A decoder that is ready to serve.
+
+    Attributes:
+        directory: tokenizer, chat template and configuration.
+        engine: serves requests; idle.
+        executable: the compiled step, with its report.
+        default_options: what the model's generation_config.json proposes.
+        device: runs the step; closed by `close`.
+    """
+
+    directory: ModelDirectory
+    engine: Engine
+    executable: Executable
+    default_options: SamplingOptions
+    device: Device
+
+    def close(self) -> None:
+        """Stop the device's threads."""
+        self.device.close()
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedEncoder:
+    """An encoder that is ready to embed; the attributes are those of `LoadedModel`."""
+
+    directory: ModelDirectory
+    runner: EncoderRunner
+    executable: Executable
+    device: Device
+
+    def close(self) -> None:
+        """Stop the device's threads."""
+        self.device.close()
+
+
+def load_model(
+    model: str, options: EngineOptions, *, settings: Settings, progress: Progress | None = None
+) -> LoadedModel:
+    """Make a decoder ready to serve.
+
+    Raises:
+        ModelError: the model cannot be used.
+        InputError: an option cannot be used with this model or on this machine.
+        EnvironmentProblem: the machine lacks something.
+    """
+    say = progress or _say_nothing
+    directory = _open_directory(model, settings, say)
+    configuration = directory.decoder_configuration()
+    weights = directory.open_weights()
+    dtype = choose_dtype(options.dtype, configuration.checkpoint_dtype)
+
+    def build(device: Device) -> LoadedModel:
+        say("Capturing the graph", 0, 1)
+        graph = decoder_step_graph(configuration, dtype, cache_directory=settings.cache_directory)
+        executable = _compile_and_pack(graph, device, weights, settings=settings, say=say)
+        limits = choose_limits(
+            options,
+            _cache_shape(configuration, dtype),
+            longest=configuration.max_position_embeddings,
+            free_bytes=free_memory_bytes(),
+        )
+        executable.allocate_state({"num_blocks": limits.num_blocks})
+        engine = Engine(
+            executable,
+            limits,
+            vocab_size=configuration.vocab_size,
+            end_token_ids=directory.generation.eos_token_ids,
+            tokenizer=directory.tokenizer,
+            seed=options.seed,
+        )
+        defaults = options_from_defaults(directory.generation)
+        return LoadedModel(directory, engine, executable, defaults, device)
+
+    return _on_device(options, settings, build)
+
+
+def load_encoder(
+    model: str, options: EngineOptions, *, settings: Settings, progress: Progress | None = None
+) -> LoadedEncoder:
+    """Make an encoder ready to embed; raises as `load_model` does."""
+    say = progress or _say_nothing
+    directory = _open_directory(model, settings, say)
+    configuration = directory.encoder_configuration()
+    pooling = directory.pooling
+    assert pooling is not None, "an encoder's directory always has a pooling"
+    weights = directory.open_weights()
+    dtype = choose_dtype(options.dtype, configuration.checkpoint_dtype)
+
+    def build(device: Device) -> LoadedEncoder:
+        say("Capturing the graph", 0, 1)
+        graph = encoder_graph(configuration, dtype, cache_directory=settings.cache_directory)
+        executable = _compile_and_pack(graph, device, weights, settings=settings, say=say)
+        runner = EncoderRunner(executable, pooling, vocab_size=configuration.vocab_size)
+        return LoadedEncoder(directory, runner, executable, device)
+
+    return _on_device(options, settings, build)
+
+
+def choose_dtype(asked: str, checkpoint_dtype: str | None) -> str:
+    """Give the dtype to compute in; "auto" is the checkpoint's, 16-bit kinds as bfloat16."""
+    if asked != "auto":
+        return asked
+    return "bfloat16" if checkpoint_dtype in {"bfloat16", "float16"} else "float32"
+
+
+def options_from_defaults(defaults: GenerationDefaults) -> SamplingOptions:
+    """Sampling options as a model proposes them; ours where it is silent."""
+    names = ("temperature", "top_p", "top_k", "min_p", "repetition_penalty")
+    proposed: dict[str, Any] = {name: getattr(defaults, name) for name in names}
+    return SamplingOptions(**{name: v for name, v in proposed.items() if v is not None})
+
+
+def free_memory_bytes() -> int:
+    """Memory that this process can still take: of the machine, and of its control group."""
+    probe = CpuProbe()
+    machine_bytes = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    of_machine = machine_bytes - probe.usage()[0].memory_used_bytes
+    own_bytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    return max(0, min(of_machine, probe.inventory()[0].memory_bytes - own_bytes))
+
+
+def _say_nothing(stage: str, num_done: int, num_all: int) -> None:
+    """Progress that nobody asked for."""
+
+
+def _open_directory(model: str, settings: Settings, say: Progress) -> ModelDirectory:
+    say("Opening the model", 0, 1)
+    return open_model(model, offline=settings.offline)
+
+
+def _on_device(
+    options: EngineOptions, settings: Settings, build: Callable[[Device], _Loaded]
+) -> _Loaded:
+    """Open the device and build on it; when that fails the device is closed again."""
+    device = find_device(options.device, settings=settings, num_threads=options.threads)
+    try:
+        return build(device)
+    except BaseException:
+        device.close()
+        raise
+
+
+def _compile_and_pack(
+    graph: Graph,
+    device: Device,
+    weights: CheckpointWeights,
+    *,
+    settings: Settings,
+    say: Progress,
+) -> Executable:
+    say("Compiling", 0, 1)
+    options = CompileOptions(cache_directory=settings.cache_directory)
+    try:
+        executable = compile_graph(graph, device=device, target="cpp", options=options)
+    except CompilerMissing as error:
+        _logger.warning("%s; running on the interpreter, which is very slow", error)
+        executable = compile_graph(graph, device=device, target="interpreter", options=options)
+    executable.load_weights(weights, lambda done, total: say("Packing weights", done, total))
+    return executable
+
+
+def _cache_shape(configuration: ModelConfiguration, dtype: str) -> CacheShape:
+    return CacheShape(
+        num_layers=configuration.num_layers,
+        num_kv_heads=configuration.num_kv_heads,
+        head_dim=configuration.head_dim,
+        bytes_per_number=_BYTES_PER_NUMBER[dtype],
+    )
