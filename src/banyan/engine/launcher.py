@@ -1,0 +1,123 @@
+"""Start an engine process, talk to it, and say why it ended.
+
+Owns one incarnation: the operating system's process, its private socket and its folder. Never
+restarts anything; `client` does. The process is a fresh interpreter, not a fork: locks and
+threads of the API process must not be copied into it.
+"""
+
+import asyncio
+import shutil
+import signal
+import sys
+import tempfile
+from asyncio.subprocess import Process
+from contextlib import suppress
+from pathlib import Path
+
+import zmq
+import zmq.asyncio
+
+from banyan.engine.messages import (
+    Command,
+    EngineSettings,
+    Report,
+    Start,
+    Stop,
+    decode_report,
+    encode,
+)
+
+_STOP_SECONDS = 5.0
+
+
+class EngineProcess:
+    """A running engine process; made by `launch`, ended by `close`."""
+
+    def __init__(
+        self,
+        process: Process,
+        socket: zmq.asyncio.Socket,
+        context: zmq.asyncio.Context,
+        folder: Path,
+    ) -> None:
+        self._process = process
+        self._socket = socket
+        self._context = context
+        self._folder = folder
+
+    @property
+    def process_id(self) -> int:
+        """The operating system's number of the process."""
+        return self._process.pid
+
+    async def begin(self, settings: EngineSettings) -> None:
+        """Wait until the process is there to listen and tell it what to load."""
+        await self._socket.send(encode(Start(settings)))
+
+    def send(self, command: Command) -> None:
+        """Queue a command; never waits, and a process that is gone just does not read it."""
+        # Without a high-water mark this fails only when nobody is at the other end.
+        with suppress(zmq.Again):
+            self._socket.send(encode(command), zmq.NOBLOCK).result()
+
+    async def receive(self) -> Report:
+        """Wait for the next report."""
+        report: Report = decode_report(await self._socket.recv())
+        return report
+
+    async def wait(self) -> str:
+        """Wait for the end of the process and say how it ended."""
+        return describe_exit(await self._process.wait())
+
+    def kill(self) -> None:
+        """End the process at once."""
+        if self._process.returncode is None:
+            self._process.kill()
+
+    async def close(self) -> None:
+        """End the process, politely first, and remove its socket."""
+        if self._process.returncode is None:
+            self.send(Stop())
+            if self._process.stdin is not None:
+                self._process.stdin.close()
+            try:
+                await asyncio.wait_for(self._process.wait(), _STOP_SECONDS)
+            except TimeoutError:
+                self.kill()
+                await self._process.wait()
+        self._socket.close(linger=0)
+        self._context.term()
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+
+async def launch() -> EngineProcess:
+    """Start an engine process; it waits for `EngineProcess.begin`."""
+    folder = Path(tempfile.mkdtemp(prefix="banyan-"))  # readable by this user only
+    endpoint = f"ipc://{folder / 'engine'}"
+    context = zmq.asyncio.Context()
+    socket = context.socket(zmq.PAIR)
+    socket.setsockopt(zmq.SNDHWM, 0)
+    socket.setsockopt(zmq.RCVHWM, 0)
+    socket.bind(endpoint)
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-P",
+        "-m",
+        "banyan.engine.process",
+        endpoint,
+        stdin=asyncio.subprocess.PIPE,
+        # A Ctrl-C in the terminal is for the API process, which drains its streams first.
+        start_new_session=True,
+    )
+    return EngineProcess(process, socket, context, folder)
+
+
+def describe_exit(code: int) -> str:
+    """Say how a process ended, from its return code (negative: a signal's number)."""
+    if code >= 0:
+        return f"the engine process ended with exit code {code}"
+    try:
+        name = signal.Signals(-code).name
+    except ValueError:
+        name = "unknown"
+    return f"the engine process was killed by signal {-code} ({name})"

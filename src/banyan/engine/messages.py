@@ -1,0 +1,127 @@
+"""What the API process and the engine process say to each other.
+
+Owns the message types and their encoding (MessagePack over a ZeroMQ pair). The first command is
+`Start`; the engine answers with `Loading` any number of times, then `Ready` or `Failed`.
+Called by `process` and `client` only.
+"""
+
+from typing import TypeAlias
+
+import msgspec
+
+from banyan.engine.events import EngineStatistics, TokenEvent
+from banyan.engine.options import EngineOptions
+from banyan.engine.sampling import SamplingOptions
+from banyan.engine.status import ModelFacts
+
+FAKE_MODEL = "fake"
+
+
+class EngineSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything an engine process is built from.
+
+    Attributes:
+        model: a model directory on this machine, or "fake" for a scripted model without weights.
+        options: device, dtype and limits.
+        cache_directory: where compiled programs are kept.
+        heartbeat_seconds: an idle engine says this often that it is alive.
+    """
+
+    model: str
+    options: EngineOptions
+    cache_directory: str
+    heartbeat_seconds: float = 1.0
+
+
+class Start(msgspec.Struct, frozen=True, tag=True):
+    """Load the model; the first command, sent once."""
+
+    settings: EngineSettings
+
+
+class AddRequest(msgspec.Struct, frozen=True, tag=True):
+    """Generate `options.n` answers to a prompt."""
+
+    request_id: str
+    prompt_token_ids: tuple[int, ...]
+    options: SamplingOptions
+
+
+class CancelRequest(msgspec.Struct, frozen=True, tag=True):
+    """Stop a request and free its blocks; unknown ids are ignored (it may just have ended)."""
+
+    request_id: str
+
+
+class Embed(msgspec.Struct, frozen=True, tag=True):
+    """Make one vector per prompt."""
+
+    request_id: str
+    prompts: tuple[tuple[int, ...], ...]
+
+
+class Stop(msgspec.Struct, frozen=True, tag=True):
+    """End the process."""
+
+
+class Loading(msgspec.Struct, frozen=True, tag=True):
+    """Progress of the start: what is being done, and how much of it."""
+
+    step: str
+    num_done: int = 0
+    num_total: int = 0
+
+
+class Ready(msgspec.Struct, frozen=True, tag=True):
+    """The engine takes requests from now on."""
+
+    model: ModelFacts
+
+
+class Failed(msgspec.Struct, frozen=True, tag=True):
+    """The engine is about to end.
+
+    Attributes:
+        message: one sentence saying why.
+        is_input: true when the caller's choice of model or options is at fault.
+    """
+
+    message: str
+    is_input: bool
+
+
+class Published(msgspec.Struct, frozen=True, tag=True):
+    """Results of one step, or a sign of life when there are none."""
+
+    events: tuple[TokenEvent, ...]
+    statistics: EngineStatistics
+
+
+class Embedded(msgspec.Struct, frozen=True, tag=True):
+    """Vectors of one `Embed`, each as little-endian float32 bytes."""
+
+    request_id: str
+    vectors: tuple[bytes, ...]
+
+
+class Refused(msgspec.Struct, frozen=True, tag=True):
+    """A request that will not be served.
+
+    Attributes:
+        message: one sentence saying why.
+        parameter: the field at fault, when one is.
+        is_input: false when the engine itself is at fault.
+    """
+
+    request_id: str
+    message: str
+    parameter: str | None
+    is_input: bool
+
+
+Command: TypeAlias = Start | AddRequest | CancelRequest | Embed | Stop
+Report: TypeAlias = Loading | Ready | Failed | Published | Embedded | Refused
+
+encode = msgspec.msgpack.Encoder().encode
+decode_command = msgspec.msgpack.Decoder(Command).decode
+decode_report = msgspec.msgpack.Decoder(Report).decode

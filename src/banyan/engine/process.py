@@ -1,0 +1,244 @@
+"""The engine process: one model, one loop, one socket.
+
+Owns the loop that interleaves commands and engine steps, so that a step never waits for a
+command and a command waits for at most one step. Started by `launcher` as
+`python -m banyan.engine.process ENDPOINT`; never imports a web framework.
+
+The process ends when it is told to, when its standard input closes (its parent died), or when
+the engine fails; it never answers wrongly after a failure, because its parent starts a new one.
+"""
+
+import logging
+import sys
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+import msgspec
+import zmq
+
+from banyan.engine.events import EngineStatistics, TokenEvent
+from banyan.engine.fake import fake_engine
+from banyan.engine.key_value_blocks import blocks_for
+from banyan.engine.messages import (
+    FAKE_MODEL,
+    AddRequest,
+    CancelRequest,
+    Command,
+    Embed,
+    Embedded,
+    Failed,
+    Loading,
+    Published,
+    Ready,
+    Refused,
+    Report,
+    Start,
+    Stop,
+    decode_command,
+    encode,
+)
+from banyan.engine.options import DEFAULT_TOKEN_BUDGET
+from banyan.engine.sampling import SamplingOptions
+from banyan.engine.status import ModelFacts
+from banyan.foundation.errors import BanyanError, InputError, RequestError
+
+_logger = logging.getLogger("banyan.engine")
+
+EXIT_OK = 0
+EXIT_REFUSED = 1
+EXIT_BROKEN = 70
+_FAKE_MODEL_LENGTH = 2048
+
+
+class TokenEngine(Protocol):
+    """What the loop needs of an engine; `engine.Engine` is one."""
+
+    def add_request(
+        self, request_id: str, prompt_token_ids: Sequence[int], options: SamplingOptions
+    ) -> None:
+        """Queue a request; raises `BanyanError` when it cannot be served."""
+        ...
+
+    def cancel(self, request_id: str) -> None:
+        """Forget a request; unknown ids are ignored."""
+        ...
+
+    def step(self) -> list[TokenEvent]:
+        """Compute one step; nothing when idle."""
+        ...
+
+    def has_work(self) -> bool:
+        """Say whether a step would do anything."""
+        ...
+
+    def statistics(self) -> EngineStatistics:
+        """Return the counters."""
+        ...
+
+
+EmbedPrompts = Callable[[Sequence[Sequence[int]]], tuple[bytes, ...]]
+Builder = Callable[[Start, Callable[[Loading], None]], tuple[TokenEngine, EmbedPrompts, ModelFacts]]
+
+
+class EngineLoop:
+    """Takes commands from a socket, runs steps, publishes results."""
+
+    def __init__(
+        self,
+        socket: "zmq.Socket[bytes]",
+        *,
+        engine: TokenEngine,
+        embed: EmbedPrompts,
+        heartbeat_seconds: float,
+        parent_fd: int,
+    ) -> None:
+        self._socket = socket
+        self._engine = engine
+        self._embed = embed
+        self._heartbeat_milliseconds = max(1, int(heartbeat_seconds * 1000))
+        self._parent_fd = parent_fd
+        self._poller = zmq.Poller()
+        self._poller.register(socket, zmq.POLLIN)
+        self._poller.register(parent_fd, zmq.POLLIN)
+
+    def run(self) -> None:
+        """Serve until told to stop or until the parent is gone.
+
+        Raises whatever `engine.step` raises: its state is unknown then.
+        """
+        while True:
+            busy = self._engine.has_work()
+            ready = dict(self._poller.poll(0 if busy else self._heartbeat_milliseconds))
+            if self._parent_fd in ready:
+                return
+            if self._socket in ready and not self._obey_all():
+                return
+            self._send(Published(tuple(self._engine.step()), self._engine.statistics()))
+
+    def _obey_all(self) -> bool:
+        """Handle every waiting command; False when one of them was `Stop`."""
+        while True:
+            try:
+                payload = self._socket.recv(zmq.NOBLOCK)
+            except zmq.Again:
+                return True
+            try:
+                command = decode_command(payload)
+            except msgspec.DecodeError as error:
+                _logger.warning("ignored a command of %d bytes: %s", len(payload), error)
+                continue
+            if isinstance(command, Stop):
+                return False
+            self._obey(command)
+
+    def _obey(self, command: Command) -> None:
+        match command:
+            case AddRequest(request_id, prompt_token_ids, options):
+                self._answer(
+                    request_id,
+                    lambda: self._engine.add_request(request_id, prompt_token_ids, options),
+                )
+            case CancelRequest(request_id):
+                self._engine.cancel(request_id)
+            case Embed(request_id, prompts):
+                self._answer(
+                    request_id,
+                    lambda: self._send(Embedded(request_id, self._embed(prompts))),
+                )
+            case _:
+                _logger.warning("ignored the command %s", type(command).__name__)
+
+    def _answer(self, request_id: str, work: Callable[[], None]) -> None:
+        """Do `work`; a failure is the answer to this request and touches no other."""
+        try:
+            work()
+        except InputError as error:
+            parameter = error.parameter if isinstance(error, RequestError) else None
+            self._send(Refused(request_id, str(error), parameter, is_input=True))
+        except Exception as error:
+            _logger.exception("request %s failed", request_id)
+            message = f"the engine failed on this request ({type(error).__name__}: {error})"
+            self._send(Refused(request_id, message, None, is_input=False))
+
+    def _send(self, report: Report) -> None:
+        self._socket.send(encode(report))
+
+
+def build(
+    start: Start, report: Callable[[Loading], None]
+) -> tuple[TokenEngine, EmbedPrompts, ModelFacts]:
+    """Load what `start` asks for; raises `BanyanError` when that cannot be served."""
+    options = start.settings.options
+    if start.settings.model == FAKE_MODEL:
+        max_model_len = options.max_model_len or _FAKE_MODEL_LENGTH
+        num_blocks = blocks_for(max_model_len) * options.max_num_seqs
+        engine = fake_engine(
+            max_model_len=max_model_len,
+            max_num_seqs=options.max_num_seqs,
+            token_budget=max(options.max_num_seqs, DEFAULT_TOKEN_BUDGET),
+            num_blocks=options.num_blocks or num_blocks,
+            seed=options.seed,
+        )
+        return engine, _embed_nothing, ModelFacts("decoder", max_model_len)
+    raise NotImplementedError
+
+
+def _embed_nothing(prompts: Sequence[Sequence[int]]) -> tuple[bytes, ...]:
+    raise RequestError("this model writes text and makes no embeddings", parameter="model")
+
+
+def _wait_for_command(socket: "zmq.Socket[bytes]", parent_fd: int) -> bool:
+    """Wait for the first command; False when the parent went away instead."""
+    poller = zmq.Poller()
+    poller.register(socket, zmq.POLLIN)
+    poller.register(parent_fd, zmq.POLLIN)
+    return parent_fd not in dict(poller.poll())
+
+
+def serve(endpoint: str, *, parent_fd: int, builder: Builder) -> int:
+    """Run an engine process against the socket at `endpoint` and return its exit code."""
+    context = zmq.Context()
+    socket: zmq.Socket[bytes] = context.socket(zmq.PAIR)
+    # Events must never be dropped; their number is bounded by the running requests.
+    socket.setsockopt(zmq.SNDHWM, 0)
+    socket.setsockopt(zmq.LINGER, 1000)
+    socket.connect(endpoint)
+    try:
+        if not _wait_for_command(socket, parent_fd):
+            return EXIT_OK
+        start = decode_command(socket.recv())
+        if not isinstance(start, Start):
+            raise InputError(f"the first command was {type(start).__name__}; it must be Start")
+        engine, embed, facts = builder(start, lambda loading: socket.send(encode(loading)))
+        socket.send(encode(Ready(facts)))
+        EngineLoop(
+            socket,
+            engine=engine,
+            embed=embed,
+            heartbeat_seconds=start.settings.heartbeat_seconds,
+            parent_fd=parent_fd,
+        ).run()
+    except BanyanError as error:
+        socket.send(encode(Failed(str(error), is_input=isinstance(error, InputError))))
+        return EXIT_REFUSED
+    except Exception as error:
+        _logger.exception("the engine failed")
+        message = f"the engine failed ({type(error).__name__}: {error})"
+        socket.send(encode(Failed(message, is_input=False)))
+        return EXIT_BROKEN
+    finally:
+        socket.close()
+        context.term()
+    return EXIT_OK
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run the process: `ENDPOINT` is its only argument."""
+    logging.basicConfig(
+        level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
+    )
+    return serve(arguments[0], parent_fd=sys.stdin.fileno(), builder=build)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,37 @@
+"""What is known from outside about an engine in its own process. Frozen data only."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+
+@dataclass(frozen=True, slots=True)
+class ModelFacts:
+    """What the engine says of its model once it is loaded.
+
+    Attributes:
+        kind: a `decoder` writes text, an `encoder` makes embeddings.
+        max_model_len: most tokens of one prompt and its answer together.
+        report: what was compiled, for which device, and how long it took, as JSON values.
+    """
+
+    kind: Literal["decoder", "encoder"]
+    max_model_len: int
+    report: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class EngineStatus:
+    """Whether the engine answers now.
+
+    Attributes:
+        state: `loading` and `stopped` engines answer nothing; both come back by themselves.
+        detail: one sentence for whoever waits: the step of loading, or why it stopped.
+        model: known once the engine was ready, and kept while it restarts.
+        num_restarts: how often the process was started again.
+    """
+
+    state: Literal["loading", "ready", "stopped"]
+    detail: str
+    model: ModelFacts | None
+    num_restarts: int = 0

@@ -1,0 +1,64 @@
+"""The ASGI application, built from explicit dependencies.
+
+Owns which routes and error handlers there are. Called by `cli/serve.py`, and by tests with a
+scripted backend.
+"""
+
+from http import HTTPStatus
+
+import msgspec
+from fastapi import FastAPI, Request
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
+from starlette.responses import Response
+
+from banyan.foundation.errors import BanyanError
+from banyan.gateway.backend import Backend, TextModel
+from banyan.gateway.chat import chat_routes
+from banyan.gateway.completions import completion_routes
+from banyan.gateway.embeddings import embedding_routes
+from banyan.gateway.errors import ApiError, error_response, to_api_error
+from banyan.gateway.information import information_routes
+from banyan.gateway.metrics import CountRequests, Metrics
+from banyan.gateway.services import GatewaySettings, Services
+
+
+def create_app(backend: Backend, text: TextModel, settings: GatewaySettings) -> FastAPI:
+    """Build the application; it starts and stops nothing."""
+    metrics = Metrics(backend)
+    services = Services(backend=backend, text=text, settings=settings, metrics=metrics)
+    # The interactive pages of FastAPI load scripts from other sites; we serve the plain schema.
+    app = FastAPI(title="Banyan", openapi_url=None, docs_url=None, redoc_url=None)
+    for routes in (chat_routes, completion_routes, embedding_routes, information_routes):
+        app.include_router(routes(services))
+    app.add_exception_handler(BanyanError, _answer_error)
+    app.add_exception_handler(HTTPException, _answer_http_error)
+    app.add_exception_handler(ClientDisconnect, _answer_nobody)
+    app.add_exception_handler(Exception, _answer_error)
+    app.add_middleware(CountRequests, metrics=metrics)
+    return app
+
+
+async def _answer_error(request: Request, error: Exception) -> Response:
+    return error_response(to_api_error(error))
+
+
+async def _answer_http_error(request: Request, error: Exception) -> Response:
+    """Answer a wrong path or method, which the router finds before any route runs."""
+    assert isinstance(error, HTTPException)
+    path = request.url.path
+    if error.status_code == HTTPStatus.NOT_FOUND:
+        sentence = f"there is nothing at {path}; the API begins at /v1"
+    elif error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+        allowed = (error.headers or {}).get("Allow", "another method")
+        sentence = f"{request.method} is not possible at {path}; use {allowed}"
+    else:
+        sentence = str(error.detail)
+    response = error_response(ApiError(error.status_code, sentence))
+    response.headers.update(error.headers or {})
+    return response
+
+
+async def _answer_nobody(request: Request, error: Exception) -> Response:
+    """End a request whose reader left; nobody sees this status but our own counters."""
+    return Response(msgspec.json.encode(None), status_code=499)

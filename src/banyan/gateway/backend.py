@@ -1,0 +1,60 @@
+"""What the gateway needs from below, and what it is told.
+
+Owns the two seams of this layer: `Backend` generates tokens and vectors, `TextModel` turns text
+into tokens and back. `cli/serve.py` hands both over (an `EngineClient` is a `Backend`); tests hand
+over scripted ones.
+"""
+
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from typing import Protocol
+
+from banyan.engine.events import EngineStatistics, TokenEvent
+from banyan.engine.sampling import SamplingOptions
+from banyan.engine.status import EngineStatus
+
+
+class Backend(Protocol):
+    """Something that runs one model and never blocks the event loop."""
+
+    def status(self) -> EngineStatus:
+        """Say at once whether requests can be served."""
+        ...
+
+    def statistics(self) -> EngineStatistics | None:
+        """Return the newest counters, at most a step old; None before the first start."""
+        ...
+
+    def generate(
+        self, request_id: str, prompt_token_ids: Sequence[int], options: SamplingOptions
+    ) -> AsyncGenerator[TokenEvent, None]:
+        """Yield the events of all `options.n` answers; closing the generator cancels them.
+
+        Raises:
+            RequestError: the engine refuses the request.
+            EngineStopped: the engine died or is not there.
+        """
+        ...
+
+    async def embed(self, request_id: str, prompts: Sequence[Sequence[int]]) -> tuple[bytes, ...]:
+        """Return one vector per prompt as little-endian float32 bytes."""
+        ...
+
+
+class TextModel(Protocol):
+    """The tokenizer and chat template of the model; called in a worker thread."""
+
+    def encode(self, text: str) -> list[int]:
+        """Return the tokens of a plain prompt, with those the model wants around it."""
+        ...
+
+    def encode_chat(self, messages: Sequence[Mapping[str, str]]) -> list[int]:
+        """Return the tokens of a conversation, ending where the model's answer begins.
+
+        Raises:
+            RequestError: the model has no chat template, or its template refuses the messages.
+        """
+        ...
+
+    def decode(self, token_ids: Sequence[int]) -> str:
+        """Return the text of tokens, special ones included."""
+        ...

@@ -1,0 +1,122 @@
+"""`POST /v1/completions`.
+
+Owns the shape of plain completions and their streams; several prompts share one request.
+"""
+
+import time
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass
+
+import msgspec
+from fastapi import APIRouter, Request
+from starlette.responses import Response
+
+from banyan.engine.events import TokenLogprob
+from banyan.gateway.backend import TextModel
+from banyan.gateway.body import read_body, unless_hung_up
+from banyan.gateway.errors import refuse
+from banyan.gateway.event_stream import EventStream
+from banyan.gateway.generation import Answers, Part, begun, gather_answers, run_prompts
+from banyan.gateway.logprobs import completion_logprobs
+from banyan.gateway.replies import Completion, CompletionChoice, CompletionLogprobs, Usage
+from banyan.gateway.sampling import completion_options
+from banyan.gateway.services import Services, new_id, now_seconds
+from banyan.gateway.wire import CompletionRequest, parse_request
+
+
+def completion_routes(services: Services) -> APIRouter:
+    """Build the router of this module."""
+    router = APIRouter()
+
+    @router.post("/v1/completions")
+    async def create_completion(request: Request) -> Response:
+        return await _answer(services, request)
+
+    return router
+
+
+async def _answer(services: Services, request: Request) -> Response:
+    arrived = time.perf_counter()
+    body = await read_body(request, limit_bytes=services.settings.max_body_bytes)
+    asked = parse_request(body, CompletionRequest)
+    if asked.stream_options is not None and not asked.stream:
+        raise refuse("stream_options needs stream=true", parameter="stream_options")
+    services.check_model(asked.model)
+    options = completion_options(asked, services.settings.sampling_defaults)
+    model = services.ready_model("decoder")
+    prompts = await services.encode(asked.prompt, field_name="prompt")
+    for prompt in prompts:
+        services.check_length(prompt, model=model, field_name="prompt")
+
+    reply = _CompletionReply(new_id("cmpl"), now_seconds(), asked.model, services.text)
+    parts = run_prompts(services, prompts, options, request_id=reply.request_id, arrived=arrived)
+    answers = Answers(num_prompts=len(prompts), num_choices=options.n)
+    if asked.stream:
+        with_usage = asked.stream_options is not None and bool(asked.stream_options.include_usage)
+        started = await unless_hung_up(request.receive, begun(parts))
+        return EventStream(reply.chunks(started, answers, with_usage=with_usage))
+    finished = await unless_hung_up(request.receive, gather_answers(parts, answers))
+    return Response(reply.completion(finished), media_type="application/json")
+
+
+@dataclass(frozen=True, slots=True)
+class _CompletionReply:
+    """Turns answers into the reply or the stream of one request."""
+
+    request_id: str
+    created: int
+    model: str
+    text: TextModel
+
+    def completion(self, answers: Answers) -> bytes:
+        choices = [
+            CompletionChoice(
+                index=index,
+                text=answer.text,
+                logprobs=self._logprobs(answer.logprobs, first_offset=0),
+                finish_reason=answer.finish_reason,
+            )
+            for index, answer in enumerate(answers.items)
+        ]
+        return self._encode(choices, answers.usage())
+
+    async def chunks(
+        self, parts: AsyncGenerator[Part, None], answers: Answers, *, with_usage: bool
+    ) -> AsyncGenerator[bytes, None]:
+        no_usage = None if with_usage else msgspec.UNSET
+        async with aclosing(parts):
+            async for part in parts:
+                event = part.event
+                first_offset = len(answers.items[part.index].text)
+                answers.add(part)
+                if event.text or event.logprobs or event.finish_reason is not None:
+                    choice = CompletionChoice(
+                        index=part.index,
+                        text=event.text,
+                        logprobs=self._logprobs(event.logprobs or (), first_offset=first_offset),
+                        finish_reason=event.finish_reason,
+                    )
+                    yield self._encode([choice], no_usage)
+        if with_usage:
+            yield self._encode([], answers.usage())
+
+    def _encode(
+        self, choices: list[CompletionChoice], usage: Usage | None | msgspec.UnsetType
+    ) -> bytes:
+        return msgspec.json.encode(
+            Completion(
+                id=self.request_id,
+                created=self.created,
+                model=self.model,
+                choices=choices,
+                usage=usage,
+            )
+        )
+
+    def _logprobs(
+        self, tokens: Sequence[TokenLogprob], *, first_offset: int
+    ) -> CompletionLogprobs | None:
+        if not tokens:
+            return None
+        return completion_logprobs(tokens, self.text, first_offset=first_offset)

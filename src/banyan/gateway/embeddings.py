@@ -1,0 +1,58 @@
+"""`POST /v1/embeddings`: vectors as floats or as base64 of little-endian float32."""
+
+import base64
+import struct
+
+import msgspec
+from fastapi import APIRouter, Request
+from starlette.responses import Response
+
+from banyan.gateway.body import read_body, unless_hung_up
+from banyan.gateway.errors import refuse
+from banyan.gateway.replies import Embedding, EmbeddingReply, EmbeddingUsage
+from banyan.gateway.services import Services, new_id
+from banyan.gateway.wire import EmbeddingRequest, parse_request
+
+
+def embedding_routes(services: Services) -> APIRouter:
+    """Build the router of this module."""
+    router = APIRouter()
+
+    @router.post("/v1/embeddings")
+    async def create_embedding(request: Request) -> Response:
+        return await _answer(services, request)
+
+    return router
+
+
+async def _answer(services: Services, request: Request) -> Response:
+    body = await read_body(request, limit_bytes=services.settings.max_body_bytes)
+    asked = parse_request(body, EmbeddingRequest)
+    services.check_model(asked.model)
+    encoding = asked.encoding_format or "float"
+    if encoding not in {"float", "base64"}:
+        raise refuse(
+            f"encoding_format is {encoding!r}; it must be 'float' or 'base64'",
+            parameter="encoding_format",
+        )
+    model = services.ready_model("encoder")
+    prompts = await services.encode(asked.input, field_name="input")
+    for prompt in prompts:
+        services.check_length(prompt, model=model, field_name="input")
+    vectors = await unless_hung_up(request.receive, services.backend.embed(new_id("embd"), prompts))
+    num_tokens = sum(map(len, prompts))
+    reply = EmbeddingReply(
+        data=[
+            Embedding(index=index, embedding=_spelt(vector, encoding))
+            for index, vector in enumerate(vectors)
+        ],
+        model=asked.model,
+        usage=EmbeddingUsage(num_tokens, num_tokens),
+    )
+    return Response(msgspec.json.encode(reply), media_type="application/json")
+
+
+def _spelt(vector: bytes, encoding: str) -> list[float] | str:
+    if encoding == "base64":
+        return base64.b64encode(vector).decode("ascii")
+    return list(struct.unpack(f"<{len(vector) // 4}f", vector))

@@ -1,0 +1,62 @@
+"""Server-sent events, written until the reader hangs up.
+
+Owns the ASGI side of a stream. The routes hand over ready-made JSON; a failure after the first
+byte becomes an `error` event, because the status is gone by then.
+"""
+
+import logging
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+
+from starlette.requests import ClientDisconnect
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from banyan.gateway.body import unless_hung_up
+from banyan.gateway.errors import error_body, to_api_error
+
+_logger = logging.getLogger(__name__)
+
+DONE = b"[DONE]"
+
+
+class EventStream(Response):
+    """Sends each item of `events` as one event, then `[DONE]`.
+
+    The generator is always closed, so that a reader who leaves frees what it holds at once.
+    """
+
+    media_type = "text/event-stream"
+
+    def __init__(self, events: AsyncGenerator[bytes, None]) -> None:
+        self._events = events
+        self.status_code = 200
+        self.background = None
+        # Proxies such as nginx would otherwise collect the events before passing them on.
+        self.init_headers({"Cache-Control": "no-cache", "X-Accel-Buffering": "no"})
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Write the stream; return early, having closed the generator, when the reader leaves."""
+        async with aclosing(self._events):
+            try:
+                await unless_hung_up(receive, self._write(send))
+            except ClientDisconnect:
+                return
+
+    async def _write(self, send: Send) -> None:
+        await send(
+            {"type": "http.response.start", "status": 200, "headers": self.raw_headers},
+        )
+        try:
+            async for data in self._events:
+                await _send_event(send, data)
+            await _send_event(send, DONE)
+        except Exception as error:
+            _logger.exception("a stream failed after its first byte")
+            await _send_event(send, error_body(to_api_error(error)))
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+
+async def _send_event(send: Send, data: bytes) -> None:
+    body = b"data: " + data + b"\n\n"
+    await send({"type": "http.response.body", "body": body, "more_body": True})

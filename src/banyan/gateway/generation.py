@@ -1,0 +1,155 @@
+"""Run the prompts of one request and gather their answers.
+
+Owns what chat and plain completions share: several prompts at once, failures, usage. Knows
+tokens and text, not the shape of a reply.
+"""
+
+import asyncio
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass, field
+
+from banyan.engine.events import TokenEvent, TokenLogprob
+from banyan.engine.sampling import SamplingOptions
+from banyan.foundation.errors import BanyanError, EngineStopped
+from banyan.gateway.errors import ApiError
+from banyan.gateway.replies import Usage
+from banyan.gateway.services import Services
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """New output of one answer; answers of prompt p are numbered p * n ... p * n + n - 1."""
+
+    index: int
+    event: TokenEvent
+
+
+@dataclass(slots=True)
+class Answer:
+    """One answer, gathered part by part."""
+
+    text: str = ""
+    logprobs: list[TokenLogprob] = field(default_factory=list)
+    finish_reason: str | None = None
+    num_prompt_tokens: int = 0
+    num_generated_tokens: int = 0
+
+    def add(self, event: TokenEvent) -> None:
+        """Append one event."""
+        self.text += event.text
+        self.logprobs.extend(event.logprobs or ())
+        self.finish_reason = event.finish_reason
+        self.num_prompt_tokens = event.num_prompt_tokens
+        self.num_generated_tokens = event.num_generated_tokens
+
+
+class Answers:
+    """All answers of a request, in order of their index."""
+
+    def __init__(self, *, num_prompts: int, num_choices: int) -> None:
+        self._num_choices = num_choices
+        self.items = [Answer() for _ in range(num_prompts * num_choices)]
+
+    def add(self, part: Part) -> None:
+        """Append one part to its answer."""
+        self.items[part.index].add(part.event)
+
+    def usage(self) -> Usage:
+        """Sum up the tokens; a prompt counts once however many answers it has."""
+        prompt = sum(answer.num_prompt_tokens for answer in self.items[:: self._num_choices])
+        completion = sum(answer.num_generated_tokens for answer in self.items)
+        return Usage(
+            prompt_tokens=prompt,
+            completion_tokens=completion,
+            total_tokens=prompt + completion,
+        )
+
+
+def run_prompts(
+    services: Services,
+    prompts: Sequence[Sequence[int]],
+    options: SamplingOptions,
+    *,
+    request_id: str,
+    arrived: float,
+) -> AsyncGenerator[Part, None]:
+    """Yield the parts of all answers as they come; closing the generator cancels the rest.
+
+    Raises:
+        BanyanError: as `Backend.generate`; ApiError when an answer fails midway.
+    """
+    streams = []
+    for position, prompt in enumerate(prompts):
+        events = services.backend.generate(f"{request_id}-{position}", prompt, options)
+        observed = services.metrics.observe(events, arrived=arrived)
+        streams.append(_numbered(observed, first_index=position * options.n))
+    return streams[0] if len(streams) == 1 else _merged(streams)
+
+
+async def gather_answers(parts: AsyncGenerator[Part, None], answers: Answers) -> Answers:
+    """Add all parts to `answers` and return them when the last one is there."""
+    async with aclosing(parts):
+        async for part in parts:
+            answers.add(part)
+    return answers
+
+
+async def begun(parts: AsyncGenerator[Part, None]) -> AsyncGenerator[Part, None]:
+    """Wait for the first part, so that a refusal still gets its own HTTP status."""
+    first = await anext(parts)
+
+    async def all_parts() -> AsyncGenerator[Part, None]:
+        async with aclosing(parts):
+            yield first
+            async for part in parts:
+                yield part
+
+    return all_parts()
+
+
+async def _numbered(
+    events: AsyncGenerator[TokenEvent, None], *, first_index: int
+) -> AsyncGenerator[Part, None]:
+    async with aclosing(events):
+        async for event in events:
+            if event.finish_reason == "error":
+                raise ApiError(
+                    500,
+                    f"the answer failed: {event.stop_reason}",
+                    kind="server_error",
+                    code="generation_failed",
+                )
+            if event.finish_reason == "cancelled":
+                raise EngineStopped("the request was cancelled by the server; send it again")
+            yield Part(first_index + event.index, event)
+
+
+async def _merged(streams: Sequence[AsyncGenerator[Part, None]]) -> AsyncGenerator[Part, None]:
+    """Yield from all streams as parts come; the first failure ends all of them."""
+    queue: asyncio.Queue[Part | BanyanError | None] = asyncio.Queue()
+
+    async def pump(stream: AsyncGenerator[Part, None]) -> None:
+        try:
+            async with aclosing(stream):
+                async for part in stream:
+                    queue.put_nowait(part)
+            queue.put_nowait(None)
+        except BanyanError as error:
+            queue.put_nowait(error)
+
+    tasks = [asyncio.create_task(pump(stream)) for stream in streams]
+    num_running = len(tasks)
+    try:
+        while num_running:
+            item = await queue.get()
+            if isinstance(item, BanyanError):
+                raise item
+            if item is None:
+                num_running -= 1
+            else:
+                yield item
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)

@@ -1,0 +1,90 @@
+"""Routes that only tell: models, health, metrics, the compile report, the schema."""
+
+from typing import Any
+
+import msgspec
+from fastapi import APIRouter
+from starlette.responses import Response
+
+from banyan.engine.status import EngineStatus
+from banyan.gateway.errors import ApiError
+from banyan.gateway.metrics import CONTENT_TYPE
+from banyan.gateway.openapi import api_schema
+from banyan.gateway.replies import ModelCard, ModelList
+from banyan.gateway.services import GatewaySettings, Services
+
+
+class Health(msgspec.Struct, frozen=True):
+    """The reply of `GET /health`; 200 when `status` is `ready`, 503 otherwise."""
+
+    status: str
+    detail: str
+
+
+class CompileReport(msgspec.Struct, frozen=True):
+    """The reply of `GET /v1/banyan/report`: what was compiled, for which device."""
+
+    model: str
+    kind: str
+    max_model_len: int
+    report: dict[str, Any]
+
+
+def information_routes(services: Services) -> APIRouter:
+    """Build the router of this module."""
+    router = APIRouter()
+    settings = services.settings
+
+    @router.get("/health")
+    async def read_health() -> Response:
+        status = services.backend.status()
+        code = 200 if status.state == "ready" else 503
+        return _json(Health(status.state, status.detail), status_code=code)
+
+    @router.get("/metrics")
+    async def read_metrics() -> Response:
+        return Response(services.metrics.render(), media_type=CONTENT_TYPE)
+
+    @router.get("/v1/models")
+    async def list_models() -> Response:
+        return _json(ModelList(data=[_card(settings, services.backend.status())]))
+
+    @router.get("/v1/models/{model_id:path}")
+    async def read_model(model_id: str) -> Response:
+        services.check_model(model_id)
+        return _json(_card(settings, services.backend.status()))
+
+    @router.get("/v1/banyan/report")
+    async def read_report() -> Response:
+        model = services.backend.status().model
+        if model is None:
+            raise ApiError(
+                503,
+                "the model is not loaded yet; ask again when /health is ready",
+                kind="server_error",
+                code="engine_stopped",
+                retry_after_seconds=5,
+            )
+        return _json(
+            CompileReport(settings.model_name, model.kind, model.max_model_len, dict(model.report))
+        )
+
+    @router.get("/openapi.json")
+    async def read_schema() -> Response:
+        return _json(api_schema())
+
+    return router
+
+
+def _card(settings: GatewaySettings, status: EngineStatus) -> ModelCard:
+    return ModelCard(
+        id=settings.model_name,
+        created=settings.created,
+        max_model_len=None if status.model is None else status.model.max_model_len,
+    )
+
+
+def _json(value: object, *, status_code: int = 200) -> Response:
+    return Response(
+        msgspec.json.encode(value), status_code=status_code, media_type="application/json"
+    )

@@ -1,0 +1,139 @@
+"""What every route works with, and the checks all of them begin with.
+
+Owns no policy of its own. Built once by `app.create_app`; there are no globals.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+from uuid import uuid4
+
+from banyan.engine.status import ModelFacts
+from banyan.foundation.errors import EngineStopped
+from banyan.gateway.backend import Backend, TextModel
+from banyan.gateway.errors import ApiError, refuse
+from banyan.gateway.metrics import Metrics
+
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GatewaySettings:
+    """What an operator chooses about the API.
+
+    Attributes:
+        model_name: the name clients must ask for.
+        created: when the model was made available, seconds since 1970.
+        max_body_bytes: larger request bodies are refused with 413.
+        max_prompts: most prompts of one request.
+        sampling_defaults: values for `SamplingOptions` where a request says nothing.
+    """
+
+    model_name: str
+    created: int
+    max_body_bytes: int = 16 * 2**20
+    max_prompts: int = 256
+    sampling_defaults: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Services:
+    """The explicit dependencies of the routes."""
+
+    backend: Backend
+    text: TextModel
+    settings: GatewaySettings
+    metrics: Metrics
+
+    def check_model(self, name: str) -> None:
+        """Raise 404 unless `name` is the model served here."""
+        if name != self.settings.model_name:
+            raise ApiError(
+                404,
+                f"the model {name!r} is not served here; ask for {self.settings.model_name!r}",
+                parameter="model",
+                code="model_not_found",
+            )
+
+    def ready_model(self, kind: str) -> ModelFacts:
+        """Return what is known of the model, once it is ready and of the right kind.
+
+        Raises:
+            EngineStopped: it does not answer now; the sentence says why.
+            ApiError: 400, the model cannot do this.
+        """
+        status = self.backend.status()
+        if status.state != "ready" or status.model is None:
+            raise EngineStopped(f"{status.detail}; try again in a few seconds")
+        if status.model.kind != kind:
+            able = "makes embeddings only" if kind == "decoder" else "cannot make embeddings"
+            raise refuse(
+                f"the model {self.settings.model_name!r} {able}",
+                parameter="model",
+                code="unsupported_model",
+            )
+        return status.model
+
+    async def encode(
+        self, prompt: str | list[str | int | list[int]], *, field_name: str
+    ) -> list[list[int]]:
+        """Turn a `prompt` or `input` field into one list of token ids per prompt."""
+        prompts = _split(prompt, field_name=field_name, limit=self.settings.max_prompts)
+        return await in_thread(lambda: [self._tokens(one) for one in prompts])
+
+    def check_length(self, tokens: Sequence[int], *, model: ModelFacts, field_name: str) -> None:
+        """Raise 400 when a prompt is empty or leaves no room in the context."""
+        if not tokens:
+            raise refuse(f"{field_name} is empty; send at least one token", parameter=field_name)
+        longest = model.max_model_len - (model.kind == "decoder")
+        if len(tokens) > longest:
+            raise refuse(
+                f"{field_name} has {len(tokens)} tokens, but the model takes at most {longest}; "
+                "shorten it",
+                parameter=field_name,
+                code="context_length_exceeded",
+            )
+
+    def _tokens(self, prompt: str | list[int]) -> list[int]:
+        return self.text.encode(prompt) if isinstance(prompt, str) else prompt
+
+
+async def in_thread(work: Callable[[], Result]) -> Result:
+    """Run `work` (tokenizing, templates) beside the event loop."""
+    return await asyncio.get_running_loop().run_in_executor(None, work)
+
+
+def new_id(prefix: str) -> str:
+    """Make a request id such as `chatcmpl-1f0c...`."""
+    return f"{prefix}-{uuid4().hex}"
+
+
+def now_seconds() -> int:
+    """Return the time as replies carry it: whole seconds since 1970."""
+    return int(time.time())
+
+
+def _split(
+    prompt: str | list[str | int | list[int]], *, field_name: str, limit: int
+) -> list[str | list[int]]:
+    """Tell one prompt from a list of them; a list of numbers is one prompt of token ids."""
+    if isinstance(prompt, str):
+        return [prompt]
+    if not prompt:
+        raise refuse(f"{field_name} is an empty list; send one prompt", parameter=field_name)
+    ids = [item for item in prompt if isinstance(item, int)]
+    several = [item for item in prompt if not isinstance(item, int)]
+    if ids and several:
+        raise refuse(
+            f"{field_name} mixes token ids with prompts; send either one list of token ids "
+            "or a list of prompts",
+            parameter=field_name,
+        )
+    if len(several) > limit:
+        raise refuse(
+            f"{field_name} has {len(several)} prompts; one request takes at most {limit}",
+            parameter=field_name,
+        )
+    return several or [ids]
