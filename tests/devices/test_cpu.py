@@ -88,6 +88,14 @@ def test_a_program_adds_two_arrays_on_every_number_of_threads(
     assert device.num_threads == num_threads
 
 
+def test_other_native_work_shares_the_threads(open_device: Callable[[int], CpuDevice]) -> None:
+    device = open_device(2)
+    pool = device.thread_pool()
+    assert pool.num_threads == 2
+    assert device.thread_pool() is pool
+    device.close()
+
+
 def test_a_program_that_reports_failure_raises_its_code(
     program: Program, open_device: Callable[[int], CpuDevice]
 ) -> None:

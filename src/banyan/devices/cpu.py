@@ -62,6 +62,15 @@ class CpuDevice:
         """Threads that share the work of one launch, the caller's among them."""
         return self._num_threads
 
+    def thread_pool(self) -> ThreadPool:
+        """Give the threads that launches share, for other native work; the device closes them.
+
+        Raises:
+            CompilerMissing: the pool cannot be built, for want of a C++ compiler.
+        """
+        with self._turn:
+            return self._pool_now()
+
     def allocate(self, num_bytes: int) -> HostBuffer:
         """Map zeroed memory, aligned to pages, from 2 MiB on to huge pages."""
         return allocate_host_memory(num_bytes)
@@ -98,8 +107,7 @@ class CpuDevice:
                 f"cannot load program {program.name!r} from {program.image.name}: {error}; "
                 "delete it from the cache so that it is built again"
             ) from error
-        with self._turn:
-            self._pool_now()
+        self.thread_pool()
         return CpuProgram(program, library, _Entry(address or 0))
 
     def launch(
