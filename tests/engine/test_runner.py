@@ -55,6 +55,13 @@ def test_chunks_and_single_tokens_share_a_step() -> None:
     assert arguments["logit_rows"].tolist() == [0]
 
 
+def test_a_step_that_wants_no_logits_asks_for_one_row_and_gives_none() -> None:
+    model = Recorder()
+    logits = Runner(model, table_of(([1, 2, 3], [0]))).run([LaneSlice(0, 0, 2, False)])
+    assert model.arguments["logit_rows"].tolist() == [1]
+    assert logits.shape == (0, 4)
+
+
 def test_the_arrays_have_the_types_of_the_contract_and_lie_in_one_piece() -> None:
     table = table_of(([1, 2, 3], [0]))
     arguments = Runner(Recorder(), table).arguments([LaneSlice(0, 0, 3, True)])

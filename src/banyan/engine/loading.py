@@ -26,8 +26,9 @@ from banyan.engine.sampling import SamplingOptions
 from banyan.foundation.errors import CompilerMissing
 from banyan.foundation.settings import Settings
 from banyan.models.configuration import ModelConfiguration
+from banyan.models.encoder_graph import encoder_graph
 from banyan.models.loading import GenerationDefaults, ModelDirectory, open_model
-from banyan.models.step_graph import decoder_step_graph, encoder_graph
+from banyan.models.step_graph import decoder_step_graph
 from banyan.models.weights import CheckpointWeights
 
 _logger = logging.getLogger("banyan.engine")
@@ -91,7 +92,9 @@ def load_model(
 
     def build(device: Device) -> LoadedModel:
         say("Capturing the graph", 0, 1)
-        graph = decoder_step_graph(configuration, dtype, cache_directory=settings.cache_directory)
+        graph = decoder_step_graph(
+            configuration, dtype=dtype, cache_directory=settings.cache_directory
+        )
         executable = _compile_and_pack(graph, device, weights, settings=settings, say=say)
         limits = choose_limits(
             options,
@@ -128,7 +131,7 @@ def load_encoder(
 
     def build(device: Device) -> LoadedEncoder:
         say("Capturing the graph", 0, 1)
-        graph = encoder_graph(configuration, dtype, cache_directory=settings.cache_directory)
+        graph = encoder_graph(configuration, dtype=dtype, cache_directory=settings.cache_directory)
         executable = _compile_and_pack(graph, device, weights, settings=settings, say=say)
         runner = EncoderRunner(executable, pooling, vocab_size=configuration.vocab_size)
         return LoadedEncoder(directory, runner, executable, device)

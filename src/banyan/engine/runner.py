@@ -51,10 +51,14 @@ class Runner:
     def run(self, slices: Sequence[LaneSlice]) -> FloatArray:
         """Run the model once over all slices; returns logits [R, V]."""
         logits_RV: FloatArray = self._model.run(self.arguments(slices))["logits"]
-        return logits_RV
+        return logits_RV[: sum(slice_.wants_logits for slice_ in slices)]
 
     def arguments(self, slices: Sequence[LaneSlice]) -> dict[str, NDArray[Any]]:
-        """Lay out the decoder's arguments for one step."""
+        """Lay out the decoder's arguments for one step.
+
+        Programs are made for at least one row of logits: when no slice wants any, the last token
+        is asked for.
+        """
         num_slices = len(slices)
         columns = np.array(
             [(s.lane, s.start, s.num_tokens, s.wants_logits) for s in slices], dtype=np.int64
@@ -72,6 +76,8 @@ class Runner:
             positions_T = np.arange(query_starts[-1]) + np.repeat(shift_S, counts_S)
         blocks_T = self._table.blocks_LB[lanes_T, positions_T // BLOCK_SIZE]
         num_blocks = blocks_for(int(ends_S.max()))
+        last_S = query_starts[1:].astype(np.int64) - 1
+        rows_R = last_S[wanted_S != 0]
         return {
             "token_ids": self._table.tokens_LT[lanes_T, positions_T].astype(np.int64),
             "positions": np.ascontiguousarray(positions_T),
@@ -79,5 +85,5 @@ class Runner:
             "block_tables": self._table.blocks_LB[lanes_S, :num_blocks],
             "query_starts": query_starts,
             "context_lengths": ends_S.astype(np.int32),
-            "logit_rows": (query_starts[1:].astype(np.int64) - 1)[wanted_S != 0],
+            "logit_rows": rows_R if len(rows_R) else last_S[-1:],
         }
