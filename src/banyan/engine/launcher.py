@@ -13,6 +13,7 @@ import tempfile
 from asyncio.subprocess import Process
 from contextlib import suppress
 from pathlib import Path
+from typing import cast
 
 import zmq
 import zmq.asyncio
@@ -57,8 +58,10 @@ class EngineProcess:
     def send(self, command: Command) -> None:
         """Queue a command; never waits, and a process that is gone just does not read it."""
         # Without a high-water mark this fails only when nobody is at the other end.
+        sent = self._socket.send(encode(command), zmq.NOBLOCK)
         with suppress(zmq.Again):
-            self._socket.send(encode(command), zmq.NOBLOCK).result()
+            # A non-blocking send is over at once; the future only holds how it went.
+            cast("asyncio.Future[None]", sent).result()
 
     async def receive(self) -> Report:
         """Wait for the next report."""

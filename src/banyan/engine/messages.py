@@ -24,12 +24,16 @@ class EngineSettings(msgspec.Struct, frozen=True, kw_only=True):
         model: a model directory on this machine, or "fake" for a scripted model without weights.
         options: device, dtype and limits.
         cache_directory: where compiled programs are kept.
+        compiler_command: the C++ compiler to use instead of the first one found.
+        offline: never ask a model hub.
         heartbeat_seconds: an idle engine says this often that it is alive.
     """
 
     model: str
     options: EngineOptions
     cache_directory: str
+    compiler_command: str | None = None
+    offline: bool = False
     heartbeat_seconds: float = 1.0
 
 

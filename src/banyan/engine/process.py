@@ -11,21 +11,19 @@ the engine fails; it never answers wrongly after a failure, because its parent s
 import logging
 import sys
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from contextlib import closing
 
 import msgspec
 import zmq
 
-from banyan.engine.events import EngineStatistics, TokenEvent
-from banyan.engine.fake import fake_engine
-from banyan.engine.key_value_blocks import blocks_for
+from banyan.engine.building import SayProgress, Served, build
 from banyan.engine.messages import (
-    FAKE_MODEL,
     AddRequest,
     CancelRequest,
     Command,
     Embed,
     Embedded,
+    EngineSettings,
     Failed,
     Loading,
     Published,
@@ -37,9 +35,6 @@ from banyan.engine.messages import (
     decode_command,
     encode,
 )
-from banyan.engine.options import DEFAULT_TOKEN_BUDGET
-from banyan.engine.sampling import SamplingOptions
-from banyan.engine.status import ModelFacts
 from banyan.foundation.errors import BanyanError, InputError, RequestError
 
 _logger = logging.getLogger("banyan.engine")
@@ -47,37 +42,9 @@ _logger = logging.getLogger("banyan.engine")
 EXIT_OK = 0
 EXIT_REFUSED = 1
 EXIT_BROKEN = 70
-_FAKE_MODEL_LENGTH = 2048
 
 
-class TokenEngine(Protocol):
-    """What the loop needs of an engine; `engine.Engine` is one."""
-
-    def add_request(
-        self, request_id: str, prompt_token_ids: Sequence[int], options: SamplingOptions
-    ) -> None:
-        """Queue a request; raises `BanyanError` when it cannot be served."""
-        ...
-
-    def cancel(self, request_id: str) -> None:
-        """Forget a request; unknown ids are ignored."""
-        ...
-
-    def step(self) -> list[TokenEvent]:
-        """Compute one step; nothing when idle."""
-        ...
-
-    def has_work(self) -> bool:
-        """Say whether a step would do anything."""
-        ...
-
-    def statistics(self) -> EngineStatistics:
-        """Return the counters."""
-        ...
-
-
-EmbedPrompts = Callable[[Sequence[Sequence[int]]], tuple[bytes, ...]]
-Builder = Callable[[Start, Callable[[Loading], None]], tuple[TokenEngine, EmbedPrompts, ModelFacts]]
+Builder = Callable[[EngineSettings, SayProgress], Served]
 
 
 class EngineLoop:
@@ -87,14 +54,13 @@ class EngineLoop:
         self,
         socket: "zmq.Socket[bytes]",
         *,
-        engine: TokenEngine,
-        embed: EmbedPrompts,
+        served: Served,
         heartbeat_seconds: float,
         parent_fd: int,
     ) -> None:
         self._socket = socket
-        self._engine = engine
-        self._embed = embed
+        self._engine = served.engine
+        self._embed = served.embed
         self._heartbeat_milliseconds = max(1, int(heartbeat_seconds * 1000))
         self._parent_fd = parent_fd
         self._poller = zmq.Poller()
@@ -164,29 +130,6 @@ class EngineLoop:
         self._socket.send(encode(report))
 
 
-def build(
-    start: Start, report: Callable[[Loading], None]
-) -> tuple[TokenEngine, EmbedPrompts, ModelFacts]:
-    """Load what `start` asks for; raises `BanyanError` when that cannot be served."""
-    options = start.settings.options
-    if start.settings.model == FAKE_MODEL:
-        max_model_len = options.max_model_len or _FAKE_MODEL_LENGTH
-        num_blocks = blocks_for(max_model_len) * options.max_num_seqs
-        engine = fake_engine(
-            max_model_len=max_model_len,
-            max_num_seqs=options.max_num_seqs,
-            token_budget=max(options.max_num_seqs, DEFAULT_TOKEN_BUDGET),
-            num_blocks=options.num_blocks or num_blocks,
-            seed=options.seed,
-        )
-        return engine, _embed_nothing, ModelFacts("decoder", max_model_len)
-    raise NotImplementedError
-
-
-def _embed_nothing(prompts: Sequence[Sequence[int]]) -> tuple[bytes, ...]:
-    raise RequestError("this model writes text and makes no embeddings", parameter="model")
-
-
 def _wait_for_command(socket: "zmq.Socket[bytes]", parent_fd: int) -> bool:
     """Wait for the first command; False when the parent went away instead."""
     poller = zmq.Poller()
@@ -209,15 +152,15 @@ def serve(endpoint: str, *, parent_fd: int, builder: Builder) -> int:
         start = decode_command(socket.recv())
         if not isinstance(start, Start):
             raise InputError(f"the first command was {type(start).__name__}; it must be Start")
-        engine, embed, facts = builder(start, lambda loading: socket.send(encode(loading)))
-        socket.send(encode(Ready(facts)))
-        EngineLoop(
-            socket,
-            engine=engine,
-            embed=embed,
-            heartbeat_seconds=start.settings.heartbeat_seconds,
-            parent_fd=parent_fd,
-        ).run()
+        served = builder(start.settings, lambda *progress: socket.send(encode(Loading(*progress))))
+        socket.send(encode(Ready(served.model)))
+        with closing(served):
+            EngineLoop(
+                socket,
+                served=served,
+                heartbeat_seconds=start.settings.heartbeat_seconds,
+                parent_fd=parent_fd,
+            ).run()
     except BanyanError as error:
         socket.send(encode(Failed(str(error), is_input=isinstance(error, InputError))))
         return EXIT_REFUSED

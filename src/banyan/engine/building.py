@@ -1,0 +1,155 @@
+"""From `EngineSettings` to what the engine process serves: a decoder, an encoder or a fake.
+
+Owns the choice between them. Called once by `process`.
+"""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import msgspec
+
+from banyan.engine.events import EngineStatistics, TokenEvent
+from banyan.engine.fake import fake_engine
+from banyan.engine.key_value_blocks import blocks_for
+from banyan.engine.messages import FAKE_MODEL, EngineSettings
+from banyan.engine.options import DEFAULT_TOKEN_BUDGET
+from banyan.engine.sampling import SamplingOptions
+from banyan.engine.status import ModelFacts
+from banyan.foundation.errors import RequestError
+from banyan.foundation.settings import Settings
+
+_FAKE_MODEL_LENGTH = 2048
+
+# Called while the model loads with a stage, how much of it is done and how much there is.
+SayProgress = Callable[[str, int, int], None]
+EmbedPrompts = Callable[[Sequence[Sequence[int]]], tuple[bytes, ...]]
+
+
+class TokenEngine(Protocol):
+    """What the process needs of an engine; `engine.Engine` is one."""
+
+    def add_request(
+        self, request_id: str, prompt_token_ids: Sequence[int], options: SamplingOptions
+    ) -> None:
+        """Queue a request; raises `BanyanError` when it cannot be served."""
+        ...
+
+    def cancel(self, request_id: str) -> None:
+        """Forget a request; unknown ids are ignored."""
+        ...
+
+    def step(self) -> list[TokenEvent]:
+        """Compute one step; nothing when idle."""
+        ...
+
+    def has_work(self) -> bool:
+        """Say whether a step would do anything."""
+        ...
+
+    def statistics(self) -> EngineStatistics:
+        """Return the counters."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """What one engine process serves."""
+
+    engine: TokenEngine
+    embed: EmbedPrompts
+    model: ModelFacts
+    close: Callable[[], None]
+
+
+def build(settings: EngineSettings, say: SayProgress) -> Served:
+    """Load the model of `settings`; raises `BanyanError` when it cannot be served."""
+    if settings.model == FAKE_MODEL:
+        return _build_fake(settings)
+    return _build_real(settings, say)
+
+
+class WriterOfNothing:
+    """The engine of a model that only embeds: it refuses to generate."""
+
+    def add_request(
+        self, request_id: str, prompt_token_ids: Sequence[int], options: SamplingOptions
+    ) -> None:
+        """Refuse."""
+        raise RequestError("this model makes embeddings and writes no text", parameter="model")
+
+    def cancel(self, request_id: str) -> None:
+        """Do nothing: there are no requests."""
+
+    def step(self) -> list[TokenEvent]:
+        """Do nothing."""
+        return []
+
+    def has_work(self) -> bool:
+        """Return false."""
+        return False
+
+    def statistics(self) -> EngineStatistics:
+        """Return zeros."""
+        return EngineStatistics(0, 0, 0, 0, 0, 0, 0, 0)
+
+
+def _build_fake(settings: EngineSettings) -> Served:
+    options = settings.options
+    max_model_len = options.max_model_len or _FAKE_MODEL_LENGTH
+    engine = fake_engine(
+        max_model_len=max_model_len,
+        max_num_seqs=options.max_num_seqs,
+        token_budget=max(options.max_num_seqs, DEFAULT_TOKEN_BUDGET),
+        num_blocks=options.num_blocks or blocks_for(max_model_len) * options.max_num_seqs,
+        seed=options.seed,
+    )
+    return Served(engine, _embed_nothing, ModelFacts("decoder", max_model_len), lambda: None)
+
+
+def _embed_nothing(prompts: Sequence[Sequence[int]]) -> tuple[bytes, ...]:
+    raise RequestError("this model writes text and makes no embeddings", parameter="model")
+
+
+def _build_real(settings: EngineSettings, say: SayProgress) -> Served:
+    # The fake model must start where nothing can be compiled, and quickly.
+    from banyan.engine.loading import load_encoder, load_model  # noqa: PLC0415
+    from banyan.models.configuration import EncoderConfiguration, read_configuration  # noqa: PLC0415
+
+    machine = Settings(
+        cache_directory=Path(settings.cache_directory),
+        compiler_command=settings.compiler_command,
+        offline=settings.offline,
+    )
+    started = time.perf_counter()
+    configuration = read_configuration(Path(settings.model))
+    if isinstance(configuration, EncoderConfiguration):
+        encoder = load_encoder(settings.model, settings.options, settings=machine, progress=say)
+        runner = encoder.runner
+
+        def embed(prompts: Sequence[Sequence[int]]) -> tuple[bytes, ...]:
+            vectors = runner.embed([list(prompt) for prompt in prompts])
+            return tuple(vector.astype("<f4").tobytes() for vector in vectors)
+
+        facts = ModelFacts(
+            "encoder", runner.max_tokens, _report(settings, encoder.executable.report, started)
+        )
+        return Served(WriterOfNothing(), embed, facts, encoder.close)
+    decoder = load_model(settings.model, settings.options, settings=machine, progress=say)
+    facts = ModelFacts(
+        "decoder",
+        decoder.engine.limits.max_model_len,
+        _report(settings, decoder.executable.report, started),
+    )
+    return Served(decoder.engine, _embed_nothing, facts, decoder.close)
+
+
+def _report(settings: EngineSettings, compiled: Any, started: float) -> dict[str, Any]:
+    """Describe the start as plain values that can leave the process."""
+    return {
+        "device": settings.options.device,
+        "load_seconds": round(time.perf_counter() - started, 3),
+        "compiled": msgspec.to_builtins(compiled, enc_hook=str),
+    }
