@@ -26,9 +26,8 @@ from banyan.engine.sampling import SamplingOptions
 from banyan.foundation.errors import CompilerMissing
 from banyan.foundation.settings import Settings
 from banyan.models.configuration import ModelConfiguration
-from banyan.models.encoder_graph import encoder_graph
 from banyan.models.loading import GenerationDefaults, ModelDirectory, open_model
-from banyan.models.step_graph import decoder_step_graph
+from banyan.models.step_graph import decoder_step_graph, encoder_graph
 from banyan.models.weights import CheckpointWeights
 
 _logger = logging.getLogger("banyan.engine")
