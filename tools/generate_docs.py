@@ -10,6 +10,7 @@ import re
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCS = ROOT / "docs"
@@ -49,7 +50,7 @@ def fill(text: str, writers: Mapping[str, Callable[[], str]]) -> str:
 
 def sections() -> dict[str, Callable[[], str]]:
     """Name every section and its writer; heavy libraries are imported only by the writer."""
-    return {"errors": errors, "chips": chips}
+    return {"errors": errors, "chips": chips, "command line": command_line}
 
 
 def errors() -> str:
@@ -89,6 +90,37 @@ def chips() -> str:
         formats = ", ".join(chip.dtypes)
         lines.append(f"| `{chip.name}` | {chip.vendor} | {vendors} | {formats} | {chip.status} |")
     return "\n".join(lines)
+
+
+def command_line() -> str:
+    """Describe every command with its arguments and options, as `--help` does."""
+    import typer.main  # noqa: PLC0415
+    from banyan.cli.main import app  # noqa: PLC0415
+
+    lines: list[str] = []
+    for name, command in typer.main.get_command(app).commands.items():  # type: ignore[attr-defined]
+        lines += [f"## banyan {name}", "", clean(command.help), ""]
+        rows = [row_of(parameter) for parameter in command.params if not parameter.hidden]
+        if rows:
+            lines += ["| | meaning | default |", "|---|---|---|", *rows, ""]
+    return "\n".join(lines)
+
+
+def row_of(parameter: Any) -> str:
+    """Write one argument or option as a row of a table."""
+    is_option = parameter.param_type_name == "option"
+    words = [*parameter.opts, *parameter.secondary_opts] if is_option else [parameter.name.upper()]
+    spelled = ", ".join(f"`{word}`" for word in words)
+    default = parameter.default
+    shown = "" if default is None or default is False or callable(default) else f"`{default}`"
+    if parameter.required:
+        shown = "required"
+    return f"| {spelled} | {clean(parameter.help)} | {shown} |"
+
+
+def clean(text: str | None) -> str:
+    """Put help text on one line, without what a table would misread."""
+    return " ".join((text or "").replace("|", "\\|").split())
 
 
 if __name__ == "__main__":

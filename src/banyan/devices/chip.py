@@ -57,7 +57,7 @@ class DeviceFacts:
         name: "cpu", "cuda:0".
         model: the maker's name of the chip.
         memory_bytes: what one process may use at most.
-        cores: cores that a program can use at once.
+        cores: processor cores a program can use at once; 1 for a chip that is launched as a whole.
         features: instruction sets or the compute capability, sorted.
         driver: version of the driver, if there is one.
     """
