@@ -14,7 +14,7 @@ case "$1 $2" in
   "-c "*) exit 0 ;;
   "--version ") echo "Python 3.99" ;;
   "-m venv") mkdir -p .venv/bin; cp "$0" .venv/bin/python ;;
-  "-m pip") [ "$3" = --version ] || { echo "Collecting a-package>=1"; echo "no network"; }; exit 1 ;;
+  "-m pip") [ "$3" = --version ] || echo "Collecting a-package>=1"; echo "no network"; exit 1 ;;
 esac
 """
 
