@@ -6,6 +6,7 @@ table, and each call is then rewritten by a rule of `aten.RULES`. A call without
 `extern` node.
 """
 
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -75,7 +76,9 @@ def _export(module: torch.nn.Module, arguments: tuple[Any, ...], shapes: Any) ->
         if str(operation).split(".")[1] in KEPT_WHOLE:
             del table[operation]
     try:
-        with torch.no_grad():
+        with torch.no_grad(), warnings.catch_warnings():
+            # torch 2.13 copies its own deprecated LeafSpec; nothing the caller could change.
+            warnings.filterwarnings("ignore", ".*LeafSpec.*", FutureWarning)
             program = torch.export.export(
                 module, arguments, dynamic_shapes=shapes, strict=False
             )
