@@ -7,6 +7,7 @@ table, and each call is then rewritten by a rule of `aten.RULES`. A call without
 """
 
 import warnings
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -79,9 +80,7 @@ def _export(module: torch.nn.Module, arguments: tuple[Any, ...], shapes: Any) ->
         with torch.no_grad(), warnings.catch_warnings():
             # torch 2.13 copies its own deprecated LeafSpec; nothing the caller could change.
             warnings.filterwarnings("ignore", ".*LeafSpec.*", FutureWarning)
-            program = torch.export.export(
-                module, arguments, dynamic_shapes=shapes, strict=False
-            )
+            program = torch.export.export(module, arguments, dynamic_shapes=shapes, strict=False)
             return program.run_decompositions(table)
     except (RuntimeError, ValueError, TypeError, AssertionError) as error:
         first = str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
@@ -224,20 +223,26 @@ class _Translation:
                 outputs.append(Output(name, node, self.names.states.get(name)))
             else:
                 if spec.kind is not OutputKind.BUFFER_MUTATION:
-                    raise GraphError(f"the module changes its input {spec.target}; return it instead")
+                    raise GraphError(
+                        f"the module changes its input {spec.target}; return it instead"
+                    )
                 outputs.append(Output(f"{spec.target}.updated", value, spec.target))
         return tuple(outputs)
 
     def _output_node(self, name: str, value: Any) -> Node:
         if not isinstance(value, Node):
-            raise GraphError(f"output {name} is {type(value).__name__}; only tensors can be results")
+            raise GraphError(
+                f"output {name} is {type(value).__name__}; only tensors can be results"
+            )
         return value
 
     def _with_roles(self, outputs: Sequence[Output]) -> tuple[Node, ...]:
         known = {str(node.attr("name")) for node in self.inputs}
         for output in outputs:
             if output.updates is not None and output.updates not in known:
-                raise GraphError(f"output {output.name} updates {output.updates}, which is no input")
+                raise GraphError(
+                    f"output {output.name} updates {output.updates}, which is no input"
+                )
         return tuple(self.inputs)
 
 
