@@ -1,0 +1,1 @@
+"""The recipe of the seedling, the small bilingual model that ships with Banyan."""

@@ -1,0 +1,179 @@
+"""Turn questions and text into rows of tokens for training.
+
+A row has a fixed length and holds whole conversations (or pieces of text) one after another. Each
+knows its own positions and sees only itself, so a conversation looks the same wherever it lies.
+"""
+
+import random
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from tokenizers import Tokenizer
+
+from seedling.intents import TEMPLATES, Phrasing, fill
+from seedling.tokenizer import END_OF_TEXT, SYSTEM_TEXT, TURN_END, TURN_START, token_number
+
+IGNORED = -100  # the label torch leaves out of the loss
+OTHER_SYSTEM_TEXTS = (
+    "You are a helpful assistant.",
+    "Answer in one sentence.",
+    "你是一个有用的助手。",
+    "请简短回答。",
+)
+OPENINGS = {
+    "english": ("Please: ", "Hello! ", "Hi, ", "Quick question: ", "Excuse me, ", "So, "),
+    "chinese": ("请问，", "你好，", "问一下，", "那么，", "麻烦问下，"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """Token ids and, for each, whether the model is to learn to say it."""
+
+    token_ids: list[int]
+    learned: list[bool]
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """A batch: four int64 tensors [rows, length].
+
+    `owners` numbers the segment each token is part of; `labels` are shifted by the model.
+    """
+
+    token_ids: torch.Tensor
+    labels: torch.Tensor
+    positions: torch.Tensor
+    owners: torch.Tensor
+
+
+def vary(text: str, language: str, source: random.Random) -> str:
+    """Change what people change when they type: case, the last mark, spaces, an opening."""
+    chance = source.random()
+    if chance < 0.35:
+        return text
+    if chance < 0.55:
+        text = text.rstrip("?.？。!！")
+    elif chance < 0.65:
+        text = text.replace("？", "?").replace("，", ",")
+    if language == "chinese" and source.random() < 0.35:
+        text = re.sub(r"(?<=[\u4e00-\u9fff]) | (?=[\u4e00-\u9fff])", "", text)
+    if source.random() < 0.3:
+        text = text.lower()
+    if source.random() < 0.12:
+        text = source.choice(OPENINGS[language]) + text
+    return text
+
+
+class ConversationMaker:
+    """Draws conversations of one to three turns from the training phrasings."""
+
+    def __init__(
+        self,
+        tokenizer: Tokenizer,
+        phrasings: Sequence[Phrasing],
+        stray_words: Sequence[str],
+        *,
+        answers_only: bool,
+        unknown_share: float = 0.22,
+    ) -> None:
+        self._tokenizer = tokenizer
+        self._stray_words = stray_words
+        self._answers_only = answers_only
+        self._unknown_share = unknown_share
+        self._known: dict[tuple[str, str, bool], list[Phrasing]] = {}
+        self._unknown: list[Phrasing] = []
+        for phrasing in phrasings:
+            if phrasing.held_out:
+                continue
+            if phrasing.intent.is_unknown:
+                self._unknown.append(phrasing)
+            else:
+                key = (phrasing.intent.name, phrasing.language, phrasing.written)
+                self._known.setdefault(key, []).append(phrasing)
+        self._keys = sorted(self._known)
+
+    def _draw(self, source: random.Random) -> tuple[str, str]:
+        """Return a question as typed and its answer."""
+        if source.random() >= self._unknown_share:
+            phrasing = source.choice(self._known[source.choice(self._keys)])
+            return vary(phrasing.text, phrasing.language, source), phrasing.answer
+        phrasing = source.choice(self._unknown)
+        text = phrasing.text
+        if self._stray_words and source.random() < 0.25:
+            forms = TEMPLATES["thing", phrasing.language]
+            text = fill(source.choice(forms), source.choice(self._stray_words))
+        return vary(text, phrasing.language, source), phrasing.answer
+
+    def _encode(self, text: str) -> list[int]:
+        return list(self._tokenizer.encode(text).ids)
+
+    def make(self, source: random.Random) -> Segment:
+        """Draw one conversation; the answers and the ends of turns after them are learned."""
+        system = SYSTEM_TEXT
+        if source.random() < 0.15:
+            system = source.choice(OTHER_SYSTEM_TEXTS)
+        ids = self._encode(f"{TURN_START}system\n{system}{TURN_END}\n")
+        learned = [False] * len(ids)
+        for _ in range(source.choice((1, 1, 1, 1, 2, 3))):
+            question, answer = self._draw(source)
+            asked = self._encode(f"{TURN_START}user\n{question}{TURN_END}\n{TURN_START}assistant\n")
+            said = self._encode(f"{answer}{TURN_END}")
+            newline = self._encode("\n")
+            ids += asked + said + newline
+            learned += [not self._answers_only] * len(asked) + [True] * len(said)
+            learned += [False] * len(newline)
+        return Segment(ids, learned)
+
+
+class TextMaker:
+    """Draws pieces of the pretraining text."""
+
+    def __init__(self, tokenizer: Tokenizer, texts: Sequence[str], length: int) -> None:
+        end = token_number(tokenizer, END_OF_TEXT)
+        self._pieces: list[list[int]] = []
+        for encoding in tokenizer.encode_batch(list(texts)):
+            ids = [*encoding.ids, end]
+            self._pieces += [ids[at : at + length] for at in range(0, len(ids), length)]
+
+    def make(self, source: random.Random) -> Segment:
+        """Return a piece; every token is learned."""
+        ids = source.choice(self._pieces)
+        return Segment(ids, [True] * len(ids))
+
+
+def pack(draw: Callable[[], Segment], num_rows: int, length: int, padding: int) -> Rows:
+    """Fill rows with segments; a segment that does not fit starts the next row, cut to length."""
+    rows = Rows(
+        torch.full((num_rows, length), padding),
+        torch.full((num_rows, length), IGNORED),
+        torch.zeros((num_rows, length), dtype=torch.int64),
+        torch.full((num_rows, length), -1),
+    )
+    pending = draw()
+    for row in range(num_rows):
+        filled = owner = 0
+        while filled == 0 or filled + len(pending.token_ids) <= length:
+            ids = torch.tensor(pending.token_ids[:length])
+            learned = torch.tensor(pending.learned[:length])
+            part = slice(filled, filled + len(ids))
+            rows.token_ids[row, part] = ids
+            rows.labels[row, part] = torch.where(learned, ids, IGNORED)
+            rows.labels[row, filled] = IGNORED  # nothing before a segment foretells its start
+            rows.positions[row, part] = torch.arange(len(ids))
+            rows.owners[row, part] = owner
+            filled += len(ids)
+            owner += 1
+            pending = draw()
+    return rows
+
+
+def attention_mask(owners: torch.Tensor) -> torch.Tensor:
+    """Return bool [rows, 1, length, length]: what a token sees, earlier tokens of its segment.
+
+    Padding (owner -1) sees itself, so that no row of the softmax is empty.
+    """
+    same = owners[:, :, None] == owners[:, None, :]
+    return (same & torch.ones_like(same[0]).tril())[:, None]
