@@ -1,0 +1,222 @@
+"""Matrix products: calls of the micro-kernels, and plain loops for the rest."""
+
+from dataclasses import dataclass
+
+from banyan.compiler.ir.graph import Node
+from banyan.compiler.ir.operations import PANEL_COLUMNS
+from banyan.compiler.ir.symbols import Dim, upper_bound
+from banyan.compiler.ir.types import DType
+from banyan.compiler.targets.cpp.accesses import (
+    Access,
+    Position,
+    access_of,
+    check_text,
+    is_inside,
+    offset_of,
+    pointer_strides,
+    scalar_index,
+    scalar_text,
+)
+from banyan.compiler.targets.cpp.bounds import Facts
+from banyan.compiler.targets.cpp.indices import Index, Variable
+from banyan.compiler.targets.cpp.registry import Operation, choose
+from banyan.compiler.targets.cpp.scope import Buffer, Scope
+from banyan.foundation.errors import CompilationFailed
+
+SESSION = "session"
+
+
+@dataclass(frozen=True, slots=True)
+class Operand:
+    """A tile as a micro-kernel takes it.
+
+    Attributes:
+        text: pointer to its first element.
+        strides: text of the stride of each dim, in elements.
+        sizes: text of how many elements of each dim lie inside the tensor.
+        is_clipped: for each dim whether that may be fewer than the tile has.
+        condition: whether the tile lies inside the tensor in its other dims; None when proved.
+    """
+
+    text: str
+    strides: tuple[str, ...]
+    sizes: tuple[str, ...]
+    is_clipped: tuple[bool, ...]
+    condition: str | None = None
+
+
+def is_direct_operand(node: Node, user: Node, facts: Facts) -> bool:
+    """True for a load that the dot `user` can read where it lies.
+
+    Only its rows (a dot's first range) may reach past the end of the tensor.
+    """
+    if node.op != "load":
+        return False
+    access = access_of(node)
+    if "gather" in access.kinds or access.kinds[-1] != "range":
+        return False
+    ranges = [i for i, kind in enumerate(access.kinds) if kind == "range"]
+    is_batched = user.op == "dot" and not dict(user.attrs).get("packed") and len(ranges) > 2
+    for i in ranges:
+        exact = facts.exactly(access.indices[i])
+        if exact is None or not facts.is_natural(exact):
+            return False
+        may_clip = i == ranges[0] and not is_batched and len(ranges) > 1
+        last = exact + access.sizes[i] - 1
+        if not may_clip and not facts.is_below(last, access.pointer.shape[i]):
+            return False
+    return True
+
+
+def operand(scope: Scope, node: Node) -> Operand:
+    """The tile `node`, kept in scratch or read where it lies."""
+    held = scope.values.get(node)
+    if isinstance(held, Buffer):
+        sizes = tuple(scope.dim(d) for d in node.shape)
+        clipped = (False,) * len(sizes)
+        return Operand(held.text, tuple(map(str, held.strides)), sizes, clipped)
+    return _loaded_operand(scope, node)
+
+
+def _loaded_operand(scope: Scope, node: Node) -> Operand:
+    access = access_of(node)
+    shape = access.pointer.shape
+    starts = [scalar_index(scope, index) for index in access.indices]
+    strides = pointer_strides(shape)
+    offset = offset_of(scope, shape, starts)
+    ranges = [i for i, kind in enumerate(access.kinds) if kind == "range"]
+    clips = [_clipped_size(scope, access, i) for i in ranges]
+    conditions = [
+        text
+        for i, kind in enumerate(access.kinds)
+        if kind == "at" and (text := _condition(scope, access, i)) is not None
+    ]
+    return Operand(
+        f"{scope.pointers[access.pointer]} + {offset}",
+        tuple(scope.dim(strides[i]) for i in ranges),
+        tuple(text for text, _ in clips),
+        tuple(clipped for _, clipped in clips),
+        " && ".join(conditions) if conditions else None,
+    )
+
+
+def _clipped_size(scope: Scope, access: Access, axis: int) -> tuple[str, bool]:
+    start, size = access.indices[axis], access.sizes[axis]
+    dim = access.pointer.shape[axis]
+    return clipped_extent(scope, start, size, dim)
+
+
+def clipped_extent(scope: Scope, start: Node, size: Dim, dim: Dim) -> tuple[str, bool]:
+    """How many of `size` elements from `start` lie in a dim, and whether that may be fewer."""
+    whole = Variable("", 0, 0, upper_bound(size) - 1, None, size)
+    step = Index(((whole, 1),))
+    position = Position(start, step, step)
+    text = scalar_text(scope, start)
+    if is_inside(scope.facts, position, dim, text)[1]:
+        return scope.dim(size), False
+    rest = scope.dim(dim) if text == "0LL" else f"{scope.dim(dim)} - {text}"
+    return f"minimum(int64_t({scope.dim(size)}), int64_t({rest}))", True
+
+
+def _condition(scope: Scope, access: Access, axis: int) -> str | None:
+    start, dim = access.indices[axis], access.pointer.shape[axis]
+    index = scalar_index(scope, start)
+    position = Position(start, index, Index())
+    low, high = is_inside(scope.facts, position, dim, scalar_text(scope, start))
+    if low and high:
+        return None
+    return f"({check_text(index, scope.dim(dim), low=low, high=high)})"
+
+
+def print_dot(scope: Scope, node: Node, instruction_set: str) -> Buffer:
+    """Print a dot or packed_dot; its result is a float32 buffer."""
+    if node.op == "packed_dot":
+        return _packed_dot(scope, node, instruction_set)
+    if dict(node.attrs).get("packed"):
+        return _tile_dot(scope, node)
+    return _plain_dot(scope, node)
+
+
+def _packed_dot(scope: Scope, node: Node, instruction_set: str) -> Buffer:
+    a, weight = node.args
+    if len(a.shape) != 2:
+        raise CompilationFailed(f"packed_dot inside a kernel takes a tile of rows, not {a.type}")
+    lines, width = weight.shape[-3], weight.shape[-1]
+    panels, depth = weight.shape[-4], a.shape[-1]
+    rows_of_a, panels_of_w = operand(scope, a), operand(scope, weight)
+    columns = panels * PANEL_COLUMNS
+    target = scope.allocate((a.shape[0], columns), DType.FLOAT32)
+    name = choose(Operation.LINEAR, instruction_set, a.dtype, weight.dtype).function
+    rows, count = rows_of_a.sizes[0], panels_of_w.sizes[0]
+    lda, stride = rows_of_a.strides[0], target.strides[0]
+    _clear_if(scope, target, rows_of_a, panels_of_w, (scope.dim(a.shape[0]), scope.dim(columns)))
+    guard = _guard(rows_of_a, panels_of_w)
+    # The kernels space float32 panels by the true depth; a padded one is read panel by panel.
+    if weight.dtype is DType.BFLOAT16 or lines * width == depth:
+        scope.emit(
+            f"{guard}{name}({rows_of_a.text}, {lda}, {panels_of_w.text}, "
+            f"{scope.dim(depth)}, {rows}, {count}, {target.text}, {stride});"
+        )
+        return target
+    scope.emit(
+        f"{guard}for (int64_t panel = 0; panel < {count}; ++panel) "
+        f"{name}({rows_of_a.text}, {lda}, {panels_of_w.text} + "
+        f"panel * {panels_of_w.strides[0]}, {scope.dim(depth)}, {rows}, 1, "
+        f"{target.text} + panel * {PANEL_COLUMNS}, {stride});"
+    )
+    return target
+
+
+def _tile_dot(scope: Scope, node: Node) -> Buffer:
+    a, block = node.args
+    left, right = operand(scope, a), operand(scope, block)
+    columns = block.shape[1]
+    target = scope.allocate((a.shape[0], columns), DType.FLOAT32)
+    _clear_if(scope, target, left, right, (scope.dim(a.shape[0]), scope.dim(columns)))
+    scope.emit(
+        f"{_guard(left, right)}banyan::tile_dot({SESSION}, {left.text}, {left.strides[0]}, "
+        f"{right.text}, {right.strides[0]}, {scope.dim(a.shape[1])}, {left.sizes[0]}, "
+        f"{scope.dim(columns)}, {target.text}, {target.strides[0]}, false);"
+    )
+    return target
+
+
+def _plain_dot(scope: Scope, node: Node) -> Buffer:
+    a, b = node.args
+    transposed = bool(dict(node.attrs).get("transpose_b"))
+    left, right = operand(scope, a), operand(scope, b)
+    target = scope.allocate(node.shape, DType.FLOAT32)
+    sizes = tuple(scope.dim(d) for d in node.shape)
+    _clear_if(scope, target, left, right, sizes)
+    offsets = ["", "", ""]
+    for axis in range(len(node.shape) - 2):
+        name = scope.name("b")
+        scope.emit(f"for (int64_t {name} = 0; {name} < {sizes[axis]}; ++{name}) {{")
+        strides = (left.strides[axis], right.strides[axis], str(target.strides[axis]))
+        offsets = [f"{o} + {name} * {s}" for o, s in zip(offsets, strides, strict=True)]
+    depth = left.sizes[-1]
+    across = right.sizes[-2] if transposed else right.sizes[-1]
+    scope.emit(
+        f"{_guard(left, right)}{'dot_rows' if transposed else 'dot_columns'}("
+        f"{left.text}{offsets[0]}, {left.strides[-2]}, {right.text}{offsets[1]}, "
+        f"{right.strides[-2]}, {target.text}{offsets[2]}, {target.strides[-2]}, "
+        f"{left.sizes[-2]}, {across}, {depth});"
+    )
+    scope.lines += ["}"] * (len(node.shape) - 2)
+    return target
+
+
+def _guard(left: Operand, right: Operand) -> str:
+    conditions = [c for c in (left.condition, right.condition) if c is not None]
+    return f"if ({' && '.join(conditions)}) " if conditions else ""
+
+
+def _clear_if(
+    scope: Scope, target: Buffer, left: Operand, right: Operand, sizes: tuple[str, ...]
+) -> None:
+    """Zero the result first when part of it may not be computed."""
+    clipped = any(left.is_clipped) or any(right.is_clipped)
+    if not clipped and left.condition is None and right.condition is None:
+        return
+    count = f"int64_t({sizes[0]}) * {target.strides[0]}"
+    scope.emit(f"std::memset({target.text}, 0, {count} * sizeof(float));")

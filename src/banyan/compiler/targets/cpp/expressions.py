@@ -1,0 +1,210 @@
+"""C++ text of element types, literals, sizes and pointwise operations.
+
+Everything here is text in, text out. Inside a kernel the 16-bit floats are computed as `float`;
+they are rounded where they are stored and where the graph casts.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+
+from banyan.compiler.ir.graph import Node
+from banyan.compiler.ir.symbols import Dim, Expression, Quotient, Symbol, lower_bound
+from banyan.compiler.ir.types import DType
+
+STORED = {
+    DType.FLOAT32: "float",
+    DType.BFLOAT16: "banyan::bfloat16",
+    DType.FLOAT16: "banyan::float16",
+    DType.INT64: "int64_t",
+    DType.INT32: "int32_t",
+    DType.INT8: "int8_t",
+    DType.UINT8: "uint8_t",
+    DType.BOOL: "bool",
+}
+"""The C++ type of one element in memory."""
+
+_SYMBOLS = {
+    "add": "+",
+    "sub": "-",
+    "mul": "*",
+    "eq": "==",
+    "ne": "!=",
+    "lt": "<",
+    "le": "<=",
+    "gt": ">",
+    "ge": ">=",
+    "and": "&",
+    "or": "|",
+    "xor": "^",
+}
+_CALLS = {
+    "exp": "banyan::exp",
+    "log": "banyan::log",
+    "tanh": "banyan::tanh",
+    "erf": "banyan::erf",
+    "sin": "banyan::sin",
+    "cos": "banyan::cos",
+    "sigmoid": "banyan::sigmoid",
+    "rsqrt": "banyan::rsqrt",
+    "sqrt": "std::sqrt",
+    "floor": "std::floor",
+}
+_COMPARISONS = frozenset({"eq", "ne", "lt", "le", "gt", "ge"})
+_SMALL_INTEGERS = frozenset({DType.INT32, DType.INT8, DType.UINT8})
+
+COSTS = {
+    **dict.fromkeys(("exp", "log", "tanh", "erf", "sin", "cos", "sigmoid", "pow"), 12),
+    **dict.fromkeys(("div", "floordiv", "mod", "sqrt", "rsqrt"), 5),
+}
+"""About how many simple instructions an operation takes; 1 for those not listed."""
+
+
+def computed_type(dtype: DType) -> str:
+    """The C++ type in which values of `dtype` are computed."""
+    return "float" if dtype.is_floating else STORED[dtype]
+
+
+def from_memory(text: str, dtype: DType) -> str:
+    """The computed value of the stored element `text`."""
+    if dtype in (DType.BFLOAT16, DType.FLOAT16):
+        return f"banyan::to_float({text})"
+    return text
+
+
+def to_memory(text: str, dtype: DType) -> str:
+    """The stored form of the computed value `text`."""
+    if dtype in (DType.BFLOAT16, DType.FLOAT16):
+        return f"banyan::from_float<{STORED[dtype]}>({text})"
+    return text
+
+
+def literal(value: bool | int | float, dtype: DType) -> str:
+    """A constant of the computed type."""
+    if dtype is DType.BOOL:
+        return "true" if value else "false"
+    if not dtype.is_floating:
+        return f"{STORED[dtype]}({int(value)})" if dtype is not DType.INT64 else f"{int(value)}LL"
+    number = float(dtype.numpy.type(value))
+    if math.isnan(number):
+        return "std::numeric_limits<float>::quiet_NaN()"
+    if math.isinf(number):
+        return f"{'-' if number < 0 else ''}std::numeric_limits<float>::infinity()"
+    text = repr(number)
+    return f"{text}f" if "." in text or "e" in text else f"{text}.0f"
+
+
+def dim_text(dim: Dim, names: Mapping[str, str]) -> str:
+    """The C++ expression of a size; `names` gives the variable of each symbol."""
+    if isinstance(dim, int):
+        return str(dim)
+    parts = [_monomial(monomial, factor, names) for monomial, factor in dim.terms]
+    return parts[0] if len(parts) == 1 else f"({' + '.join(parts)})"
+
+
+def _monomial(
+    monomial: Sequence[Symbol | Quotient], factor: int, names: Mapping[str, str]
+) -> str:
+    factors = [_atom(atom, names) for atom in monomial]
+    if factor != 1 or not factors:
+        factors.insert(0, str(factor))
+    return " * ".join(factors)
+
+
+def _atom(atom: Symbol | Quotient, names: Mapping[str, str]) -> str:
+    if isinstance(atom, Symbol):
+        return names[atom.name]
+    top = dim_text(atom.numerator, names)
+    if lower_bound(atom.numerator) >= 0:
+        return f"({top} / {atom.denominator})"
+    return f"floor_divide(int64_t({top}), int64_t({atom.denominator}))"
+
+
+def pointwise_text(node: Node, values: Sequence[str]) -> str:
+    """The C++ expression of a pointwise operation on computed values."""
+    if node.op == "cast":
+        return _cast(values[0], node.args[0].dtype, node.dtype)
+    if node.op == "where":
+        return f"{values[0]} ? {values[1]} : {values[2]}"
+    if len(values) == 1:
+        return _unary(node.op, values[0], node.dtype)
+    if node.op in _COMPARISONS:
+        return f"{values[0]} {_SYMBOLS[node.op]} {values[1]}"
+    return _binary(node, values[0], values[1])
+
+
+def _unary(op: str, value: str, dtype: DType) -> str:
+    if op == "neg":
+        return _narrow(f"-{value}", dtype)
+    if op == "not":
+        return f"!{value}" if dtype is DType.BOOL else f"~{value}"
+    if op == "abs":
+        if dtype.is_floating:
+            return f"std::fabs({value})"
+        return _narrow(f"{value} < 0 ? -{value} : {value}", dtype)
+    if op == "floor" and not dtype.is_floating:
+        return value
+    return f"{_CALLS[op]}({value})"
+
+
+def _binary(node: Node, left: str, right: str) -> str:
+    op, dtype = node.op, node.dtype
+    if op in _SYMBOLS:
+        return _narrow(f"{left} {_SYMBOLS[op]} {right}", dtype)
+    if op in ("min", "max"):
+        return f"{op}imum({left}, {right})"
+    if op == "div":
+        return f"{left} / {right}"
+    if op == "floordiv":
+        return _narrow(f"floor_divide({left}, {right})", dtype)
+    if op == "mod":
+        return _narrow(f"floor_modulo({left}, {right})", dtype)
+    return _power(node, left, right)
+
+
+def _power(node: Node, left: str, right: str) -> str:
+    """Small constant powers are products: std::pow does not vectorise."""
+    exponent = constant_value(node.args[1])
+    if exponent == 2:
+        return f"{left} * {left}"
+    if exponent == 3:
+        return f"{left} * {left} * {left}"
+    if exponent == 0.5:
+        return f"std::sqrt({left})"
+    if exponent == -0.5:
+        return f"banyan::rsqrt({left})"
+    if not node.dtype.is_floating:
+        return f"{STORED[node.dtype]}(integer_power({left}, {right}))"
+    return f"std::pow({left}, {right})"
+
+
+def constant_value(node: Node) -> float | None:
+    """The number a node always has, seen through `expand`, `reshape` and `cast`."""
+    while node.op in ("expand", "reshape", "cast"):
+        node = node.args[0]
+    if node.op != "constant":
+        return None
+    value = node.attr("value")
+    return float(value) if isinstance(value, int | float) else None
+
+
+def _narrow(text: str, dtype: DType) -> str:
+    """Small integers wrap around in their own width, as C++ promotes them to int."""
+    return f"{STORED[dtype]}({text})" if dtype in _SMALL_INTEGERS else text
+
+
+def _cast(value: str, source: DType, target: DType) -> str:
+    if target is DType.BOOL:
+        return value if source is DType.BOOL else f"{value} != 0"
+    if target is DType.FLOAT32:
+        return value if source.is_floating else f"float({value})"
+    if target.is_floating:
+        if source is target:
+            return value
+        wide = value if source.is_floating else f"float({value})"
+        return f"banyan::to_float(banyan::from_float<{STORED[target]}>({wide}))"
+    return value if source is target else f"{STORED[target]}({value})"
+
+
+def is_symbolic(dim: Dim) -> bool:
+    """True for a size that is known only at run time."""
+    return isinstance(dim, Expression)

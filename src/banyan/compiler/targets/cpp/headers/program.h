@@ -1,0 +1,120 @@
+// What every generated program begins with: the arguments of one kernel launch, and the arithmetic
+// that C++ lacks or defines differently from the graph.
+#ifndef BANYAN_PROGRAM_H
+#define BANYAN_PROGRAM_H
+
+#include <cmath>
+#include <cstdint>
+#include <cstring>
+#include <limits>
+
+#include "linear_fma.h"
+#if defined(__AVX512BF16__)
+#include "linear_avx512_bf16.h"
+#endif
+#if defined(__AMX_BF16__) || defined(BANYAN_AMX_EMULATION)
+#include "linear_amx_bf16.h"
+#endif
+#include "program_abi.h"
+#include "tile_dot.h"
+#include "types.h"
+#include "vector_math.h"
+
+namespace {
+
+// The arguments of one launch.
+struct call {
+  void* const* scratch;  // [num_threads]
+  void* pointers[BANYAN_MOST_POINTERS];
+  int64_t sizes[BANYAN_MOST_SIZES];
+};
+
+// Runs one kernel for every item of its grid; a grid of one item needs no other thread.
+inline int32_t launch(const banyan_runtime* runtime, int64_t items, banyan_task task, call* self) {
+  if (items == 1) {
+    task(self, 0, 0);
+    return BANYAN_OK;
+  }
+  return items > 1 ? runtime->parallel_for(runtime->pool, items, task, self) : BANYAN_OK;
+}
+
+// NaN wins, as in PyTorch.
+template <class T>
+BANYAN_INLINE T minimum(T a, T b) {
+  return (a < b || a != a) ? a : b;
+}
+
+template <class T>
+BANYAN_INLINE T maximum(T a, T b) {
+  return (a > b || a != a) ? a : b;
+}
+
+BANYAN_INLINE float floor_divide(float a, float b) { return std::floor(a / b); }
+
+template <class T>
+BANYAN_INLINE T floor_divide(T a, T b) {
+  if (b == 0) return 0;
+  const T quotient = a / b;
+  return (a % b != 0 && ((a < 0) != (b < 0))) ? quotient - 1 : quotient;
+}
+
+BANYAN_INLINE float floor_modulo(float a, float b) {
+  const float rest = std::fmod(a, b);
+  return (rest != 0.0f && ((rest < 0.0f) != (b < 0.0f))) ? rest + b : rest;
+}
+
+template <class T>
+BANYAN_INLINE T floor_modulo(T a, T b) {
+  if (b == 0) return 0;
+  const T rest = a % b;
+  return (rest != 0 && ((rest < 0) != (b < 0))) ? rest + b : rest;
+}
+
+inline int64_t integer_power(int64_t base, int64_t exponent) {
+  int64_t result = 1;
+  for (; exponent > 0; exponent >>= 1) {
+    if (exponent & 1) result *= base;
+    base *= base;
+  }
+  return result;
+}
+
+// C[m, n] = A[m, k] * B[k, n], rows `lda`, `ldb`, `ldc` elements apart.
+template <class A, class B>
+inline void dot_columns(const A* a, int64_t lda, const B* b, int64_t ldb, float* c, int64_t ldc,
+                        int64_t m, int64_t n, int64_t k) {
+  constexpr int64_t block = 64;
+  for (int64_t row = 0; row < m; ++row) {
+    for (int64_t first = 0; first < n; first += block) {
+      const int64_t width = minimum(block, n - first);
+      float sums[block] = {};
+      for (int64_t i = 0; i < k; ++i) {
+        const float factor = banyan::to_float(a[row * lda + i]);
+        const B* line = b + i * ldb + first;
+#pragma omp simd
+        for (int64_t j = 0; j < width; ++j) sums[j] += factor * banyan::to_float(line[j]);
+      }
+      for (int64_t j = 0; j < width; ++j) c[row * ldc + first + j] = sums[j];
+    }
+  }
+}
+
+// C[m, n] = A[m, k] * B[n, k]^T.
+template <class A, class B>
+inline void dot_rows(const A* a, int64_t lda, const B* b, int64_t ldb, float* c, int64_t ldc,
+                     int64_t m, int64_t n, int64_t k) {
+  for (int64_t row = 0; row < m; ++row) {
+    for (int64_t column = 0; column < n; ++column) {
+      const A* left = a + row * lda;
+      const B* right = b + column * ldb;
+      float sum = 0.0f;
+#pragma omp simd reduction(+ : sum)
+      for (int64_t i = 0; i < k; ++i) sum += banyan::to_float(left[i]) * banyan::to_float(right[i]);
+      c[row * ldc + column] = sum;
+    }
+  }
+}
+
+}  // namespace
+
+#endif

@@ -1,0 +1,208 @@
+"""One kernel as a C++ function: its region printed node by node."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from banyan.compiler.ir.graph import Kernel, Node, Region
+from banyan.compiler.ir.operations import POINTWISE
+from banyan.compiler.ir.placement import place
+from banyan.compiler.ir.symbols import Expression, Symbol, product, symbols_in
+from banyan.compiler.ir.types import DType, TupleType
+from banyan.compiler.targets.cpp import reductions
+from banyan.compiler.targets.cpp.accesses import scalar_text
+from banyan.compiler.targets.cpp.bounds import kernel_facts
+from banyan.compiler.targets.cpp.dots import is_direct_operand, print_dot
+from banyan.compiler.targets.cpp.elements import Elements
+from banyan.compiler.targets.cpp.expressions import (
+    STORED,
+    computed_type,
+    dim_text,
+    pointwise_text,
+)
+from banyan.compiler.targets.cpp.loops import print_loop
+from banyan.compiler.targets.cpp.materialise import kept_tiles
+from banyan.compiler.targets.cpp.nest import Nest, print_nest
+from banyan.compiler.targets.cpp.scope import Buffer, Held, Scalar, Scope, Scratch
+from banyan.compiler.targets.cpp.stores import print_store
+from banyan.compiler.targets.cpp.tiles import print_tile
+from banyan.foundation.errors import CompilationFailed
+
+_DOTS = frozenset({"dot", "packed_dot"})
+
+
+@dataclass(frozen=True, slots=True)
+class KernelText:
+    """A printed kernel.
+
+    Attributes:
+        body: everything between the braces of its function; equal kernels have equal bodies.
+        symbols: the symbols it reads, in the order of `self.sizes`.
+        scratch_bytes: scratch memory each thread needs.
+    """
+
+    body: str
+    symbols: tuple[Symbol, ...]
+    scratch_bytes: int
+
+
+@dataclass(slots=True)
+class RegionPrinter:
+    """Prints regions of one kernel."""
+
+    order: Mapping[Region, Sequence[Node]]
+    kept: frozenset[Node]
+    operands: frozenset[Node]
+    instruction_set: str
+    results: dict[Node, tuple[Held, ...]]
+
+    def region(self, scope: Scope, region: Region) -> None:
+        """Print every node of a region that needs text of its own."""
+        for node in self.order[region]:
+            self.node(scope, node)
+
+    def node(self, scope: Scope, node: Node) -> None:
+        """Print one node, unless it is evaluated where it is used."""
+        if node.op == "store":
+            scope.lines += print_store(scope, node)
+        elif node.op == "bind":
+            name = str(node.attr("name"))
+            scope.symbols[name] = scope.name("n")
+            value = scalar_text(scope, node.args[0])
+            scope.emit(f"const int64_t {scope.symbols[name]} = {value};  // {name}")
+        elif node.op == "loop":
+            self.results[node] = print_loop(self, scope, node)
+        elif node.op == "get":
+            index = node.attr("index")
+            scope.values[node] = self.results[node.args[0]][index if isinstance(index, int) else 0]
+        elif isinstance(node.type, TupleType):
+            raise CompilationFailed(f"the C++ target cannot print {node.op!r} inside a kernel")
+        elif node.shape == ():
+            self._scalar(scope, node)
+        elif node in self.kept:
+            scope.values[node] = self.keep(scope, node)
+
+    def _scalar(self, scope: Scope, node: Node) -> None:
+        if node.op == "constant":
+            return
+        if node.op == "size":
+            dim = scope.facts.exactly(node)
+            scope.values[node] = Scalar(f"int64_t({scope.dim(dim if dim is not None else 0)})")
+        elif node.op == "reduce":
+            scope.values[node] = reductions.reduce_into_scalar(scope, node)
+        elif node.op in POINTWISE:
+            text = pointwise_text(node, [scalar_text(scope, arg) for arg in node.args])
+            name = scope.name("s")
+            scope.emit(f"const {computed_type(node.dtype)} {name} = {text};")
+            scope.values[node] = Scalar(name)
+        else:
+            scope.values[node] = self._picked(scope, node)
+
+    def _picked(self, scope: Scope, node: Node) -> Scalar:
+        """A scalar read from memory or out of a tile."""
+        name = scope.name("s")
+        scope.emit(f"{computed_type(node.dtype)} {name};")
+
+        def body(nest: Nest) -> None:
+            nest.emit(f"{name} = {Elements(scope, nest).element(node, ()).text};")
+
+        scope.lines += print_nest(body, scope.symbols)
+        return Scalar(name)
+
+    def keep(self, scope: Scope, node: Node) -> Buffer:
+        """Print a tile into a scratch buffer."""
+        if node.op in _DOTS:
+            return print_dot(scope, node, self.instruction_set)
+        is_narrow = node.dtype.is_floating and node not in self.operands
+        target = scope.allocate(node.shape, DType.FLOAT32 if is_narrow else node.dtype)
+        if node.op == "reduce":
+            reductions.reduce_into_buffer(scope, node, target)
+        elif node.op == "cumsum":
+            reductions.running_sum(scope, node, target)
+        else:
+            print_tile(scope, node, target)
+        return target
+
+
+def print_kernel(kernel: Kernel, instruction_set: str) -> KernelText:
+    """Print one kernel.
+
+    Raises:
+        CompilationFailed: an operation that the C++ target has no text for.
+    """
+    order = place(kernel.body)
+    facts = kernel_facts(kernel)
+    nodes = [node for region in order.values() for node in region]
+    symbols = _kernel_symbols(kernel, nodes, frozenset(facts.bound))
+    names = {symbol.name: f"n{i}" for i, symbol in enumerate(symbols)}
+    pointers = {pointer: f"p{i}" for i, pointer in enumerate(kernel.pointers)}
+    scratch = Scratch()
+    scope = Scope(dict(names), pointers, facts, scratch, count=[len(symbols)])
+    lines = _opening(kernel, names, pointers)
+    lines += _grid(kernel, scope, names)
+    if any(node.op == "dot" and dict(node.attrs).get("packed") for node in nodes):
+        lines.append("const banyan::DotSession session;")
+    kept = kept_tiles(order, lambda node, user: is_direct_operand(node, user, facts))
+    operands = frozenset(arg for node in nodes if node.op in _DOTS for arg in node.args)
+    printer = RegionPrinter(order, kept, operands & kept, instruction_set, {})
+    printer.region(scope, kernel.body)
+    return KernelText("\n".join(_indented([*lines, *scope.lines])), symbols, scratch.most_bytes)
+
+
+def _kernel_symbols(
+    kernel: Kernel, nodes: Sequence[Node], bound: frozenset[str]
+) -> tuple[Symbol, ...]:
+    found: dict[Symbol, None] = {}
+    for pointer in kernel.pointers:
+        found.update(dict.fromkeys(pointer.tensor.symbols()))
+    for dim in kernel.grid:
+        found.update(dict.fromkeys(symbols_in(dim)))
+    for node in nodes:
+        elements = node.type.elements if isinstance(node.type, TupleType) else (node.type,)
+        for element in elements:
+            found.update(dict.fromkeys(element.symbols()))
+        for _, value in node.attrs:
+            for item in value if isinstance(value, tuple) else (value,):
+                if isinstance(item, Expression):
+                    found.update(dict.fromkeys(symbols_in(item)))
+    return tuple(symbol for symbol in found if symbol.name not in bound)
+
+
+def _opening(kernel: Kernel, names: Mapping[str, str], pointers: Mapping[Node, str]) -> list[str]:
+    lines = ["const call& self = *static_cast<const call*>(context);"]
+    lines.append("char* const scratch = static_cast<char*>(self.scratch[thread]);")
+    for i, (pointer, name) in enumerate(pointers.items()):
+        kind = STORED[pointer.dtype]
+        constant = "const " if pointer.attr("access") == "read" else ""
+        pointed = f"{constant}{kind}*"
+        lines.append(
+            f"{pointed} const {name} = static_cast<{pointed}>(self.pointers[{i}]);"
+            f"  // {pointer.attr('name')}"
+        )
+    for i, (symbol, name) in enumerate(names.items()):
+        lines.append(f"const int64_t {name} = self.sizes[{i}];  // {symbol}")
+    return lines
+
+
+def _grid(kernel: Kernel, scope: Scope, names: Mapping[str, str]) -> list[str]:
+    """Grid indices from the item's number; the last axis is the fastest."""
+    lines = []
+    parameters = kernel.body.parameters
+    for axis, parameter in enumerate(parameters):
+        name = f"g{axis}"
+        scope.values[parameter] = Scalar(name)
+        inner = product(kernel.grid[axis + 1 :])
+        text = "item" if inner == 1 else f"item / ({dim_text(inner, names)})"
+        if axis > 0:
+            text = f"({text}) % ({dim_text(kernel.grid[axis], names)})"
+        lines.append(f"const int64_t {name} = {text};")
+    return lines
+
+
+def _indented(lines: Sequence[str]) -> list[str]:
+    depth, found = 1, []
+    for line in lines:
+        depth -= line.startswith("}")
+        found.append("  " * depth + line if not line.startswith("#") else line)
+        depth += line.endswith("{")
+    return found
+

@@ -1,0 +1,135 @@
+"""Loops with carried values: tiles are carried in scratch buffers, scalars in variables."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from banyan.compiler.ir.graph import Node, Region
+from banyan.compiler.ir.operations import POINTWISE
+from banyan.compiler.ir.types import DType
+from banyan.compiler.targets.cpp.accesses import scalar_text
+from banyan.compiler.targets.cpp.expressions import computed_type
+from banyan.compiler.targets.cpp.scope import Buffer, Held, Scalar, Scope
+from banyan.compiler.targets.cpp.tiles import copy_tile, print_tile
+from banyan.foundation.errors import CompilationFailed
+
+if TYPE_CHECKING:
+    from banyan.compiler.targets.cpp.kernel import RegionPrinter
+
+
+def print_loop(printer: "RegionPrinter", scope: Scope, node: Node) -> tuple[Held, ...]:
+    """Print a loop; what it returns holds its results."""
+    body, step = node.attr("body"), node.attr("step")
+    if not isinstance(body, Region) or not isinstance(step, int):
+        raise CompilationFailed("a loop needs a body and a step")
+    start, stop, *initial = node.args
+    carried = tuple(_carry(scope, value) for value in initial)
+    index = scope.name("i")
+    first, last = scalar_text(scope, start), scalar_text(scope, stop)
+    advance = f"++{index}" if step == 1 else f"{index} += {step}"
+    scope.emit(f"for (int64_t {index} = {first}; {index} < {last}; {advance}) {{")
+    inner = scope.inner()
+    mark = scope.scratch.next_byte
+    inner.values[body.parameters[0]] = Scalar(index)
+    inner.values.update(zip(body.parameters[1:], carried, strict=True))
+    printer.region(inner, body)
+    _assign(inner, body, carried)
+    scope.scratch.next_byte = mark
+    scope.lines += [*inner.lines, "}"]
+    return carried
+
+
+def _carry(scope: Scope, value: Node) -> Held:
+    if value.shape == ():
+        name = scope.name("c")
+        scope.emit(f"{computed_type(value.dtype)} {name} = {scalar_text(scope, value)};")
+        return Scalar(name)
+    target = scope.allocate(value.shape, DType.FLOAT32 if value.dtype.is_floating else value.dtype)
+    print_tile(scope, value, target)
+    return target
+
+
+def _assign(scope: Scope, body: Region, carried: Sequence[Held]) -> None:
+    """Give every carried value its next one.
+
+    A tile computed in place reads other carried tiles as they were, so readers go first; where two
+    read each other, one is computed aside.
+    """
+    parameters = body.parameters[1:]
+    pending = [
+        k for k, result in enumerate(body.results) if result is not parameters[k] and result.shape
+    ]
+    reads = {k: _carried_reads(scope, body.results[k], parameters) for k in pending}
+    aside: dict[int, Buffer] = {}
+    while pending:
+        ready = [k for k in pending if not any(k in reads[j] for j in pending if j != k)]
+        k = (ready or pending)[0]
+        pending.remove(k)
+        target, result = carried[k], body.results[k]
+        if not isinstance(target, Buffer):
+            raise CompilationFailed("a carried tile is not in scratch memory")
+        if ready and not _moves(result, parameters[k]):
+            print_tile(scope, result, target)
+        else:
+            aside[k] = scope.allocate(result.shape, target.dtype)
+            print_tile(scope, result, aside[k])
+    for k, buffer in aside.items():
+        target = carried[k]
+        if isinstance(target, Buffer):
+            copy_tile(scope, body.results[k].shape, buffer, target)
+    _assign_scalars(scope, body, carried)
+
+
+def _assign_scalars(scope: Scope, body: Region, carried: Sequence[Held]) -> None:
+    names = []
+    for held, result in zip(carried, body.results, strict=True):
+        if isinstance(held, Scalar):
+            name = scope.name("s")
+            scope.emit(f"const {computed_type(result.dtype)} {name} = {scalar_text(scope, result)};")
+            names.append((held.text, name))
+    for target, name in names:
+        scope.emit(f"{target} = {name};")
+
+
+def _carried_reads(scope: Scope, result: Node, parameters: Sequence[Node]) -> frozenset[int]:
+    """Which carried tiles the text of `result` reads, kept tiles aside."""
+    found: set[int] = set()
+    pending = [result]
+    seen: set[Node] = set()
+    while pending:
+        node = pending.pop()
+        if node in seen:
+            continue
+        seen.add(node)
+        if node in parameters:
+            found.add(parameters.index(node))
+        elif node not in scope.values:
+            pending.extend(node.args)
+    return frozenset(found)
+
+
+def _moves(result: Node, parameter: Node) -> bool:
+    """True when an element of `result` may read another element of `parameter` than its own."""
+    pending = [result]
+    seen: set[Node] = set()
+    while pending:
+        node = pending.pop()
+        if node in seen or node is parameter:
+            continue
+        seen.add(node)
+        if node.op in POINTWISE:
+            pending.extend(node.args)
+        elif _reaches(node, parameter):
+            return True
+    return False
+
+
+def _reaches(node: Node, target: Node) -> bool:
+    pending, seen = [node], set()
+    while pending:
+        current = pending.pop()
+        if current is target:
+            return True
+        if current not in seen:
+            seen.add(current)
+            pending.extend(current.args)
+    return False

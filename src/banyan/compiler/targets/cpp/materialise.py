@@ -1,0 +1,131 @@
+"""Which tiles of a kernel are kept in scratch memory; all others are computed where they are used.
+
+Pure: looks at the kernel's nodes only.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+
+from banyan.compiler.ir.graph import Node, Region
+from banyan.compiler.ir.operations import POINTWISE
+from banyan.compiler.ir.symbols import Dim, product, upper_bound
+from banyan.compiler.ir.types import TupleType
+from banyan.compiler.targets.cpp.expressions import COSTS
+
+BARRIERS = frozenset({"reduce", "cumsum", "dot", "packed_dot", "group_rows"})
+"""Operations whose results are always kept: an element depends on many elements."""
+
+_DOTS = frozenset({"dot", "packed_dot"})
+_WORTH_KEEPING = 6
+_EXPENSIVE = 10
+_LARGEST_OPTIONAL_BYTES = 4 << 20
+
+
+def kept_tiles(
+    order: Mapping[Region, Sequence[Node]], is_direct: Callable[[Node, Node], bool]
+) -> frozenset[Node]:
+    """The nodes to keep, given the placement of the whole kernel.
+
+    `is_direct(operand, dot)` is true where the dot reads the operand where it lies.
+    """
+    nodes = [node for region in order.values() for node in region]
+    users = _users(nodes)
+    costs = _costs(nodes)
+    kept: set[Node] = {node for node in nodes if node.op in BARRIERS and is_tile(node)}
+    results = {result for region in order for result in region.results}
+    readers: dict[Node, frozenset[Node]] = {}
+    for node in _arguments_first(nodes)[::-1]:
+        found = _readers(users.get(node, ()), kept, readers)
+        readers[node] = found | {node} if node in results else found
+        if not is_tile(node) or node in kept:
+            continue
+        dots = [user for user in users.get(node, ()) if user.op in _DOTS]
+        if dots:
+            wanted = not all(is_direct(node, dot) for dot in dots)
+        else:
+            wanted = _is_worth_keeping(node, users.get(node, ()), readers[node], costs)
+        if wanted:
+            kept.add(node)
+    return frozenset(kept)
+
+
+def is_tile(node: Node) -> bool:
+    """True for a single value with at least one dim."""
+    return not isinstance(node.type, TupleType) and node.shape != ()
+
+
+def _users(nodes: Iterable[Node]) -> dict[Node, tuple[Node, ...]]:
+    users: dict[Node, list[Node]] = {}
+    for node in nodes:
+        for arg in dict.fromkeys(node.args):
+            users.setdefault(arg, []).append(node)
+    return {node: tuple(found) for node, found in users.items()}
+
+
+def _costs(nodes: Iterable[Node]) -> dict[Node, int]:
+    """About how many instructions one element takes when nothing on the way is kept."""
+    costs: dict[Node, int] = {}
+    for node in _arguments_first(list(nodes)):
+        if not is_tile(node) or node.op in BARRIERS:
+            costs[node] = 1
+            continue
+        own = COSTS.get(node.op, 1) if node.op in POINTWISE else 1
+        costs[node] = own + sum(costs.get(arg, 1) for arg in node.args if is_tile(arg))
+    return costs
+
+
+def _arguments_first(nodes: Sequence[Node]) -> list[Node]:
+    known = set(nodes)
+    seen: set[Node] = set()
+    found: list[Node] = []
+    for root in nodes:
+        pending = [(root, False)]
+        while pending:
+            node, ready = pending.pop()
+            if ready:
+                found.append(node)
+            elif node in known and node not in seen:
+                seen.add(node)
+                pending.append((node, True))
+                pending.extend((arg, False) for arg in node.args)
+    return found
+
+
+def _readers(
+    users: Iterable[Node], kept: set[Node], readers: Mapping[Node, frozenset[Node]]
+) -> frozenset[Node]:
+    """The loop nests that would evaluate a node: those of stores, kept tiles, scalars, loops."""
+    found: set[Node] = set()
+    for user in users:
+        if user in kept or not is_tile(user):
+            found.add(user)
+        else:
+            found |= readers.get(user, frozenset())
+    return frozenset(found)
+
+
+def _is_worth_keeping(
+    node: Node, users: Sequence[Node], readers: frozenset[Node], costs: Mapping[Node, int]
+) -> bool:
+    if node.op in {"iota", "load", "constant"} or _bytes(node.shape) > _LARGEST_OPTIONAL_BYTES:
+        return False
+    if len(readers) > 1 and costs[node] >= _WORTH_KEEPING:
+        return True
+    return costs[node] >= _EXPENSIVE and any(_repeats(node, user) for user in users)
+
+
+def _repeats(node: Node, user: Node) -> bool:
+    """True when `user` would compute each element of `node` again in an outer loop."""
+    if user.op in {"gather", "take_along", "cumsum"}:
+        return node is user.args[0]
+    if user.op != "expand":
+        return False
+    skipped = len(user.shape) - len(node.shape)
+    lead = (None,) * skipped
+    sizes = zip((*lead, *node.shape), user.shape, strict=True)
+    grown = [axis for axis, (have, want) in enumerate(sizes) if have != want]
+    wide = [a for a, size in enumerate(node.shape) if size != 1]
+    return bool(grown and wide) and grown[0] < wide[-1] + skipped
+
+
+def _bytes(shape: tuple[Dim, ...]) -> int:
+    return 4 * upper_bound(product(shape))

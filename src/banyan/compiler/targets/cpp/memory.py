@@ -1,0 +1,340 @@
+"""place_memory: which memory each value of a lowered graph has, and when each step runs.
+
+Pure. Values that live only between kernels share one arena; an updated value takes over the memory
+of what it updates; results have memory of their own.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import Enum
+
+from banyan.compiler.ir.graph import Graph, Kernel, Node
+from banyan.compiler.ir.symbols import Dim
+from banyan.compiler.ir.types import TensorType, TupleType
+from banyan.foundation.errors import GraphError
+
+ALIGNMENT_BYTES = 64
+
+
+class Memory(Enum):
+    """Where a value may lie."""
+
+    INPUT = "input"
+    OUTPUT = "output"
+    ARENA = "arena"
+    DATA = "data"
+
+
+@dataclass(frozen=True, slots=True)
+class Location:
+    """The memory of one value: which kind, and which one of that kind."""
+
+    memory: Memory
+    index: int
+
+
+@dataclass(frozen=True, slots=True)
+class Slot:
+    """A stretch of the arena that is needed from step `first` to step `last`."""
+
+    num_bytes: Dim
+    first: int
+    last: int
+
+
+@dataclass(frozen=True, slots=True)
+class Launch:
+    """One kernel on the memory of its pointers."""
+
+    kernel: Kernel
+    locations: tuple[Location, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ExternCall:
+    """One operation of the framework: where its arguments lie and where its results go."""
+
+    node: Node
+    arguments: tuple[Location, ...]
+    results: tuple[Location, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class CopyStep:
+    """A whole value copied: a new state that could not be computed in its place."""
+
+    source: Location
+    target: Location
+    num_bytes: Dim
+
+
+Step = Launch | ExternCall | CopyStep
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """Every step in order, and the memory they use.
+
+    Attributes:
+        steps: what runs.
+        slots: the arena's parts.
+        outputs: for each output of the graph, where it lies after the last step.
+        output_types: what each memory of kind OUTPUT holds.
+        data: the constant tensors, in the order of `Memory.DATA`.
+    """
+
+    steps: tuple[Step, ...]
+    slots: tuple[Slot, ...]
+    outputs: tuple[Location, ...]
+    output_types: tuple[TensorType, ...]
+    data: tuple[Node, ...]
+
+
+_Value = tuple[Node, int]
+
+
+def place_memory(graph: Graph) -> Placement:
+    """Decide where every value of a lowered graph lies.
+
+    Raises:
+        GraphError: a node that is neither lowered nor extern, or an update of memory that others
+            still read.
+    """
+    return _Placer(graph).place()
+
+
+def arena_offsets(slots: Sequence[Slot], sizes: Sequence[int]) -> tuple[tuple[int, ...], int]:
+    """The offset of each slot, given its bytes, and the bytes of the whole arena.
+
+    Largest first, each at the lowest place that no slot alive at the same time overlaps.
+    """
+    offsets = [0] * len(slots)
+    placed: list[int] = []
+    total = 0
+    for k in sorted(range(len(slots)), key=lambda k: (-sizes[k], slots[k].first)):
+        size = -(-sizes[k] // ALIGNMENT_BYTES) * ALIGNMENT_BYTES
+        others = sorted(
+            (offsets[j], offsets[j] + -(-sizes[j] // ALIGNMENT_BYTES) * ALIGNMENT_BYTES)
+            for j in placed
+            if slots[j].first <= slots[k].last and slots[k].first <= slots[j].last
+        )
+        offset = 0
+        for start, end in others:
+            if offset + size <= start:
+                break
+            offset = max(offset, end)
+        offsets[k] = offset
+        placed.append(k)
+        total = max(total, offset + size)
+    return tuple(offsets), total
+
+
+@dataclass(slots=True)
+class _Placer:
+    graph: Graph
+    locations: dict[_Value, Location] = field(default_factory=dict)
+    data: list[Node] = field(default_factory=list)
+    output_types: list[TensorType] = field(default_factory=list)
+
+    def place(self) -> Placement:
+        steps = _ordered_steps(self.graph)
+        roots = {_root(output.node) for output in self.graph.outputs}
+        for i, node in enumerate(self.graph.inputs):
+            self.locations[node, 0] = Location(Memory.INPUT, i)
+        outputs = [self._output(output.node) for output in self.graph.outputs]
+        slots = self._arena(steps, roots)
+        done: list[Step] = [self._step(node) for node in steps]
+        done += self._state_copies()
+        return Placement(
+            tuple(done), slots, tuple(outputs), tuple(self.output_types), tuple(self.data)
+        )
+
+    def _output(self, node: Node) -> Location:
+        value = _root(node)
+        if value[0].op in {"call", "extern"} and value not in self.locations:
+            self.locations[value] = Location(Memory.OUTPUT, len(self.output_types))
+            self.output_types.append(_value_type(value))
+        return self._location(value)
+
+    def _location(self, value: _Value) -> Location:
+        found = self.locations.get(value)
+        if found is None:
+            node = value[0]
+            if node.op != "data":
+                raise GraphError(f"{node.op} is not lowered; it cannot be placed in memory")
+            found = Location(Memory.DATA, len(self.data))
+            self.data.append(node)
+            self.locations[value] = found
+        return found
+
+    def _arena(self, steps: Sequence[Node], roots: set[_Value]) -> tuple[Slot, ...]:
+        first: dict[_Value, int] = {}
+        last: dict[_Value, int] = {}
+        for number, node in enumerate(steps):
+            for arg in node.args:
+                last[_root(arg)] = number
+            for value in _fresh_results(node):
+                if value not in self.locations and value not in roots:
+                    first[value] = number
+                    last[value] = number
+        slots = []
+        for k, (value, start) in enumerate(first.items()):
+            self.locations[value] = Location(Memory.ARENA, k)
+            kind = _value_type(value)
+            slots.append(Slot(kind.num_elements * kind.dtype.num_bytes, start, last[value]))
+        return tuple(slots)
+
+    def _step(self, node: Node) -> Step:
+        arguments = tuple(self._location(_root(arg)) for arg in node.args)
+        if node.op == "extern":
+            results = tuple(self._location(value) for value in _fresh_results(node))
+            return ExternCall(node, arguments, results)
+        kernel = kernel_of(node)
+        given = iter(arguments)
+        fresh = iter(_fresh_results(node))
+        locations = tuple(
+            self._location(next(fresh)) if pointer.attr("access") == "write" else next(given)
+            for pointer in kernel.pointers
+        )
+        for pointer, location in zip(kernel.pointers, locations, strict=True):
+            self._refuse_shared_update(pointer, location)
+        return Launch(kernel, locations)
+
+    def _refuse_shared_update(self, pointer: Node, location: Location) -> None:
+        if pointer.attr("access") != "update" or location.memory is Memory.ARENA:
+            return
+        node = self.graph.inputs[location.index] if location.memory is Memory.INPUT else None
+        if node is not None and node.attr("role") != "state":
+            raise GraphError(
+                f"a kernel would overwrite the {node.attr('role')} {node.attr('name')!r}; "
+                "only states may be updated"
+            )
+
+    def _state_copies(self) -> list[Step]:
+        names = {str(node.attr("name")): node for node in self.graph.inputs}
+        copies: list[Step] = []
+        for output in self.graph.outputs:
+            if output.updates is None:
+                continue
+            state = names[output.updates]
+            source, target = self._location(_root(output.node)), self._location((state, 0))
+            if source != target:
+                kind = state.tensor
+                size = kind.num_elements * kind.dtype.num_bytes
+                copies.append(CopyStep(source, target, size))
+        return copies
+
+
+def kernel_of(node: Node) -> Kernel:
+    """The kernel of a call."""
+    kernel = node.attr("kernel")
+    if not isinstance(kernel, Kernel):
+        raise GraphError("a call needs a kernel")
+    return kernel
+
+
+def _root(node: Node) -> _Value:
+    """The value whose memory a node shows: views and updates are looked through."""
+    while True:
+        if node.op == "reshape":
+            node = node.args[0]
+            continue
+        value = _result(node)
+        updated = _updated_argument(value)
+        if updated is None:
+            return value
+        node = updated
+
+
+def _result(node: Node) -> _Value:
+    if node.op == "get":
+        index = node.attr("index")
+        return node.args[0], index if isinstance(index, int) else 0
+    return node, 0
+
+
+def _updated_argument(value: _Value) -> Node | None:
+    """The argument whose memory a result of a call takes over."""
+    node, index = value
+    if node.op != "call":
+        return None
+    pointers = kernel_of(node).pointers
+    pointer = [p for p in pointers if p.attr("access") != "read"][index]
+    if pointer.attr("access") != "update":
+        return None
+    given = [p for p in pointers if p.attr("access") != "write"]
+    return node.args[given.index(pointer)]
+
+
+def _fresh_results(node: Node) -> list[_Value]:
+    count = len(node.type.elements) if isinstance(node.type, TupleType) else 1
+    return [(node, i) for i in range(count) if _updated_argument((node, i)) is None]
+
+
+def _value_type(value: _Value) -> TensorType:
+    node, index = value
+    return node.type.elements[index] if isinstance(node.type, TupleType) else node.type
+
+
+def _ordered_steps(graph: Graph) -> list[Node]:
+    """Calls and externs, arguments first, and readers of old contents before their update."""
+    steps = [node for node in graph.nodes() if node.op in {"call", "extern"}]
+    number = {node: i for i, node in enumerate(steps)}
+    after: dict[Node, set[Node]] = {node: set() for node in steps}
+    readers: dict[_Value, set[Node]] = {}
+    for node in steps:
+        for arg in node.args:
+            source = _producer(arg)
+            if source in number:
+                after[node].add(source)
+            readers.setdefault(_result(_behind_views(arg)), set()).add(node)
+    for node in steps:
+        for old in _updated_values(node):
+            after[node] |= readers[old] - {node}
+    return _sorted(steps, after)
+
+
+def _sorted(steps: Sequence[Node], after: Mapping[Node, set[Node]]) -> list[Node]:
+    done: set[Node] = set()
+    order: list[Node] = []
+    for root in steps:
+        pending: list[tuple[Node, bool]] = [(root, False)]
+        path: set[Node] = set()
+        while pending:
+            node, ready = pending.pop()
+            if node in done:
+                continue
+            if ready:
+                done.add(node)
+                path.discard(node)
+                order.append(node)
+                continue
+            if node in path:
+                raise GraphError("a value is read after the update that depends on that reading")
+            path.add(node)
+            pending.append((node, True))
+            waits = sorted(after[node] - done, key=lambda n: steps.index(n), reverse=True)
+            pending.extend((other, False) for other in waits)
+    return order
+
+
+def _behind_views(node: Node) -> Node:
+    while node.op == "reshape":
+        node = node.args[0]
+    return node
+
+
+def _producer(node: Node) -> Node:
+    return _result(_behind_views(node))[0]
+
+
+def _updated_values(node: Node) -> list[_Value]:
+    if node.op != "call":
+        return []
+    pointers = kernel_of(node).pointers
+    given = [p for p in pointers if p.attr("access") != "write"]
+    return [
+        _result(_behind_views(arg))
+        for pointer, arg in zip(given, node.args, strict=True)
+        if pointer.attr("access") == "update"
+    ]

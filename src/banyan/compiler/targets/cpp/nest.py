@@ -1,0 +1,217 @@
+"""Loop nests as text: where each statement goes, and how loops are split, cut and vectorised.
+
+A nest is printed by a callback that asks for loops and values. A value is computed at the outermost
+loop that knows its indices and is kept there for every later user. When index arithmetic asks for
+another shape of the loops, everything is printed again from the start.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from banyan.compiler.ir.symbols import Dim, upper_bound
+from banyan.compiler.targets.cpp.expressions import dim_text
+from banyan.compiler.targets.cpp.indices import (
+    UNBOUNDED,
+    Change,
+    Cut,
+    Index,
+    Limit,
+    Reshaped,
+    Split,
+    Variable,
+    add,
+    constant_index,
+    scale,
+    variable_index,
+)
+from banyan.foundation.errors import CompilationFailed
+
+UNROLLED_STEPS = 4
+"""Innermost loops together no longer than this are written out, so that the next one vectorises."""
+_MOST_CHANGES = 40
+
+
+@dataclass(frozen=True, slots=True)
+class Axis:
+    """One loop to print: `size` steps, or `extent` (a text) of them where that is clipped."""
+
+    size: Dim
+    extent: str | None = None
+    limit: Limit | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """The text of one element's value, and the loop it is known from."""
+
+    text: str
+    level: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class _Leaf:
+    """One loop after splitting: steps [start, stop)."""
+
+    path: str
+    size: Dim
+    extent: str | None
+    limit: Limit | None
+    points: tuple[int, ...]
+
+    @property
+    def is_single(self) -> bool:
+        return self.size == 1 and self.extent is None
+
+    @property
+    def is_short(self) -> bool:
+        return isinstance(self.size, int) and self.extent is None and self.size <= UNROLLED_STEPS
+
+
+@dataclass(slots=True)
+class Nest:
+    """The text of one nest while it is printed; made by `print_nest`."""
+
+    symbols: Mapping[str, str]
+    changes: Mapping[str, tuple[Change, ...]]
+    num_names: int = 0
+    blocks: list[list[str]] = field(default_factory=lambda: [[]])
+    headers: list[list[str]] = field(default_factory=list)
+    known: list[dict[object, Cell]] = field(default_factory=lambda: [{}])
+
+    @property
+    def level(self) -> int:
+        """The innermost open loop."""
+        return len(self.blocks) - 1
+
+    def name(self, prefix: str) -> str:
+        """A variable name not yet used in this nest."""
+        self.num_names += 1
+        return f"{prefix}{self.num_names - 1}"
+
+    def emit(self, text: str) -> None:
+        """Add a statement to the innermost open loop."""
+        self.blocks[-1].append(text)
+
+    def value(self, key: object, kind: str, text: str, level: int) -> Cell:
+        """Compute `text` once, at `level`; later requests with the same key get the same name."""
+        name = self.name("v")
+        self.blocks[level].append(f"const {kind} {name} = {text};")
+        cell = Cell(name, level)
+        self.known[level][key] = cell
+        return cell
+
+    def recall(self, key: object) -> Cell | None:
+        """The value computed before under `key`, if it is still in scope."""
+        for values in self.known:
+            if key in values:
+                return values[key]
+        return None
+
+    def loops(
+        self,
+        axes: Sequence[Axis],
+        body: Callable[[tuple[Index, ...]], None],
+        *,
+        label: str = "",
+        vector: str | None = None,
+    ) -> None:
+        """Print loops over `axes` around what `body` prints.
+
+        `vector` is the text after `omp simd` for the innermost loop; None keeps it scalar.
+        """
+        leaves: list[_Leaf] = []
+        indices = [self._leaves(f"{label}{i}", axis, leaves) for i, axis in enumerate(axes)]
+        chosen = _vector_leaf(leaves) if vector is not None else None
+
+        def visit(position: int, found: dict[str, Index]) -> None:
+            if position == len(leaves):
+                body(tuple(_compose(parts, found) for parts in indices))
+                return
+            leaf = leaves[position]
+            unrolled = leaf.is_single or (chosen is not None and position > chosen)
+            pragma = f"#pragma omp simd {vector}".rstrip() if position == chosen else None
+            for start, stop in zip((0, *leaf.points), (*leaf.points, None), strict=True):
+                if unrolled:
+                    self._unroll(leaf, start, stop, lambda i: visit(position + 1, found | i))
+                else:
+                    variable = self._open(leaf, start, stop, pragma)
+                    visit(position + 1, found | {leaf.path: variable_index(variable)})
+                    self._close()
+
+        visit(0, {})
+
+    def _unroll(
+        self, leaf: _Leaf, start: int, stop: int | None, body: Callable[[dict[str, Index]], None]
+    ) -> None:
+        size = leaf.size if isinstance(leaf.size, int) else 0
+        for step in range(start, size if stop is None else stop):
+            body({leaf.path: constant_index(step)})
+
+    def _leaves(self, path: str, axis: Axis, leaves: list[_Leaf]) -> list[tuple[str, int]]:
+        """Append the loops of one axis; return each one's path and its stride in the index."""
+        changes = self.changes.get(path, ())
+        split = next((c for c in changes if isinstance(c, Split)), None)
+        if split is None:
+            points = tuple(sorted(c.point for c in changes if isinstance(c, Cut)))
+            leaves.append(_Leaf(path, axis.size, axis.extent, axis.limit, points))
+            return [(path, 1)]
+        outer = self._leaves(f"{path}o", Axis(axis.size // split.factor), leaves)
+        inner = self._leaves(f"{path}i", Axis(split.factor), leaves)
+        return [(p, stride * split.factor) for p, stride in outer] + inner
+
+    def _open(self, leaf: _Leaf, start: int, stop: int | None, pragma: str | None) -> Variable:
+        whole = leaf.extent or dim_text(leaf.size, self.symbols)
+        end = whole
+        largest = min(upper_bound(leaf.size), UNBOUNDED) - 1
+        if stop is not None:
+            is_fixed = isinstance(leaf.size, int) and leaf.extent is None
+            end = str(stop) if is_fixed else f"minimum(int64_t({whole}), int64_t({stop}))"
+            largest = min(largest, stop - 1)
+        name = self.name("i")
+        header = [] if pragma is None else [pragma]
+        header.append(f"for (int64_t {name} = {start}; {name} < {end}; ++{name}) {{")
+        # Values known outside the loop may still be added before it, so its header waits inside.
+        self.blocks.append([])
+        self.headers.append(header)
+        self.known.append({})
+        exact = leaf.size if leaf.extent is None and not leaf.points else None
+        return Variable(name, self.level, start, largest, leaf.path, exact, leaf.limit)
+
+    def _close(self) -> None:
+        inner = self.blocks.pop()
+        self.known.pop()
+        self.blocks[-1] += [*self.headers.pop(), *inner, "}"]
+
+
+def print_nest(body: Callable[[Nest], None], symbols: Mapping[str, str]) -> list[str]:
+    """The lines of the nest that `body` prints, in a scope of its own."""
+    changes: dict[str, tuple[Change, ...]] = {}
+    for _ in range(_MOST_CHANGES):
+        nest = Nest(symbols, changes)
+        try:
+            body(nest)
+        except Reshaped as request:
+            path = request.change.axis
+            changes = {**changes, path: (*changes.get(path, ()), request.change)}
+            continue
+        return ["{", *nest.blocks[0], "}"]
+    raise CompilationFailed(f"a loop nest did not settle after {_MOST_CHANGES} changes of shape")
+
+
+def _vector_leaf(leaves: Sequence[_Leaf]) -> int | None:
+    """The loop to vectorise: the innermost one that is long, past short loops to write out."""
+    position, steps = len(leaves) - 1, 1
+    while position > 0 and leaves[position].is_short:
+        size = leaves[position].size
+        steps *= size if isinstance(size, int) else UNROLLED_STEPS + 1
+        if steps > UNROLLED_STEPS:
+            break
+        position -= 1
+    return position if leaves else None
+
+
+def _compose(parts: Sequence[tuple[str, int]], found: Mapping[str, Index]) -> Index:
+    total = Index()
+    for path, stride in parts:
+        total = add(total, scale(found[path], stride))
+    return total

@@ -1,0 +1,114 @@
+"""What the printed text already holds: pointers, scalars and buffers, by node."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+from banyan.compiler.ir.graph import Node
+from banyan.compiler.ir.symbols import Dim, upper_bound
+from banyan.compiler.ir.types import DType
+from banyan.compiler.targets.cpp.bounds import Facts
+from banyan.compiler.targets.cpp.expressions import STORED, dim_text
+from banyan.compiler.targets.cpp.indices import UNBOUNDED, Index, Variable, constant_index
+
+ALIGNMENT_BYTES = 64
+_CACHE_SET_STRIDE = 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Scalar:
+    """A local variable of the computed type."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Buffer:
+    """A tile in the thread's scratch memory; strides in elements."""
+
+    text: str
+    dtype: DType
+    strides: tuple[int, ...]
+
+
+Held: TypeAlias = Scalar | Buffer
+
+
+@dataclass(slots=True)
+class Scratch:
+    """Hands out offsets in the scratch memory of one kernel; regions give back what they took."""
+
+    next_byte: int = 0
+    most_bytes: int = 0
+
+    def take(self, num_bytes: int) -> int:
+        """The offset of `num_bytes` bytes, aligned."""
+        offset = self.next_byte
+        self.next_byte += -(-num_bytes // ALIGNMENT_BYTES) * ALIGNMENT_BYTES
+        self.most_bytes = max(self.most_bytes, self.next_byte)
+        return offset
+
+
+@dataclass(slots=True)
+class Scope:
+    """The names in reach at one place of a kernel's text."""
+
+    symbols: dict[str, str]
+    pointers: Mapping[Node, str]
+    facts: Facts
+    scratch: Scratch
+    values: dict[Node, Held] = field(default_factory=dict)
+    lines: list[str] = field(default_factory=list)
+    count: list[int] = field(default_factory=lambda: [0])
+
+    def inner(self) -> "Scope":
+        """A scope inside this one: it sees everything here, and keeps its own to itself."""
+        return Scope(
+            dict(self.symbols),
+            self.pointers,
+            self.facts,
+            self.scratch,
+            dict(self.values),
+            count=self.count,
+        )
+
+    def name(self, prefix: str) -> str:
+        """A name not yet used in this kernel."""
+        self.count[0] += 1
+        return f"{prefix}{self.count[0] - 1}"
+
+    def emit(self, text: str) -> None:
+        """Add a line."""
+        self.lines.append(text)
+
+    def dim(self, dim: Dim) -> str:
+        """The text of a size."""
+        return dim_text(dim, self.symbols)
+
+    def dim_index(self, dim: Dim) -> Index:
+        """A size as an index."""
+        if isinstance(dim, int):
+            return constant_index(dim)
+        return Index(((Variable(self.dim(dim), 0, 0, min(upper_bound(dim), UNBOUNDED)), 1),))
+
+    def allocate(self, shape: tuple[Dim, ...], dtype: DType) -> Buffer:
+        """Declare a buffer for the largest tile of `shape`."""
+        sizes = tuple(max(upper_bound(d), 1) for d in shape)
+        strides = row_strides(sizes, dtype)
+        num_bytes = (strides[0] * sizes[0] if sizes else 1) * dtype.num_bytes
+        offset = self.scratch.take(num_bytes)
+        name = self.name("t")
+        kind = STORED[dtype]
+        self.emit(f"{kind}* const {name} = reinterpret_cast<{kind}*>(scratch + {offset});")
+        return Buffer(name, dtype, strides)
+
+
+def row_strides(sizes: tuple[int, ...], dtype: DType) -> tuple[int, ...]:
+    """Row-major strides; rows that would fall into few cache sets are kept one line apart."""
+    strides = [1] * len(sizes)
+    for i in reversed(range(len(sizes) - 1)):
+        strides[i] = strides[i + 1] * sizes[i + 1]
+        is_row = i == len(sizes) - 2
+        if is_row and strides[i] * dtype.num_bytes % _CACHE_SET_STRIDE == 0 and sizes[i] > 1:
+            strides[i] += ALIGNMENT_BYTES // dtype.num_bytes
+    return tuple(strides)
