@@ -7,7 +7,8 @@ SHELL := /bin/bash
 BIN := .venv/bin
 HOST ?= 127.0.0.1
 PORT ?= 8000
-MODEL ?= models/seedling
+# Empty: the model that ships in the repository.
+MODEL ?=
 ROUNDS ?= 3
 
 # One environment, installed once: a stamp newer than both files means that nothing is to do.

@@ -28,6 +28,12 @@ def test_generated_parts_say_what_the_source_says() -> None:
     assert stale == [], "run `python -m tools.generate_docs`"
 
 
+def test_every_option_of_the_command_line_says_what_it_means() -> None:
+    rows = [row for row in generate_docs.command_line().splitlines() if row.startswith("| `")]
+    assert rows
+    assert [row for row in rows if re.match(r"\| [^|]+ \|\s*\|", row)] == []
+
+
 def test_a_section_is_replaced_between_its_markers() -> None:
     text = "a\n<!-- begin generated: one -->\nold\n<!-- end generated -->\nb"
     expected = "a\n<!-- begin generated: one -->\nnew\n<!-- end generated -->\nb"

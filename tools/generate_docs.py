@@ -12,6 +12,8 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from rich.text import Text
+
 ROOT = Path(__file__).resolve().parent.parent
 DOCS = ROOT / "docs"
 _SECTION = re.compile(
@@ -95,6 +97,7 @@ def chips() -> str:
 def command_line() -> str:
     """Describe every command with its arguments and options, as `--help` does."""
     import typer.main  # noqa: PLC0415
+
     from banyan.cli.main import app  # noqa: PLC0415
 
     lines: list[str] = []
@@ -119,8 +122,9 @@ def row_of(parameter: Any) -> str:
 
 
 def clean(text: str | None) -> str:
-    """Put help text on one line, without what a table would misread."""
-    return " ".join((text or "").replace("|", "\\|").split())
+    """Put help text on one line, without markup and what a table would misread."""
+    plain = Text.from_markup(text or "").plain
+    return " ".join(plain.replace("|", "\\|").split())
 
 
 if __name__ == "__main__":
