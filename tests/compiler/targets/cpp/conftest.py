@@ -1,0 +1,20 @@
+"""Compilation is slow, so the tests of this folder share one cache of shared objects."""
+
+from pathlib import Path
+
+import pytest
+
+from banyan.devices.native import Missing, find_compiler
+from tests.compiler.targets.cpp.kernels_under_test import Kernels, kernel_names
+
+
+@pytest.fixture(scope="session")
+def object_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    if isinstance(find_compiler(), Missing):
+        pytest.skip("no C++ compiler")
+    return tmp_path_factory.mktemp("objects")
+
+
+@pytest.fixture(scope="session", params=kernel_names())
+def kernels(request: pytest.FixtureRequest, object_cache: Path) -> Kernels:
+    return Kernels(request.param, object_cache)

@@ -1,0 +1,162 @@
+"""Builds the micro-kernels of one instruction set as a shared object that tests can call."""
+
+import ctypes
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from banyan.compiler.ir.types import DType
+from banyan.compiler.targets.cpp.packing import pack_linear
+from banyan.compiler.targets.cpp.registry import KERNEL_DIRECTORY, Operation, choose
+from banyan.devices.instruction_sets import (
+    INSTRUCTION_SETS,
+    InstructionSet,
+    detect_instruction_sets,
+)
+from banyan.devices.native import OPTIMISED_FLAGS, build_shared_object
+
+Array = NDArray[Any]
+BF16, F32 = DType.BFLOAT16, DType.FLOAT32
+CPP_NAMES = {F32: "float", BF16: "banyan::bfloat16"}
+EMULATION = Path(__file__).parent / "amx_emulation.h"
+EMULATED_AMX = "emulated amx_bf16"
+
+
+def kernel_names() -> list[str]:
+    """Instruction sets that can run here, and AMX emulated where its other half can."""
+    names = [level.name for level in detect_instruction_sets()]
+    return [*names, EMULATED_AMX] if "avx512_bf16" in names else names
+
+
+def aligned(shape: tuple[int, ...], dtype: DType) -> Array:
+    """An array on a cache line, filled with NaN so that nothing unwritten passes unseen."""
+    count = int(np.prod(shape))
+    raw = np.empty(count * dtype.num_bytes + 64, np.uint8)
+    start = -raw.ctypes.data % 64
+    array = raw[start : start + count * dtype.num_bytes].view(dtype.numpy).reshape(shape)
+    array[...] = np.nan
+    return array
+
+
+def aligned_copy(source: Array, dtype: DType) -> Array:
+    copy = aligned(source.shape, dtype)
+    copy[...] = source
+    return copy
+
+
+def guarded_rows(values: Array, dtype: DType, padding: int) -> Array:
+    """Rows with NaN behind each of them, so that reading too far shows."""
+    rows, width = values.shape
+    padded = aligned((rows, width + padding), dtype)
+    padded[:, :width] = values
+    return padded[:, :width]
+
+
+def _linear_entry(level: str, activation: DType, weight: DType) -> str:
+    kernel = choose(Operation.LINEAR, level, activation, weight)
+    a, w = CPP_NAMES[activation], CPP_NAMES[weight]
+    return f"""
+extern "C" void linear_{activation.value}_{weight.value}(
+    const void* a, int64_t lda, const void* w, int64_t k, int64_t rows, int64_t panels, float* c,
+    int64_t ldc) {{
+  {kernel.function}(static_cast<const {a}*>(a), lda, static_cast<const {w}*>(w), k, rows, panels,
+                    c, ldc);
+}}
+"""
+
+
+def _dot_entry(level: str, dtype: DType) -> str:
+    kernel = choose(Operation.TILE_DOT, level, dtype, dtype)
+    name = CPP_NAMES[dtype]
+    return f"""
+extern "C" void dot_{dtype.value}(
+    const void* a, int64_t lda, const void* b, int64_t line_stride, int64_t k, int64_t rows,
+    int64_t n, float* c, int64_t ldc, int32_t accumulate) {{
+  banyan::DotSession session;
+  {kernel.function}(session, static_cast<const {name}*>(a), lda, static_cast<const {name}*>(b),
+                    line_stride, k, rows, n, c, ldc, accumulate != 0);
+}}
+"""
+
+
+def kernel_source(level: str, *, emulated: bool) -> str:
+    """The text of a shared object with every kernel a program of that level would use."""
+    types = ((F32, F32), (BF16, BF16), (F32, BF16))
+    headers = {choose(Operation.LINEAR, level, a, w).header for a, w in types}
+    lines = [f'#include "{EMULATION}"'] if emulated else []
+    lines += [f'#include "{header}"' for header in (*sorted(headers), "tile_dot.h")]
+    lines += [_linear_entry(level, a, w) for a, w in types]
+    lines += [_dot_entry(level, dtype) for dtype in (F32, BF16)]
+    if emulated:
+        lines.append(
+            'extern "C" int64_t tile_products() { return amx_emulation::state().products; }'
+        )
+    return "\n".join(lines)
+
+
+def find_level(name: str) -> InstructionSet:
+    return next(level for level in INSTRUCTION_SETS if level.name == name)
+
+
+class Kernels:
+    """The kernels of one instruction set, callable with NumPy arrays."""
+
+    def __init__(self, name: str, cache_directory: Path) -> None:
+        emulated = name == EMULATED_AMX
+        level = "amx_bf16" if emulated else name
+        compiled_for = find_level("avx512_bf16" if emulated else name)
+        built = build_shared_object(
+            kernel_source(level, emulated=emulated),
+            flags=(*OPTIMISED_FLAGS, "-Wall", "-Wextra", "-Werror", *compiled_for.compiler_flags),
+            cache_directory=cache_directory,
+            name=f"kernels_{level}",
+            include_directories=(KERNEL_DIRECTORY,),
+        )
+        self.name = name
+        self.library = ctypes.CDLL(str(built.path))
+
+    def linear(self, a: Array, w: Array, activation: DType, weight: DType) -> Array:
+        """a[rows, k] x w[n, k]^T, all panels in one call."""
+        n, k = w.shape
+        packed = aligned_copy(pack_linear(w, weight), weight)
+        panels = packed.shape[0]
+        ldc = panels * 16 + 16
+        c = aligned((a.shape[0], ldc), F32)
+        function = getattr(self.library, f"linear_{activation.value}_{weight.value}")
+        function(
+            pointer(a), size(row_stride(a)), pointer(packed), size(k), size(a.shape[0]),
+            size(panels), pointer(c), size(ldc),
+        )  # fmt: skip
+        assert np.isnan(c[:, panels * 16 :]).all(), "wrote beyond the last panel"
+        assert (c[:, n : panels * 16] == 0).all(), "columns past N must be zero"
+        return c[:, :n]
+
+    def dot(self, a: Array, b: Array, c: Array, *, accumulate: bool) -> None:
+        """c (+)= a[rows, k] x b, b packed [k/p][n][p] with any stride between lines."""
+        k, n = a.shape[1], c.shape[1]
+        dtype = BF16 if b.ndim == 3 else F32
+        getattr(self.library, f"dot_{dtype.value}")(
+            pointer(a), size(row_stride(a)), pointer(b), size(row_stride(b)), size(k),
+            size(a.shape[0]), size(n), pointer(c), size(row_stride(c)),
+            ctypes.c_int32(accumulate),
+        )  # fmt: skip
+
+    def tile_products(self) -> int:
+        """How many tile products the emulation has done on this thread."""
+        function = self.library.tile_products
+        function.restype = ctypes.c_int64
+        return int(function())
+
+
+def row_stride(array: Array) -> int:
+    return int(array.strides[0] // array.itemsize)
+
+
+def pointer(array: Array) -> ctypes.c_void_p:
+    return ctypes.c_void_p(array.ctypes.data)
+
+
+def size(value: int) -> ctypes.c_int64:
+    return ctypes.c_int64(value)

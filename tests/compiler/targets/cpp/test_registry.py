@@ -1,0 +1,50 @@
+"""Which micro-kernel is chosen for which machine."""
+
+import itertools
+
+import pytest
+
+from banyan.compiler.ir.types import DType
+from banyan.compiler.targets.cpp.registry import (
+    KERNEL_DIRECTORY,
+    KERNELS,
+    Operation,
+    choose,
+)
+from banyan.devices.instruction_sets import INSTRUCTION_SETS
+from banyan.foundation.errors import GraphError
+
+BF16, F32 = DType.BFLOAT16, DType.FLOAT32
+
+
+def test_names_are_unique_and_headers_exist() -> None:
+    assert len({kernel.name for kernel in KERNELS}) == len(KERNELS)
+    assert all((KERNEL_DIRECTORY / kernel.header).is_file() for kernel in KERNELS)
+
+
+@pytest.mark.parametrize(
+    ("level", "types", "expected"),
+    [
+        ("amx_bf16", (BF16, BF16), "linear.amx_bf16.bf16.bf16"),
+        ("amx_bf16", (F32, F32), "linear.avx512.f32.f32"),
+        ("avx512_bf16", (BF16, BF16), "linear.avx512_bf16.bf16.bf16"),
+        ("avx512", (BF16, BF16), "linear.avx512.bf16.bf16"),
+        ("avx2", (F32, BF16), "linear.avx2.f32.bf16"),
+        ("portable", (F32, F32), "linear.portable.f32.f32"),
+    ],
+)
+def test_the_best_linear_of_a_machine_is_chosen(
+    level: str, types: tuple[DType, DType], expected: str
+) -> None:
+    assert choose(Operation.LINEAR, level, *types).name == expected
+
+
+def test_every_machine_has_every_operation_in_both_types() -> None:
+    levels = [level.name for level in INSTRUCTION_SETS]
+    for level, operation, dtype in itertools.product(levels, Operation, (F32, BF16)):
+        assert choose(operation, level, dtype, dtype).operation is operation
+
+
+def test_a_pair_of_types_without_a_kernel_is_named() -> None:
+    with pytest.raises(GraphError, match=r"multiplies bf16 by f32"):
+        choose(Operation.LINEAR, "avx512", BF16, F32)
