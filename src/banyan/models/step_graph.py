@@ -1,19 +1,17 @@
-"""The compiler's graph of one decoder step, from the cache on disk or captured anew.
+"""The graphs that serve: a decoder's step and an encoder, kept on disk or captured anew.
 
-Imports torch only when nothing is kept. The graph's inputs:
+Imports torch only when nothing is kept. Weights are named as in the checkpoint.
 
-- arguments `token_ids`, `positions`, `slots`, `block_tables`, `query_starts`, `context_lengths`,
-  `logit_rows`, shaped as in `banyan.models.decoder.Decoder.forward`;
-- states `key_cache.{layer}`, `value_cache.{layer}`;
-- weights, named as in the checkpoint.
-
-Its output for the caller is `logits`.
+The step of a decoder takes the arguments `token_ids`, `positions`, `slots`, `block_tables`,
+`query_starts`, `context_lengths` and `logit_rows`, shaped as in `Decoder.forward`, and the states
+`key_cache.{layer}` and `value_cache.{layer}`; its output is `logits`. An encoder takes `token_ids`,
+`attention_mask` and `token_types`, each [texts, tokens] int64; its output is `hidden`.
 """
 
 from pathlib import Path
 
 from banyan.compiler.ir.graph import Graph
-from banyan.models.configuration import ModelConfiguration
+from banyan.models.configuration import EncoderConfiguration, ModelConfiguration
 from banyan.models.graph_cache import cached_graph, graph_key
 
 
@@ -32,3 +30,20 @@ def decoder_step_graph(
         return capture_decoder_step(configuration, dtype=dtype)
 
     return cached_graph(graph_key("decoder step", configuration, dtype), cache_directory, capture)
+
+
+def encoder_graph(
+    configuration: EncoderConfiguration, *, dtype: str, cache_directory: Path | None = None
+) -> Graph:
+    """Give the graph of an encoder whose weights have `dtype`, "float32" or "bfloat16".
+
+    Without `cache_directory` it is captured every time.
+    """
+
+    def capture() -> Graph:
+        # Imported here because it imports torch, which a warm start must not.
+        from banyan.models.encoder_capture import capture_encoder  # noqa: PLC0415
+
+        return capture_encoder(configuration, dtype=dtype)
+
+    return cached_graph(graph_key("encoder", configuration, dtype), cache_directory, capture)
