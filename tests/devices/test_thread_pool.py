@@ -1,0 +1,218 @@
+"""The native thread pool: every item once, refusals, lazy threads, fork and speed."""
+
+import ctypes
+import os
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from banyan.devices.native import OPTIMISED_FLAGS, Missing, build_shared_object, find_compiler
+from banyan.devices.thread_pool import (
+    NATIVE_DIRECTORY,
+    ThreadPool,
+    build_thread_pool,
+    open_thread_pool,
+)
+from banyan.foundation.errors import InputError
+
+# Loops that record which thread ran which item, and what nesting returned.
+SOURCE = """
+#include <chrono>
+#include <thread>
+#include "program_abi.h"
+namespace {
+struct Record { const banyan_runtime* runtime; int64_t* count; int64_t* thread; int32_t nested; };
+void note(void* context, int64_t item, int64_t thread) {
+  auto* record = static_cast<Record*>(context);
+  ++record->count[item];
+  record->thread[item] = thread;
+  *static_cast<int64_t*>(record->runtime->scratch[thread]) += 1;
+}
+void slow_note(void* context, int64_t item, int64_t thread) {
+  std::this_thread::sleep_for(std::chrono::milliseconds(2));
+  note(context, item, thread);
+}
+void nest(void* context, int64_t, int64_t thread) {
+  auto* record = static_cast<Record*>(context);
+  if (thread == 0) {
+    record->nested = record->runtime->parallel_for(record->runtime->pool, 1, note, context);
+  }
+}
+}
+extern "C" int32_t run(const banyan_runtime* runtime, int64_t items, int64_t* count,
+                       int64_t* thread, int64_t repeats, int32_t slow) {
+  Record record{runtime, count, thread, 0};
+  for (int64_t t = 0; t < runtime->num_threads; ++t) {
+    *static_cast<int64_t*>(runtime->scratch[t]) = 0;
+  }
+  for (int64_t i = 0; i < repeats; ++i) {
+    runtime->parallel_for(runtime->pool, items, slow ? slow_note : note, &record);
+  }
+  return 0;
+}
+extern "C" int32_t run_nested(const banyan_runtime* runtime, int64_t items, int64_t* count,
+                              int64_t* thread) {
+  Record record{runtime, count, thread, 0};
+  runtime->parallel_for(runtime->pool, items, nest, &record);
+  return record.nested;
+}
+extern "C" int64_t scratch_address(const banyan_runtime* runtime, int64_t thread) {
+  return reinterpret_cast<int64_t>(runtime->scratch[thread]);
+}
+"""
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    if isinstance(find_compiler(), Missing):
+        pytest.skip("no C++ compiler")
+    return tmp_path_factory.mktemp("objects")
+
+
+@pytest.fixture(scope="module")
+def loops(cache: Path) -> ctypes.CDLL:
+    built = build_shared_object(
+        SOURCE,
+        flags=OPTIMISED_FLAGS,
+        cache_directory=cache,
+        name="loops",
+        include_directories=(NATIVE_DIRECTORY,),
+    )
+    library = ctypes.CDLL(str(built.path))
+    library.scratch_address.restype = ctypes.c_int64
+    return library
+
+
+def run(
+    loops: ctypes.CDLL, pool: ThreadPool, items: int, *, repeats: int = 1, slow: bool = False
+) -> tuple[list[int], list[int]]:
+    """How often each item ran, and on which thread last."""
+    count, thread = np.zeros(items, np.int64), np.full(items, 99, np.int64)
+    loops.run(
+        ctypes.c_void_p(pool.runtime(64)), ctypes.c_int64(items),
+        ctypes.c_void_p(count.ctypes.data), ctypes.c_void_p(thread.ctypes.data),
+        ctypes.c_int64(repeats), ctypes.c_int32(slow),
+    )  # fmt: skip
+    return count.tolist(), thread.tolist()
+
+
+@pytest.mark.parametrize("num_threads", [1, 2, 3, 5])
+@pytest.mark.parametrize("items", [0, 1, 2, 7, 64, 1000])
+def test_every_item_runs_exactly_once(
+    loops: ctypes.CDLL, cache: Path, num_threads: int, items: int
+) -> None:
+    with open_thread_pool(num_threads, cache_directory=cache) as pool:
+        count, _ = run(loops, pool, items, repeats=20)
+    assert count == [20] * items
+
+
+def test_threads_take_contiguous_ranges_and_the_first_ones_the_remainder(
+    loops: ctypes.CDLL, cache: Path
+) -> None:
+    with open_thread_pool(3, cache_directory=cache) as pool:
+        _, thread = run(loops, pool, 8)
+    assert thread == [0, 0, 0, 1, 1, 1, 2, 2]
+
+
+def test_a_loop_inside_a_loop_is_refused(loops: ctypes.CDLL, cache: Path) -> None:
+    count = np.zeros(4, np.int64)
+    thread = np.zeros(4, np.int64)
+    with open_thread_pool(2, cache_directory=cache) as pool:
+        answer = loops.run_nested(
+            ctypes.c_void_p(pool.runtime(64)), ctypes.c_int64(4),
+            ctypes.c_void_p(count.ctypes.data), ctypes.c_void_p(thread.ctypes.data),
+        )  # fmt: skip
+        assert answer == 1
+        assert count.tolist() == [0] * 4
+        assert run(loops, pool, 4)[0] == [1] * 4
+
+
+def test_workers_that_went_to_sleep_wake_up(loops: ctypes.CDLL, cache: Path) -> None:
+    library = build_thread_pool(cache).path
+    with ThreadPool(3, library=library, spin_microseconds=0) as pool:
+        for _ in range(50):
+            assert run(loops, pool, 6)[0] == [1] * 6
+            time.sleep(0.0005)
+        assert run(loops, pool, 6, slow=True)[0] == [1] * 6
+
+
+def test_python_threads_take_turns(loops: ctypes.CDLL, cache: Path) -> None:
+    with open_thread_pool(2, cache_directory=cache) as pool:
+        pool.runtime(64)
+        results: list[list[int]] = []
+        callers = [
+            threading.Thread(target=lambda: results.append(run(loops, pool, 9, repeats=300)[0]))
+            for _ in range(4)
+        ]
+        for caller in callers:
+            caller.start()
+        for caller in callers:
+            caller.join()
+    assert results == [[300] * 9] * 4
+
+
+def test_scratch_is_aligned_distinct_and_grows(loops: ctypes.CDLL, cache: Path) -> None:
+    with open_thread_pool(2, cache_directory=cache) as pool:
+        for num_bytes in (100, 1000, 5 << 20):
+            runtime = ctypes.c_void_p(pool.runtime(num_bytes))
+            addresses = [loops.scratch_address(runtime, ctypes.c_int64(t)) for t in range(2)]
+            assert all(address % 64 == 0 for address in addresses)
+            assert abs(addresses[0] - addresses[1]) >= num_bytes
+
+
+def test_scratch_that_cannot_be_had_is_a_clear_error(cache: Path) -> None:
+    with (
+        open_thread_pool(2, cache_directory=cache) as pool,
+        pytest.raises(MemoryError, match="bytes of scratch on each of 2 threads"),
+    ):
+        pool.runtime(1 << 60)
+
+
+def test_pinning_to_a_cpu_does_not_change_results(loops: ctypes.CDLL, cache: Path) -> None:
+    cpu = min(os.sched_getaffinity(0))
+    library = build_thread_pool(cache).path
+    with ThreadPool(2, library=library, cpus=(cpu, cpu)) as pool:
+        assert run(loops, pool, 10)[0] == [1] * 10
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_after_fork_the_child_runs_loops_alone(loops: ctypes.CDLL, cache: Path) -> None:
+    with open_thread_pool(3, cache_directory=cache) as pool:
+        run(loops, pool, 6)
+        child = os.fork()
+        if child == 0:
+            count, thread = run(loops, pool, 6)
+            os._exit(0 if (count, thread) == ([1] * 6, [0] * 6) else 1)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+        assert run(loops, pool, 6)[0] == [1] * 6
+
+
+def test_a_hundred_thousand_tiny_loops_are_fast(loops: ctypes.CDLL, cache: Path) -> None:
+    with open_thread_pool(2, cache_directory=cache) as pool:
+        began = time.perf_counter()
+        count, _ = run(loops, pool, 4, repeats=100_000)
+        seconds = time.perf_counter() - began
+    assert count == [100_000] * 4
+    assert seconds < 20  # 0.1 s on idle cores; the rest is room for busy machines
+
+
+@pytest.mark.parametrize(
+    ("num_threads", "cpus", "message"),
+    [(0, None, "at least 1 thread, not 0"), (2, (0,), "2 threads need 2 CPUs, not 1")],
+)
+def test_bad_arguments_are_named(
+    cache: Path, num_threads: int, cpus: tuple[int, ...] | None, message: str
+) -> None:
+    with pytest.raises(InputError, match=message):
+        ThreadPool(num_threads, library=build_thread_pool(cache).path, cpus=cpus)
+
+
+def test_a_closed_pool_says_so(cache: Path) -> None:
+    pool = open_thread_pool(1, cache_directory=cache)
+    pool.close()
+    pool.close()
+    with pytest.raises(InputError, match="closed"):
+        pool.runtime()
