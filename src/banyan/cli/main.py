@@ -1,0 +1,203 @@
+"""The `banyan` command: what it is called, what it takes, where it goes.
+
+Owns the command line's words and the last error handler. Each command's work is in a module of
+its own, imported when the command runs, so that `banyan --help` is quick.
+"""
+# ruff: noqa: PLC0415  (a command imports its work when it runs)
+
+import os
+import sys
+from collections.abc import Sequence
+from typing import Annotated
+
+import typer
+
+from banyan.foundation.errors import BanyanError
+from banyan.foundation.settings import Settings, load_settings
+
+_SERVING, _MACHINE = "Serve and talk", "This machine"
+_INTERRUPTED = 130
+
+app = typer.Typer(
+    name="banyan",
+    help="Serve large language models on any mix of chips, behind an OpenAI-compatible API.",
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+    add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+Model = Annotated[
+    str | None,
+    typer.Argument(
+        metavar="[MODEL]", help="A model directory or hub id; the shipped 'seedling' by default."
+    ),
+]
+DeviceOption = Annotated[str, typer.Option("--device", help="See 'banyan devices'.")]
+DtypeOption = Annotated[
+    str, typer.Option("--dtype", help="float32, bfloat16, or auto: the checkpoint's own.")
+]
+ThreadsOption = Annotated[
+    int | None, typer.Option("--threads", min=1, help="CPU threads; one per core by default.")
+]
+LengthOption = Annotated[
+    int | None,
+    typer.Option("--max-model-len", min=1, help="Longest prompt plus answer, in tokens."),
+]
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        import banyan
+
+        typer.echo(f"banyan {banyan.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def banyan_command(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_show_version, is_eager=True, help="Print the version and exit."
+        ),
+    ] = False,
+) -> None:
+    """Serve large language models on any mix of chips, behind an OpenAI-compatible API."""
+
+
+@app.command(rich_help_panel=_SERVING)
+def serve(
+    model: Model = None,
+    device: DeviceOption = "auto",
+    dtype: DtypeOption = "auto",
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[
+        int, typer.Option(min=0, max=65535, help="Port to listen on; 0 takes a free one.")
+    ] = 8000,
+    max_model_len: LengthOption = None,
+    max_num_seqs: Annotated[int, typer.Option(min=1, help="Most answers computed together.")] = 64,
+    threads: ThreadsOption = None,
+    served_model_name: Annotated[
+        str | None, typer.Option(help="The name clients ask for; the model's own by default.")
+    ] = None,
+    max_body_megabytes: Annotated[
+        int, typer.Option(min=1, help="Larger requests are refused.")
+    ] = 16,
+) -> None:
+    """Start the [bold]server[/bold] with a model; it stays up until Ctrl-C."""
+    from banyan.cli.serve import ServeOptions, run_server
+    from banyan.cli.shipped import find_model
+    from banyan.engine.options import EngineOptions
+
+    engine = EngineOptions(
+        device=device,
+        dtype=dtype,
+        threads=threads,
+        max_model_len=max_model_len,
+        max_num_seqs=max_num_seqs,
+    )
+    options = ServeOptions(
+        model=find_model(model),
+        engine=engine,
+        host=host,
+        port=port,
+        served_model_name=served_model_name,
+        max_body_bytes=max_body_megabytes * 2**20,
+    )
+    run_server(options, _settings())
+
+
+@app.command(rich_help_panel=_SERVING)
+def chat(
+    model: Model = None,
+    url: Annotated[
+        str | None, typer.Option(help="Talk to this server instead of starting one.")
+    ] = None,
+    system: Annotated[str | None, typer.Option(help="What the model is told first.")] = None,
+    max_tokens: Annotated[int | None, typer.Option(min=1, help="Longest answer.")] = None,
+    temperature: Annotated[float | None, typer.Option(help="0 always says the likeliest.")] = None,
+) -> None:
+    """[bold]Talk[/bold] with a model in this terminal; /quit ends."""
+    from banyan.cli.chat import ChatOptions, run_chat
+
+    run_chat(
+        ChatOptions(
+            model=model, url=url, system=system, max_tokens=max_tokens, temperature=temperature
+        )
+    )
+
+
+@app.command(rich_help_panel=_SERVING)
+def demo(
+    model: Model = None,
+    threads: ThreadsOption = None,
+) -> None:
+    """Start a server, ask it [bold]three questions[/bold], show what happened, stop."""
+    from banyan.cli.demo import run_demo
+
+    run_demo(model, threads=threads)
+
+
+@app.command(name="compile", rich_help_panel=_SERVING)
+def compile_command(
+    model: Model = None,
+    report: Annotated[
+        bool, typer.Option("--report", help="List every kernel and what stayed outside.")
+    ] = False,
+    device: DeviceOption = "auto",
+    dtype: DtypeOption = "auto",
+) -> None:
+    """[bold]Compile[/bold] a model ahead of its first start and say how much is covered."""
+    from banyan.cli.compile import run_compile
+    from banyan.cli.shipped import find_model
+
+    run_compile(find_model(model), device=device, dtype=dtype, details=report, settings=_settings())
+
+
+@app.command(rich_help_panel=_MACHINE)
+def devices(
+    measure: Annotated[
+        bool, typer.Option("--measure", help="Measure bandwidth and matrix speed; keep it.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """List the [bold]devices[/bold] of this machine and say why others are missing."""
+    from banyan.cli.devices import run_devices
+
+    run_devices(measure=measure, as_json=as_json, settings=_settings())
+
+
+@app.command(rich_help_panel=_MACHINE)
+def doctor(
+    port: Annotated[int, typer.Option(min=0, max=65535, help="The port to try.")] = 8000,
+) -> None:
+    """Check what is [bold]missing[/bold] on this machine and say how to get it."""
+    from banyan.cli.doctor import run_doctor
+
+    if not run_doctor(_settings(), port=port):
+        raise typer.Exit(1)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line; an error of ours is one sentence and exit code 1."""
+    try:
+        app(args=arguments)
+    except BanyanError as error:
+        from rich.markup import escape
+
+        from banyan.cli.terminal import side
+
+        side().print(f"[bold red]error:[/bold red] {escape(str(error))}")
+        sys.exit(1)
+    except KeyboardInterrupt:
+        sys.exit(_INTERRUPTED)
+
+
+def _settings() -> Settings:
+    return load_settings(os.environ)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,199 @@
+"""`banyan serve`: the composition root, where tokenizer, engine and API are put together.
+
+Owns the order of the start: the port first (a taken one is known at once), then the model's
+files, then the API together with the engine process, so that `/health` tells of the loading.
+"""
+
+import asyncio
+import logging
+import signal
+import socket
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import uvicorn
+from rich.console import Console
+
+from banyan.cli.terminal import loading_view, output, side
+from banyan.engine.client import EngineClient
+from banyan.engine.messages import FAKE_MODEL, EngineSettings, Loading
+from banyan.engine.options import EngineOptions
+from banyan.foundation.errors import EnvironmentProblem
+from banyan.foundation.settings import Settings
+from banyan.gateway.app import create_app
+from banyan.gateway.backend import TextModel
+from banyan.gateway.services import GatewaySettings, now_seconds
+from banyan.gateway.text import PromptText, plain_chat
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServeOptions:
+    """What a person asks of `banyan serve`.
+
+    Attributes:
+        model: a directory, a hub id, or "fake".
+        port: 0 takes a free one.
+        served_model_name: the name clients ask for; None takes the model's own last part.
+        max_body_bytes: larger requests are refused.
+        drain_seconds: how long running answers may take to finish after a stop was asked for.
+    """
+
+    model: str
+    engine: EngineOptions
+    host: str = "127.0.0.1"
+    port: int = 8000
+    served_model_name: str | None = None
+    max_body_bytes: int = 16 * 2**20
+    drain_seconds: int = 30
+
+
+@dataclass(frozen=True, slots=True)
+class ServedText:
+    """What the API process knows of a model: where it is and how it reads text."""
+
+    location: str
+    name: str
+    text: TextModel
+    sampling_defaults: dict[str, float]
+
+
+def run_server(options: ServeOptions, settings: Settings) -> None:
+    """Serve until a signal asks to stop.
+
+    Raises:
+        BanyanError: the port is taken, or the model cannot be served; one sentence says why.
+    """
+    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
+    for name in ("httpx", "urllib3", "huggingface_hub"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    with bind(options.host, options.port) as listener:
+        served = open_text(options.model, offline=settings.offline)
+        # uvicorn stops on these two and passes them on when it is done; we end by returning.
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, _do_nothing)
+        asyncio.run(_serve(options, settings, served, listener))
+
+
+def bind(host: str, port: int) -> socket.socket:
+    """Open the listening socket; raises `EnvironmentProblem` when that is not possible."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, port), family=family, backlog=1024)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise EnvironmentProblem(
+            f"cannot listen on {host}:{port} ({reason}); choose another with --port, "
+            "or --port 0 for a free one"
+        ) from error
+
+
+def open_text(model: str, *, offline: bool) -> ServedText:
+    """Read what the API process needs of a model: tokenizer, chat template, defaults."""
+    if model == FAKE_MODEL:
+        # Pulls in NumPy, which the API process otherwise does without.
+        from banyan.engine.fake import FakeTokenizer  # noqa: PLC0415
+
+        return ServedText(FAKE_MODEL, FAKE_MODEL, PromptText(FakeTokenizer(), plain_chat), {})
+    from banyan.models.loading import open_model  # noqa: PLC0415
+
+    directory = open_model(model, offline=offline)
+    proposed = directory.generation
+    defaults = {
+        "temperature": proposed.temperature,
+        "top_p": proposed.top_p,
+        "top_k": proposed.top_k,
+        "min_p": proposed.min_p,
+        "repetition_penalty": proposed.repetition_penalty,
+    }
+    return ServedText(
+        location=str(directory.path),
+        name=Path(model).resolve().name if Path(model).is_dir() else model,
+        text=PromptText(directory.tokenizer, directory.render_chat),
+        sampling_defaults={name: value for name, value in defaults.items() if value is not None},
+    )
+
+
+async def _serve(
+    options: ServeOptions, settings: Settings, served: ServedText, listener: socket.socket
+) -> None:
+    name = options.served_model_name or served.name
+    url = address_of(listener)
+    console = output()
+    console.print(f"Listening on {url}")
+    with loading_view(side()) as view:
+
+        def show(loading: Loading) -> None:
+            view.show(loading.step, loading.num_done, loading.num_total)
+
+        engine = EngineClient(
+            EngineSettings(
+                model=served.location,
+                options=options.engine,
+                cache_directory=str(settings.cache_directory),
+                compiler_command=settings.compiler_command,
+                offline=settings.offline,
+            ),
+            on_loading=show,
+        )
+        gateway = GatewaySettings(
+            model_name=name,
+            created=now_seconds(),
+            max_body_bytes=options.max_body_bytes,
+            sampling_defaults=served.sampling_defaults,
+        )
+        server = _server(engine, served.text, gateway, drain_seconds=options.drain_seconds)
+        serving = asyncio.create_task(server.serve(sockets=[listener]))
+        starting = asyncio.create_task(engine.start())
+        await asyncio.wait({serving, starting}, return_when=asyncio.FIRST_COMPLETED)
+    try:
+        await _run_until_stopped(
+            console, server, serving, starting, ready=f"Serving {name} at {url}"
+        )
+    finally:
+        await engine.close()
+
+
+async def _run_until_stopped(
+    console: Console,
+    server: uvicorn.Server,
+    serving: "asyncio.Task[None]",
+    starting: "asyncio.Task[object]",
+    *,
+    ready: str,
+) -> None:
+    if starting.done() and starting.exception() is None:
+        console.print(ready)
+    else:
+        # Either the engine cannot start or somebody wants to stop before it did.
+        server.should_exit = True
+        starting.cancel()
+    await serving
+    with suppress(asyncio.CancelledError):
+        await starting
+
+
+def _server(
+    engine: EngineClient, text: TextModel, settings: GatewaySettings, *, drain_seconds: int
+) -> uvicorn.Server:
+    config = uvicorn.Config(
+        create_app(engine, text, settings),
+        log_level="warning",
+        access_log=False,
+        lifespan="off",
+        log_config=None,
+        server_header=False,
+        timeout_graceful_shutdown=drain_seconds,
+    )
+    return uvicorn.Server(config)
+
+
+def address_of(listener: socket.socket) -> str:
+    """Return the address a client uses; a server on all interfaces is reached by loopback."""
+    host, port = listener.getsockname()[:2]
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def _do_nothing(signal_number: int, frame: object) -> None:
+    """Take a signal that was already obeyed."""
