@@ -8,6 +8,7 @@ made from the names of the thing (`about`) and the templates of its kind.
 import hashlib
 import re
 import tomllib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -139,7 +140,7 @@ def is_held_out(key: str) -> bool:
     return digest[0] % HELD_OUT_SHARE == 0
 
 
-def parse_intent(entry: dict[str, object], origin: str) -> Intent:
+def parse_intent(entry: Mapping[str, object], origin: str) -> Intent:
     """Build an intent from a TOML table; KeyError or ValueError names what is wrong."""
     name, kind = str(entry["name"]), str(entry["kind"])
     if (kind, "english") not in TEMPLATES:
