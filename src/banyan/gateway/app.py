@@ -6,7 +6,6 @@ scripted backend.
 
 from http import HTTPStatus
 
-import msgspec
 from fastapi import FastAPI, Request
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
@@ -61,4 +60,4 @@ async def _answer_http_error(request: Request, error: Exception) -> Response:
 
 async def _answer_nobody(request: Request, error: Exception) -> Response:
     """End a request whose reader left; nobody sees this status but our own counters."""
-    return Response(msgspec.json.encode(None), status_code=499)
+    return Response(status_code=499)

@@ -1,0 +1,142 @@
+"""A backend that says what a test tells it to, and an application in front of it."""
+
+import asyncio
+from collections.abc import AsyncGenerator, Sequence
+from dataclasses import replace
+from typing import Any
+
+import httpx
+
+from banyan.engine.events import EngineStatistics, TokenEvent, TokenLogprob
+from banyan.engine.fake import FakeTokenizer
+from banyan.engine.sampling import SamplingOptions
+from banyan.engine.status import EngineStatus, ModelFacts
+from banyan.gateway.app import create_app
+from banyan.gateway.services import GatewaySettings
+from banyan.gateway.text import PromptText, plain_chat
+
+READY = EngineStatus("ready", "the engine is ready", ModelFacts("decoder", 64, {"device": "cpu"}))
+ENCODER = EngineStatus("ready", "the engine is ready", ModelFacts("encoder", 16))
+LOADING = EngineStatus("loading", "Packing weights", None)
+KILLED = replace(READY, state="stopped", detail="the engine process was killed by signal 9")
+
+
+class ScriptedBackend:
+    """Answers every prompt with the same pieces of text, one token each.
+
+    Attributes:
+        pieces: the answer.
+        failure: raised after the pieces instead of an end.
+        pause_forever: hang after the pieces instead of an end.
+        seen: prompts and options of all requests so far.
+        num_open: requests begun and not yet ended, finished or closed.
+    """
+
+    def __init__(
+        self,
+        pieces: Sequence[str] = ("Hel", "lo"),
+        *,
+        status: EngineStatus = READY,
+        failure: Exception | None = None,
+        pause_forever: bool = False,
+    ) -> None:
+        self.pieces = pieces
+        self.failure = failure
+        self.pause_forever = pause_forever
+        self.seen: list[tuple[tuple[int, ...], SamplingOptions]] = []
+        self.num_open = 0
+        self.finish_reason: Any = "stop"
+        self._status = status
+
+    def status(self) -> EngineStatus:
+        return self._status
+
+    def statistics(self) -> EngineStatistics | None:
+        if self._status.model is None:
+            return None
+        return EngineStatistics(1, 2, 3, 4, 5, 6, 7, 8)
+
+    async def generate(
+        self, request_id: str, prompt_token_ids: Sequence[int], options: SamplingOptions
+    ) -> AsyncGenerator[TokenEvent, None]:
+        self.seen.append((tuple(prompt_token_ids), options))
+        self.num_open += 1
+        try:
+            for position, text in enumerate(self.pieces):
+                await asyncio.sleep(0)
+                is_last = position == len(self.pieces) - 1 and self.failure is None
+                for index in range(options.n):
+                    yield TokenEvent(
+                        request_id=request_id,
+                        index=index,
+                        token_ids=(ord("h"),),
+                        text=text,
+                        logprobs=_logprobs(options),
+                        finish_reason=(
+                            self.finish_reason if is_last and not self.pause_forever else None
+                        ),
+                        num_prompt_tokens=len(prompt_token_ids),
+                        num_generated_tokens=position + 1,
+                        stop_reason="a reason" if is_last else None,
+                    )
+            if self.failure is not None:
+                raise self.failure
+            if self.pause_forever:
+                await asyncio.Event().wait()
+        finally:
+            self.num_open -= 1
+
+    async def embed(self, request_id: str, prompts: Sequence[Sequence[int]]) -> tuple[bytes, ...]:
+        if self.failure is not None:
+            raise self.failure
+        return tuple(b"\x00\x00\x80\x3f\x00\x00\x00\xbf" for _ in prompts)  # 1.0, -0.5
+
+
+def _logprobs(options: SamplingOptions) -> tuple[TokenLogprob, ...] | None:
+    if options.logprobs is None:
+        return None
+    top = ((ord("h"), -0.5), (200, float("-inf")))
+    return (TokenLogprob(ord("h"), -0.5, top[: options.logprobs]),)
+
+
+def connect(backend: ScriptedBackend, **settings: Any) -> httpx.AsyncClient:
+    """Open a client of an application in this process."""
+    chosen = GatewaySettings(model_name="tiny", created=7, **settings)
+    app = create_app(backend, PromptText(FakeTokenizer(), plain_chat), chosen)
+    transport = httpx.ASGITransport(app, raise_app_exceptions=False)
+    return httpx.AsyncClient(transport=transport, base_url="http://banyan")
+
+
+def post(
+    path: str, body: Any, *, backend: ScriptedBackend | None = None, **settings: Any
+) -> httpx.Response:
+    """Post one body (JSON, or raw bytes) and return the reply."""
+
+    async def exchange() -> httpx.Response:
+        async with connect(backend or ScriptedBackend(), **settings) as client:
+            if isinstance(body, bytes):
+                headers = {"content-type": "application/json"}
+                return await client.post(path, content=body, headers=headers)
+            return await client.post(path, json=body)
+
+    return asyncio.run(exchange())
+
+
+def get(path: str, *, backend: ScriptedBackend | None = None) -> httpx.Response:
+    """Get one path and return the reply."""
+
+    async def exchange() -> httpx.Response:
+        async with connect(backend or ScriptedBackend()) as client:
+            return await client.get(path)
+
+    return asyncio.run(exchange())
+
+
+def chat_body(**fields: Any) -> dict[str, Any]:
+    """Return the body of a chat request with one message."""
+    return {"model": "tiny", "messages": [{"role": "user", "content": "Hi"}]} | fields
+
+
+def completion_body(**fields: Any) -> dict[str, Any]:
+    """Return the body of a completion request."""
+    return {"model": "tiny", "prompt": "Hi"} | fields

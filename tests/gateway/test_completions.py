@@ -1,0 +1,91 @@
+import json
+from typing import Any
+
+import pytest
+
+from banyan.foundation.errors import EngineStopped
+from tests.gateway.scripted import ScriptedBackend, completion_body, post
+
+PATH = "/v1/completions"
+
+
+def test_a_completion_has_the_shape_of_openai_and_16_tokens_by_default() -> None:
+    backend = ScriptedBackend()
+    reply = post(PATH, completion_body(), backend=backend).json()
+    assert (reply["object"], reply["choices"][0]["text"]) == ("text_completion", "Hello")
+    assert reply["usage"]["prompt_tokens"] == 2
+    assert backend.seen[0][1].max_tokens == 16
+
+
+def test_several_prompts_are_answered_in_order_and_each_counts_once() -> None:
+    backend = ScriptedBackend()
+    reply = post(PATH, completion_body(prompt=["abc", "de"], n=2), backend=backend).json()
+    assert [choice["index"] for choice in reply["choices"]] == [0, 1, 2, 3]
+    assert {choice["text"] for choice in reply["choices"]} == {"Hello"}
+    assert (reply["usage"]["prompt_tokens"], reply["usage"]["completion_tokens"]) == (5, 8)
+    assert len(backend.seen) == 2
+
+
+@pytest.mark.parametrize(
+    ("prompt", "expected"),
+    [("Hi", [(72, 105)]), ([1, 2], [(1, 2)]), ([[1], [2, 3]], [(1,), (2, 3)])],
+)
+def test_a_prompt_is_text_or_token_ids(prompt: Any, expected: list[tuple[int, ...]]) -> None:
+    backend = ScriptedBackend()
+    post(PATH, completion_body(prompt=prompt), backend=backend)
+    assert [tokens for tokens, _ in backend.seen] == expected
+
+
+def test_logprobs_carry_offsets_into_the_text() -> None:
+    reply = post(PATH, completion_body(logprobs=2)).json()
+    assert reply["choices"][0]["logprobs"] == {
+        "text_offset": [0, 1],
+        "token_logprobs": [-0.5, -0.5],
+        "tokens": ["h", "h"],
+        "top_logprobs": [{"h": -0.5, "\ufffd": -9999.0}] * 2,
+    }
+
+
+def test_a_stream_of_two_prompts_carries_both_and_ends_with_usage() -> None:
+    body = completion_body(
+        prompt=["a", "b"], stream=True, stream_options={"include_usage": True}, logprobs=0
+    )
+    lines = post(PATH, body).text.split("\n\n")[:-1]
+    assert lines[-1] == "data: [DONE]"
+    chunks = [json.loads(line.removeprefix("data: ")) for line in lines[:-1]]
+    text = {0: "", 1: ""}
+    for chunk in chunks[:-1]:
+        text[chunk["choices"][0]["index"]] += chunk["choices"][0]["text"]
+    assert text == {0: "Hello", 1: "Hello"}
+    assert chunks[-1]["usage"]["completion_tokens"] == 4
+
+
+def test_one_failing_prompt_fails_the_request_and_closes_the_others() -> None:
+    backend = ScriptedBackend(["a"], failure=EngineStopped("gone"))
+    response = post(PATH, completion_body(prompt=["a", "b"]), backend=backend)
+    assert response.status_code == 503
+    assert backend.num_open == 0
+
+
+@pytest.mark.parametrize(
+    ("fields", "parameter", "words"),
+    [
+        ({"prompt": []}, "prompt", "empty list"),
+        ({"prompt": ""}, "prompt", "prompt is empty"),
+        ({"prompt": [1, "a"]}, "prompt", "mixes token ids with prompts"),
+        ({"prompt": ["a"] * 300}, "prompt", "300 prompts; one request takes at most 256"),
+        ({"prompt": [-1]}, "prompt[0]", "expected int >= 0"),
+        ({"prompt": "x" * 64}, "prompt", "has 64 tokens"),
+        ({"echo": True}, "echo", "echo is not served"),
+        ({"best_of": 2}, "best_of", "best_of is not served"),
+        ({"stream_options": {}}, "stream_options", "stream=true"),
+    ],
+)
+def test_what_cannot_be_served_is_refused(
+    fields: dict[str, Any], parameter: str, words: str
+) -> None:
+    response = post(PATH, completion_body(**fields))
+    error = response.json()["error"]
+    assert response.status_code == 400
+    assert words in error["message"]
+    assert error["param"] == parameter
