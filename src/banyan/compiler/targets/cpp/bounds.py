@@ -109,9 +109,7 @@ def _rises(dim: Dim, name: str) -> bool:
 def kernel_facts(kernel: Kernel) -> Facts:
     """Collect what the grid and the `bind` nodes say."""
     facts = Facts()
-    for axis, (parameter, size) in enumerate(
-        zip(kernel.body.parameters, kernel.grid, strict=True)
-    ):
+    for axis, (parameter, size) in enumerate(zip(kernel.body.parameters, kernel.grid, strict=True)):
         name = f"grid {axis}"
         facts.grid[parameter] = symbol(name, 0, max(upper_bound(size) - 1, 0))
         facts.last[name] = size - 1

@@ -101,9 +101,7 @@ def dim_text(dim: Dim, names: Mapping[str, str]) -> str:
     return parts[0] if len(parts) == 1 else f"({' + '.join(parts)})"
 
 
-def _monomial(
-    monomial: Sequence[Symbol | Quotient], factor: int, names: Mapping[str, str]
-) -> str:
+def _monomial(monomial: Sequence[Symbol | Quotient], factor: int, names: Mapping[str, str]) -> str:
     factors = [_atom(atom, names) for atom in monomial]
     if factor != 1 or not factors:
         factors.insert(0, str(factor))

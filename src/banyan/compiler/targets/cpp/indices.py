@@ -94,7 +94,7 @@ class Cut:
 Change: TypeAlias = Split | Cut
 
 
-class Reshaped(Exception):  # noqa: N818  (control flow inside the printer, not an error)
+class Reshaped(Exception):
     """The nest must be printed again with `change`."""
 
     def __init__(self, change: Change) -> None:
@@ -135,9 +135,7 @@ def divide(index: Index, divisor: int) -> tuple[Index, Index] | None:
         Reshaped: splitting or cutting a loop would make the division exact.
     """
     whole = tuple((v, c // divisor) for v, c in index.terms if c % divisor == 0)
-    rest = Index(
-        tuple((v, c) for v, c in index.terms if c % divisor), index.offset % divisor
-    )
+    rest = Index(tuple((v, c) for v, c in index.terms if c % divisor), index.offset % divisor)
     quotient = Index(whole, index.offset // divisor)
     if rest.minimum >= 0 and rest.maximum < divisor:
         return quotient, rest

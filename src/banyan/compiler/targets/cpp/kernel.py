@@ -205,4 +205,3 @@ def _indented(lines: Sequence[str]) -> list[str]:
         found.append("  " * depth + line if not line.startswith("#") else line)
         depth += line.endswith("{")
     return found
-

@@ -84,7 +84,9 @@ def _assign_scalars(scope: Scope, body: Region, carried: Sequence[Held]) -> None
     for held, result in zip(carried, body.results, strict=True):
         if isinstance(held, Scalar):
             name = scope.name("s")
-            scope.emit(f"const {computed_type(result.dtype)} {name} = {scalar_text(scope, result)};")
+            scope.emit(
+                f"const {computed_type(result.dtype)} {name} = {scalar_text(scope, result)};"
+            )
             names.append((held.text, name))
     for target, name in names:
         scope.emit(f"{target} = {name};")

@@ -58,6 +58,12 @@ class ExternCall:
     arguments: tuple[Location, ...]
     results: tuple[Location, ...]
 
+    @property
+    def types(self) -> tuple[TensorType, ...]:
+        """The types of the results."""
+        kinds = self.node.type
+        return kinds.elements if isinstance(kinds, TupleType) else (kinds,)
+
 
 @dataclass(frozen=True, slots=True)
 class CopyStep:
@@ -295,6 +301,7 @@ def _ordered_steps(graph: Graph) -> list[Node]:
 
 
 def _sorted(steps: Sequence[Node], after: Mapping[Node, set[Node]]) -> list[Node]:
+    number = {node: i for i, node in enumerate(steps)}
     done: set[Node] = set()
     order: list[Node] = []
     for root in steps:
@@ -313,7 +320,7 @@ def _sorted(steps: Sequence[Node], after: Mapping[Node, set[Node]]) -> list[Node
                 raise GraphError("a value is read after the update that depends on that reading")
             path.add(node)
             pending.append((node, True))
-            waits = sorted(after[node] - done, key=lambda n: steps.index(n), reverse=True)
+            waits = sorted(after[node] - done, key=number.__getitem__, reverse=True)
             pending.extend((other, False) for other in waits)
     return order
 

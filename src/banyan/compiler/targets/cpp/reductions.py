@@ -173,5 +173,3 @@ def combine(kind: str, dtype: DType, left: str, right: str) -> str:
 
 def _at(buffer: Buffer, indices: Indices) -> str:
     return f"{buffer.text}[{buffer_offset(buffer, indices)}]"
-
-

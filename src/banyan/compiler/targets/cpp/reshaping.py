@@ -1,8 +1,8 @@
 """Where an element of a reshaped tile lies in the tile before."""
 
 from banyan.compiler.ir.symbols import Dim
-from banyan.compiler.targets.cpp.indices import UNBOUNDED, Index, Variable, add, divide
 from banyan.compiler.targets.cpp.accesses import times
+from banyan.compiler.targets.cpp.indices import UNBOUNDED, Index, Variable, add, divide
 from banyan.compiler.targets.cpp.nest import Nest
 from banyan.compiler.targets.cpp.scope import Scope
 from banyan.foundation.errors import CompilationFailed
@@ -89,9 +89,7 @@ def _unfold(scope: Scope, nest: Nest, sizes: Shape, linear: Index) -> list[Index
     return found[::-1]
 
 
-def _divided_at_run_time(
-    scope: Scope, nest: Nest, linear: Index, size: Dim
-) -> tuple[Index, Index]:
+def _divided_at_run_time(scope: Scope, nest: Nest, linear: Index, size: Dim) -> tuple[Index, Index]:
     if linear.level > nest.level:
         raise CompilationFailed("an index is used outside its loop")
     divisor = scope.dim(size)

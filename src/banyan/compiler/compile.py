@@ -1,0 +1,236 @@
+"""The front door: a captured graph becomes something that runs.
+
+Called by the engine and by `banyan.compile`. Owns the order of things: look in the cache, lower,
+place in memory, print, build, keep. Imports torch only to capture a module.
+"""
+
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from banyan.compiler.cache import forget_manifest, keep_manifest, program_key, read_manifest
+from banyan.compiler.compiled import CompiledProgram, Manifest, StoredInput, StoredOutput
+from banyan.compiler.executable import Argument, Executable
+from banyan.compiler.interpreted import InterpretedGraph, graph_arguments
+from banyan.compiler.ir.graph import Graph
+from banyan.compiler.ir.symbols import upper_bound
+from banyan.compiler.ir.text import print_graph
+from banyan.compiler.packed_weights import WeightLoader, packer_program
+from banyan.compiler.passes.pipeline import lower
+from banyan.compiler.report import CompileReport, count_nodes, extern_uses
+from banyan.compiler.targets.cpp.memory import (
+    ExternCall,
+    Placement,
+    arena_offsets,
+    place_memory,
+)
+from banyan.compiler.targets.cpp.packing import build_packer
+from banyan.compiler.targets.cpp.program import ProgramText, print_program
+from banyan.compiler.targets.cpp.registry import KERNEL_DIRECTORY
+from banyan.devices.device import Device, LoadedProgram
+from banyan.devices.instruction_sets import InstructionSet, detect_instruction_sets
+from banyan.devices.native import (
+    OPTIMISED_FLAGS,
+    Compiler,
+    Missing,
+    SharedObject,
+    build_shared_object,
+    find_compiler,
+)
+from banyan.devices.thread_pool import NATIVE_DIRECTORY
+from banyan.foundation.errors import CompilationFailed, CompilerMissing, InputError
+
+__all__ = ["CompileOptions", "Executable", "compile_graph"]
+
+HEADER_DIRECTORY = Path(__file__).parent / "targets" / "cpp" / "headers"
+TARGETS = ("cpp", "interpreter")
+
+
+@dataclass(frozen=True, slots=True)
+class CompileOptions:
+    """How to compile.
+
+    Attributes:
+        cache_directory: where programs are kept; see `foundation.settings`.
+        compiler_command: the C++ compiler; None takes the first one found.
+        instruction_set: vector instructions to use; None takes the best of this machine.
+        optimise: False builds faster and runs slower, for tests.
+        use_cache: False compiles even what is kept.
+    """
+
+    cache_directory: Path
+    compiler_command: str | None = None
+    instruction_set: str | None = None
+    optimise: bool = True
+    use_cache: bool = True
+
+
+def compile_graph(
+    graph: Graph, *, device: Device, target: str = "cpp", options: CompileOptions
+) -> Executable:
+    """Compile a captured graph for a device.
+
+    Raises:
+        CompilerMissing: target "cpp" on a machine without a C++ compiler; "interpreter" needs none.
+        CompilationFailed: the generated text did not build, which is a fault of ours.
+        InputError: an unknown target or instruction set.
+    """
+    if target == "interpreter":
+        return InterpretedGraph(graph, _interpreter_report(graph))
+    if target != "cpp":
+        raise InputError(f"unknown target {target!r}; known are {', '.join(TARGETS)}")
+    return _CppCompilation(graph, device, options, _instruction_set(options)).run()
+
+
+def _instruction_set(options: CompileOptions) -> InstructionSet:
+    available = detect_instruction_sets()
+    if options.instruction_set is None:
+        return available[0]
+    for level in available:
+        if level.name == options.instruction_set:
+            return level
+    names = ", ".join(level.name for level in available)
+    raise InputError(
+        f"instruction set {options.instruction_set!r} is not available here; choose from {names}"
+    )
+
+
+def _interpreter_report(graph: Graph) -> CompileReport:
+    return CompileReport(
+        name=graph.name,
+        target="interpreter",
+        instruction_set="NumPy",
+        num_nodes=count_nodes(graph),
+        num_kernels=0,
+        num_launches=0,
+        externs=extern_uses(graph),
+        weight_bytes=sum(
+            node.tensor.maximum_bytes for node in graph.inputs if node.attr("role") == "weight"
+        ),
+        arena_bytes=0,
+        scratch_bytes=0,
+        seconds=0.0,
+        cached=False,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _CppCompilation:
+    graph: Graph
+    device: Device
+    options: CompileOptions
+    level: InstructionSet
+
+    def run(self) -> Executable:
+        began = time.perf_counter()
+        key = program_key(print_graph(self.graph), f"{self.level.name} {' '.join(self._flags())}")
+        directory = self.options.cache_directory
+        kept = read_manifest(directory, key) if self.options.use_cache else None
+        if kept is not None:
+            try:
+                return self._ready(_as_cached(kept, time.perf_counter() - began))
+            except CompilationFailed:
+                forget_manifest(directory, key, kept.image)
+        manifest, externs = self._compile(began)
+        if not externs:
+            keep_manifest(directory, key, manifest)
+        return self._ready(manifest, externs)
+
+    def _flags(self) -> tuple[str, ...]:
+        flags = OPTIMISED_FLAGS
+        if not self.options.optimise:
+            flags = tuple("-O1" if flag == "-O3" else flag for flag in flags)
+        return (*flags, *self.level.compiler_flags)
+
+    def _compile(self, began: float) -> tuple[Manifest, tuple[ExternCall, ...]]:
+        compiler = self._compiler()
+        lowered = lower(self.graph)
+        placement = place_memory(lowered)
+        text = print_program(lowered, placement, self.level.name)
+        built = self._build(text, compiler)
+        arena = arena_offsets(
+            placement.slots, [upper_bound(slot.num_bytes) for slot in placement.slots]
+        )
+        report = CompileReport(
+            name=self.graph.name,
+            target="cpp",
+            instruction_set=self.level.name,
+            num_nodes=count_nodes(self.graph),
+            num_kernels=text.num_kernels,
+            num_launches=text.num_launches,
+            externs=extern_uses(self.graph),
+            weight_bytes=sum(
+                node.tensor.maximum_bytes
+                for node in lowered.inputs
+                if node.attr("role") == "weight"
+            ),
+            arena_bytes=arena[1],
+            scratch_bytes=text.scratch_bytes,
+            seconds=time.perf_counter() - began,
+            cached=False,
+        )
+        externs = tuple(step for step in placement.steps if isinstance(step, ExternCall))
+        return _manifest(self.graph, lowered, placement, text, built.path, report), externs
+
+    def _compiler(self) -> Compiler:
+        found = find_compiler(self.options.compiler_command)
+        if isinstance(found, Missing):
+            raise CompilerMissing(found.reason)
+        return found
+
+    def _build(self, text: ProgramText, compiler: Compiler) -> SharedObject:
+        return build_shared_object(
+            text.source,
+            flags=self._flags(),
+            cache_directory=self.options.cache_directory,
+            name="program",
+            include_directories=(HEADER_DIRECTORY, KERNEL_DIRECTORY, NATIVE_DIRECTORY),
+            compiler=compiler,
+        )
+
+    def _ready(self, manifest: Manifest, externs: tuple[ExternCall, ...] = ()) -> CompiledProgram:
+        loader = WeightLoader(self.device, self._open_packer)
+        return CompiledProgram(manifest, self.device, loader, externs)
+
+    def _open_packer(self) -> LoadedProgram:
+        found = find_compiler(self.options.compiler_command)
+        compiler = None if isinstance(found, Missing) else found
+        built = build_packer(self.level, self.options.cache_directory, compiler)
+        return self.device.load(packer_program(built.path))
+
+
+def _manifest(
+    graph: Graph,
+    lowered: Graph,
+    placement: Placement,
+    text: ProgramText,
+    image: Path,
+    report: CompileReport,
+) -> Manifest:
+    asked = {argument.name: argument for argument in graph_arguments(graph)}
+    inputs = []
+    for node in lowered.inputs:
+        packing = node.attr("packing")
+        argument = asked[str(node.attr("name"))]
+        inputs.append(StoredInput(argument, node.tensor, None if packing is None else str(packing)))
+    located = zip(lowered.outputs, placement.outputs, strict=True)
+    outputs = tuple(
+        StoredOutput(Argument(output.name, output.node.tensor, "output"), location)
+        for output, location in located
+        if output.updates is None
+    )
+    return Manifest(
+        inputs=tuple(inputs),
+        outputs=outputs,
+        memories=placement.output_types,
+        symbols=tuple(symbol.name for symbol in lowered.symbols()),
+        slots=placement.slots,
+        entries=text.entries,
+        scratch_bytes=text.scratch_bytes,
+        image=image,
+        report=report,
+    )
+
+
+def _as_cached(manifest: Manifest, seconds: float) -> Manifest:
+    return replace(manifest, report=replace(manifest.report, cached=True, seconds=seconds))

@@ -1,0 +1,303 @@
+"""A compiled program with its memory: weights packed, states kept, arguments bound, kernels run."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import final
+
+import numpy as np
+
+from banyan.compiler.executable import (
+    Argument,
+    Array,
+    Progress,
+    WeightSource,
+    bind_arguments,
+    bind_states,
+    check_arguments,
+    of_role,
+    read_weight,
+)
+from banyan.compiler.interpreted import run_extern_node
+from banyan.compiler.ir.graph import Node
+from banyan.compiler.ir.symbols import evaluate, upper_bound
+from banyan.compiler.ir.types import TensorType
+from banyan.compiler.packed_weights import WeightLoader
+from banyan.compiler.report import CompileReport
+from banyan.compiler.targets.cpp.memory import (
+    ExternCall,
+    Location,
+    Memory,
+    Slot,
+    arena_offsets,
+)
+from banyan.devices.device import Buffer, Device, LoadedProgram, Program
+from banyan.foundation.errors import InputError
+
+LARGEST_FIXED_BYTES = 4 << 30
+"""Memory reserved for the largest sizes at once; beyond it, memory grows with the sizes asked."""
+
+
+@dataclass(frozen=True, slots=True)
+class StoredInput:
+    """An input as the program reads it: its stored type, and how a weight is packed."""
+
+    argument: Argument
+    type: TensorType
+    packing: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class StoredOutput:
+    """An output: its type and where it lies after the run."""
+
+    argument: Argument
+    location: Location
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """Everything about a compiled program but its machine code; kept on disk beside it.
+
+    Attributes:
+        inputs: in the order of the program's buffers.
+        outputs: what a caller sees.
+        memories: the buffers that hold results.
+        symbols: names in the order the program takes their values.
+        slots: the arena.
+        entries: the C functions, called in order, with an extern call after each but the last.
+        scratch_bytes: of each thread.
+        image: the shared object.
+        report: what compiling did.
+    """
+
+    inputs: tuple[StoredInput, ...]
+    outputs: tuple[StoredOutput, ...]
+    memories: tuple[TensorType, ...]
+    symbols: tuple[str, ...]
+    slots: tuple[Slot, ...]
+    entries: tuple[str, ...]
+    scratch_bytes: int
+    image: Path
+    report: CompileReport
+
+
+@dataclass(slots=True)
+class _Arena:
+    """Memory between kernels: placed once for the largest sizes, or again for each size."""
+
+    device: Device
+    slots: tuple[Slot, ...]
+    symbols: tuple[str, ...]
+    fixed: tuple[int, ...] | None = None
+    buffer: Buffer | None = None
+    known: dict[tuple[int, ...], tuple[tuple[int, ...], int]] = field(default_factory=dict)
+
+    def offsets(self, values: Mapping[str, int]) -> tuple[int, ...]:
+        """The offset of every slot in this run; afterwards `buffer` is large enough."""
+        if self.fixed is not None:
+            return self.fixed
+        largest = arena_offsets(self.slots, [upper_bound(s.num_bytes) for s in self.slots])
+        if largest[1] <= LARGEST_FIXED_BYTES:
+            self.fixed, self.buffer = largest[0], self.device.allocate(max(largest[1], 64))
+            return self.fixed
+        key = tuple(values[name] for name in self.symbols)
+        if key not in self.known:
+            sizes = [evaluate(slot.num_bytes, values) for slot in self.slots]
+            self.known = {key: arena_offsets(self.slots, sizes)}
+        offsets, total = self.known[key]
+        if self.buffer is None or self.buffer.num_bytes < total:
+            self.buffer = self.device.allocate(max(total, 64))
+        return offsets
+
+
+@final
+class CompiledProgram:
+    """An `Executable` whose kernels are machine code on a device."""
+
+    def __init__(
+        self,
+        manifest: Manifest,
+        device: Device,
+        loader: WeightLoader,
+        externs: Sequence[ExternCall] = (),
+    ) -> None:
+        self._manifest = manifest
+        self._device = device
+        self._loader = loader
+        self._externs = tuple(externs)
+        self._segments = load_segments(manifest, device)
+        self._arguments = of_role([i.argument for i in manifest.inputs], "argument")
+        self._arena = _Arena(device, manifest.slots, manifest.symbols)
+        self._kept: list[Buffer | None] = [None] * len(manifest.inputs)
+        self._results: list[Buffer | None] = [None] * len(manifest.memories)
+        self._sizes: dict[str, int] = {}
+
+    @property
+    def inputs(self) -> tuple[Argument, ...]:
+        """Arguments, weights and states."""
+        return tuple(stored.argument for stored in self._manifest.inputs)
+
+    @property
+    def outputs(self) -> tuple[Argument, ...]:
+        """What `run` returns."""
+        return tuple(stored.argument for stored in self._manifest.outputs)
+
+    @property
+    def report(self) -> CompileReport:
+        """What compiling did."""
+        return self._manifest.report
+
+    def load_weights(self, source: WeightSource, progress: Progress | None = None) -> None:
+        """Stream every weight into the layout the micro-kernels read."""
+        total = len(of_role(self.inputs, "weight"))
+        done = 0
+        for i, stored in enumerate(self._manifest.inputs):
+            if stored.argument.role != "weight":
+                continue
+            array = read_weight(source, stored.argument)
+            buffer = self._kept[i] or self._device.allocate(stored.type.maximum_bytes)
+            self._loader.load(array, stored.type, stored.packing, buffer)
+            self._kept[i] = buffer
+            source.release(stored.argument.name)
+            done += 1
+            if progress is not None:
+                progress(done, total)
+
+    def allocate_state(self, symbol_values: Mapping[str, int]) -> None:
+        """Zeroed memory for the states."""
+        self._sizes = bind_states(of_role(self.inputs, "state"), symbol_values)
+        for i, stored in enumerate(self._manifest.inputs):
+            if stored.argument.role == "state":
+                self._kept[i] = self._device.allocate(_bytes(stored.type, self._sizes))
+
+    def run(self, arguments: Mapping[str, Array]) -> dict[str, Array]:
+        """Run once; the arrays returned show memory that the next run overwrites."""
+        check_arguments(self._arguments, arguments)
+        sizes = bind_arguments(self._arguments, arguments, self._sizes)
+        for name in self._manifest.symbols:
+            if name not in sizes:
+                raise InputError(f"no argument tells the size {name}; pass states or arrays of it")
+        offsets = self._arena.offsets(sizes)
+        buffers = [*self._input_buffers(arguments), *self._output_buffers(sizes)]
+        arena = self._arena.buffer or self._device.allocate(64)
+        symbols = [*(sizes[name] for name in self._manifest.symbols), *offsets]
+        for number, segment in enumerate(self._segments):
+            self._device.launch(segment, [*buffers, arena], symbols)
+            if number < len(self._externs):
+                self._device.synchronize()
+                self._call_extern(self._externs[number], buffers, offsets, sizes)
+        self._device.synchronize()
+        return {
+            stored.argument.name: self._array(
+                stored.location, stored.argument.type, buffers, offsets, sizes
+            )
+            for stored in self._manifest.outputs
+        }
+
+    def _input_buffers(self, arguments: Mapping[str, Array]) -> list[Buffer]:
+        buffers: list[Buffer] = []
+        for kept, stored in zip(self._kept, self._manifest.inputs, strict=True):
+            name = stored.argument.name
+            if stored.argument.role == "argument":
+                buffers.append(self._device.adopt(_contiguous(arguments[name])))
+            elif kept is not None:
+                buffers.append(kept)
+            else:
+                how = "load_weights" if stored.argument.role == "weight" else "allocate_state"
+                raise InputError(f"the {stored.argument.role} {name!r} has no memory; call {how}")
+        return buffers
+
+    def _output_buffers(self, sizes: Mapping[str, int]) -> list[Buffer]:
+        found: list[Buffer] = []
+        for i, kind in enumerate(self._manifest.memories):
+            buffer = self._results[i]
+            needed = _bytes(kind, sizes)
+            if buffer is None or buffer.num_bytes < needed:
+                largest = kind.maximum_bytes
+                size = largest if largest <= LARGEST_FIXED_BYTES else needed
+                buffer = self._device.allocate(max(size, 64))
+                self._results[i] = buffer
+            found.append(buffer)
+        return found
+
+    def _array(
+        self,
+        location: Location,
+        kind: TensorType,
+        buffers: Sequence[Buffer],
+        offsets: Sequence[int],
+        sizes: Mapping[str, int],
+    ) -> Array:
+        """The value at a location as a host array that shows its memory."""
+        shape = tuple(evaluate(dim, sizes) for dim in kind.shape)
+        if location.memory is Memory.ARENA and self._arena.buffer is not None:
+            start, size = offsets[location.index], _bytes(kind, sizes)
+            whole = self._arena.buffer.array(np.dtype(np.uint8), (start + size,))
+            return whole[start:].view(kind.dtype.numpy).reshape(shape)
+        first = 0 if location.memory is Memory.INPUT else len(self._manifest.inputs)
+        return buffers[first + location.index].array(kind.dtype.numpy, shape)
+
+    def _call_extern(
+        self,
+        call: ExternCall,
+        buffers: Sequence[Buffer],
+        offsets: Sequence[int],
+        sizes: Mapping[str, int],
+    ) -> None:
+        """Let the framework compute one node, on the memory the program left its arguments in."""
+        values = tuple(
+            _constant(node)
+            if location.memory is Memory.DATA
+            else self._array(location, node.tensor, buffers, offsets, sizes)
+            for node, location in zip(call.node.args, call.arguments, strict=True)
+        )
+        results = run_extern_node(call.node, values, sizes)
+        listed = results if isinstance(results, tuple) else (results,)
+        for result, kind, location in zip(listed, call.types, call.results, strict=True):
+            target = self._array(location, kind, buffers, offsets, sizes)
+            if target.shape != result.shape:
+                raise InputError(
+                    f"{call.node.attr('target')} gave shape {result.shape}, not {target.shape}"
+                )
+            target[...] = result
+
+
+def load_segments(manifest: Manifest, device: Device) -> list[LoadedProgram]:
+    """Load each entry of a program on a device.
+
+    Raises:
+        CompilationFailed: the shared object is damaged.
+    """
+    num_buffers = len(manifest.inputs) + len(manifest.memories) + 1
+    num_symbols = len(manifest.symbols) + len(manifest.slots)
+    return [
+        device.load(
+            Program(
+                name=manifest.report.name,
+                target=manifest.report.target,
+                image=manifest.image,
+                entry=entry,
+                num_buffers=num_buffers,
+                num_symbols=num_symbols,
+                scratch_bytes_per_thread=manifest.scratch_bytes,
+            )
+        )
+        for entry in manifest.entries
+    ]
+
+
+def _bytes(kind: TensorType, sizes: Mapping[str, int]) -> int:
+    return evaluate(kind.num_elements, sizes) * kind.dtype.num_bytes
+
+
+def _contiguous(array: Array) -> Array:
+    return array if array.flags.c_contiguous else np.ascontiguousarray(array)
+
+
+def _constant(node: Node) -> Array:
+    """The array of a `data` node, or of a view of one."""
+    shape = tuple(size for size in node.shape if isinstance(size, int))
+    while node.op == "reshape":
+        node = node.args[0]
+    return np.asarray(node.attr("values")).astype(node.dtype.numpy).reshape(shape)

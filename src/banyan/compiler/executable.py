@@ -1,0 +1,190 @@
+"""What compiling gives: something with named inputs and outputs that runs.
+
+`Executable` has one form per target: `compiled.CompiledProgram` and
+`interpreted.InterpretedGraph`. Nothing here imports torch.
+"""
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from banyan.compiler.ir.binding import bind_symbols
+from banyan.compiler.ir.symbols import Symbol
+from banyan.compiler.ir.types import TensorType
+from banyan.compiler.report import CompileReport
+from banyan.foundation.errors import InputError
+
+Array = NDArray[Any]
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Argument:
+    """An input or output of an executable.
+
+    Attributes:
+        name: as in the graph.
+        type: shape and element type as the caller sees them.
+        role: "argument", "weight", "state" or "output".
+    """
+
+    name: str
+    type: TensorType
+    role: str
+
+
+class WeightSource(Protocol):
+    """Where weights come from, one at a time."""
+
+    def names(self) -> Collection[str]:
+        """Every tensor it has."""
+        ...
+
+    def read(self, name: str) -> Array:
+        """A read-only view of one tensor; it may lie on disk until it is touched."""
+        ...
+
+    def release(self, name: str) -> None:
+        """Say that a tensor is no longer needed, so that its pages can go."""
+        ...
+
+
+class Executable(Protocol):
+    """A compiled graph with its weights and states."""
+
+    @property
+    def inputs(self) -> tuple[Argument, ...]:
+        """Arguments, weights and states."""
+        ...
+
+    @property
+    def outputs(self) -> tuple[Argument, ...]:
+        """What `run` returns, in order; outputs that only replace a state are left out."""
+        ...
+
+    @property
+    def report(self) -> CompileReport:
+        """What compiling did."""
+        ...
+
+    def load_weights(self, source: WeightSource, progress: Progress | None = None) -> None:
+        """Read every weight, one at a time, into the layout the program wants.
+
+        `progress` is told (done, all) after each. May be called again to replace the weights.
+
+        Raises:
+            InputError: a weight is absent or has another shape.
+        """
+        ...
+
+    def allocate_state(self, symbol_values: Mapping[str, int]) -> None:
+        """Give every state zeroed memory; `symbol_values` names the sizes they depend on.
+
+        Raises:
+            InputError: a size is absent or out of bounds.
+        """
+        ...
+
+    def run(self, arguments: Mapping[str, Array]) -> dict[str, Array]:
+        """Run once. States are updated in place; results stay valid until the next run.
+
+        Raises:
+            InputError: an argument is absent, unknown, or has another type or shape; or weights
+                or states are not there yet.
+        """
+        ...
+
+
+def of_role(inputs: Sequence[Argument], role: str) -> tuple[Argument, ...]:
+    """The inputs with a role."""
+    return tuple(argument for argument in inputs if argument.role == role)
+
+
+def check_arguments(wanted: Sequence[Argument], given: Mapping[str, Array]) -> None:
+    """Compare names and element types.
+
+    Raises:
+        InputError: a name is absent or unknown, or an element type differs.
+    """
+    names = {argument.name for argument in wanted}
+    if missing := sorted(names - given.keys()):
+        raise InputError(f"argument {missing[0]!r} is missing; give {', '.join(sorted(names))}")
+    if unknown := sorted(given.keys() - names):
+        raise InputError(f"unknown argument {unknown[0]!r}; known are {', '.join(sorted(names))}")
+    for argument in wanted:
+        dtype = argument.type.dtype.numpy
+        if given[argument.name].dtype != dtype:
+            raise InputError(
+                f"argument {argument.name!r} has element type {given[argument.name].dtype}, "
+                f"but {dtype} is needed"
+            )
+
+
+def bind_arguments(
+    wanted: Sequence[Argument], given: Mapping[str, Array], states: Mapping[str, int]
+) -> dict[str, int]:
+    """The value of each symbol in this run.
+
+    Args:
+        wanted: the arguments.
+        given: their arrays.
+        states: values fixed by the states' memory.
+
+    Raises:
+        InputError: a shape does not fit, or differs from the states' memory.
+    """
+    types = {argument.name: argument.type for argument in wanted}
+    values = bind_symbols(types, {name: given[name].shape for name in types})
+    for name, value in states.items():
+        if values.setdefault(name, value) != value:
+            raise InputError(f"the arguments have {name} = {values[name]}, the states {value}")
+    return values
+
+
+def bind_states(states: Sequence[Argument], values: Mapping[str, int]) -> dict[str, int]:
+    """Check that every size of the states is given and in bounds; return those they use.
+
+    Raises:
+        InputError: a size is absent or out of bounds.
+    """
+    found: dict[str, int] = {}
+    for symbol in _symbols(states):
+        value = values.get(symbol.name)
+        if value is None:
+            raise InputError(f"the states depend on {symbol.name}; give its value")
+        if not symbol.minimum <= value <= symbol.maximum:
+            raise InputError(
+                f"{symbol.name} = {value} is outside the bounds {symbol.minimum} to "
+                f"{symbol.maximum} this program was compiled for"
+            )
+        found[symbol.name] = value
+    return found
+
+
+def _symbols(arguments: Sequence[Argument]) -> list[Symbol]:
+    return list(dict.fromkeys(s for argument in arguments for s in argument.type.symbols()))
+
+
+def read_weight(source: WeightSource, argument: Argument) -> Array:
+    """One weight from a source, checked.
+
+    Raises:
+        InputError: it is absent, has another shape, or no floating element type where one is
+            needed.
+    """
+    if argument.name not in source.names():
+        raise InputError(f"weight {argument.name!r} is not among those given; add it")
+    array = source.read(argument.name)
+    if array.shape != argument.type.shape:
+        raise InputError(
+            f"weight {argument.name!r} has shape {array.shape}, but {argument.type.shape} is needed"
+        )
+    return array
+
+
+def plain_weight(array: Array, dtype: np.dtype[Any]) -> Array:
+    """A contiguous array of the wanted element type, copied only where needed."""
+    return np.ascontiguousarray(array, dtype=dtype)

@@ -1,0 +1,69 @@
+"""Weights from a checkpoint into the memory of a program, converted and packed on the way."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from banyan.compiler.ir.types import DType, TensorType
+from banyan.compiler.targets.cpp.packing import pack_linear
+from banyan.devices.device import Buffer, Device, LoadedProgram, Program
+
+Array = NDArray[Any]
+
+_CODES = {DType.FLOAT32: 0, DType.BFLOAT16: 1, DType.FLOAT16: 2}
+PACKER_BUFFERS = 2
+PACKER_SYMBOLS = 5
+
+
+@dataclass(slots=True)
+class WeightLoader:
+    """Fills buffers with weights, on the threads of a device.
+
+    `open_packer` gives the loaded packing program; it is called with the first packed weight.
+    """
+
+    device: Device
+    open_packer: Callable[[], LoadedProgram]
+    packer: LoadedProgram | None = None
+
+    def load(self, array: Array, kind: TensorType, packing: str | None, buffer: Buffer) -> None:
+        """Write one weight in its stored form."""
+        shape = tuple(size for size in kind.shape if isinstance(size, int))
+        if packing is None:
+            stored = np.ascontiguousarray(array, dtype=kind.dtype.numpy)
+            self.device.copy_in(stored, buffer)
+            return
+        target = buffer.array(kind.dtype.numpy, shape)
+        pairs = (
+            zip(array, target, strict=True) if packing == "stacked_panels" else [(array, target)]
+        )
+        for plain, panels in pairs:
+            self._pack(np.ascontiguousarray(plain), panels, kind.dtype)
+
+    def _pack(self, weight: Array, target: Array, dtype: DType) -> None:
+        code = next((c for d, c in _CODES.items() if d.numpy == weight.dtype), None)
+        if code is None:
+            target[...] = pack_linear(weight, dtype).reshape(target.shape)
+            return
+        if self.packer is None:
+            self.packer = self.open_packer()
+        rows, columns = weight.shape
+        buffers = (self.device.adopt(weight), self.device.adopt(target))
+        self.device.launch(self.packer, buffers, (rows, columns, columns, code, _CODES[dtype]))
+        self.device.synchronize()
+
+
+def packer_program(image: Any) -> Program:
+    """The packing program in a shared object."""
+    return Program(
+        name="packing",
+        target="cpp",
+        image=image,
+        entry="banyan_run",
+        num_buffers=PACKER_BUFFERS,
+        num_symbols=PACKER_SYMBOLS,
+        scratch_bytes_per_thread=0,
+    )

@@ -1,0 +1,1 @@
+"""C++ with vector instructions: printed kernels, micro-kernels, and packed weights."""
