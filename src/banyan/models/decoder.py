@@ -124,6 +124,16 @@ class Decoder(nn.Module):
             hidden, new_key, new_value = layer(hidden, rotation, batch, (key_cache, value_cache))
             new_keys.append(new_key)
             new_values.append(new_value)
-        hidden = stack.norm(torch.index_select(hidden, 0, logit_rows))
-        head = stack.embed_tokens.weight if self.lm_head is None else self.lm_head.weight
-        return functional.linear(hidden, head).float(), new_keys, new_values
+        head = self.lm_head or stack.embed_tokens
+        return logits_of_rows(hidden, logit_rows, stack.norm, head), new_keys, new_values
+
+
+def logits_of_rows(
+    hidden: Tensor, logit_rows: Tensor, norm: RootMeanSquareNorm, head: Linear | Embedding
+) -> Tensor:
+    """Give the logits [R, vocab] float32 of the chosen rows of `hidden` [T, hidden size].
+
+    `head` is the matrix of its own or, in a tied model, the embedding.
+    """
+    chosen = norm(torch.index_select(hidden, 0, logit_rows))
+    return functional.linear(chosen, head.weight).float()

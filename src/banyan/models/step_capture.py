@@ -1,16 +1,26 @@
-"""Capture one decoder step as a graph. Imports torch; called when no graph is kept on disk."""
+"""Capture one decoder step as a graph. Imports torch; called when no graph is kept on disk.
 
+The decoder is captured in parts: what comes before the layers, one layer of each kind, what comes
+after. The graph of a layer is then spliced in once for every layer of its kind, so the time to
+capture does not grow with the depth of the model.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.export import Dim
 
 from banyan.compiler.capture.export import Names, capture_module
-from banyan.compiler.ir.graph import Graph
+from banyan.compiler.ir.graph import Builder, Graph, Node, Output
 from banyan.models.configuration import ModelConfiguration
-from banyan.models.decoder import Decoder
+from banyan.models.decoder import Decoder, logits_of_rows
 from banyan.models.fake_module import build_fake
+from banyan.models.graph_splicing import splice
+from banyan.models.layers import Batch
 from banyan.models.reference import empty_caches
 
 # One step never holds more than this many tokens, sequences, or blocks of one sequence.
@@ -32,55 +42,200 @@ ARGUMENTS = (
 
 def capture_decoder_step(configuration: ModelConfiguration, *, dtype: str) -> Graph:
     """Trace a decoder on fake tensors; no weight and no cache takes memory."""
-    mode = FakeTensorMode()
-    torch_dtype: torch.dtype = getattr(torch, dtype)
-    module = build_fake(lambda: Decoder(configuration), mode, dtype=torch_dtype)
-    with mode:
-        arguments = _example_arguments(configuration, torch_dtype)
-    layers = range(configuration.num_layers)
-    states = [f"{kind}_cache.{layer}" for kind in ("key", "value") for layer in layers]
-    updates = {f"{state}.updated": state for state in states}
-    return capture_module(
-        module,
-        arguments,
-        name="decoder_step",
-        dynamic_shapes=_dynamic_shapes(configuration.num_layers),
-        names=Names(arguments=[*ARGUMENTS, *states], outputs=["logits", *updates], states=updates),
-    )
+    tracer = _Tracer(configuration, getattr(torch, dtype))
+    before, after = tracer.trace_before(), tracer.trace_after()
+    kinds = [
+        (configuration.sliding_windows[layer], configuration.is_sparse(layer))
+        for layer in range(configuration.num_layers)
+    ]
+    by_kind = {kind: tracer.trace_layer(kinds.index(kind)) for kind in dict.fromkeys(kinds)}
+    return _assemble(before, [by_kind[kind] for kind in kinds], after)
 
 
-def _example_arguments(configuration: ModelConfiguration, dtype: torch.dtype) -> tuple[Any, ...]:
+class _Before(nn.Module):
+    """Token ids to the first hidden states, positions to cosine and sine."""
+
+    def __init__(self, decoder: Decoder) -> None:
+        super().__init__()
+        self.embed_tokens = decoder.model.embed_tokens
+        self.rotary = decoder.model.rotary
+
+    def forward(self, token_ids: Tensor, positions: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        cosine, sine = self.rotary(positions)
+        return self.embed_tokens(token_ids), cosine, sine
+
+
+class _OneLayer(nn.Module):
+    """A layer that takes plain tensors."""
+
+    def __init__(self, layer: nn.Module) -> None:
+        super().__init__()
+        self.layer = layer
+
+    def forward(
+        self,
+        hidden: Tensor,
+        cosine: Tensor,
+        sine: Tensor,
+        slots: Tensor,
+        block_tables: Tensor,
+        query_starts: Tensor,
+        context_lengths: Tensor,
+        key_cache: Tensor,
+        value_cache: Tensor,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        batch = Batch(slots, block_tables, query_starts, context_lengths)
+        result: tuple[Tensor, Tensor, Tensor] = self.layer(
+            hidden, (cosine, sine), batch, (key_cache, value_cache)
+        )
+        return result
+
+
+class _After(nn.Module):
+    """The last hidden states to logits."""
+
+    def __init__(self, decoder: Decoder) -> None:
+        super().__init__()
+        self.norm = decoder.model.norm
+        self.head = decoder.lm_head or decoder.model.embed_tokens
+
+    def forward(self, hidden: Tensor, logit_rows: Tensor) -> Tensor:
+        return logits_of_rows(hidden, logit_rows, self.norm, self.head)
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """A captured part; `weight_prefixes` turn its weight names into those of the checkpoint."""
+
+    graph: Graph
+    weight_prefixes: dict[str, str]
+
+    def weight_name(self, name: str, layer: int = 0) -> str:
+        """Give the checkpoint's name of a weight of this part."""
+        head, _, rest = name.partition(".")
+        return f"{self.weight_prefixes[head].format(layer=layer)}.{rest}"
+
+
+class _Tracer:
+    """Traces parts of one decoder with the same sizes and symbols."""
+
+    def __init__(self, configuration: ModelConfiguration, dtype: torch.dtype) -> None:
+        self._mode = FakeTensorMode()
+        self._decoder = build_fake(lambda: Decoder(configuration), self._mode, dtype=dtype)
+        with self._mode:
+            self._examples = _example_arguments(configuration, dtype)
+        self._dims = _dims()
+
+    def trace_before(self) -> _Part:
+        prefixes = {"embed_tokens": "model.embed_tokens"}
+        names = ["token_ids", "positions"]
+        return self._trace(_Before(self._decoder), names, ["hidden", "cosine", "sine"], prefixes)
+
+    def trace_layer(self, layer: int) -> _Part:
+        module = _OneLayer(self._decoder.model.layers[layer])
+        rotation = ["hidden", "cosine", "sine"]
+        batch = ["slots", "block_tables", "query_starts", "context_lengths"]
+        outputs = ["hidden", "new_key_cache", "new_value_cache"]
+        names = [*rotation, *batch, "key_cache", "value_cache"]
+        return self._trace(module, names, outputs, {"layer": "model.layers.{layer}"})
+
+    def trace_after(self) -> _Part:
+        head = "model.embed_tokens" if self._decoder.lm_head is None else "lm_head"
+        prefixes = {"norm": "model.norm", "head": head}
+        return self._trace(_After(self._decoder), ["hidden", "logit_rows"], ["logits"], prefixes)
+
+    def _trace(
+        self,
+        module: nn.Module,
+        arguments: Sequence[str],
+        outputs: Sequence[str],
+        prefixes: dict[str, str],
+    ) -> _Part:
+        graph = capture_module(
+            module.eval(),
+            tuple(self._examples[name] for name in arguments),
+            name="part",
+            dynamic_shapes={name: self._dims[name] for name in arguments},
+            names=Names(arguments=arguments, outputs=outputs),
+        )
+        return _Part(graph, prefixes)
+
+
+def _example_arguments(configuration: ModelConfiguration, dtype: torch.dtype) -> dict[str, Tensor]:
     """Give arguments of one step; every free size is another number, so none is confused."""
     num_tokens, num_sequences, num_table_blocks, num_logit_rows, num_blocks = 11, 5, 7, 3, 13
     keys, values = empty_caches(configuration, num_blocks=num_blocks, dtype=dtype)
-    tokens = torch.zeros(num_tokens, dtype=torch.int64)
-    return (
-        tokens,
-        tokens.clone(),
-        tokens.clone(),
-        torch.zeros(num_sequences, num_table_blocks, dtype=torch.int32),
-        torch.zeros(num_sequences + 1, dtype=torch.int32),
-        torch.zeros(num_sequences, dtype=torch.int32),
-        torch.zeros(num_logit_rows, dtype=torch.int64),
-        keys,
-        values,
-    )
+    half = configuration.head_dim // 2
+    shapes = {
+        "token_ids": ((num_tokens,), torch.int64),
+        "positions": ((num_tokens,), torch.int64),
+        "slots": ((num_tokens,), torch.int64),
+        "block_tables": ((num_sequences, num_table_blocks), torch.int32),
+        "query_starts": ((num_sequences + 1,), torch.int32),
+        "context_lengths": ((num_sequences,), torch.int32),
+        "logit_rows": ((num_logit_rows,), torch.int64),
+        "hidden": ((num_tokens, configuration.hidden_size), dtype),
+        "cosine": ((num_tokens, 1, half), torch.float32),
+        "sine": ((num_tokens, 1, half), torch.float32),
+    }
+    tensors = {name: torch.zeros(shape, dtype=kind) for name, (shape, kind) in shapes.items()}
+    return tensors | {"key_cache": keys[0], "value_cache": values[0]}
 
 
-def _dynamic_shapes(num_layers: int) -> dict[str, Any]:
-    num_tokens = Dim("num_tokens", min=1, max=MAX_STEP_TOKENS)
+def _dims() -> dict[str, dict[int, Any]]:
+    num_tokens = {0: Dim("num_tokens", min=1, max=MAX_STEP_TOKENS)}
     num_sequences = Dim("num_sequences", min=1, max=MAX_STEP_SEQUENCES)
     num_table_blocks = Dim("num_table_blocks", min=1, max=MAX_TABLE_BLOCKS)
-    num_logit_rows = Dim("num_logit_rows", min=1, max=MAX_STEP_TOKENS)
-    num_blocks = Dim("num_blocks", min=1, max=MAX_BLOCKS)
-    return {
-        "token_ids": {0: num_tokens},
-        "positions": {0: num_tokens},
-        "slots": {0: num_tokens},
+    num_blocks = {0: Dim("num_blocks", min=1, max=MAX_BLOCKS)}
+    by_token = ("token_ids", "positions", "slots", "hidden", "cosine", "sine")
+    return dict.fromkeys(by_token, num_tokens) | {
         "block_tables": {0: num_sequences, 1: num_table_blocks},
         "query_starts": {0: num_sequences + 1},
         "context_lengths": {0: num_sequences},
-        "logit_rows": {0: num_logit_rows},
-        "key_caches": [{0: num_blocks}] * num_layers,
-        "value_caches": [{0: num_blocks}] * num_layers,
+        "logit_rows": {0: Dim("num_logit_rows", min=1, max=MAX_STEP_TOKENS)},
+        "key_cache": num_blocks,
+        "value_cache": num_blocks,
     }
+
+
+def _assemble(before: _Part, layers: Sequence[_Part], after: _Part) -> Graph:
+    """Splice the parts into the graph of the whole step."""
+    builder = Builder()
+    inputs: dict[str, Node] = {}
+    updates: dict[str, list[Output]] = {"key": [], "value": []}
+
+    def add(part: _Part, known: dict[str, Node], layer: int = 0) -> dict[str, Node]:
+        def bind(node: Node) -> Node:
+            name, role = str(node.attr("name")), "argument"
+            if name in known:
+                return known[name]
+            if node.attr("role") == "weight":
+                name, role = part.weight_name(name, layer), "weight"
+            elif name in {"key_cache", "value_cache"}:
+                name, role = f"{name}.{layer}", "state"
+            return inputs.setdefault(name, builder.input(name, node.tensor, role))
+
+        return dict(splice(builder, part.graph, bind))
+
+    known = add(before, {})
+    for index, part in enumerate(layers):
+        results = add(part, known, index)
+        known |= {"hidden": results["hidden"]}
+        for kind, outputs in updates.items():
+            state = f"{kind}_cache.{index}"
+            node = results[f"new_{kind}_cache"]
+            outputs.append(Output(f"{state}.updated", node, state))
+    logits = add(after, known)["logits"]
+    return Graph(
+        "decoder_step",
+        _in_order(inputs, len(layers)),
+        (Output("logits", logits), *updates["key"], *updates["value"]),
+    )
+
+
+def _in_order(inputs: dict[str, Node], num_layers: int) -> tuple[Node, ...]:
+    """Arguments as the engine knows them, states by kind and layer, weights as met."""
+    states = [f"{kind}_cache.{layer}" for kind in ("key", "value") for layer in range(num_layers)]
+    named = [*ARGUMENTS, *states]
+    weights = [node for name, node in inputs.items() if name not in named]
+    return (*(inputs[name] for name in named), *weights)
