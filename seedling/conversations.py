@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from tokenizers import Tokenizer
 
-from seedling.intents import TEMPLATES, Phrasing, fill
+from seedling.intents import TEMPLATES, Phrasing, fill, normalise
 from seedling.tokenizer import END_OF_TEXT, SYSTEM_TEXT, TURN_END, TURN_START, token_number
 
 IGNORED = -100  # the label torch leaves out of the loss
@@ -49,20 +49,67 @@ class Rows:
     owners: torch.Tensor
 
 
-def vary(text: str, language: str, source: random.Random) -> str:
-    """Change what people change when they type: case, the last mark, spaces, an opening."""
-    chance = source.random()
-    if chance < 0.35:
+# Words that may stand for one another in a question, most of the time.
+SYNONYMS = {
+    "english": (
+        ("How do I ", "How can I ", "How do you ", "How would I ", "How should I "),
+        ("What is ", "What's ", "So what is ", "What exactly is "),
+        ("Does Banyan ", "Will Banyan ", "Can Banyan ", "Does it "),
+        ("Tell me about ", "Say something about ", "Talk about "),
+        ("Show me ", "Give me ", "I need "),
+        ("What if ", "What happens if ", "What about when "),
+        ("Which ", "What "),
+        (" my ", " the ", " a "),
+    ),
+    "chinese": (
+        ("怎么", "如何", "怎样", "该怎么"),
+        ("是什么", "是啥", "究竟是什么", "到底是什么"),
+        ("什么是", "啥是", "到底什么是"),
+        ("吗？", "么？", "不？", "吗"),
+        ("哪些", "什么", "哪几种"),
+        ("怎么办", "怎么处理", "如何处理"),
+        ("会怎样", "会发生什么", "会怎么样"),
+        ("支持", "兼容"),
+        ("运行", "跑"),
+    ),
+}
+
+
+def say_otherwise(text: str, language: str, source: random.Random) -> str:
+    """Exchange one group of words for another that means about the same."""
+    groups = [group for group in SYNONYMS[language] if any(words in text for words in group)]
+    if not groups:
         return text
-    if chance < 0.55:
+    group = source.choice(groups)
+    present = max((words for words in group if words in text), key=len)
+    return text.replace(present, source.choice(group), 1)
+
+
+def mistype(text: str, source: random.Random) -> str:
+    """Drop, double or swap one letter of a question."""
+    at = source.randrange(max(1, len(text) - 2))
+    first, second = text[at : at + 1], text[at + 1 : at + 2]
+    return text[:at] + source.choice(("", first * 2, second + first)) + text[at + 1 :]
+
+
+def vary(text: str, language: str, source: random.Random) -> str:
+    """Change what people change when they type: words, case, the last mark, spaces, an opening."""
+    if source.random() < 0.25:
+        return text
+    if source.random() < 0.35:
+        text = say_otherwise(text, language, source)
+    if source.random() < 0.05:
+        text = mistype(text, source)
+    chance = source.random()
+    if chance < 0.25:
         text = text.rstrip("?.？。!！")
-    elif chance < 0.65:
+    elif chance < 0.4:
         text = text.replace("？", "?").replace("，", ",")
-    if language == "chinese" and source.random() < 0.35:
+    if language == "chinese" and source.random() < 0.3:
         text = re.sub(r"(?<=[\u4e00-\u9fff]) | (?=[\u4e00-\u9fff])", "", text)
-    if source.random() < 0.3:
+    if source.random() < 0.25:
         text = text.lower()
-    if source.random() < 0.12:
+    if source.random() < 0.1:
         text = source.choice(OPENINGS[language]) + text
     return text
 
@@ -83,6 +130,7 @@ class ConversationMaker:
         self._stray_words = stray_words
         self._answers_only = answers_only
         self._unknown_share = unknown_share
+        self._held_out = {normalise(p.text) for p in phrasings if p.held_out}
         self._known: dict[tuple[str, str, bool], list[Phrasing]] = {}
         self._unknown: list[Phrasing] = []
         for phrasing in phrasings:
@@ -96,16 +144,17 @@ class ConversationMaker:
         self._keys = sorted(self._known)
 
     def _draw(self, source: random.Random) -> tuple[str, str]:
-        """Return a question as typed and its answer."""
+        """Return a question as typed and its answer; never a question that is held out."""
         if source.random() >= self._unknown_share:
             phrasing = source.choice(self._known[source.choice(self._keys)])
-            return vary(phrasing.text, phrasing.language, source), phrasing.answer
-        phrasing = source.choice(self._unknown)
+        else:
+            phrasing = source.choice(self._unknown)
         text = phrasing.text
-        if self._stray_words and source.random() < 0.25:
+        if phrasing.intent.is_unknown and self._stray_words and source.random() < 0.25:
             forms = TEMPLATES["thing", phrasing.language]
             text = fill(source.choice(forms), source.choice(self._stray_words))
-        return vary(text, phrasing.language, source), phrasing.answer
+        varied = vary(text, phrasing.language, source)
+        return text if normalise(varied) in self._held_out else varied, phrasing.answer
 
     def _encode(self, text: str) -> list[int]:
         return list(self._tokenizer.encode(text).ids)

@@ -1,6 +1,7 @@
 """Tokenizer, rows of tokens and schedule, on a few small texts."""
 
 import random
+import re
 
 import pytest
 import torch
@@ -13,11 +14,12 @@ from seedling.conversations import (
     TextMaker,
     attention_mask,
     pack,
+    say_otherwise,
     vary,
 )
 from seedling.data import Passage
 from seedling.evaluate import agreement, pieces
-from seedling.intents import Intent, Side, all_phrasings
+from seedling.intents import Intent, Side, all_phrasings, normalise
 from seedling.stray import stray_words
 from seedling.tokenizer import TURN_END, token_number, train_tokenizer
 from seedling.train import Stage, learning_rate
@@ -117,11 +119,32 @@ def test_a_segment_longer_than_a_row_is_cut() -> None:
     assert rows.token_ids.tolist() == [[1, 2, 3], [1, 2, 3]]
 
 
-def test_a_varied_question_keeps_its_words() -> None:
+def test_a_varied_question_is_still_about_the_same_thing() -> None:
     source = random.Random(0)
-    for _ in range(50):
-        varied = vary("What is Banyan?", "english", source).lower()
-        assert "what is banyan" in varied
+    varied = {vary("What is attention?", "english", source).lower() for _ in range(200)}
+    assert len(varied) > 5
+    kept = sum("attention" in question for question in varied)
+    assert kept > len(varied) // 2
+
+
+def test_words_are_exchanged_within_their_group() -> None:
+    source = random.Random(0)
+    said = {say_otherwise("怎么安装？", "chinese", source) for _ in range(50)}
+    assert said == {"怎么安装？", "如何安装？", "怎样安装？", "该怎么安装？"}
+    assert say_otherwise("Hello", "english", source) == "Hello"
+
+
+def test_no_held_out_question_is_ever_drawn(tokenizer: Tokenizer) -> None:
+    phrasings = all_phrasings(INTENTS)
+    held_out = {normalise(phrasing.text) for phrasing in phrasings if phrasing.held_out}
+    maker = ConversationMaker(tokenizer, phrasings, [], answers_only=True)
+    drawn = set()
+    for number in range(300):
+        text = tokenizer.decode(maker.make(random.Random(number)).token_ids, False)
+        drawn |= {normalise(turn) for turn in re.findall(r"user\n(.*)<\|im_end\|>", text)}
+    assert drawn
+    assert held_out
+    assert drawn.isdisjoint(held_out)
 
 
 def test_stray_words_are_no_words_of_banyan() -> None:
