@@ -144,7 +144,9 @@ def _leaky_relu(emit: Emitter, x: Node, slope: Number = 0.01) -> Node:
     return emit.add("where", emit.scalar("gt", x, 0), x, emit.scalar("mul", x, slope))
 
 
-def _elu(emit: Emitter, x: Node, alpha: Number = 1, scale: Number = 1, input_scale: Number = 1) -> Node:
+def _elu(
+    emit: Emitter, x: Node, alpha: Number = 1, scale: Number = 1, input_scale: Number = 1
+) -> Node:
     def formula(f: Node) -> Node:
         grown = emit.add("exp", emit.scalar("mul", f, input_scale))
         low = emit.scalar("mul", emit.scalar("sub", grown, 1.0), alpha)
@@ -237,13 +239,21 @@ RULES: Mapping[str, Rule] = {
     **_both("floor_divide", _floor_divide, "default", "Scalar"),
     **_both("rsub", _reverse_subtract, *_TENSOR_OR_SCALAR),
     **_both("pow", _power, "Tensor_Scalar", "Tensor_Tensor", "Scalar"),
-    **{f"aten.{op}.{o}": _compare(op) for op in "eq ne lt le gt ge".split() for o in _TENSOR_OR_SCALAR},
+    **{
+        f"aten.{op}.{o}": _compare(op)
+        for op in "eq ne lt le gt ge".split()
+        for o in _TENSOR_OR_SCALAR
+    },
     **_both("maximum", _binary("max"), "default"),
     **_both("minimum", _binary("min"), "default"),
     **{f"aten.logical_{op}.default": _logical(op) for op in ("and", "or", "xor")},
     "aten.logical_not.default": _logical_not,
     "aten.bitwise_not.default": _bitwise_not,
-    **{f"aten.bitwise_{op}.{o}": _binary(op) for op in ("and", "or", "xor") for o in _TENSOR_OR_SCALAR},
+    **{
+        f"aten.bitwise_{op}.{o}": _binary(op)
+        for op in ("and", "or", "xor")
+        for o in _TENSOR_OR_SCALAR
+    },
     "aten.silu.default": _silu,
     "aten.gelu.default": _gelu,
     "aten.relu.default": _relu,

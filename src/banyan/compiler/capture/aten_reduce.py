@@ -17,7 +17,9 @@ class Unlowered(GraphError):
 
 
 def _sum(emit: Emitter, x: Node, axes: Any = None, keep: bool = False, *_: Any) -> Node:
-    return _in_wide(emit, x, lambda w: emit.reduce(w, positive_axes(axes, x.tensor.rank), "sum", keep=keep))
+    return _in_wide(
+        emit, x, lambda w: emit.reduce(w, positive_axes(axes, x.tensor.rank), "sum", keep=keep)
+    )
 
 
 def _sum_all(emit: Emitter, x: Node, *_: Any) -> Node:
@@ -52,7 +54,9 @@ def _variance(emit: Emitter, x: Node, axes: Any, correction: Number | None, keep
         mean = _mean_over(emit, wide, chosen, keep=True)
         centred = emit.add("sub", wide, emit.broadcast(mean, wide.shape))
         total = emit.reduce(emit.add("mul", centred, centred), chosen, "sum", keep=keep)
-        count = product(tuple(x.shape[a] for a in chosen)) - int(1 if correction is None else correction)
+        count = product(tuple(x.shape[a] for a in chosen)) - int(
+            1 if correction is None else correction
+        )
         return emit.add("div", total, emit.operand(count, wide.dtype, total.shape))
 
     return _in_wide(emit, x, formula)
@@ -109,7 +113,9 @@ def _all(emit: Emitter, x: Node, axes: Any = None, keep: bool = False) -> Node:
 
 
 def _product(emit: Emitter, x: Node, axis: Any = None, keep: bool = False, *_: Any) -> Node:
-    return emit.reduce(emit.cast(x, emit.dtype), positive_axes(axis, x.tensor.rank), "prod", keep=keep)
+    return emit.reduce(
+        emit.cast(x, emit.dtype), positive_axes(axis, x.tensor.rank), "prod", keep=keep
+    )
 
 
 def _cumsum(emit: Emitter, x: Node, axis: int, *_: Any) -> Node:
@@ -140,7 +146,11 @@ def _log_softmax(emit: Emitter, x: Node, axis: int, *_: Any) -> Node:
 
 
 def _rms_norm(
-    emit: Emitter, x: Node, size: Sequence[Dim], weight: Node | None = None, epsilon: float | None = None
+    emit: Emitter,
+    x: Node,
+    size: Sequence[Dim],
+    weight: Node | None = None,
+    epsilon: float | None = None,
 ) -> Node:
     axes = tuple(range(x.tensor.rank - len(size), x.tensor.rank))
     wide = emit.cast(x, DType.FLOAT32)
@@ -164,7 +174,9 @@ def _layer_norm(
 ) -> Node:
     axes = tuple(range(x.tensor.rank - len(size), x.tensor.rank))
     wide = emit.cast(x, DType.FLOAT32)
-    centred = emit.add("sub", wide, emit.broadcast(_mean_over(emit, wide, axes, keep=True), x.shape))
+    centred = emit.add(
+        "sub", wide, emit.broadcast(_mean_over(emit, wide, axes, keep=True), x.shape)
+    )
     variance = _mean_over(emit, emit.add("mul", centred, centred), axes, keep=True)
     scale = emit.add("rsqrt", emit.scalar("add", variance, epsilon))
     result = emit.add("mul", centred, emit.broadcast(scale, x.shape))
@@ -176,7 +188,12 @@ def _layer_norm(
 
 
 def _native_layer_norm(
-    emit: Emitter, x: Node, size: Sequence[Dim], weight: Node | None, bias: Node | None, epsilon: float
+    emit: Emitter,
+    x: Node,
+    size: Sequence[Dim],
+    weight: Node | None,
+    bias: Node | None,
+    epsilon: float,
 ) -> tuple[Node, ...]:
     # The saved mean and scale are for training; nobody reads them in a forward graph.
     return (_layer_norm(emit, x, size, weight, bias, epsilon),)
@@ -234,7 +251,9 @@ def _take_along(emit: Emitter, x: Node, axis: int, index: Node, *_: Any) -> Node
     return emit.add("take_along", x, index, axis=axis)
 
 
-def _top_k(emit: Emitter, x: Node, k: int, axis: int = -1, largest: bool = True, *_: Any) -> tuple[Node, ...]:
+def _top_k(
+    emit: Emitter, x: Node, k: int, axis: int = -1, largest: bool = True, *_: Any
+) -> tuple[Node, ...]:
     """k times: take the largest, then hide it. Right for the few choices of a router."""
     axis %= x.tensor.rank
     if not isinstance(k, int) or k > 64 or (x.dtype not in LOWEST and not x.dtype.is_floating):

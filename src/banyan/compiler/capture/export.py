@@ -7,7 +7,6 @@ table, and each call is then rewritten by a rule of `aten.RULES`. A call without
 """
 
 import warnings
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any

@@ -86,9 +86,7 @@ def run_extern(
 def _find(target: str) -> Callable[..., Any]:
     namespace, name, overload = target.split(".")
     try:
-        found: Callable[..., Any] = getattr(
-            getattr(getattr(torch.ops, namespace), name), overload
-        )
+        found: Callable[..., Any] = getattr(getattr(getattr(torch.ops, namespace), name), overload)
     except AttributeError as error:
         raise GraphError(f"PyTorch has no operation {target}") from error
     return found

@@ -1,0 +1,228 @@
+"""Which values lie in memory between kernels: the roots of groups.
+
+Everything else is computed where it is used. A matrix product draws its pointwise consumers into
+its own kernel (the epilogue); other roots draw in what they read, as long as nothing costly is
+computed twice.
+"""
+
+from dataclasses import dataclass
+
+from banyan.compiler.ir.graph import Graph, Node
+from banyan.compiler.ir.operations import POINTWISE
+from banyan.compiler.ir.symbols import product, upper_bound
+
+LEAVES = frozenset({"input", "data"})
+FREE = frozenset({"constant", "iota", "size"})
+MOVEMENT = frozenset({"reshape", "expand", "permute", "slice", "concat", "pad"})
+PRODUCTS = frozenset({"dot", "packed_dot"})
+PROGRAMS = frozenset({"paged_attention", "cache_write", "grouped_dot", "group_rows"})
+OPAQUE = PROGRAMS | {"extern", "attention", "get"}
+TRANSCENDENTAL = frozenset("exp log tanh erf sin cos sigmoid pow".split())
+LOOKUPS = frozenset({"gather", "take_along"})
+REDUCTIONS = frozenset({"reduce", "cumsum"})
+
+CHEAP = 6
+"""Work per element up to which computing twice beats writing and reading memory."""
+
+LARGEST_EPILOGUE = 24
+"""Pointwise nodes behind a product that are searched for its epilogue."""
+
+LARGEST_GROUP = 60
+"""Longest chain of nodes in one kernel."""
+
+ROW_OF_SCORES = 512
+"""Columns up to which a product is one block wide, so that its left side is computed once."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fusion:
+    """Attributes:
+    memory: nodes that lie in memory (inputs, constants, roots, results of opaque operations).
+    products: root of an epilogue -> the product it belongs to.
+    """
+
+    memory: frozenset[Node]
+    products: dict[Node, Node]
+
+
+def plan_fusion(graph: Graph) -> Fusion:
+    """Decide for every node of a stage-1 graph whether it lies in memory."""
+    return _Planner(graph).plan()
+
+
+def is_view(node: Node, memory: "frozenset[Node] | set[Node]") -> bool:
+    """A reshape of something in memory costs nothing."""
+    while node.op == "reshape":
+        node = node.args[0]
+    return node in memory
+
+
+class _Planner:
+    def __init__(self, graph: Graph) -> None:
+        self.graph = graph
+        self.order = graph.nodes()
+        self.position = {node: i for i, node in enumerate(self.order)}
+        self.users: dict[Node, list[Node]] = {node: [] for node in self.order}
+        for node in self.order:
+            for arg in node.args:
+                self.users[arg].append(node)
+        self.results = {output.node for output in graph.outputs}
+        self.memory: set[Node] = {n for n in self.order if n.op in LEAVES | OPAQUE}
+        self.products: dict[Node, Node] = {}
+        self.interior: set[Node] = set()
+        self.root_of: dict[Node, frozenset[Node]] = {}
+        self.repeats: dict[Node, float] = {}
+        self.cost: dict[Node, int] = {}
+        self.depth: dict[Node, int] = {}
+
+    def plan(self) -> Fusion:
+        for node in self.order:
+            if node.op in PRODUCTS and node not in self.interior:
+                self._draw_in_epilogue(node)
+        for node in self.order:
+            self._estimate(node)
+        for node in reversed(self.order):
+            self._decide(node)
+        return Fusion(frozenset(self.memory), self.products)
+
+    def _draw_in_epilogue(self, root: Node) -> None:
+        """Follow pointwise consumers of one shape; stop at the last one all paths lead to."""
+        group, best = {root}, {root}
+        frontier, final = root, root
+        while len(group) < LARGEST_EPILOGUE and frontier not in self.results:
+            candidates = {u for n in group for u in self.users[n]} - group
+            fitting = [u for u in candidates if self._may_follow(u, root)]
+            if not fitting or len(fitting) < len(candidates):
+                break
+            frontier = min(fitting, key=self.position.__getitem__)
+            group.add(frontier)
+            unfinished = self._widens(frontier) and frontier not in self.results
+            if self._only_exit(group, frontier) and not unfinished:
+                final, best = frontier, set(group)
+        self.products[final] = root
+        self.memory.add(final)
+        self.interior |= best
+
+    def _may_follow(self, node: Node, root: Node) -> bool:
+        return node.op in POINTWISE and node.shape == root.shape and node not in self.interior
+
+    def _only_exit(self, group: set[Node], last: Node) -> bool:
+        inner = group - {last}
+        return not inner & self.results and all(set(self.users[n]) <= group for n in inner)
+
+    def _estimate(self, node: Node) -> None:
+        below = [a for a in node.args if a not in self.memory]
+        own = 1
+        if node.op in MOVEMENT | FREE or node in self.memory:
+            own = 0
+        elif node.op in TRANSCENDENTAL | LOOKUPS:
+            own = 8
+        elif node.op in REDUCTIONS:
+            own = 100
+        elif node.op in PRODUCTS:
+            own = 1000
+        self.cost[node] = min(10_000, own + sum(self.cost[a] for a in below))
+        self.depth[node] = 1 + max((self.depth[a] for a in below), default=0)
+        if self.depth[node] % LARGEST_GROUP == 0:
+            self.memory.add(node)
+
+    def _decide(self, node: Node) -> None:
+        if node in self.memory or (node.op in FREE and node not in self.results):
+            self._found(node)
+            return
+        if (node in self.results and not is_view(node, self.memory)) or any(self._demands_memory(user, node) for user in self.users[node]):
+            self.memory.add(_behind_reshapes(node))
+        else:
+            self._share(node)
+        self._found(node)
+
+    def _share(self, node: Node) -> None:
+        roots = frozenset(r for user in self.users[node] for r in self.root_of[user])
+        repeat = max((self._repeat(user, node) for user in self.users[node]), default=1.0)
+        self.root_of[node], self.repeats[node] = roots, repeat
+        if node.op in MOVEMENT or self._widens(node):
+            return
+        costly = self.cost[node] > CHEAP
+        in_block = any(root in self.products and node not in self.interior for root in roots)
+        blocked = in_block and costly and not self._left_of_narrow_product(node)
+        if costly and (len(roots) > 1 or repeat > 1 or blocked):
+            self.memory.add(node)
+
+    def _widens(self, node: Node) -> bool:
+        return node.op == "cast" and node.dtype.num_bytes > node.args[0].dtype.num_bytes
+
+    def _found(self, node: Node) -> None:
+        if node in self.memory:
+            self.root_of[node], self.repeats[node] = frozenset({node}), 1.0
+        elif node not in self.root_of:
+            self.root_of[node], self.repeats[node] = frozenset(), 1.0
+
+    def _demands_memory(self, user: Node, node: Node) -> bool:
+        if user.op in OPAQUE or user.op == "packed_dot":
+            return True
+        if user.op == "reshape":
+            # A reshape that must be in memory is a view; its source is what lies there.
+            return is_view(user, self.memory) and user in self.results
+        if user.op == "gather":
+            return node is user.args[0] and self.cost[node] > 0 and self._grows(user)
+        if user.op == "take_along":
+            return node is user.args[0] and self.cost[node] > 0
+        if user.op == "concat":
+            return user.attr("axis") != user.tensor.rank - 1 and self.cost[node] > CHEAP
+        if user.op != "dot" or self._only_moves(node):
+            return False
+        narrow = user.args[0] is node and self._narrow(user)
+        return not (narrow and self.users[node] == [user])
+
+    def _grows(self, gather: Node) -> bool:
+        rows = upper_bound(gather.args[1].tensor.num_elements)
+        axis = gather.attr("axis")
+        have = gather.args[0].shape[axis] if isinstance(axis, int) else 1
+        return rows > upper_bound(have)
+
+    def _narrow(self, dot: Node) -> bool:
+        columns = dot.shape[-1]
+        return isinstance(columns, int) and columns <= ROW_OF_SCORES
+
+    def _left_of_narrow_product(self, node: Node) -> bool:
+        """Is the node part of the left side that a narrow product draws in?"""
+        while True:
+            users = self.users[node]
+            dots = [u for u in users if u.op == "dot"]
+            if dots:
+                return len(users) == 1 and users[0].args[0] is node and self._narrow(users[0])
+            inside = [u for u in users if u not in self.memory]
+            if not inside:
+                return False
+            node = max(inside, key=self.position.__getitem__)
+
+    def _only_moves(self, node: Node) -> bool:
+        while node.op in MOVEMENT | {"cast"} and len(node.args) == 1:
+            node = node.args[0]
+        return node in self.memory or node.op in FREE
+
+    def _repeat(self, user: Node, node: Node) -> float:
+        """How often each element of `node` is computed for the kernels behind `user`."""
+        base = 1.0 if user in self.memory else self.repeats[user]
+        if user.op == "expand":
+            source = (1,) * (user.tensor.rank - node.tensor.rank) + node.shape
+            pairs = list(zip(source, user.shape, strict=True))[:-1]
+            grown = product(tuple(want for have, want in pairs if have != want))
+            return base * max(1, upper_bound(grown))
+        if user.op == "permute" and user.attr("order")[-1:] != (node.tensor.rank - 1,):
+            return base * max(1, upper_bound(node.shape[-1]))
+        if user.op == "reshape":
+            return base * max(1.0, _row_length(node) / _row_length(user))
+        return base
+
+
+def _row_length(node: Node) -> int:
+    """The last size that is not 1."""
+    sizes = [upper_bound(size) for size in node.shape if size != 1]
+    return max(1, sizes[-1]) if sizes else 1
+
+
+def _behind_reshapes(node: Node) -> Node:
+    while node.op == "reshape":
+        node = node.args[0]
+    return node

@@ -1,0 +1,124 @@
+"""Operations that have a program of their own become calls of its kernel."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+from banyan.compiler.ir.graph import Builder, Kernel, Node
+from banyan.compiler.ir.types import TensorType
+from banyan.compiler.passes.tiling.options import TileOptions
+from banyan.compiler.programs.cache_write import cache_write_kernel
+from banyan.compiler.programs.grouped_linear import (
+    GroupedLinear,
+    group_rows_kernel,
+    grouped_linear_kernel,
+)
+from banyan.compiler.programs.paged_attention import AttentionTypes, paged_attention_kernel
+
+Once: TypeAlias = Callable[[tuple[object, ...], Callable[[], Kernel]], Kernel]
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """What lowering offers: the builder, the kernels made so far, and where values lie."""
+
+    builder: Builder
+    once: Once
+    value: Callable[[Node], Node]
+    options: TileOptions
+
+
+def lower_program(context: Context, node: Node) -> Node | None:
+    """The call that replaces `node`, or None when no program is written for it."""
+    lowering = _PROGRAMS.get(node.op)
+    return None if lowering is None else lowering(context, node)
+
+
+def _call(context: Context, kernel: Kernel, arguments: list[Node]) -> Node:
+    return context.builder.add("call", arguments, kernel=kernel)
+
+
+def _first(context: Context, call: Node) -> Node:
+    return context.builder.add("get", (call,), index=0)
+
+
+def _cache_write(context: Context, node: Node) -> Node:
+    types = [arg.tensor for arg in node.args]
+    layout = str(node.attr("layout"))
+    kernel = context.once(
+        ("cache_write", layout, *types),
+        lambda: cache_write_kernel(context.builder, types[0], types[1], types[2], layout),
+    )
+    return _first(context, _call(context, kernel, [context.value(arg) for arg in node.args]))
+
+
+def _paged_attention(context: Context, node: Node) -> Node:
+    types = AttentionTypes(*(arg.tensor for arg in node.args))
+    attrs: dict[str, Any] = dict(node.attrs)
+    scale, window = float(attrs["scale"]), int(attrs["window"])
+    kernel = context.once(
+        ("paged_attention", types, scale, window),
+        lambda: paged_attention_kernel(context.builder, types, scale, window),
+    )
+    return _first(context, _call(context, kernel, [context.value(arg) for arg in node.args]))
+
+
+def _grouped_dot(context: Context, node: Node) -> Node:
+    rows, weight, experts = node.args
+    stored = stored_weight(weight)
+    groups, columns = weight.shape[0], weight.shape[1]
+    if not isinstance(groups, int) or not isinstance(columns, int):
+        raise TypeError("expert weights have fixed sizes")
+    sorted_rows = _sorted_rows(context, context.value(experts), groups)
+    layer = GroupedLinear(
+        rows.tensor,
+        stored.tensor,
+        columns,
+        node.dtype,
+        context.options.row_block,
+        context.options.panel_group,
+    )
+    kernel = context.once(
+        ("grouped_linear", layer), lambda: grouped_linear_kernel(context.builder, layer)
+    )
+    arguments = [context.value(rows), context.value(stored), *sorted_rows]
+    return _first(context, _call(context, kernel, arguments))
+
+
+def _group_rows(context: Context, node: Node) -> Node:
+    (experts,) = node.args
+    groups = node.attr("groups")
+    if not isinstance(groups, int):
+        raise TypeError("the number of groups is fixed")
+    call = _group_call(context, context.value(experts), groups)
+    return call
+
+
+def _sorted_rows(context: Context, experts: Node, groups: int) -> list[Node]:
+    call = _group_call(context, experts, groups)
+    return [context.builder.add("get", (call,), index=i) for i in range(2)]
+
+
+def _group_call(context: Context, experts: Node, groups: int) -> Node:
+    kind: TensorType = experts.tensor
+    kernel = context.once(
+        ("group_rows", kind, groups), lambda: group_rows_kernel(context.builder, kind, groups)
+    )
+    return _call(context, kernel, [experts])
+
+
+def stored_weight(weight: Node) -> Node:
+    """The packed input behind the view that `pack_weights` wrote, or the weight itself."""
+    node = weight
+    while node.op in {"slice", "reshape", "permute"}:
+        node = node.args[0]
+    packed = node.op == "input" and node.attr("packing") == "stacked_panels"
+    return node if packed else weight
+
+
+_PROGRAMS: Mapping[str, Callable[[Context, Node], Node]] = {
+    "cache_write": _cache_write,
+    "paged_attention": _paged_attention,
+    "grouped_dot": _grouped_dot,
+    "group_rows": _group_rows,
+}

@@ -1,0 +1,49 @@
+"""The passes in order, with the rules of the representation checked after each."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from banyan.compiler.ir.graph import Graph
+from banyan.compiler.ir.verify import verify
+from banyan.compiler.passes.canonical import canonical
+from banyan.compiler.passes.pack_weights import pack_weights
+from banyan.compiler.passes.simplify import simplify
+from banyan.compiler.passes.tile import tile
+from banyan.compiler.passes.tiling.options import TileOptions
+
+
+@dataclass(frozen=True, slots=True)
+class Pass:
+    """A named pure function from graph to graph."""
+
+    name: str
+    run: Callable[[Graph], Graph]
+
+
+def passes(options: TileOptions) -> tuple[Pass, ...]:
+    """All passes in the order they run."""
+    return (
+        Pass("simplify", simplify),
+        Pass("canonical", canonical),
+        Pass("pack_weights", pack_weights),
+        Pass("tile", lambda graph: tile(graph, options)),
+    )
+
+
+def stages(graph: Graph, options: TileOptions | None = None) -> Iterator[tuple[str, Graph]]:
+    """The graph after each pass, the captured one first."""
+    yield "capture", verify(graph)
+    for step in passes(options or TileOptions()):
+        graph = verify(step.run(graph))
+        yield step.name, graph
+
+
+def lower(graph: Graph, options: TileOptions | None = None) -> Graph:
+    """From a captured graph to one of kernels, views and calls to the framework only.
+
+    Raises:
+        GraphError: a pass broke a rule of the representation, or the graph did.
+    """
+    for _, lowered in stages(graph, options):
+        graph = lowered
+    return graph

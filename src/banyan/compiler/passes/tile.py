@@ -1,0 +1,144 @@
+"""Tile: each root and what it draws in becomes a `call` of a kernel.
+
+The result holds only `input`, `data`, `reshape` (a view), `call`, `get` and `extern` nodes.
+Groups that look alike share one `Kernel` object, however many layers a model has.
+"""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, replace
+
+from banyan.compiler.ir.graph import Builder, Graph, Kernel, Node, Output, rebuild
+from banyan.compiler.passes.fuse import PRODUCTS, Fusion, is_view, plan_fusion
+from banyan.compiler.passes.lower_programs import Context, lower_program
+from banyan.compiler.passes.tiling.blocks import product_kernel
+from banyan.compiler.passes.tiling.options import TileOptions
+from banyan.compiler.passes.tiling.rows import row_kernel
+from banyan.compiler.passes.tiling.windows import CannotPull
+from banyan.compiler.passes.tiling.writer import Writer
+
+LARGEST_RETRY = 64
+
+
+def tile(graph: Graph, options: TileOptions | None = None) -> Graph:
+    """Lower every node of a stage-1 graph to kernels."""
+    return _Lowering(graph, options or TileOptions()).run()
+
+
+@dataclass(slots=True)
+class _Shape:
+    """What makes two groups alike: the same nodes over the same kinds of memory."""
+
+    leaves: list[Node] = field(default_factory=list)
+    lines: list[tuple[object, ...]] = field(default_factory=list)
+
+
+class _Lowering:
+    def __init__(self, graph: Graph, options: TileOptions) -> None:
+        self.graph = graph
+        self.options = options
+        self.fusion: Fusion = plan_fusion(graph)
+        self.memory = set(self.fusion.memory)
+        self.builder = Builder()
+        self.lowered: dict[Node, Node] = {}
+        self.kernels: dict[tuple[object, ...], Kernel] = {}
+        self.names: dict[str, int] = {}
+
+    def run(self) -> Graph:
+        for node in self.graph.nodes():
+            if node in self.memory and node not in self.lowered:
+                self._lower(node)
+        outputs = tuple(Output(o.name, self.value(o.node), o.updates) for o in self.graph.outputs)
+        return Graph(self.graph.name, tuple(self.lowered[n] for n in self.graph.inputs), outputs)
+
+    def value(self, node: Node) -> Node:
+        """The lowered node of something in memory or a view of it."""
+        if node in self.lowered:
+            return self.lowered[node]
+        if node.op == "reshape":
+            view = self.builder.add("reshape", (self.value(node.args[0]),), shape=node.shape)
+            self.lowered[node] = view
+            return view
+        self._lower(node)
+        return self.lowered[node]
+
+    def is_memory(self, node: Node) -> bool:
+        return node in self.memory or (node.op == "reshape" and is_view(node, self.memory))
+
+    def _lower(self, node: Node) -> None:
+        self.memory.add(node)
+        if node.op in {"input", "data", "extern", "get"}:
+            args = tuple(self.value(arg) for arg in node.args)
+            self.lowered[node] = rebuild(self.builder, node, args)
+            return
+        context = Context(self.builder, self.once, self.value, self.options)
+        self.lowered[node] = lower_program(context, node) or self._lower_group(node)
+
+    def _lower_group(self, root: Node) -> Node:
+        for _ in range(LARGEST_RETRY):
+            try:
+                kernel, leaves = self._kernel(root)
+            except CannotPull as refused:
+                if refused.node is root:
+                    raise
+                self._lower(refused.node)
+            else:
+                arguments = tuple(self.value(leaf) for leaf in leaves)
+                call = self.builder.add("call", arguments, kernel=kernel)
+                return self.builder.add("get", (call,), index=0)
+        raise CannotPull(root)
+
+    def _kernel(self, root: Node) -> tuple[Kernel, list[Node]]:
+        shape = self._shape(root)
+        product = self.fusion.products.get(root, root if root.op in PRODUCTS else None)
+        key = (product is not None, *shape.lines)
+        found = self.kernels.get(key)
+        if found is None:
+            writer = Writer(self.builder, lambda node: node is not root and self.is_memory(node))
+            for leaf in shape.leaves:
+                writer.pointer(leaf)
+            if product is None:
+                found = row_kernel(writer, root, self.options)
+            else:
+                found = product_kernel(writer, root, product, self.options)
+            found = replace(found, name=self.unique_name(found.name))
+            self.kernels[key] = found
+        return found, shape.leaves
+
+    def once(self, key: tuple[object, ...], make: Callable[[], Kernel]) -> Kernel:
+        """The kernel for `key`, made the first time it is asked for."""
+        if key not in self.kernels:
+            kernel = make()
+            self.kernels[key] = replace(kernel, name=self.unique_name(kernel.name))
+        return self.kernels[key]
+
+    def unique_name(self, base: str) -> str:
+        number = self.names.get(base, 0)
+        self.names[base] = number + 1
+        return f"{base}_{number}"
+
+    def _shape(self, root: Node) -> _Shape:
+        """Number the nodes of a group in a fixed order, naming memory by its place."""
+        shape = _Shape()
+        numbers: dict[Node, int] = {}
+        pending: list[tuple[Node, bool]] = [(root, False)]
+        while pending:
+            node, ready = pending.pop()
+            if node in numbers:
+                continue
+            if node is not root and self.is_memory(node):
+                packing = node.attr("packing") if node.op == "input" else None
+                shape.leaves.append(node)
+                numbers[node] = len(numbers)
+                shape.lines.append(("memory", node.type, packing))
+            elif ready:
+                numbers[node] = len(numbers)
+                shape.lines.append((node.op, _exact(node.attrs), *(numbers[a] for a in node.args)))
+            else:
+                pending.append((node, True))
+                pending.extend((arg, False) for arg in reversed(node.args))
+        return shape
+
+
+def _exact(attrs: Iterable[tuple[str, object]]) -> tuple[object, ...]:
+    # repr tells 1 from True and from 1.0, which compare equal.
+    return tuple((key, repr(value)) for key, value in attrs)

@@ -1,0 +1,1 @@
+"""From groups of whole-tensor nodes to kernels over tiles."""

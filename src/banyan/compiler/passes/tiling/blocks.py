@@ -1,0 +1,88 @@
+"""Kernels of matrix products: one program for each block of rows and columns, with its epilogue."""
+
+from dataclasses import dataclass
+
+from banyan.compiler.ir.graph import Kernel, Node, Region, scalar_type
+from banyan.compiler.ir.operations import PANEL_COLUMNS
+from banyan.compiler.ir.symbols import Dim, ceil_divide, symbol
+from banyan.compiler.ir.types import DType
+from banyan.compiler.passes.tiling.options import TileOptions
+from banyan.compiler.passes.tiling.windows import At, Span
+from banyan.compiler.passes.tiling.writer import Writer
+
+
+@dataclass(frozen=True, slots=True)
+class _Block:
+    """One axis of the grid: its length, its parameter, the bind it needs, what it covers."""
+
+    programs: Dim
+    parameter: Node
+    binds: tuple[Node, ...]
+    span: Span
+
+
+def product_kernel(writer: Writer, root: Node, product: Node, options: TileOptions) -> Kernel:
+    """The kernel of `product` with its epilogue up to `root`; both have one shape.
+
+    Packed weights: grid (panel groups, batch..., row blocks), so that neighbouring programs read
+    the same panels. Otherwise: grid (batch..., row blocks, column blocks).
+
+    Raises:
+        CannotPull: a node behind `root` must lie in memory.
+    """
+    packed = product.op == "packed_dot"
+    rows = _block(writer, root.shape[-2], _row_step(product, options), "block_rows", 1)
+    if packed:
+        panels = ceil_divide(root.shape[-1], PANEL_COLUMNS)
+        across = _block(writer, panels, options.panel_group, "block_panels", PANEL_COLUMNS)
+    else:
+        step = _column_step(writer, product, options)
+        across = _block(writer, root.shape[-1], step, "block_columns", 1)
+    batch = tuple(writer.builder.parameter(scalar_type(DType.INT64)) for _ in root.shape[:-2])
+    window = (*(At(parameter) for parameter in batch), rows.span, across.span)
+    target = writer.builder.pointer("out", root.tensor, "write")
+    store = writer.store(target, writer.tile(root, window), window)
+    if packed:
+        grid = (across.programs, *root.shape[:-2], rows.programs)
+        parameters = (across.parameter, *batch, rows.parameter)
+    else:
+        grid = (*root.shape[:-2], rows.programs, across.programs)
+        parameters = (*batch, rows.parameter, across.parameter)
+    body = Region(parameters, (*rows.binds, *across.binds, store), ())
+    name = "linear" if packed else "product"
+    if root is not product:
+        name = f"{name}_{root.op}"
+    return Kernel(name, grid, (*writer.leaves.values(), target), body)
+
+
+def _row_step(product: Node, options: TileOptions) -> int:
+    return options.row_block if product.op == "packed_dot" else options.product_rows
+
+
+def _column_step(writer: Writer, product: Node, options: TileOptions) -> int:
+    """One block wide when the left side is computed here, so that it is computed once."""
+    left, columns = product.args[0], product.shape[-1]
+    while left.op in {"permute", "reshape", "expand", "slice", "cast"}:
+        if writer.is_memory(left):
+            break
+        left = left.args[0]
+    if isinstance(columns, int) and not writer.is_memory(left):
+        return columns
+    return options.product_columns
+
+
+def _block(writer: Writer, size: Dim, step: int, name: str, scale: int) -> _Block:
+    """Cut an axis of `size` units into blocks of `step`; a unit is `scale` elements."""
+    indices = writer.indices
+    if isinstance(size, int):
+        step = min(step, max(1, size))
+    number = writer.builder.parameter(scalar_type(DType.INT64))
+    first = indices.multiply(number, step)
+    start = indices.multiply(first, scale)
+    if isinstance(size, int) and size % step == 0:
+        return _Block(size // step, number, (), Span(start, step * scale))
+    rest = indices.subtract(indices.number(size), first)
+    count = indices.smaller(rest, indices.number(step))
+    bind = writer.builder.add("bind", (count,), name=name, minimum=1, maximum=step)
+    covered = symbol(name, 1, step) * scale
+    return _Block(ceil_divide(size, step), number, (bind,), Span(start, covered))

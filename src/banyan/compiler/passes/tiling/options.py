@@ -1,0 +1,22 @@
+"""The numbers of a schedule: how large the pieces are that one program works on."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class TileOptions:
+    """Attributes:
+    row_block: rows of one program of a product with packed weights.
+    panel_group: panels of 16 columns of one such program.
+    product_rows: rows of one program of a product of two computed values.
+    product_columns: its columns.
+    widest_row: elements up to which a row without reductions stays in one piece.
+    row_piece: elements of one piece of a longer row.
+    """
+
+    row_block: int = 64
+    panel_group: int = 4
+    product_rows: int = 32
+    product_columns: int = 64
+    widest_row: int = 8192
+    row_piece: int = 2048

@@ -1,0 +1,145 @@
+"""Reductions on tiles: the last axis as one tile, axes before it as loops."""
+
+from typing import Any
+
+from banyan.compiler.ir.graph import Node
+from banyan.compiler.ir.types import DType
+from banyan.compiler.passes.tiling.windows import (
+    At,
+    CannotPull,
+    Each,
+    Entry,
+    Span,
+    Window,
+    is_whole,
+    labels,
+    tile_shape,
+    whole,
+)
+from banyan.compiler.passes.tiling.writer import Writer
+
+COMBINE = {"sum": "add", "max": "max", "min": "min", "prod": "mul"}
+
+
+def reduce(writer: Writer, node: Node, window: Window) -> Node:
+    """The reduction of whole axes; the kept dims follow the window."""
+    (source,) = node.args
+    attrs: dict[str, Any] = dict(node.attrs)
+    axes, kind = attrs["axes"], attrs["kind"]
+    if any(isinstance(entry, Each) for entry in window):
+        raise CannotPull(node)
+    kept = iter(window)
+    inner: list[Entry | None] = [
+        None if axis in axes else next(kept) for axis in range(source.tensor.rank)
+    ]
+    last = source.tensor.rank - 1
+    looped = [axis for axis in axes if axis != last]
+    if kind == "argmax":
+        if len(axes) > 1:
+            raise CannotPull(node)
+        if looped:
+            return _first_largest(writer, source, inner, looped[0])
+    if last in axes:
+        inner[last] = whole(writer.indices, source.shape[last])
+    elif looped and not any(isinstance(entry, Span) for entry in inner):
+        # Nothing else is a tile: take the last reduced axis as one.
+        inner[looped[-1]] = whole(writer.indices, source.shape[looped.pop()])
+    if not looped:
+        return _one_tile(writer, node, source, inner)
+    return _loops(writer, node, inner, looped)
+
+
+def _one_tile(writer: Writer, node: Node, source: Node, inner: list[Entry | None]) -> Node:
+    asked = _complete(inner)
+    kind, axes = dict(node.attrs)["kind"], dict(node.attrs)["axes"]
+    tile = writer.tile(source, asked)
+    positions = tuple(i for i, label in enumerate(labels(asked)) if label in axes)
+    return writer.builder.add("reduce", (tile,), axes=positions, kind=kind)
+
+
+def _loops(writer: Writer, node: Node, inner: list[Entry | None], looped: list[int]) -> Node:
+    (source,) = node.args
+    kind = str(dict(node.attrs)["kind"])
+    wide = DType.FLOAT32 if node.dtype.is_floating else node.dtype
+    kept = tuple(
+        e for i, e in enumerate(inner) if e is not None and i not in dict(node.attrs)["axes"]
+    )
+    start = writer.fill(_neutral(kind, wide), wide, tile_shape(kept))
+
+    def level(depth: int, indices: tuple[Node, ...], total: Node) -> list[Node]:
+        if depth == len(looped):
+            filled = list(inner)
+            for axis, index in zip(looped, indices, strict=True):
+                filled[axis] = At(index)
+            part = _part(writer, node, source, filled)
+            return [writer.builder.add(COMBINE[kind], (total, _cast(writer, part, wide)))]
+        size = writer.indices.number(source.shape[looped[depth]])
+        return writer.range(
+            writer.indices.number(0),
+            size,
+            [total],
+            lambda index, value: level(depth + 1, (*indices, index), value),
+        )
+
+    return _cast(writer, level(0, (), start)[0], node.dtype)
+
+
+def _part(writer: Writer, node: Node, source: Node, filled: list[Entry | None]) -> Node:
+    asked = _complete(filled)
+    axes = dict(node.attrs)["axes"]
+    if any(isinstance(asked[axis], Span) for axis in axes):
+        return _one_tile(writer, node, source, filled)
+    return writer.tile(source, asked)
+
+
+def _first_largest(writer: Writer, source: Node, inner: list[Entry | None], axis: int) -> Node:
+    """argmax over an axis that is not the last: a loop that carries the best and its number."""
+    kept = tuple(e for e in inner if e is not None)
+    shape = tile_shape(kept)
+    zero = writer.indices.number(0)
+
+    def at(index: Node) -> Node:
+        filled = list(inner)
+        filled[axis] = At(index)
+        return writer.tile(source, _complete(filled))
+
+    def body(index: Node, best: Node, number: Node) -> list[Node]:
+        value = at(index)
+        better = writer.builder.add("gt", (value, best))
+        chosen = writer.builder.add("where", (better, writer.grown(index, shape), number))
+        return [writer.builder.add("where", (better, value, best)), chosen]
+
+    start = [at(zero), writer.grown(zero, shape)]
+    return writer.range(
+        writer.indices.number(1), writer.indices.number(source.shape[axis]), start, body
+    )[1]
+
+
+def cumsum(writer: Writer, node: Node, window: Window) -> Node:
+    """A running sum needs its whole axis in the tile."""
+    axis = dict(node.attrs)["axis"]
+    if not isinstance(axis, int) or not is_whole(window[axis], node.shape[axis]):
+        raise CannotPull(node)
+    plain = tuple(Span(e.start, e.size) if isinstance(e, Span) else e for e in window)
+    tile = writer.tile(node.args[0], plain)
+    return writer.builder.add("cumsum", (tile,), axis=labels(window).index(axis))
+
+
+def _complete(entries: list[Entry | None]) -> Window:
+    filled = tuple(entry for entry in entries if entry is not None)
+    if len(filled) != len(entries):
+        raise ValueError("a reduced axis has no window")
+    return filled
+
+
+def _cast(writer: Writer, tile: Node, dtype: DType) -> Node:
+    return tile if tile.dtype is dtype else writer.builder.add("cast", (tile,), dtype=dtype)
+
+
+def _neutral(kind: str, dtype: DType) -> float:
+    if kind in ("sum", "prod"):
+        return 0 if kind == "sum" else 1
+    if dtype.is_floating:
+        return float("-inf") if kind == "max" else float("inf")
+    bits = 8 * dtype.num_bytes
+    return -(2 ** (bits - 1)) if kind == "max" else 2 ** (bits - 1) - 1

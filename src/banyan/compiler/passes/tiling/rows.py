@@ -1,0 +1,133 @@
+"""Row kernels: one program for each row of a result, the last axis whole or in pieces."""
+
+from dataclasses import dataclass
+
+from banyan.compiler.ir.graph import Kernel, Node, Region, scalar_type
+from banyan.compiler.ir.operations import POINTWISE
+from banyan.compiler.ir.symbols import Dim, ceil_divide, symbol
+from banyan.compiler.ir.types import DType
+from banyan.compiler.passes.tiling.options import TileOptions
+from banyan.compiler.passes.tiling.windows import At, MustCut, Span, Window
+from banyan.compiler.passes.tiling.writer import Writer
+
+
+@dataclass(frozen=True, slots=True)
+class _Row:
+    """The grid, its parameters, effects that come first, and the window of one program."""
+
+    grid: tuple[Dim, ...]
+    parameters: tuple[Node, ...]
+    binds: tuple[Node, ...]
+    window: Window
+
+
+def row_kernel(writer: Writer, root: Node, options: TileOptions) -> Kernel:
+    """The kernel that computes `root`, one row of its last axis at a time.
+
+    Raises:
+        CannotPull: a node behind `root` must lie in memory.
+    """
+    row = _whole_row(writer, root)
+    if row.window and isinstance(row.window[-1], Span) and not _needs_whole_row(writer, root):
+        row = _pieces(writer, root, row, options) or row
+    target = writer.builder.pointer("out", root.tensor, "write")
+    stores: list[Node] = []
+    pending = [row.window]
+    while pending:
+        window = pending.pop(0)
+        try:
+            value = writer.tile(root, window)
+        except MustCut as cut:
+            pending = _cut(writer, window, cut.offsets) + pending
+        else:
+            stores.append(writer.store(target, value, window))
+    body = Region(row.parameters, (*row.binds, *stores), ())
+    pointers = (*writer.leaves.values(), target)
+    return Kernel(_name(writer, root), row.grid, pointers, body)
+
+
+def _whole_row(writer: Writer, root: Node) -> _Row:
+    leading = root.shape[:-1]
+    parameters = tuple(_parameter(writer) for _ in leading) or (_parameter(writer),)
+    heads = tuple(At(parameter) for parameter in parameters[: len(leading)])
+    if not root.shape:
+        return _Row((1,), parameters, (), ())
+    if _is_one_reduction(writer, root):
+        parameters = tuple(_parameter(writer) for _ in root.shape)
+        return _Row(root.shape, parameters, (), tuple(At(p) for p in parameters))
+    last = Span(writer.indices.number(0), root.shape[-1], divisible=True)
+    return _Row(leading or (1,), parameters, (), (*heads, last))
+
+
+def _is_one_reduction(writer: Writer, root: Node) -> bool:
+    """Is each element made from a whole last axis of something, by pointwise operations?"""
+    pending = [root]
+    while pending:
+        node = pending.pop()
+        if writer.is_memory(node):
+            continue
+        if node.op == "reduce":
+            axes = node.attr("axes")
+            return isinstance(axes, tuple) and node.args[0].tensor.rank - 1 in axes
+        if node.op in POINTWISE:
+            pending.extend(node.args)
+    return False
+
+
+def _parameter(writer: Writer) -> Node:
+    return writer.builder.parameter(scalar_type(DType.INT64))
+
+
+def _pieces(writer: Writer, root: Node, row: _Row, options: TileOptions) -> _Row | None:
+    """Cut rows that are long, or as long as a symbol says, into pieces for several programs."""
+    width, piece = root.shape[-1], options.row_piece
+    if isinstance(width, int) and width <= options.widest_row:
+        return None
+    number = _parameter(writer)
+    start = writer.indices.multiply(number, piece)
+    rest = writer.indices.subtract(writer.indices.number(width), start)
+    count = writer.indices.smaller(rest, writer.indices.number(piece))
+    name = "piece_columns"
+    bind = writer.builder.add("bind", (count,), name=name, minimum=1, maximum=piece)
+    span = Span(start, symbol(name, 1, piece), divisible=True)
+    heads = row.window[:-1]
+    parameters = (*row.parameters[: len(heads)], number)
+    grid = (*root.shape[:-1], ceil_divide(width, piece))
+    return _Row(grid, parameters, (bind,), (*heads, span))
+
+
+def _cut(writer: Writer, window: Window, offsets: tuple[int, ...]) -> list[Window]:
+    last = window[-1]
+    if not isinstance(last, Span) or not isinstance(last.size, int):
+        raise TypeError("only a span of known size can be cut")
+    borders = [0, *offsets, last.size]
+    return [
+        (
+            *window[:-1],
+            Span(writer.indices.add(last.start, writer.indices.number(low)), high - low, True),
+        )
+        for low, high in zip(borders, borders[1:], strict=False)
+    ]
+
+
+def _group(writer: Writer, root: Node) -> list[Node]:
+    """The nodes computed inside the kernel of `root`, users first."""
+    found, pending = {root: None}, [root]
+    while pending:
+        for arg in pending.pop().args:
+            if arg not in found and not writer.is_memory(arg):
+                found[arg] = None
+                pending.append(arg)
+    return list(found)
+
+
+def _needs_whole_row(writer: Writer, root: Node) -> bool:
+    return any(node.op in {"reduce", "cumsum", "dot"} for node in _group(writer, root))
+
+
+def _name(writer: Writer, root: Node) -> str:
+    """A short name from what the group does, for reports and generated text."""
+    ops = {node.op for node in _group(writer, root)}
+    notable = ("reduce", "cumsum", "gather", "take_along", "concat", "exp", "cos", "sin")
+    parts = [op for op in notable if op in ops]
+    return "_".join(["row", *parts[:3]] if parts else ["row", root.op])

@@ -1,0 +1,270 @@
+"""How shape, index, reduce and contract operations are computed on a tile."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from banyan.compiler.ir.graph import Node
+from banyan.compiler.ir.operations import PANEL_COLUMNS
+from banyan.compiler.ir.symbols import Dim
+from banyan.compiler.ir.types import DType
+from banyan.compiler.passes.tiling.indices import known
+from banyan.compiler.passes.tiling.reductions import cumsum, reduce
+from banyan.compiler.passes.tiling.reshaping import through_reshape
+from banyan.compiler.passes.tiling.windows import (
+    At,
+    CannotPull,
+    Each,
+    Entry,
+    MustCut,
+    Span,
+    Window,
+    entry_for,
+    index_of,
+    labels,
+    tile_shape,
+    whole,
+)
+from banyan.compiler.passes.tiling.writer import TileRule, Writer
+
+
+def _attrs(node: Node) -> dict[str, Any]:
+    return dict(node.attrs)
+
+
+def _constant(writer: Writer, node: Node, window: Window) -> Node:
+    return writer.builder.add("constant", (), **{**_attrs(node), "space": "tile"})
+
+
+def _size(writer: Writer, node: Node, window: Window) -> Node:
+    return writer.builder.add("size", dim=_attrs(node)["dim"], space="tile")
+
+
+def _iota(writer: Writer, node: Node, window: Window) -> Node:
+    (entry,) = window
+    if isinstance(entry, Span):
+        index = writer.indices.add(writer.indices.count(entry.size), entry.start)
+    else:
+        index = entry.index
+    if node.dtype is DType.INT64:
+        return index
+    return writer.builder.add("cast", (index,), dtype=node.dtype)
+
+
+def _expand(writer: Writer, node: Node, window: Window) -> Node:
+    source = node.args[0]
+    missing = node.tensor.rank - source.tensor.rank
+    zero = At(writer.indices.number(0))
+    inner = tuple(
+        entry if have == want else zero
+        for entry, have, want in zip(
+            window[missing:], source.shape, node.shape[missing:], strict=True
+        )
+    )
+    names = {axis: axis + missing for axis in range(len(inner))}
+    return writer.aligned(writer.tile(source, inner), inner, window, names)
+
+
+def _reshape(writer: Writer, node: Node, window: Window) -> Node:
+    source = node.args[0]
+    inner = through_reshape(writer.indices, window, node.shape, source.shape)
+    if inner is None:
+        return writer.by_lanes(node, window)
+    tile = writer.tile(source, inner)
+    if "each" in labels(window) and "each" not in labels(inner):
+        return writer.grown(tile, tile_shape(window))
+    return writer.reshaped(tile, tile_shape(window))
+
+
+def _permute(writer: Writer, node: Node, window: Window) -> Node:
+    order: tuple[int, ...] = _attrs(node)["order"]
+    inner = tuple(window[order.index(axis)] for axis in range(len(order)))
+    names = dict(enumerate(order.index(axis) for axis in range(len(order))))
+    return writer.aligned(writer.tile(node.args[0], inner), inner, window, names)
+
+
+def _replaced(window: Window, axis: int, entry: Entry) -> Window:
+    return (*window[:axis], entry, *window[axis + 1 :])
+
+
+def _slice(writer: Writer, node: Node, window: Window) -> Node:
+    attrs = _attrs(node)
+    axis, start, step = attrs["axis"], attrs["start"], attrs["step"]
+    entry, indices = window[axis], writer.indices
+    first = indices.number(start)
+    if not isinstance(entry, Span):
+        moved = entry_for(indices.add(indices.multiply(entry.index, step), first))
+    elif step == 1:
+        moved = Span(indices.add(entry.start, first), entry.size, entry.divisible)
+    else:
+        return writer.by_lanes(node, window)
+    return writer.tile(node.args[0], _replaced(window, axis, moved))
+
+
+def _pad(writer: Writer, node: Node, window: Window) -> Node:
+    attrs = _attrs(node)
+    axis, low = attrs["axis"], attrs["low"]
+    entry, indices, source = window[axis], writer.indices, node.args[0]
+    shift = indices.number(low)
+    moved: Entry
+    if isinstance(entry, Span):
+        position = indices.add(indices.count(entry.size), entry.start)
+        moved = Span(indices.subtract(entry.start, shift), entry.size)
+    else:
+        position = entry.index
+        moved = entry_for(indices.subtract(entry.index, shift))
+    above = indices.compare("ge", position, shift)
+    below = indices.compare("lt", position, indices.number(low + source.shape[axis]))
+    inside = _along(writer, writer.builder.add("and", (above, below)), axis, window)
+    border = writer.fill(attrs["value"], node.dtype, tile_shape(window))
+    value = writer.tile(source, _replaced(window, axis, moved))
+    return writer.builder.add("where", (inside, value, border))
+
+
+def _along(writer: Writer, flags: Node, axis: int, window: Window) -> Node:
+    """A scalar, or a tile along one axis of the window, grown to the window's tile."""
+    if flags.shape == ():
+        return writer.grown(flags, tile_shape(window))
+    label = "each" if isinstance(window[axis], Each) else axis
+    ones = tuple(flags.shape[0] if known_label == label else 1 for known_label in labels(window))
+    return writer.grown(writer.reshaped(flags, ones), tile_shape(window))
+
+
+def _concat(writer: Writer, node: Node, window: Window) -> Node:
+    axis = _attrs(node)["axis"]
+    entry = window[axis]
+    if not isinstance(entry, Span):
+        return _chosen_part(writer, node, window, axis)
+    start, stop = known(entry.start), entry.size
+    low: Dim = 0
+    borders: list[int] = []
+    for part in node.args:
+        high = low + part.shape[axis]
+        if start is None or not isinstance(stop, int) or not isinstance(high, int):
+            return writer.by_lanes(node, window)
+        if isinstance(low, int) and low <= start and start + stop <= high:
+            moved = Span(writer.indices.number(start - low), entry.size, entry.divisible)
+            return writer.tile(part, _replaced(window, axis, moved))
+        if start < high < start + stop:
+            borders.append(high - start)
+        low = high
+    if entry.divisible:
+        raise MustCut(tuple(borders))
+    return writer.by_lanes(node, window)
+
+
+def _chosen_part(writer: Writer, node: Node, window: Window, axis: int) -> Node:
+    index = index_of(window[axis])
+    result: Node | None = None
+    low: Dim = node.shape[axis]
+    for part in reversed(node.args):
+        low = low - part.shape[axis]
+        inner = entry_for(writer.indices.subtract(index, writer.indices.number(low)))
+        value = writer.tile(part, _replaced(window, axis, inner))
+        if result is None:
+            result = value
+        else:
+            border = writer.indices.number(low + part.shape[axis])
+            before = writer.indices.compare("lt", index, border)
+            flags = _along(writer, before, axis, window)
+            result = writer.builder.add("where", (flags, value, result))
+    if result is None:
+        raise CannotPull(node)
+    return result
+
+
+def _gather(writer: Writer, node: Node, window: Window) -> Node:
+    axis = _attrs(node)["axis"]
+    source, index = node.args
+    asked = window[axis : axis + index.tensor.rank]
+    rest = (*window[:axis], *window[axis + index.tensor.rank :])
+    num_spans = sum(isinstance(entry, Span) for entry in asked)
+    mixed = any(isinstance(entry, Each) for entry in rest)
+    if num_spans > 1 or (num_spans == 1 and mixed):
+        return writer.by_lanes(node, window)
+    chosen = writer.tile(index, asked)
+    if chosen.dtype is not DType.INT64:
+        chosen = writer.builder.add("cast", (chosen,), dtype=DType.INT64)
+    inner = (*window[:axis], entry_for(chosen), *window[axis + index.tensor.rank :])
+    tile = writer.tile(source, inner)
+    if num_spans == 0:
+        return writer.grown(tile, tile_shape(window))
+    return _gathered_in_place(writer, tile, inner, window, axis, asked)
+
+
+def _gathered_in_place(
+    writer: Writer, tile: Node, inner: Window, window: Window, axis: int, asked: Window
+) -> Node:
+    """The index list came first in the tile; put it where its span stands in `window`."""
+    place = axis + next(i for i, entry in enumerate(asked) if isinstance(entry, Span))
+    shift = len(asked) - 1
+    names = {d: d if d < axis else d + shift for d in range(len(inner))}
+    own = [place if label == "each" else names[int(label)] for label in labels(inner)]
+    wanted = labels(window)
+    order = tuple(sorted(range(len(own)), key=lambda i: wanted.index(own[i])))
+    if order != tuple(range(len(own))):
+        tile = writer.builder.add("permute", (tile,), order=order)
+    return tile
+
+
+def _take_along(writer: Writer, node: Node, window: Window) -> Node:
+    axis = _attrs(node)["axis"]
+    source, index = node.args
+    if any(isinstance(entry, Span) for entry in window):
+        return writer.by_lanes(node, window)
+    chosen = writer.tile(index, window)
+    if chosen.dtype is not DType.INT64:
+        chosen = writer.builder.add("cast", (chosen,), dtype=DType.INT64)
+    tile = writer.tile(source, _replaced(window, axis, entry_for(chosen)))
+    return writer.grown(tile, tile_shape(window))
+
+
+def _dot(writer: Writer, node: Node, window: Window) -> Node:
+    a, b = node.args
+    attrs = _attrs(node)
+    batch, (row, column) = window[:-2], window[-2:]
+    if not isinstance(row, Span) or not isinstance(column, Span):
+        raise CannotPull(node)
+    if not all(isinstance(entry, At) for entry in batch):
+        raise CannotPull(node)
+    depth = whole(writer.indices, a.shape[-1])
+    left = writer.tile(a, (*batch, row, depth))
+    across = (column, depth) if attrs.get("transpose_b") else (depth, column)
+    right = writer.tile(b, (*batch, *across))
+    return writer.builder.add("dot", (left, right), **attrs)
+
+
+def _packed_dot(writer: Writer, node: Node, window: Window) -> Node:
+    a, panels = node.args
+    *batch, row, column = window
+    if not isinstance(row, Span) or not isinstance(column, Span):
+        raise CannotPull(node)
+    if not all(isinstance(entry, At) for entry in batch):
+        raise CannotPull(node)
+    left = writer.tile(a, (*batch, row, whole(writer.indices, a.shape[-1])))
+    first = writer.indices.divide(column.start, PANEL_COLUMNS)
+    chosen = Span(first, column.size // PANEL_COLUMNS)
+    rest = tuple(whole(writer.indices, size) for size in panels.shape[1:])
+    right = writer.load(panels, (chosen, *rest))
+    return writer.builder.add(
+        "packed_dot", (left, right), columns=column.size, dtype=_attrs(node)["dtype"]
+    )
+
+
+RULES: Mapping[str, TileRule] = {
+    "constant": _constant,
+    "size": _size,
+    "iota": _iota,
+    "expand": _expand,
+    "reshape": _reshape,
+    "permute": _permute,
+    "slice": _slice,
+    "pad": _pad,
+    "concat": _concat,
+    "gather": _gather,
+    "take_along": _take_along,
+    "reduce": reduce,
+    "cumsum": cumsum,
+    "dot": _dot,
+    "packed_dot": _packed_dot,
+}
+"""By operation."""

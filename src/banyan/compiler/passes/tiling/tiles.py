@@ -1,0 +1,85 @@
+"""The words in which bodies of kernels are written: numbers, reads, writes, loops."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from banyan.compiler.ir.graph import Builder, Node, Region, scalar_type
+from banyan.compiler.ir.symbols import Dim
+from banyan.compiler.ir.types import DType
+from banyan.compiler.passes.tiling.indices import Indices
+from banyan.compiler.passes.tiling.windows import At, Each, Span, Window
+
+
+@dataclass(slots=True)
+class Tiles:
+    """Writes nodes of tile space through one builder."""
+
+    builder: Builder
+
+    @property
+    def indices(self) -> Indices:
+        """Writes index arithmetic."""
+        return Indices(self.builder)
+
+    def parameter(self) -> Node:
+        """A fresh grid index."""
+        return self.builder.parameter(scalar_type(DType.INT64))
+
+    def add(self, op: str, *args: Node) -> Node:
+        """A pointwise node; scalars grow to the shape of the others."""
+        shape = max((arg.shape for arg in args), key=len)
+        return self.builder.add(op, [self.grown(a, shape) if not a.shape else a for a in args])
+
+    def cast(self, tile: Node, dtype: DType) -> Node:
+        """The tile with another element type."""
+        return tile if tile.dtype is dtype else self.builder.add("cast", (tile,), dtype=dtype)
+
+    def columns(self, tile: Node, width: Dim) -> Node:
+        """A tile [n] repeated as [n, width]."""
+        return self.grown(self.reshaped(tile, (*tile.shape, 1)), (*tile.shape, width))
+
+    def rows(self, tile: Node, height: Dim) -> Node:
+        """A tile [n] repeated as [height, n]."""
+        return self.grown(tile, (height, *tile.shape))
+
+    def read(self, pointer: Node, window: Window) -> Node:
+        """Load a window; elements outside the tensor are 0."""
+        kinds, sizes, where = access(window)
+        return self.builder.add("load", (pointer, *where), index=kinds, sizes=sizes)
+
+    def store(self, pointer: Node, value: Node, window: Window) -> Node:
+        """Write a tile; elements outside the tensor are dropped."""
+        kinds, sizes, where = access(window)
+        return self.builder.add("store", (pointer, value, *where), index=kinds, sizes=sizes)
+
+    def reshaped(self, tile: Node, shape: tuple[Dim, ...]) -> Node:
+        """The tile with another shape."""
+        return tile if tile.shape == shape else self.builder.add("reshape", (tile,), shape=shape)
+
+    def grown(self, tile: Node, shape: tuple[Dim, ...]) -> Node:
+        """The tile expanded to `shape`."""
+        return tile if tile.shape == shape else self.builder.add("expand", (tile,), shape=shape)
+
+    def fill(self, value: float, dtype: DType, shape: tuple[Dim, ...]) -> Node:
+        """A tile of one number."""
+        plain = float(value) if dtype.is_floating else int(value)
+        constant = self.builder.add("constant", value=plain, dtype=dtype, space="tile")
+        return self.grown(constant, shape)
+
+    def range(
+        self, start: Node, stop: Node, carried: list[Node], body: Callable[..., list[Node]]
+    ) -> list[Node]:
+        """`loop` from start to stop; `body(index, *carried)` gives the next carried values."""
+        index = self.builder.parameter(self.indices.number(0).tensor)
+        inner = [self.builder.parameter(value.tensor) for value in carried]
+        region = Region((index, *inner), (), tuple(body(index, *inner)))
+        loop = self.builder.add("loop", (start, stop, *carried), step=1, body=region)
+        return [self.builder.add("get", (loop,), index=i) for i in range(len(carried))]
+
+
+def access(window: Window) -> tuple[tuple[str, ...], tuple[Dim, ...], tuple[Node, ...]]:
+    """Kinds, sizes and indices of a `load` or `store`."""
+    kinds = {At: "at", Span: "range", Each: "gather"}
+    sizes = tuple(e.size if isinstance(e, Span) else 1 for e in window)
+    where = tuple(e.start if isinstance(e, Span) else e.index for e in window)
+    return tuple(kinds[type(e)] for e in window), sizes, where

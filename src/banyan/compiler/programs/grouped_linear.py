@@ -1,0 +1,121 @@
+"""Linear layers whose weight depends on the row: the experts of a mixture.
+
+First the rows are ordered by expert, then each expert multiplies its own rows, gathered from and
+scattered to where they were.
+"""
+
+from dataclasses import dataclass
+
+from banyan.compiler.ir.graph import Builder, Kernel, Node, Region
+from banyan.compiler.ir.operations import PANEL_COLUMNS
+from banyan.compiler.ir.symbols import Dim, ceil_divide, symbol
+from banyan.compiler.ir.types import DType, TensorType
+from banyan.compiler.passes.tiling.tiles import Tiles
+from banyan.compiler.passes.tiling.windows import At, Each, Span, whole
+
+
+def group_rows_kernel(builder: Builder, experts: TensorType, groups: int) -> Kernel:
+    """Pointers (experts [R], order i32[R], starts i32[groups + 1]): a stable counting sort.
+
+    Program e counts the rows of earlier experts and writes the numbers of its own after them.
+    """
+    tiles = Tiles(builder)
+    indices = tiles.indices
+    (num_rows,) = experts.shape
+    source = builder.pointer("experts", experts, "read")
+    order = builder.pointer("order", TensorType((num_rows,), DType.INT32), "write")
+    starts = builder.pointer("starts", TensorType((groups + 1,), DType.INT32), "write")
+    expert = tiles.parameter()
+    chosen = tiles.cast(tiles.read(source, (whole(indices, num_rows),)), DType.INT64)
+    before = tiles.cast(tiles.add("lt", chosen, expert), DType.INT64)
+    start = builder.add("reduce", (before,), axes=(0,), kind="sum")
+    mine = tiles.add("eq", chosen, expert)
+    rank = builder.add("cumsum", (tiles.cast(mine, DType.INT64),), axis=0)
+    place = indices.add(rank, indices.subtract(start, indices.number(1)))
+    outside = indices.number(num_rows)
+    target = tiles.add("where", mine, place, outside)
+    numbers = tiles.cast(indices.count(num_rows), DType.INT32)
+    effects = (
+        tiles.store(starts, tiles.cast(start, DType.INT32), (At(expert),)),
+        tiles.store(order, numbers, (Each(target),)),
+    )
+    body = Region((expert,), effects, ())
+    return Kernel("group_rows", (groups + 1,), (source, order, starts), body)
+
+
+@dataclass(frozen=True, slots=True)
+class GroupedLinear:
+    """One grouped linear layer.
+
+    Attributes:
+        rows: type of the rows [R, K].
+        weight: type of the weights, [E, N, K] or stacked panels [E, N/16, K/p, 16, p].
+        columns: N.
+        dtype: of the result [R, N].
+        row_block: rows multiplied at once.
+        panel_group: panels of 16 columns of one program.
+    """
+
+    rows: TensorType
+    weight: TensorType
+    columns: int
+    dtype: DType
+    row_block: int
+    panel_group: int
+
+
+def grouped_linear_kernel(builder: Builder, layer: GroupedLinear) -> Kernel:
+    """Pointers (rows, weight, order, starts, out). Grid (column blocks, experts)."""
+    tiles = Tiles(builder)
+    indices = tiles.indices
+    num_rows, depth = layer.rows.shape
+    experts = layer.weight.shape[0]
+    rows = builder.pointer("rows", layer.rows, "read")
+    weight = builder.pointer("weight", layer.weight, "read")
+    order = builder.pointer("order", TensorType((num_rows,), DType.INT32), "read")
+    starts = builder.pointer("starts", TensorType((experts + 1,), DType.INT32), "read")
+    out = builder.pointer("out", TensorType((num_rows, layer.columns), layer.dtype), "write")
+    block, expert = tiles.parameter(), tiles.parameter()
+    first = tiles.cast(tiles.read(starts, (At(expert),)), DType.INT64)
+    following = At(indices.add(expert, indices.number(1)))
+    stop = tiles.cast(tiles.read(starts, (following,)), DType.INT64)
+    columns = _columns(layer)
+    step = tiles.parameter()
+    left = indices.subtract(stop, step)
+    count = indices.smaller(left, indices.number(layer.row_block))
+    name = "expert_rows"
+    bind = builder.add("bind", (count,), name=name, minimum=1, maximum=layer.row_block)
+    chosen = tiles.read(order, (Span(step, symbol(name, 1, layer.row_block)),))
+    numbers = Each(tiles.cast(chosen, DType.INT64))
+    values = tiles.read(rows, (numbers, whole(indices, depth)))
+    product = _product(tiles, layer, (values, weight), expert, block)
+    span = Span(indices.multiply(block, columns), columns)
+    store = tiles.store(out, product, (numbers, span))
+    region = Region((step,), (bind, store), ())
+    loop = builder.add("loop", (first, stop), step=layer.row_block, body=region)
+    grid: tuple[Dim, ...] = (ceil_divide(layer.columns, columns), experts)
+    pointers = (rows, weight, order, starts, out)
+    return Kernel("grouped_linear", grid, pointers, Region((block, expert), (loop,), ()))
+
+
+def _columns(layer: GroupedLinear) -> int:
+    """Columns of one program."""
+    panels = min(layer.panel_group, -(-layer.columns // PANEL_COLUMNS))
+    return panels * PANEL_COLUMNS
+
+
+def _product(
+    tiles: Tiles, layer: GroupedLinear, factors: tuple[Node, Node], expert: Node, block: Node
+) -> Node:
+    values, weight = factors
+    indices, columns = tiles.indices, _columns(layer)
+    if layer.weight.rank == 3:
+        span = Span(indices.multiply(block, columns), columns)
+        window = (At(expert), span, whole(indices, layer.weight.shape[2]))
+        plain = tiles.read(weight, window)
+        return tiles.builder.add("dot", (values, plain), transpose_b=True, dtype=layer.dtype)
+    panels = columns // PANEL_COLUMNS
+    lines = tuple(whole(indices, size) for size in layer.weight.shape[2:])
+    chosen = Span(indices.multiply(block, panels), panels)
+    packed = tiles.read(weight, (At(expert), chosen, *lines))
+    return tiles.builder.add("packed_dot", (values, packed), columns=columns, dtype=layer.dtype)
