@@ -114,7 +114,7 @@ def clipped_extent(scope: Scope, start: Node, size: Dim, dim: Dim) -> tuple[str,
     text = scalar_text(scope, start)
     if is_inside(scope.facts, position, dim, text)[1]:
         return scope.dim(size), False
-    rest = scope.dim(dim) if text == "0LL" else f"{scope.dim(dim)} - {text}"
+    rest = scope.dim(dim) if text == "int64_t(0)" else f"{scope.dim(dim)} - {text}"
     return f"minimum(int64_t({scope.dim(size)}), int64_t({rest}))", True
 
 

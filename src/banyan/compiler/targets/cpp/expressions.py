@@ -83,7 +83,7 @@ def literal(value: bool | int | float, dtype: DType) -> str:
     if dtype is DType.BOOL:
         return "true" if value else "false"
     if not dtype.is_floating:
-        return f"{STORED[dtype]}({int(value)})" if dtype is not DType.INT64 else f"{int(value)}LL"
+        return f"{STORED[dtype]}({int(value)})"
     number = float(dtype.numpy.type(value))
     if math.isnan(number):
         return "std::numeric_limits<float>::quiet_NaN()"
