@@ -1,0 +1,143 @@
+import asyncio
+import os
+import signal
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import aclosing, asynccontextmanager
+
+import pytest
+
+from banyan.engine.client import EngineClient, RestartPolicy
+from banyan.engine.messages import EngineSettings
+from banyan.engine.options import EngineOptions
+from banyan.engine.sampling import SamplingOptions
+from banyan.foundation.errors import EngineStopped, InputError, RequestError
+
+pytestmark = pytest.mark.end_to_end
+
+FOREVER = SamplingOptions(ignore_eos=True, temperature=0)
+SHORT = SamplingOptions(max_tokens=4, temperature=0)
+
+
+def run(test: Callable[[EngineClient], Awaitable[None]], **policy: float) -> None:
+    """Run a test with a client of a fake engine; it is always closed."""
+
+    async def whole() -> None:
+        async with started(RestartPolicy(**policy)) as client:
+            await asyncio.wait_for(test(client), timeout=20)
+
+    asyncio.run(whole())
+
+
+@asynccontextmanager
+async def started(policy: RestartPolicy) -> AsyncIterator[EngineClient]:
+    options = EngineOptions(max_model_len=20_000, max_num_seqs=8)
+    settings = EngineSettings(
+        model="fake", options=options, cache_directory="/none", heartbeat_seconds=0.05
+    )
+    client = EngineClient(settings, policy=policy)
+    try:
+        await client.start()
+        yield client
+    finally:
+        await client.close()
+
+
+async def write(client: EngineClient, request_id: str, options: SamplingOptions = SHORT) -> str:
+    return "".join([e.text async for e in client.generate(request_id, [1, 2], options)])
+
+
+async def ready_again(client: EngineClient) -> None:
+    while client.status().num_restarts == 0 or client.status().state != "ready":
+        await asyncio.sleep(0.02)
+
+
+def test_answers_stream_and_many_requests_do_not_disturb_each_other() -> None:
+    async def test(client: EngineClient) -> None:
+        alone = await write(client, "alone")
+        assert len(alone) == 4
+        together = await asyncio.gather(*(write(client, f"r{i}") for i in range(12)))
+        assert set(together) == {alone}
+        both = SamplingOptions(max_tokens=2, n=2)
+        indexes = [e.index async for e in client.generate("n", [1], both)]
+        assert sorted(indexes) == [0, 0, 1, 1]
+
+    run(test)
+
+
+def test_closing_a_stream_frees_its_blocks() -> None:
+    async def test(client: EngineClient) -> None:
+        async with aclosing(client.generate("a", [1], FOREVER)) as events:
+            await anext(events)
+        while (counted := client.statistics()) is None or counted.num_running:
+            await asyncio.sleep(0.01)
+        assert counted.num_free_blocks == counted.num_blocks
+
+    run(test)
+
+
+def test_a_refused_request_raises_and_the_next_one_is_served() -> None:
+    async def test(client: EngineClient) -> None:
+        with pytest.raises(RequestError, match="together 20001"):
+            await write(client, "a", SamplingOptions(max_tokens=19_999))
+        with pytest.raises(RequestError, match="makes no embeddings"):
+            await client.embed("b", [[1]])
+        assert len(await write(client, "c")) == 4
+
+    run(test)
+
+
+def test_a_killed_engine_fails_what_is_in_flight_and_comes_back() -> None:
+    async def test(client: EngineClient) -> None:
+        writing = asyncio.create_task(write(client, "a", FOREVER))
+        await asyncio.sleep(0.2)
+        assert client.process_id is not None
+        os.kill(client.process_id, signal.SIGKILL)
+        with pytest.raises(EngineStopped, match=r"killed by signal 9 \(SIGKILL\)"):
+            await writing
+        with pytest.raises(EngineStopped, match=r"signal 9.*again"):
+            await write(client, "b")
+        await ready_again(client)
+        assert len(await write(client, "c")) == 4
+
+    run(test)
+
+
+def test_a_silent_engine_is_killed_and_replaced() -> None:
+    async def test(client: EngineClient) -> None:
+        assert client.process_id is not None
+        os.kill(client.process_id, signal.SIGSTOP)
+        with pytest.raises(EngineStopped, match=r"did not answer for 0\.5 s"):
+            await write(client, "a", FOREVER)
+        await ready_again(client)
+        assert len(await write(client, "b")) == 4
+
+    run(test, silence_seconds=0.5)
+
+
+def test_closing_the_client_fails_what_is_in_flight() -> None:
+    async def test(client: EngineClient) -> None:
+        writing = asyncio.create_task(write(client, "a", FOREVER))
+        await asyncio.sleep(0.1)
+        await client.close()
+        with pytest.raises(EngineStopped, match="shutting down"):
+            await writing
+        with pytest.raises(EngineStopped, match="shutting down"):
+            await write(client, "b")
+
+    run(test)
+
+
+def test_a_model_that_cannot_be_loaded_fails_the_start_with_its_own_sentence() -> None:
+    async def start() -> None:
+        settings = EngineSettings(
+            model="/nowhere", options=EngineOptions(), cache_directory="/none"
+        )
+        client = EngineClient(settings)
+        try:
+            with pytest.raises(InputError, match="/nowhere"):
+                await client.start()
+            assert client.status().state == "stopped"
+        finally:
+            await client.close()
+
+    asyncio.run(start())

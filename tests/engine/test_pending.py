@@ -1,0 +1,61 @@
+import asyncio
+
+import pytest
+
+from banyan.engine.events import EngineStatistics, TokenEvent
+from banyan.engine.messages import Embedded, Published, Refused
+from banyan.engine.pending import PendingRequests
+from banyan.foundation.errors import EngineStopped, RequestError
+
+STATISTICS = EngineStatistics(0, 0, 0, 0, 0, 0, 0, 0)
+
+
+def event(request_id: str) -> TokenEvent:
+    return TokenEvent(request_id, 0, (1,), "a", None, None, 1, 1)
+
+
+def test_each_reader_gets_its_own_events_and_strangers_are_dropped() -> None:
+    pending = PendingRequests()
+    with pending.events("a") as first, pending.events("b") as second:
+        pending.deliver(Published((event("b"), event("x"), event("a")), STATISTICS))
+        assert first.get_nowait() == event("a")
+        assert second.get_nowait() == event("b")
+        assert first.empty()
+        assert second.empty()
+    pending.deliver(Published((event("a"),), STATISTICS))
+
+
+def test_a_refusal_names_the_field_and_a_failure_of_the_engine_does_not_blame_the_caller() -> None:
+    pending = PendingRequests()
+    with pending.events("a") as events:
+        pending.deliver(Refused("a", "no", "seed", is_input=True))
+        refusal = events.get_nowait()
+        assert isinstance(refusal, RequestError)
+        assert refusal.parameter == "seed"
+        pending.deliver(Refused("a", "bug", None, is_input=False))
+        assert isinstance(events.get_nowait(), EngineStopped)
+
+
+def test_vectors_reach_their_reader_once() -> None:
+    async def exchange() -> tuple[bytes, ...]:
+        pending = PendingRequests()
+        with pending.vectors("a") as answer:
+            pending.deliver(Embedded("a", (b"1",)))
+            pending.deliver(Embedded("a", (b"2",)))
+            pending.deliver(Embedded("x", (b"3",)))
+            return await answer
+
+    assert asyncio.run(exchange()) == (b"1",)
+
+
+def test_the_end_of_the_engine_ends_everything_in_flight() -> None:
+    async def exchange() -> None:
+        pending = PendingRequests()
+        with pending.events("a") as events, pending.vectors("b") as answer:
+            pending.fail_all(EngineStopped("gone"))
+            pending.fail_all(EngineStopped("gone twice"))
+            assert str(events.get_nowait()) == "gone"
+            with pytest.raises(EngineStopped, match=r"gone$"):
+                await answer
+
+    asyncio.run(exchange())
