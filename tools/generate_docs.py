@@ -52,7 +52,12 @@ def fill(text: str, writers: Mapping[str, Callable[[], str]]) -> str:
 
 def sections() -> dict[str, Callable[[], str]]:
     """Name every section and its writer; heavy libraries are imported only by the writer."""
-    return {"errors": errors, "chips": chips, "command line": command_line}
+    return {
+        "errors": errors,
+        "chips": chips,
+        "command line": command_line,
+        "life of a graph": life_of_a_graph,
+    }
 
 
 def errors() -> str:
@@ -107,6 +112,13 @@ def command_line() -> str:
         if rows:
             lines += ["| | meaning | default |", "|---|---|---|", *rows, ""]
     return "\n".join(lines)
+
+
+def life_of_a_graph() -> str:
+    """Show one module at every stage of the compiler."""
+    from tools import life_of_a_graph as page  # noqa: PLC0415
+
+    return page.life_of_a_graph()
 
 
 def row_of(parameter: Any) -> str:
