@@ -91,7 +91,7 @@ def _argument(*, smallest: bool) -> Rule:
     def rule(emit: Emitter, x: Node, axis: int | None = None, keep: bool = False) -> Node:
         if axis is None:
             flat = emit.reshape(x, (x.tensor.num_elements,))
-            return emit.reshape(rule(emit, flat, 0), emit.shape)  # type: ignore[arg-type]
+            return emit.reshape(rule(emit, flat, 0), emit.shape)
         ordered = emit.add("neg", x) if smallest else x
         return emit.reduce(ordered, positive_axes(axis, x.tensor.rank), "argmax", keep=keep)
 

@@ -3,11 +3,11 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias
 
-import sympy
+import sympy  # type: ignore[import-untyped]
 import torch
 from torch.utils._sympy.functions import CleanDiv, FloorDiv, Mod, PythonMod
 
-from banyan.compiler.ir.symbols import Dim, Expression, symbol
+from banyan.compiler.ir.symbols import Dim, Expression, product, symbol
 from banyan.foundation.errors import GraphError
 
 LARGEST_SIZE = 2**31 - 1
@@ -40,14 +40,14 @@ class SizeTable:
             return int(expression)
         if expression in self._symbols:
             return self._symbols[expression]
-        parts = [self._convert(part) for part in expression.args]
+        parts: list[Dim] = [self._convert(part) for part in expression.args]
         if isinstance(expression, sympy.Add):
-            return sum(parts[1:], parts[0])
-        if isinstance(expression, sympy.Mul):
-            product: Dim = 1
+            total: Dim = 0
             for part in parts:
-                product = product * part
-            return product
+                total = total + part
+            return total
+        if isinstance(expression, sympy.Mul):
+            return product(tuple(parts))
         if isinstance(expression, sympy.Pow) and isinstance(parts[1], int):
             return self._convert(sympy.Mul(*[expression.args[0]] * parts[1], evaluate=False))
         return _quotient(expression, parts)

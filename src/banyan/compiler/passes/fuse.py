@@ -7,6 +7,7 @@ computed twice.
 
 from dataclasses import dataclass
 
+from banyan.compiler.ir.attributes import integer, integers
 from banyan.compiler.ir.graph import Graph, Node
 from banyan.compiler.ir.operations import POINTWISE
 from banyan.compiler.ir.symbols import product, upper_bound
@@ -130,7 +131,8 @@ class _Planner:
         if node in self.memory or (node.op in FREE and node not in self.results):
             self._found(node)
             return
-        if (node in self.results and not is_view(node, self.memory)) or any(self._demands_memory(user, node) for user in self.users[node]):
+        demanded = any(self._demands_memory(user, node) for user in self.users[node])
+        if demanded or (node in self.results and not is_view(node, self.memory)):
             self.memory.add(_behind_reshapes(node))
         else:
             self._share(node)
@@ -176,9 +178,7 @@ class _Planner:
 
     def _grows(self, gather: Node) -> bool:
         rows = upper_bound(gather.args[1].tensor.num_elements)
-        axis = gather.attr("axis")
-        have = gather.args[0].shape[axis] if isinstance(axis, int) else 1
-        return rows > upper_bound(have)
+        return rows > upper_bound(gather.args[0].shape[integer(gather, "axis")])
 
     def _narrow(self, dot: Node) -> bool:
         columns = dot.shape[-1]
@@ -209,7 +209,7 @@ class _Planner:
             pairs = list(zip(source, user.shape, strict=True))[:-1]
             grown = product(tuple(want for have, want in pairs if have != want))
             return base * max(1, upper_bound(grown))
-        if user.op == "permute" and user.attr("order")[-1:] != (node.tensor.rank - 1,):
+        if user.op == "permute" and integers(user, "order")[-1:] != (node.tensor.rank - 1,):
             return base * max(1, upper_bound(node.shape[-1]))
         if user.op == "reshape":
             return base * max(1.0, _row_length(node) / _row_length(user))

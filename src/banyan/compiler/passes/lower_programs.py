@@ -90,8 +90,7 @@ def _group_rows(context: Context, node: Node) -> Node:
     groups = node.attr("groups")
     if not isinstance(groups, int):
         raise TypeError("the number of groups is fixed")
-    call = _group_call(context, context.value(experts), groups)
-    return call
+    return _group_call(context, context.value(experts), groups)
 
 
 def _sorted_rows(context: Context, experts: Node, groups: int) -> list[Node]:

@@ -7,7 +7,7 @@ from banyan.compiler.ir.operations import PANEL_COLUMNS
 from banyan.compiler.ir.symbols import Dim, ceil_divide, symbol
 from banyan.compiler.ir.types import DType
 from banyan.compiler.passes.tiling.options import TileOptions
-from banyan.compiler.passes.tiling.windows import At, Span
+from banyan.compiler.passes.tiling.windows import At, Span, Window
 from banyan.compiler.passes.tiling.writer import Writer
 
 
@@ -39,7 +39,7 @@ def product_kernel(writer: Writer, root: Node, product: Node, options: TileOptio
         step = _column_step(writer, product, options)
         across = _block(writer, root.shape[-1], step, "block_columns", 1)
     batch = tuple(writer.builder.parameter(scalar_type(DType.INT64)) for _ in root.shape[:-2])
-    window = (*(At(parameter) for parameter in batch), rows.span, across.span)
+    window: Window = (*(At(parameter) for parameter in batch), rows.span, across.span)
     target = writer.builder.pointer("out", root.tensor, "write")
     store = writer.store(target, writer.tile(root, window), window)
     if packed:

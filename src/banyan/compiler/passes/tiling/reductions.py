@@ -1,7 +1,6 @@
 """Reductions on tiles: the last axis as one tile, axes before it as loops."""
 
-from typing import Any
-
+from banyan.compiler.ir.attributes import integer, integers
 from banyan.compiler.ir.graph import Node
 from banyan.compiler.ir.types import DType
 from banyan.compiler.passes.tiling.windows import (
@@ -24,8 +23,7 @@ COMBINE = {"sum": "add", "max": "max", "min": "min", "prod": "mul"}
 def reduce(writer: Writer, node: Node, window: Window) -> Node:
     """The reduction of whole axes; the kept dims follow the window."""
     (source,) = node.args
-    attrs: dict[str, Any] = dict(node.attrs)
-    axes, kind = attrs["axes"], attrs["kind"]
+    axes, kind = integers(node, "axes"), str(node.attr("kind"))
     if any(isinstance(entry, Each) for entry in window):
         raise CannotPull(node)
     kept = iter(window)
@@ -51,7 +49,7 @@ def reduce(writer: Writer, node: Node, window: Window) -> Node:
 
 def _one_tile(writer: Writer, node: Node, source: Node, inner: list[Entry | None]) -> Node:
     asked = _complete(inner)
-    kind, axes = dict(node.attrs)["kind"], dict(node.attrs)["axes"]
+    kind, axes = str(node.attr("kind")), integers(node, "axes")
     tile = writer.tile(source, asked)
     positions = tuple(i for i, label in enumerate(labels(asked)) if label in axes)
     return writer.builder.add("reduce", (tile,), axes=positions, kind=kind)
@@ -59,10 +57,10 @@ def _one_tile(writer: Writer, node: Node, source: Node, inner: list[Entry | None
 
 def _loops(writer: Writer, node: Node, inner: list[Entry | None], looped: list[int]) -> Node:
     (source,) = node.args
-    kind = str(dict(node.attrs)["kind"])
+    kind = str(node.attr("kind"))
     wide = DType.FLOAT32 if node.dtype.is_floating else node.dtype
     kept = tuple(
-        e for i, e in enumerate(inner) if e is not None and i not in dict(node.attrs)["axes"]
+        e for i, e in enumerate(inner) if e is not None and i not in integers(node, "axes")
     )
     start = writer.fill(_neutral(kind, wide), wide, tile_shape(kept))
 
@@ -86,7 +84,7 @@ def _loops(writer: Writer, node: Node, inner: list[Entry | None], looped: list[i
 
 def _part(writer: Writer, node: Node, source: Node, filled: list[Entry | None]) -> Node:
     asked = _complete(filled)
-    axes = dict(node.attrs)["axes"]
+    axes = integers(node, "axes")
     if any(isinstance(asked[axis], Span) for axis in axes):
         return _one_tile(writer, node, source, filled)
     return writer.tile(source, asked)
@@ -117,8 +115,8 @@ def _first_largest(writer: Writer, source: Node, inner: list[Entry | None], axis
 
 def cumsum(writer: Writer, node: Node, window: Window) -> Node:
     """A running sum needs its whole axis in the tile."""
-    axis = dict(node.attrs)["axis"]
-    if not isinstance(axis, int) or not is_whole(window[axis], node.shape[axis]):
+    axis = integer(node, "axis")
+    if not is_whole(window[axis], node.shape[axis]):
         raise CannotPull(node)
     plain = tuple(Span(e.start, e.size) if isinstance(e, Span) else e for e in window)
     tile = writer.tile(node.args[0], plain)
@@ -142,4 +140,4 @@ def _neutral(kind: str, dtype: DType) -> float:
     if dtype.is_floating:
         return float("-inf") if kind == "max" else float("inf")
     bits = 8 * dtype.num_bytes
-    return -(2 ** (bits - 1)) if kind == "max" else 2 ** (bits - 1) - 1
+    return -(1 << (bits - 1)) if kind == "max" else (1 << (bits - 1)) - 1

@@ -1,6 +1,7 @@
 """Row kernels: one program for each row of a result, the last axis whole or in pieces."""
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 from banyan.compiler.ir.graph import Kernel, Node, Region, scalar_type
 from banyan.compiler.ir.operations import POINTWISE
@@ -106,7 +107,7 @@ def _cut(writer: Writer, window: Window, offsets: tuple[int, ...]) -> list[Windo
             *window[:-1],
             Span(writer.indices.add(last.start, writer.indices.number(low)), high - low, True),
         )
-        for low, high in zip(borders, borders[1:], strict=False)
+        for low, high in pairwise(borders)
     ]
 
 

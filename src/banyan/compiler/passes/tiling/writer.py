@@ -5,7 +5,7 @@ their arguments, shape operations move the window, reductions ask for whole axes
 lie in memory become loads. Asking twice gives the same tile.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
@@ -101,7 +101,7 @@ class Writer(Tiles):
 TileRule: TypeAlias = Callable[[Writer, Node, Window], Node]
 
 
-def rules() -> dict[str, TileRule]:
+def rules() -> Mapping[str, TileRule]:
     """How each operation that is not pointwise is computed on a tile."""
     from banyan.compiler.passes.tiling import rules as table  # noqa: PLC0415
 
