@@ -13,17 +13,18 @@ PACKAGE = Path("src") / "banyan"
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Add the generated pages to what mkdocs builds."""
-    for folder in sorted(PACKAGE.iterdir()):
-        if (folder / "__init__.py").is_file():
-            path = f"reference/{folder.name}.md"
-            files.append(File.generated(config, path, content=page_of(folder)))
+    for layer in sorted(PACKAGE.iterdir()):
+        is_module = layer.suffix == ".py" and not layer.name.startswith("_")
+        if is_module or (layer / "__init__.py").is_file():
+            path = f"reference/{layer.stem}.md"
+            files.append(File.generated(config, path, content=page_of(layer)))
     return files
 
 
-def page_of(folder: Path) -> str:
-    """Write the page of one layer: its own words, then every public module."""
-    lines = [f"# {folder.name}", ""]
-    for path in sorted(folder.rglob("*.py")):
+def page_of(layer: Path) -> str:
+    """Write the page of one layer, a folder or a single module: every public module of it."""
+    lines = [f"# {layer.stem}", ""]
+    for path in sorted(layer.rglob("*.py")) if layer.is_dir() else [layer]:
         parts = path.relative_to(PACKAGE.parent).with_suffix("").parts
         name = ".".join(part for part in parts if part != "__init__")
         if not parts[-1].startswith("_") or parts[-1] == "__init__":
