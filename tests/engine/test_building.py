@@ -7,12 +7,13 @@ from banyan.engine.sampling import SamplingOptions
 from banyan.foundation.errors import ModelError, RequestError
 
 
-def settings(model: str, **options: int) -> EngineSettings:
-    return EngineSettings(model=model, options=EngineOptions(**options), cache_directory="/none")
+def settings(model: str, *, max_model_len: int | None = None) -> EngineSettings:
+    options = EngineOptions(max_model_len=max_model_len, max_num_seqs=2)
+    return EngineSettings(model=model, options=options, cache_directory="/none")
 
 
 def test_the_fake_model_writes_and_does_not_embed() -> None:
-    served = build(settings("fake", max_model_len=32, max_num_seqs=2), lambda *_: None)
+    served = build(settings("fake", max_model_len=32), lambda *_: None)
     assert (served.model.kind, served.model.max_model_len) == ("decoder", 32)
     assert served.engine.statistics().num_blocks == 4
     served.engine.add_request("a", [1, 2], SamplingOptions(max_tokens=1))

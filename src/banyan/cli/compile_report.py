@@ -1,6 +1,6 @@
 """Shows what was compiled: how much of the graph, in which kernels, and what stayed outside."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from rich.console import Console
@@ -14,15 +14,18 @@ def print_report(console: Console, reply: Mapping[str, Any]) -> None:
         f"[bold]{escape(str(reply['model']))}[/bold]: {reply['kind']}, context of "
         f"{reply['max_model_len']} tokens"
     )
-    if "compiled" not in report:
+    if "summary" not in report:
         console.print("[dim]A scripted model: nothing was compiled.[/dim]")
         return
-    print_compiled(console, report["compiled"])
+    print_rows(console, report["summary"])
     console.print(
         f"Device {escape(str(report['device']))}, loaded in {report['load_seconds']:.1f} s"
     )
 
 
-def print_compiled(console: Console, compiled: Mapping[str, Any]) -> None:
-    """Print one compiled graph's coverage."""
-    console.print(str(compiled))
+def print_rows(console: Console, rows: Iterable[tuple[str, str]]) -> None:
+    """Print label and text of each row, texts below each other."""
+    found = list(rows)
+    width = max((len(label) for label, _ in found), default=0)
+    for label, text in found:
+        console.print(f"  [dim]{escape(label):<{width}}[/dim]  {escape(text)}")

@@ -7,9 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
-
-import msgspec
+from typing import TYPE_CHECKING, Any, Protocol
 
 from banyan.engine.events import EngineStatistics, TokenEvent
 from banyan.engine.fake import fake_engine
@@ -20,6 +18,9 @@ from banyan.engine.sampling import SamplingOptions
 from banyan.engine.status import ModelFacts
 from banyan.foundation.errors import RequestError
 from banyan.foundation.settings import Settings
+
+if TYPE_CHECKING:
+    from banyan.compiler.report import CompileReport
 
 _FAKE_MODEL_LENGTH = 2048
 
@@ -146,10 +147,11 @@ def _build_real(settings: EngineSettings, say: SayProgress) -> Served:
     return Served(decoder.engine, _embed_nothing, facts, decoder.close)
 
 
-def _report(settings: EngineSettings, compiled: Any, started: float) -> dict[str, Any]:
+def _report(settings: EngineSettings, compiled: "CompileReport", started: float) -> dict[str, Any]:
     """Describe the start as plain values that can leave the process."""
     return {
         "device": settings.options.device,
         "load_seconds": round(time.perf_counter() - started, 3),
-        "compiled": msgspec.to_builtins(compiled, enc_hook=str),
+        "compiled": {**compiled.as_dict(), "coverage": compiled.coverage},
+        "summary": [list(row) for row in compiled.rows()],
     }
