@@ -128,7 +128,8 @@ class LLM:
 
     def report(self) -> str:
         """Say in a few lines what was compiled and how much of the graph our compiler covers."""
-        return str(self._open().executable.report)
+        rows = self._open().executable.report.rows()
+        return "\n".join(f"{label:14} {text}" for label, text in rows)
 
     def close(self) -> None:
         """Stop the threads and give the memory back; closing twice is no error."""

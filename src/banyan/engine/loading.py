@@ -191,7 +191,9 @@ def _compile_and_pack(
     say: Progress,
 ) -> Executable:
     say("Compiling", 0, 1)
-    options = CompileOptions(cache_directory=settings.cache_directory)
+    options = CompileOptions(
+        cache_directory=settings.cache_directory, compiler_command=settings.compiler_command
+    )
     try:
         executable = compile_graph(graph, device=device, target="cpp", options=options)
     except CompilerMissing as error:
