@@ -108,3 +108,25 @@ def test_a_file_that_is_not_there_or_not_a_file_is_named(tmp_path: Path) -> None
         SafetensorsFile(tmp_path / "gone.safetensors")
     with pytest.raises(ModelError, match="cannot be read"):
         SafetensorsFile(tmp_path)
+
+
+def resident_file_kilobytes() -> int:
+    status = Path("/proc/self/status").read_text()
+    return next(int(line.split()[1]) for line in status.splitlines() if line.startswith("RssFile"))
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads Linux's /proc")
+def test_only_what_is_read_is_resident_and_release_gives_it_back(tmp_path: Path) -> None:
+    size = 32 * 2**20
+    save_file({"x": np.ones(size // 4, np.float32)}, tmp_path / "x.safetensors")
+    file = SafetensorsFile(tmp_path / "x.safetensors")
+    before = resident_file_kilobytes()
+    view = file.read("x")
+    untouched = resident_file_kilobytes()
+    view.sum()
+    touched = resident_file_kilobytes()
+    file.release("x")
+    released = resident_file_kilobytes()
+    assert untouched - before < 4096
+    assert touched - before > 24 * 1024
+    assert released - before < 4096
