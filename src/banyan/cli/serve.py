@@ -6,9 +6,11 @@ files, then the API together with the engine process, so that `/health` tells of
 
 import asyncio
 import logging
+import os
 import signal
 import socket
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -69,10 +71,8 @@ def run_server(options: ServeOptions, settings: Settings) -> None:
         logging.getLogger(name).setLevel(logging.WARNING)
     with bind(options.host, options.port) as listener:
         served = open_text(options.model, offline=settings.offline)
-        # uvicorn stops on these two and passes them on when it is done; we end by returning.
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, _do_nothing)
-        asyncio.run(_serve(options, settings, served, listener))
+        with _signals_left_to_uvicorn():
+            asyncio.run(_serve(options, settings, served, listener))
 
 
 def bind(host: str, port: int) -> socket.socket:
@@ -81,7 +81,8 @@ def bind(host: str, port: int) -> socket.socket:
     try:
         return socket.create_server((host, port), family=family, backlog=1024)
     except OSError as error:
-        reason = error.strerror or str(error)
+        # The standard library adds the address to the system's words; a wrong host has others.
+        reason = os.strerror(error.errno) if (error.errno or 0) > 0 else str(error.strerror)
         raise EnvironmentProblem(
             f"cannot listen on {host}:{port} ({reason}); choose another with --port, "
             "or --port 0 for a free one"
@@ -193,6 +194,22 @@ def address_of(listener: socket.socket) -> str:
     host, port = listener.getsockname()[:2]
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+@contextmanager
+def _signals_left_to_uvicorn() -> Iterator[None]:
+    """Let uvicorn alone obey a wish to stop.
+
+    It drains its streams, then raises the signal once more for whoever handled it before; that
+    is us, and we end by returning.
+    """
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    before = [signal.signal(number, _do_nothing) for number in numbers]
+    try:
+        yield
+    finally:
+        for number, handler in zip(numbers, before, strict=True):
+            signal.signal(number, handler)
 
 
 def _do_nothing(signal_number: int, frame: object) -> None:
