@@ -15,13 +15,20 @@ namespace avx512_bf16 {
 
 constexpr int kRows = 6;
 constexpr int kPanels = 4;
-constexpr int64_t kChunk = 512;  // k per chunk: 4 panels of 16 KB
-// Few rows leave fetching to the hardware, except where that was measured to be slower.
+// k per chunk. Up to kSomeRows the time is that of fetching, which small chunks hide better; above,
+// that of returning sums to memory, which large chunks do less often.
+constexpr int64_t kSomeRows = 48;
+constexpr int64_t kSmallChunk = 128;  // 4 panels of 4 KB
+constexpr int64_t kLargeChunk = 512;  // 4 panels of 16 KB
+// One or two rows leave fetching to the hardware, which only has to be shown where the next panels
+// begin. More rows, and CPUs with tiles, name every line in advance: each exactly once.
 #if defined(__AMX_BF16__)
-constexpr int64_t kStreamAhead = 1024;  // elements: 2 KB
+constexpr int64_t kHardwareRows = 0;
 #else
-constexpr int64_t kStreamAhead = 0;
+constexpr int64_t kHardwareRows = 2;
 #endif
+constexpr int64_t kShown = 32;  // k of the next panels shown to the hardware
+constexpr int64_t kNamed = 64;  // k of the distance of named lines: 2 KB of each panel
 
 using View = PanelView<bfloat16>;
 
@@ -117,13 +124,35 @@ static void rows_block(int64_t rows, const bfloat16* a, int64_t lda, View b, int
   }
 }
 
-// All rows against P panels of a packed weight.
+// Up to six rows against P panels of a packed weight.
+template <int P>
+static void stream_group(const bfloat16* a, int64_t lda, const bfloat16* w, int64_t k, int64_t rows,
+                         float* c, int64_t ldc) {
+  const int64_t stride = panel_elements<bfloat16>(k);
+  const View b{w, stride, 2 * kPanelColumns};
+  const bool named = rows > kHardwareRows;
+  const int64_t shown = named ? kNamed : kShown;
+  if (P < kPanels || k < 2 * shown) {
+    rows_block<P, 0>(rows, a, lda, b, k, c, ldc, false, nullptr);
+    return;
+  }
+  const int64_t most = round_up(k - shown, 2);
+  if (named) {
+    rows_block<P, P>(rows, a, lda, b, most, c, ldc, false, w + shown * kPanelColumns);
+  } else {
+    rows_block<P, 0>(rows, a, lda, b, most, c, ldc, false, nullptr);
+  }
+  const View end{w + most * kPanelColumns, stride, 2 * kPanelColumns};
+  rows_block<P, P>(rows, a + most, lda, end, k - most, c, ldc, true, w + P * stride);
+}
+
+// More rows against P panels of a packed weight.
 template <int P>
 static void panel_group(const bfloat16* a, int64_t lda, const bfloat16* w, int64_t k, int64_t rows,
                         float* c, int64_t ldc) {
   const int64_t stride = panel_elements<bfloat16>(k);
   const int64_t groups = ceil_divide(rows, kRows);
-  const int64_t chunk = groups == 1 ? round_up(k, 2) : kChunk;
+  const int64_t chunk = rows <= kSomeRows ? kSmallChunk : kLargeChunk;
   for (int64_t first = 0; first < k; first += chunk) {
     const int64_t depth = least(chunk, k - first);
     const View b{w + first * kPanelColumns, stride, 2 * kPanelColumns};
@@ -133,9 +162,7 @@ static void panel_group(const bfloat16* a, int64_t lda, const bfloat16* w, int64
       const int64_t count = rows * (g + 1) / groups - begin;
       const bfloat16* x = a + begin * lda + first;
       float* out = c + begin * ldc;
-      if (groups == 1 && kStreamAhead > 0 && P == kPanels) {
-        rows_block<P, P>(count, x, lda, b, depth, out, ldc, first > 0, b.base + kStreamAhead);
-      } else if (groups > 1 && g < 2 && P == kPanels) {
+      if (g < 2 && P == kPanels) {
         // The first two row groups fetch half of the next chunk's panels each.
         rows_block<P, P / 2>(count, x, lda, b, depth, out, ldc, first > 0,
                              next + g * (P / 2) * stride);
@@ -162,12 +189,15 @@ inline void linear_tile_avx512_bf16(const bfloat16* a, int64_t lda, const bfloat
                                     int64_t rows, int64_t panels, float* c, int64_t ldc) {
   using namespace avx512_bf16;
   const int64_t stride = panel_elements<bfloat16>(k);
+  const bool stream = rows <= kRows;
   int64_t p = 0;
-  for (; p + kPanels <= panels; p += kPanels) {
-    panel_group<kPanels>(a, lda, w + p * stride, k, rows, c + p * kPanelColumns, ldc);
+  for (int64_t left = panels / kPanels; left > 0; --left, p += kPanels) {
+    const auto group = stream ? stream_group<kPanels> : panel_group<kPanels>;
+    group(a, lda, w + p * stride, k, rows, c + p * kPanelColumns, ldc);
   }
-  for (; p < panels; ++p) {
-    panel_group<1>(a, lda, w + p * stride, k, rows, c + p * kPanelColumns, ldc);
+  for (int64_t left = panels % kPanels; left > 0; --left, ++p) {
+    const auto group = stream ? stream_group<1> : panel_group<1>;
+    group(a, lda, w + p * stride, k, rows, c + p * kPanelColumns, ldc);
   }
 }
 

@@ -1,0 +1,110 @@
+// What benchmarks/kernels.py times: limits of the machine, and linears as generated programs call
+// them (cut by the grid, rounded to the output type by the epilogue, on the thread pool).
+#if defined(__AVX512F__)
+#include <immintrin.h>
+#endif
+
+#include "linear_grid.h"
+#include "program_abi.h"
+#include KERNEL_HEADER
+
+namespace {
+
+using namespace banyan;
+
+volatile float result_sink;
+
+// Register-resident multiply-adds: nothing but arithmetic.
+void arithmetic(void* context, int64_t, int64_t) {
+  const int64_t rounds = *static_cast<int64_t*>(context);
+#if defined(__AVX512F__)
+  __m512 sum[16];
+  for (__m512& value : sum) value = _mm512_setzero_ps();
+  __m512 x = _mm512_setzero_ps();
+  for (int64_t i = 0; i < rounds; ++i) {
+    __asm__ volatile("" : "+v"(x));
+#pragma GCC unroll 16
+    for (int j = 0; j < 16; ++j) {
+#if PEAK_IS_BF16
+      sum[j] = _mm512_dpbf16_ps(sum[j], (__m512bh)x, (__m512bh)x);
+#else
+      sum[j] = _mm512_fmadd_ps(x, x, sum[j]);
+#endif
+    }
+  }
+  for (int j = 1; j < 16; ++j) sum[0] = _mm512_add_ps(sum[0], sum[j]);
+  result_sink = _mm512_reduce_add_ps(sum[0]);
+#else
+  (void)rounds;
+#endif
+}
+
+struct Stretch {
+  const float* base;
+  int64_t floats;
+};
+
+// Four streams at once, as the streaming kernels read panels.
+void read(void* context, int64_t item, int64_t) {
+  const Stretch& all = *static_cast<const Stretch*>(context);
+  const float* from = all.base + item * all.floats;
+  const int64_t quarter = all.floats / 4;
+  float sum[64] = {};
+  for (int64_t i = 0; i < quarter; i += 16) {
+    for (int s = 0; s < 4; ++s) {
+#pragma omp simd
+      for (int j = 0; j < 16; ++j) sum[16 * s + j] += from[s * quarter + i + j];
+    }
+  }
+  float total = 0;
+  for (float value : sum) total += value;
+  result_sink = total;
+}
+
+struct Linear {
+  const banyan_runtime* runtime;
+  LinearGrid grid;
+  const ACTIVATION* a;
+  const WEIGHT* w;
+  ACTIVATION* out;
+  int64_t n, k;
+};
+
+void linear_item_task(void* context, int64_t index, int64_t thread) {
+  const Linear& self = *static_cast<const Linear*>(context);
+  const LinearItem item = linear_item(self.grid, index);
+  float* c = static_cast<float*>(self.runtime->scratch[thread]);
+  KERNEL(self.a + item.row * self.k, self.k, self.w + item.panel * panel_elements<WEIGHT>(self.k),
+         self.k, item.rows, item.panels, c, item.ldc);
+  const int64_t columns = least(item.panels * kPanelColumns, self.n - item.panel * kPanelColumns);
+  for (int64_t r = 0; r < item.rows; ++r) {
+    ACTIVATION* row = self.out + (item.row + r) * self.n + item.panel * kPanelColumns;
+#pragma omp simd
+    for (int64_t j = 0; j < columns; ++j) row[j] = from_float<ACTIVATION>(c[r * item.ldc + j]);
+  }
+}
+
+}  // namespace
+
+extern "C" void run_arithmetic(const banyan_runtime* runtime, int64_t rounds) {
+  runtime->parallel_for(runtime->pool, runtime->num_threads, arithmetic, &rounds);
+}
+
+extern "C" void run_read(const banyan_runtime* runtime, const float* base, int64_t bytes) {
+  Stretch all{base, bytes / 4 / runtime->num_threads / 64 * 64};
+  runtime->parallel_for(runtime->pool, runtime->num_threads, read, &all);
+}
+
+extern "C" void run_linear(const banyan_runtime* runtime, const void* a, const void* w, void* out,
+                           const int64_t* shape, const int64_t* limits) {
+  const int64_t panels = ceil_divide(shape[1], kPanelColumns);
+  Linear self{runtime,
+              linear_grid(shape[0], panels, runtime->num_threads,
+                          {limits[0], limits[1], limits[2]}),
+              static_cast<const ACTIVATION*>(a),
+              static_cast<const WEIGHT*>(w),
+              static_cast<ACTIVATION*>(out),
+              shape[1],
+              shape[2]};
+  runtime->parallel_for(runtime->pool, self.grid.items(), linear_item_task, &self);
+}
