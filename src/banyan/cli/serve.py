@@ -82,7 +82,8 @@ def bind(host: str, port: int) -> socket.socket:
         return socket.create_server((host, port), family=family, backlog=1024)
     except OSError as error:
         # The standard library adds the address to the system's words; a wrong host has others.
-        reason = os.strerror(error.errno) if (error.errno or 0) > 0 else str(error.strerror)
+        number = error.errno or 0
+        reason = os.strerror(number) if number > 0 else str(error.strerror or error)
         raise EnvironmentProblem(
             f"cannot listen on {host}:{port} ({reason}); choose another with --port, "
             "or --port 0 for a free one"
