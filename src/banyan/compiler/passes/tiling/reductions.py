@@ -41,7 +41,8 @@ def reduce(writer: Writer, node: Node, window: Window) -> Node:
         inner[last] = whole(writer.indices, source.shape[last])
     elif looped and not any(isinstance(entry, Span) for entry in inner):
         # Nothing else is a tile: take the last reduced axis as one.
-        inner[looped[-1]] = whole(writer.indices, source.shape[looped.pop()])
+        axis = looped.pop()
+        inner[axis] = whole(writer.indices, source.shape[axis])
     if not looped:
         return _one_tile(writer, node, source, inner)
     return _loops(writer, node, inner, looped)

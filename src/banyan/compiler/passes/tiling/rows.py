@@ -51,7 +51,7 @@ def _whole_row(writer: Writer, root: Node) -> _Row:
     leading = root.shape[:-1]
     parameters = tuple(_parameter(writer) for _ in leading) or (_parameter(writer),)
     heads = tuple(At(parameter) for parameter in parameters[: len(leading)])
-    if not root.shape:
+    if root.tensor.rank == 0:
         return _Row((1,), parameters, (), ())
     if _is_one_reduction(writer, root):
         parameters = tuple(_parameter(writer) for _ in root.shape)

@@ -27,6 +27,9 @@ def store(
     pointer: Array, value: Array, indices: tuple[Array, ...], kinds: Kinds, sizes: Sizes
 ) -> None:
     """Write the tile `value` into `pointer`."""
+    if pointer.ndim == 0:
+        pointer[()] = value
+        return
     positions = np.broadcast_arrays(*_positions(indices, kinds, sizes), value)[:-1]
     inside = np.broadcast_to(_inside(tuple(positions), pointer.shape), value.shape)
     pointer[tuple(p[inside] for p in positions)] = value[inside]

@@ -1,0 +1,38 @@
+"""Run two graphs on the same arrays and compare what comes out."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from banyan.compiler.ir.graph import Graph
+from banyan.compiler.ir.types import DType
+from banyan.compiler.targets.interpreter.arithmetic import pack_panels
+from banyan.compiler.targets.interpreter.run import run_graph
+
+
+def packed(graph: Graph, arrays: Mapping[str, Any]) -> dict[str, Any]:
+    """The arrays, with weights in the layout that `graph` stores them in."""
+    found = dict(arrays)
+    for node in graph.inputs:
+        if node.attr("packing") is not None:
+            multiple = 32 if node.dtype is DType.BFLOAT16 else 1
+            width = 2 if node.dtype is DType.BFLOAT16 else 1
+            name = str(node.attr("name"))
+            found[name] = pack_panels(arrays[name], width, multiple)
+    return found
+
+
+def assert_same_results(
+    before: Graph, after: Graph, arrays: Mapping[str, Any], tolerance: float = 1e-5
+) -> None:
+    """Interpret both graphs; every output must agree."""
+    wanted = run_graph(before, arrays)
+    found = run_graph(after, packed(after, arrays))
+    assert found.keys() == wanted.keys()
+    for name, value in wanted.items():
+        assert found[name].shape == value.shape, name
+        left, right = (np.asarray(v, np.float64) for v in (found[name], value))
+        narrow = value.dtype.itemsize == 2 and value.dtype.kind not in "iu"
+        bound = 3e-2 if narrow else tolerance
+        np.testing.assert_allclose(left, right, rtol=bound, atol=bound, err_msg=name)
