@@ -4,9 +4,12 @@ Called by the engine and by `banyan.compile`. Owns the order of things: look in 
 place in memory, print, build, keep. Imports torch only to capture a module.
 """
 
+import os
 import time
+import warnings
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from banyan.compiler.cache import forget_manifest, keep_manifest, program_key, read_manifest
 from banyan.compiler.compiled import CompiledProgram, Manifest, StoredInput, StoredOutput
@@ -28,6 +31,7 @@ from banyan.compiler.targets.cpp.packing import build_packer
 from banyan.compiler.targets.cpp.program import ProgramText, print_program
 from banyan.compiler.targets.cpp.registry import KERNEL_DIRECTORY
 from banyan.devices.device import Device, LoadedProgram
+from banyan.devices.discovery import find_device
 from banyan.devices.instruction_sets import InstructionSet, detect_instruction_sets
 from banyan.devices.native import (
     OPTIMISED_FLAGS,
@@ -39,8 +43,14 @@ from banyan.devices.native import (
 )
 from banyan.devices.thread_pool import NATIVE_DIRECTORY
 from banyan.foundation.errors import CompilationFailed, CompilerMissing, InputError
+from banyan.foundation.settings import load_settings
 
-__all__ = ["CompileOptions", "Executable", "compile_graph"]
+if TYPE_CHECKING:
+    import torch
+
+    from banyan.compiler.compiled_module import CompiledModule
+
+__all__ = ["CompileOptions", "Executable", "compile", "compile_graph"]
 
 HEADER_DIRECTORY = Path(__file__).parent / "targets" / "cpp" / "headers"
 TARGETS = ("cpp", "interpreter")
@@ -80,6 +90,49 @@ def compile_graph(
     if target != "cpp":
         raise InputError(f"unknown target {target!r}; known are {', '.join(TARGETS)}")
     return _CppCompilation(graph, device, options, _instruction_set(options)).run()
+
+
+def compile(  # noqa: A001  (the name of torch.compile)
+    module: "torch.nn.Module",
+    example_args: tuple[Any, ...],
+    target: str = "cpp",
+    dynamic_shapes: Any = None,
+) -> "CompiledModule":
+    """Compile a PyTorch module for the CPUs of this machine.
+
+    Args:
+        module: in evaluation mode; runs once on the example to learn how its results nest.
+        example_args: tensors like those it will be called with.
+        target: "cpp" or "interpreter".
+        dynamic_shapes: sizes that may change, as for `torch.export.export`; others are fixed.
+
+    Without a C++ compiler the interpreter runs instead, and a warning says so.
+
+    Raises:
+        GraphError: the module cannot be captured.
+        InputError: an unknown target.
+    """
+    # Imported here because they import torch, which `import banyan` must not.
+    from banyan.compiler.capture.arrays import leaves, result_structure  # noqa: PLC0415
+    from banyan.compiler.capture.export import Names, capture_module  # noqa: PLC0415
+    from banyan.compiler.compiled_module import CompiledModule, fill  # noqa: PLC0415
+
+    structure = result_structure(module, example_args)
+    names = Names(arguments=[f"argument.{i}" for i in range(len(leaves(example_args)))])
+    name = type(module).__name__
+    graph = capture_module(
+        module, example_args, name=name, dynamic_shapes=dynamic_shapes, names=names
+    )
+    settings = load_settings(os.environ)
+    device = find_device("cpu", settings=settings)
+    options = CompileOptions(settings.cache_directory, settings.compiler_command)
+    try:
+        executable = compile_graph(graph, device=device, target=target, options=options)
+    except CompilerMissing as error:
+        warnings.warn(f"{error}; running on the interpreter, which is slow", stacklevel=2)
+        executable = compile_graph(graph, device=device, target="interpreter", options=options)
+    fill(executable, module)
+    return CompiledModule(executable, device, structure)
 
 
 def _instruction_set(options: CompileOptions) -> InstructionSet:

@@ -15,6 +15,7 @@ from banyan.compiler.executable import (
     bind_arguments,
     bind_states,
     check_arguments,
+    check_state,
     of_role,
     read_weight,
 )
@@ -170,6 +171,16 @@ class CompiledProgram:
         for i, stored in enumerate(self._manifest.inputs):
             if stored.argument.role == "state":
                 self._kept[i] = self._device.allocate(_bytes(stored.type, self._sizes))
+
+    def write_state(self, name: str, value: Array) -> None:
+        """Replace what a state holds."""
+        state: Array | None = None
+        for stored, buffer in zip(self._manifest.inputs, self._kept, strict=True):
+            is_it = stored.argument.role == "state" and stored.argument.name == name
+            if is_it and buffer is not None:
+                shape = tuple(evaluate(dim, self._sizes) for dim in stored.type.shape)
+                state = buffer.array(stored.type.dtype.numpy, shape)
+        check_state(state, name, value)[...] = value
 
     def run(self, arguments: Mapping[str, Array]) -> dict[str, Array]:
         """Run once; the arrays returned show memory that the next run overwrites."""

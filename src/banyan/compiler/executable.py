@@ -88,6 +88,14 @@ class Executable(Protocol):
         """
         ...
 
+    def write_state(self, name: str, value: Array) -> None:
+        """Replace what a state holds; `allocate_state` comes first.
+
+        Raises:
+            InputError: there is no such state, or its shape or element type differs.
+        """
+        ...
+
     def run(self, arguments: Mapping[str, Array]) -> dict[str, Array]:
         """Run once. States are updated in place; results stay valid until the next run.
 
@@ -166,6 +174,22 @@ def bind_states(states: Sequence[Argument], values: Mapping[str, int]) -> dict[s
 
 def _symbols(arguments: Sequence[Argument]) -> list[Symbol]:
     return list(dict.fromkeys(s for argument in arguments for s in argument.type.symbols()))
+
+
+def check_state(state: Array | None, name: str, value: Array) -> Array:
+    """The memory of a state that `value` is to be written to.
+
+    Raises:
+        InputError: there is no such state, or its shape or element type differs.
+    """
+    if state is None:
+        raise InputError(f"there is no state {name!r}; call allocate_state first")
+    if state.shape != value.shape or state.dtype != value.dtype:
+        raise InputError(
+            f"state {name!r} is {state.dtype}{list(state.shape)}, "
+            f"not {value.dtype}{list(value.shape)}"
+        )
+    return state
 
 
 def read_weight(source: WeightSource, argument: Argument) -> Array:

@@ -13,6 +13,7 @@ from banyan.compiler.executable import (
     bind_arguments,
     bind_states,
     check_arguments,
+    check_state,
     of_role,
     plain_weight,
     read_weight,
@@ -67,6 +68,13 @@ class InterpretedGraph:
         for state in states:
             shape = tuple(evaluate(dim, self._sizes) for dim in state.type.shape)
             self._kept[state.name] = np.zeros(shape, state.type.dtype.numpy)
+
+    def write_state(self, name: str, value: Array) -> None:
+        """Replace what a state holds."""
+        states = {state.name for state in of_role(self._inputs, "state")}
+        kept = self._kept.get(name) if name in states else None
+        check_state(kept, name, value)
+        self._kept[name] = value.copy()
 
     def run(self, arguments: Mapping[str, Array]) -> dict[str, Array]:
         """Run once; states are replaced by their updates."""

@@ -1,6 +1,6 @@
 """A whole lowered graph as one C++ text: each distinct kernel once, then the launches in order."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from banyan.compiler.ir.graph import Graph, Kernel, Node
@@ -88,9 +88,11 @@ class _Printer:
     kernels: list[str] = field(default_factory=list)
     entries: list[str] = field(default_factory=list)
     known: dict[Kernel, tuple[KernelText, str]] = field(default_factory=dict)
+    symbols: dict[str, str] = field(default_factory=dict)
 
     def functions(self) -> list[str]:
         """The entries, and on the way every kernel."""
+        self.symbols = {s.name: f"symbols[{i}]" for i, s in enumerate(self.graph.symbols())}
         runs: list[list[str]] = [[]]
         for step in self.placement.steps:
             if isinstance(step, ExternCall):
@@ -105,7 +107,7 @@ class _Printer:
         name = f"banyan_run_{number}"
         self.entries.append(name)
         num_buffers = len(self.graph.inputs) + len(self.placement.output_types)
-        num_symbols = len(self.graph.symbols())
+        num_symbols = len(self.symbols)
         return [
             f'extern "C" int32_t {name}(const banyan_runtime* runtime, void* const* buffers,',
             "    const int64_t* symbols) {",
@@ -121,7 +123,7 @@ class _Printer:
 
     def _launch(self, step: Launch) -> list[str]:
         text, name = self._kernel(step.kernel)
-        names = self._symbol_names()
+        names = self.symbols
         lines = [
             f"  self.pointers[{i}] = {self._pointer(location)};"
             for i, location in enumerate(step.locations)
@@ -133,9 +135,6 @@ class _Printer:
         lines.append(f"  if (launch(runtime, {items}, {name}, &self)) return BANYAN_NESTED;")
         return lines
 
-    def _symbol_names(self) -> Mapping[str, str]:
-        return {s.name: f"symbols[{i}]" for i, s in enumerate(self.graph.symbols())}
-
     def _pointer(self, location: Location) -> str:
         if location.memory is Memory.ARENA:
             return f"arena + offsets[{location.index}]"
@@ -146,7 +145,7 @@ class _Printer:
         return f"buffers[{first + location.index}]"
 
     def _copy(self, step: CopyStep) -> str:
-        size = dim_text(step.num_bytes, self._symbol_names())
+        size = dim_text(step.num_bytes, self.symbols)
         return f"  std::memcpy({self._pointer(step.target)}, {self._pointer(step.source)}, {size});"
 
     def _kernel(self, kernel: Kernel) -> tuple[KernelText, str]:

@@ -1,0 +1,70 @@
+"""Between tensors and arrays: the only place where results of a program become tensors."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+import torch
+from torch.utils import _pytree as pytree
+
+Array = np.ndarray[Any, np.dtype[Any]]
+
+
+def to_array(value: Any) -> Array:
+    """A tensor as an array that shares its memory where it can; arrays pass through."""
+    if not isinstance(value, torch.Tensor):
+        return np.asarray(value)
+    plain = value.detach().cpu().contiguous()
+    if plain.dtype is torch.bfloat16:
+        return plain.view(torch.int16).numpy().view(ml_dtypes.bfloat16)
+    found: Array = plain.numpy()
+    return found
+
+
+def to_tensor(array: Array) -> torch.Tensor:
+    """A tensor with a copy of the array."""
+    plain = np.array(array, order="C")
+    if plain.dtype == ml_dtypes.bfloat16:
+        return torch.from_numpy(plain.view(np.int16)).view(torch.bfloat16)
+    return torch.from_numpy(plain)
+
+
+def leaves(value: Any) -> list[Any]:
+    """The tensors, arrays and numbers in nested containers, in the order of `torch.export`."""
+    return list(pytree.tree_leaves(value))
+
+
+def result_structure(module: torch.nn.Module, arguments: tuple[Any, ...]) -> Any:
+    """How the results of a module nest; runs it once."""
+    with torch.no_grad():
+        return pytree.tree_structure(module(*arguments))
+
+
+def nest(structure: Any, values: list[Any]) -> Any:
+    """Values put back into the containers of `structure`."""
+    return pytree.tree_unflatten(values, structure)
+
+
+class ModuleWeights:
+    """The parameters and buffers of a module as a source of weights."""
+
+    def __init__(self, module: torch.nn.Module) -> None:
+        self._tensors: dict[str, torch.Tensor] = dict(_named(module))
+
+    def names(self) -> Mapping[str, torch.Tensor]:
+        """Every parameter and buffer."""
+        return self._tensors
+
+    def read(self, name: str) -> Array:
+        """One of them, as an array."""
+        return to_array(self._tensors[name])
+
+    def release(self, name: str) -> None:
+        """The module keeps its tensors."""
+
+
+def _named(module: torch.nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
+    # Shared parameters are listed under each of their names.
+    yield from module.named_parameters(remove_duplicate=False)
+    yield from module.named_buffers(remove_duplicate=False)
