@@ -25,7 +25,7 @@ _READ_ERRORS = (OSError, ValueError, KeyError, TypeError, IndexError)
 
 
 def program_key(graph_text: str, settings: str) -> str:
-    """The name of the program for a captured graph, compiler settings and this compiler's own text."""
+    """The name of the program for a captured graph, compiler settings and this compiler."""
     digest = hashlib.sha256()
     for part in (graph_text, settings, _sources_digest()):
         digest.update(part.encode() + b"\0")

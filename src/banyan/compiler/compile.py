@@ -46,8 +46,7 @@ from banyan.foundation.errors import CompilationFailed, CompilerMissing, InputEr
 from banyan.foundation.settings import load_settings
 
 if TYPE_CHECKING:
-    import torch
-
+    from banyan.compiler.capture.arrays import Module
     from banyan.compiler.compiled_module import CompiledModule
 
 __all__ = ["CompileOptions", "Executable", "compile", "compile_graph"]
@@ -93,7 +92,7 @@ def compile_graph(
 
 
 def compile(  # noqa: A001  (the name of torch.compile)
-    module: "torch.nn.Module",
+    module: "Module",
     example_args: tuple[Any, ...],
     target: str = "cpp",
     dynamic_shapes: Any = None,
@@ -190,7 +189,7 @@ class _CppCompilation:
         return self._ready(manifest, externs)
 
     def _flags(self) -> tuple[str, ...]:
-        flags = OPTIMISED_FLAGS
+        flags: tuple[str, ...] = OPTIMISED_FLAGS
         if not self.options.optimise:
             flags = tuple("-O1" if flag == "-O3" else flag for flag in flags)
         return (*flags, *self.level.compiler_flags)

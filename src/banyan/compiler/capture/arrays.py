@@ -9,6 +9,7 @@ import torch
 from torch.utils import _pytree as pytree
 
 Array = np.ndarray[Any, np.dtype[Any]]
+Module = torch.nn.Module
 
 
 def to_array(value: Any) -> Array:
@@ -35,7 +36,7 @@ def leaves(value: Any) -> list[Any]:
     return list(pytree.tree_leaves(value))
 
 
-def result_structure(module: torch.nn.Module, arguments: tuple[Any, ...]) -> Any:
+def result_structure(module: Module, arguments: tuple[Any, ...]) -> Any:
     """How the results of a module nest; runs it once."""
     with torch.no_grad():
         return pytree.tree_structure(module(*arguments))
@@ -49,7 +50,7 @@ def nest(structure: Any, values: list[Any]) -> Any:
 class ModuleWeights:
     """The parameters and buffers of a module as a source of weights."""
 
-    def __init__(self, module: torch.nn.Module) -> None:
+    def __init__(self, module: Module) -> None:
         self._tensors: dict[str, torch.Tensor] = dict(_named(module))
 
     def names(self) -> Mapping[str, torch.Tensor]:
@@ -64,7 +65,7 @@ class ModuleWeights:
         """The module keeps its tensors."""
 
 
-def _named(module: torch.nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
+def _named(module: Module) -> Iterator[tuple[str, torch.Tensor]]:
     # Shared parameters are listed under each of their names.
     yield from module.named_parameters(remove_duplicate=False)
     yield from module.named_buffers(remove_duplicate=False)

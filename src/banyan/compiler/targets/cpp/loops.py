@@ -1,7 +1,7 @@
 """Loops with carried values: tiles are carried in scratch buffers, scalars in variables."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from banyan.compiler.ir.graph import Node, Region
 from banyan.compiler.ir.operations import POINTWISE
@@ -12,11 +12,16 @@ from banyan.compiler.targets.cpp.scope import Buffer, Held, Scalar, Scope
 from banyan.compiler.targets.cpp.tiles import copy_tile, print_tile
 from banyan.foundation.errors import CompilationFailed
 
-if TYPE_CHECKING:
-    from banyan.compiler.targets.cpp.kernel import RegionPrinter
+
+class RegionPrinter(Protocol):
+    """Prints the nodes of a region; `kernel` has the one there is."""
+
+    def region(self, scope: Scope, region: Region) -> None:
+        """Print every node of a region that needs text of its own."""
+        ...
 
 
-def print_loop(printer: "RegionPrinter", scope: Scope, node: Node) -> tuple[Held, ...]:
+def print_loop(printer: RegionPrinter, scope: Scope, node: Node) -> tuple[Held, ...]:
     """Print a loop; what it returns holds its results."""
     body, step = node.attr("body"), node.attr("step")
     if not isinstance(body, Region) or not isinstance(step, int):

@@ -120,7 +120,10 @@ def _reduce_columns(scope: Scope, node: Node, target: Buffer, sizes: Sequence[Ax
 def running_sum(scope: Scope, node: Node, target: Buffer) -> None:
     """Print a cumulative sum along one axis."""
     source, axis = node.args[0], node.attr("axis")
+    if not isinstance(axis, int):
+        raise CompilationFailed("cumsum needs an axis")
     others = [a for a in range(len(source.shape)) if a != axis]
+    length = source.shape[axis]
 
     def body(nest: Nest) -> None:
         def line(outer: Indices) -> None:
@@ -134,12 +137,10 @@ def running_sum(scope: Scope, node: Node, target: Buffer) -> None:
                 nest.emit(f"{total} += {cell.text};")
                 nest.emit(f"{_at(target, indices)} = {to_memory(total, target.dtype)};")
 
-            nest.loops([Axis(source.shape[axis])], step, label="c")
+            nest.loops([Axis(length)], step, label="c")
 
         nest.loops([Axis(source.shape[a]) for a in others], line, label="k")
 
-    if not isinstance(axis, int):
-        raise CompilationFailed("cumsum needs an axis")
     scope.lines += print_nest(body, scope.symbols)
 
 
