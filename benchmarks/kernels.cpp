@@ -4,7 +4,6 @@
 #include <immintrin.h>
 #endif
 
-#include "linear_grid.h"
 #include "program_abi.h"
 #include KERNEL_HEADER
 
@@ -63,24 +62,29 @@ void read(void* context, int64_t item, int64_t) {
 
 struct Linear {
   const banyan_runtime* runtime;
-  LinearGrid grid;
   const ACTIVATION* a;
   const WEIGHT* w;
   ACTIVATION* out;
-  int64_t n, k;
+  int64_t rows, n, k;
+  int64_t row_block, panel_block, row_blocks;
 };
 
-void linear_item_task(void* context, int64_t index, int64_t thread) {
+// Items as the compiler cuts them: all row blocks of some panels, then the next panels.
+void linear_item(void* context, int64_t index, int64_t thread) {
   const Linear& self = *static_cast<const Linear*>(context);
-  const LinearItem item = linear_item(self.grid, index);
+  const int64_t row = index % self.row_blocks * self.row_block;
+  const int64_t panel = index / self.row_blocks * self.panel_block;
+  const int64_t rows = least(self.row_block, self.rows - row);
+  const int64_t panels = least(self.panel_block, ceil_divide(self.n, kPanelColumns) - panel);
+  const int64_t columns = least(panels * kPanelColumns, self.n - panel * kPanelColumns);
+  const int64_t ldc = self.panel_block * kPanelColumns;
   float* c = static_cast<float*>(self.runtime->scratch[thread]);
-  KERNEL(self.a + item.row * self.k, self.k, self.w + item.panel * panel_elements<WEIGHT>(self.k),
-         self.k, item.rows, item.panels, c, item.ldc);
-  const int64_t columns = least(item.panels * kPanelColumns, self.n - item.panel * kPanelColumns);
-  for (int64_t r = 0; r < item.rows; ++r) {
-    ACTIVATION* row = self.out + (item.row + r) * self.n + item.panel * kPanelColumns;
+  KERNEL(self.a + row * self.k, self.k, self.w + panel * panel_elements<WEIGHT>(self.k), self.k,
+         rows, panels, c, ldc);
+  for (int64_t r = 0; r < rows; ++r) {
+    ACTIVATION* to = self.out + (row + r) * self.n + panel * kPanelColumns;
 #pragma omp simd
-    for (int64_t j = 0; j < columns; ++j) row[j] = from_float<ACTIVATION>(c[r * item.ldc + j]);
+    for (int64_t j = 0; j < columns; ++j) to[j] = from_float<ACTIVATION>(c[r * ldc + j]);
   }
 }
 
@@ -95,16 +99,20 @@ extern "C" void run_read(const banyan_runtime* runtime, const float* base, int64
   runtime->parallel_for(runtime->pool, runtime->num_threads, read, &all);
 }
 
+// shape: rows, n, k; blocks: rows and panels of one item.
 extern "C" void run_linear(const banyan_runtime* runtime, const void* a, const void* w, void* out,
-                           const int64_t* shape, const int64_t* limits) {
-  const int64_t panels = ceil_divide(shape[1], kPanelColumns);
+                           const int64_t* shape, const int64_t* blocks) {
   Linear self{runtime,
-              linear_grid(shape[0], panels, runtime->num_threads,
-                          {limits[0], limits[1], limits[2]}),
               static_cast<const ACTIVATION*>(a),
               static_cast<const WEIGHT*>(w),
               static_cast<ACTIVATION*>(out),
+              shape[0],
               shape[1],
-              shape[2]};
-  runtime->parallel_for(runtime->pool, self.grid.items(), linear_item_task, &self);
+              shape[2],
+              blocks[0],
+              blocks[1],
+              ceil_divide(shape[0], blocks[0])};
+  const int64_t panels = ceil_divide(shape[1], kPanelColumns);
+  const int64_t items = self.row_blocks * ceil_divide(panels, self.panel_block);
+  runtime->parallel_for(runtime->pool, items, linear_item, &self);
 }

@@ -5,7 +5,7 @@
 Arithmetic is compared with a loop of register-resident multiply-adds, streaming with a loop that
 only reads; rounds of kernel and limit alternate, and the best of many short rounds counts. Weights
 rotate through an arena far larger than the caches, so every call reads them from memory. Linears
-run as in generated programs: cut by the grid, rounded to the activation type, on the thread pool.
+run as in generated programs: in the compiler's blocks, on the thread pool, rounded at the end.
 With one thread, processor time is measured, so that other programs disturb less.
 """
 
@@ -21,13 +21,12 @@ from pathlib import Path
 import numpy as np
 
 from banyan.compiler.ir.types import DType
+from banyan.compiler.passes.tiling.options import TileOptions
 from banyan.compiler.targets.cpp.packing import packed_bytes
 from banyan.compiler.targets.cpp.registry import (
     KERNEL_DIRECTORY,
-    LinearSchedule,
     Operation,
     choose,
-    linear_schedule,
 )
 from banyan.devices.host_memory import allocate_host_memory
 from banyan.devices.instruction_sets import detect_instruction_sets
@@ -36,7 +35,6 @@ from banyan.devices.thread_pool import NATIVE_DIRECTORY, ThreadPool, open_thread
 from banyan.foundation.settings import load_settings
 
 ARENA_BYTES = 1 << 30
-CACHE_BYTES = 1 << 20
 READ_BYTES = 1 << 26
 ARITHMETIC_ROUNDS = 500_000
 # (n, k) of Qwen3-0.6B: query-key-value, output, gate and up, down, vocabulary.
@@ -51,14 +49,16 @@ class Bench:
 
     library: ctypes.CDLL
     pool: ThreadPool
-    schedule: LinearSchedule
+    blocks: TileOptions
     dtype: DType
     arena: np.ndarray
     rounds: int
     clock: Callable[[], float]
 
     def runtime(self) -> ctypes.c_void_p:
-        return ctypes.c_void_p(self.pool.runtime(self.schedule.tile_bytes))
+        return ctypes.c_void_p(
+            self.pool.runtime(self.blocks.row_block * self.blocks.panel_group * 64)
+        )
 
     def arithmetic(self, _: int) -> float:
         """Operations per second of the arithmetic loop."""
@@ -84,16 +84,14 @@ class Bench:
         a[...] = np.random.default_rng(0).standard_normal((rows, k)).astype(self.dtype.numpy)
         out = allocate_host_memory(rows * n * 4).array(self.dtype.numpy, (rows, n))
         shape = (ctypes.c_int64 * 3)(rows, n, k)
-        limits = (ctypes.c_int64 * 3)(
-            self.schedule.max_row_block, self.schedule.max_panel_block, self.schedule.tile_bytes
-        )
+        blocks = (ctypes.c_int64 * 2)(self.blocks.row_block, self.blocks.panel_group)
         runtime = self.runtime()
 
         def call(i: int) -> float:
             weight = ctypes.c_void_p(self.arena.ctypes.data + i % copies * weight_bytes)
             source, target = ctypes.c_void_p(a.ctypes.data), ctypes.c_void_p(out.ctypes.data)
             began = self.clock()
-            self.library.run_linear(runtime, source, weight, target, shape, limits)
+            self.library.run_linear(runtime, source, weight, target, shape, blocks)
             return 1 / (self.clock() - began)
 
         return call
@@ -125,7 +123,7 @@ def open_bench(dtype: DType, threads: int, rounds: int) -> Bench:
     return Bench(
         ctypes.CDLL(str(built.path)),
         open_thread_pool(threads, cache_directory=cache),
-        linear_schedule(kernel, cache_bytes=CACHE_BYTES),
+        TileOptions(),
         dtype,
         arena,
         rounds,

@@ -1,11 +1,10 @@
 """Weights in the order the micro-kernels read them.
 
 The layout is told in `micro_kernels/README.md`: panels of sixteen output columns, k ascending,
-pairs of k side by side in bfloat16, padded with zeros. `pack_linear` does it in NumPy;
-`WeightPacker` does the same in C++ at the speed of memory.
+pairs of k side by side in bfloat16, padded with zeros. `pack_linear` does it in NumPy; the program
+that `build_packer` builds does the same at the speed of memory.
 """
 
-import ctypes
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +15,12 @@ from banyan.compiler.ir.types import DType
 from banyan.compiler.targets.cpp.registry import KERNEL_DIRECTORY, PANEL_COLUMNS
 from banyan.devices.instruction_sets import InstructionSet
 from banyan.devices.native import OPTIMISED_FLAGS, Compiler, SharedObject, build_shared_object
-from banyan.devices.thread_pool import NATIVE_DIRECTORY, ThreadPool
+from banyan.devices.thread_pool import NATIVE_DIRECTORY
 from banyan.foundation.errors import InputError
 
 Array = NDArray[Any]
 
 _BFLOAT16_PADDING = 32
-_TYPE_CODES = {DType.FLOAT32: 0, DType.BFLOAT16: 1, DType.FLOAT16: 2}
 
 
 def packed_shape(n: int, k: int, dtype: DType) -> tuple[int, ...]:
@@ -74,45 +72,6 @@ def packed_depth(k: int, dtype: DType) -> int:
     return -(-k // _BFLOAT16_PADDING) * _BFLOAT16_PADDING if dtype is DType.BFLOAT16 else k
 
 
-class WeightPacker:
-    """Packs weights in C++ on a thread pool."""
-
-    def __init__(self, library: Path, pool: ThreadPool) -> None:
-        """Take the shared object that `build_packer` made and the threads to run it on."""
-        self._run = ctypes.CDLL(str(library)).banyan_run
-        self._run.restype = ctypes.c_int32
-        self._run.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p]
-        self._pool = pool
-
-    def pack(self, weight: Array, target: Array) -> None:
-        """Pack W[n, k] into `target`, whose shape is `packed_shape(n, k, ...)`.
-
-        Args:
-            weight: float32, bfloat16 or float16; rows may be apart, elements of a row may not.
-            target: C-contiguous float32 or bfloat16; every element is written.
-
-        Raises:
-            InputError: element types, shapes or strides do not fit.
-        """
-        n, k = weight.shape
-        source_type, target_type = _element_type(weight), _element_type(target)
-        if target.shape != packed_shape(n, k, target_type) or not target.flags.c_contiguous:
-            raise InputError(
-                f"a weight of {n} x {k} packs to a contiguous {packed_shape(n, k, target_type)}, "
-                f"not to {target.shape}"
-            )
-        row_stride, column_stride = weight.strides
-        if column_stride != weight.itemsize and k > 1:
-            raise InputError(
-                "rows of the weight must be contiguous; copy it with ascontiguousarray"
-            )
-        buffers = (ctypes.c_void_p * 2)(weight.ctypes.data, target.ctypes.data)
-        codes = (_TYPE_CODES[source_type], _TYPE_CODES[target_type])
-        symbols = (ctypes.c_int64 * 5)(n, k, row_stride // weight.itemsize, *codes)
-        if self._run(self._pool.runtime(), buffers, symbols) != 0:
-            raise InputError("weights cannot be packed from inside a parallel loop")
-
-
 def build_packer(
     instruction_set: InstructionSet, cache_directory: Path, compiler: Compiler | None = None
 ) -> SharedObject:
@@ -129,10 +88,3 @@ def build_packer(
         include_directories=(KERNEL_DIRECTORY, NATIVE_DIRECTORY),
         compiler=compiler,
     )
-
-
-def _element_type(array: Array) -> DType:
-    for dtype in _TYPE_CODES:
-        if dtype.numpy == array.dtype:
-            return dtype
-    raise InputError(f"weights of type {array.dtype} cannot be packed; use f32, bf16 or f16")

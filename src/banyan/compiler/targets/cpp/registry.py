@@ -1,4 +1,4 @@
-"""The micro-kernels that generated C++ may call, and how to cut work for them.
+"""The micro-kernels that generated C++ may call.
 
 Each record names a function of `micro_kernels/*.h`, what it needs from the CPU, and what it means:
 a NumPy function that the tests hold it to. Everything here is pure; the machine is an argument.
@@ -60,21 +60,6 @@ class MicroKernel:
     row_block: int
     column_block: int
     meaning: Callable[[Array, Array], Array]
-
-
-@dataclass(frozen=True, slots=True)
-class LinearSchedule:
-    """Limits that `linear_grid.h` cuts a packed linear by; printed into programs as constants.
-
-    Attributes:
-        max_row_block: most rows of one item.
-        max_panel_block: most panels of one item.
-        tile_bytes: scratch that the float32 results of one item take at most.
-    """
-
-    max_row_block: int
-    max_panel_block: int
-    tile_bytes: int
 
 
 def linear_meaning(activations: Array, weight: Array) -> Array:
@@ -169,22 +154,4 @@ def choose(
     raise GraphError(
         f"no {operation.value} micro-kernel multiplies {activation.value} by {weight.value}; "
         "cast one of them to the type of the other"
-    )
-
-
-def linear_schedule(kernel: MicroKernel, *, cache_bytes: int) -> LinearSchedule:
-    """Choose the limits of one item of a packed linear.
-
-    Args:
-        kernel: the linear kernel that will run.
-        cache_bytes: private second-level cache of one core.
-    """
-    rows = 512 if kernel.instruction_set == "amx_bf16" else 256
-    # Results take at most a quarter of the cache; the rest is for activations and weights.
-    fitting = cache_bytes // 4 // (rows * PANEL_COLUMNS * 4)
-    panels = max(4, min(16, fitting // 4 * 4))
-    return LinearSchedule(
-        max_row_block=rows,
-        max_panel_block=64,
-        tile_bytes=rows * (panels + 1) * PANEL_COLUMNS * 4,
     )
