@@ -149,7 +149,7 @@ def _packed_dot(scope: Scope, node: Node, instruction_set: str) -> Buffer:
     name = choose(Operation.LINEAR, instruction_set, a.dtype, weight.dtype).function
     rows, count = rows_of_a.sizes[0], panels_of_w.sizes[0]
     lda, stride = rows_of_a.strides[0], target.strides[0]
-    _clear_if(scope, target, rows_of_a, panels_of_w, (scope.dim(a.shape[0]), scope.dim(columns)))
+    _clear_if(scope, target, rows_of_a, panels_of_w, scope.dim(a.shape[0]))
     guard = _guard(rows_of_a, panels_of_w)
     # The kernels space float32 panels by the true depth; a padded one is read panel by panel.
     if weight.dtype is DType.BFLOAT16 or lines * width == depth:
@@ -172,13 +172,26 @@ def _tile_dot(scope: Scope, node: Node) -> Buffer:
     left, right = operand(scope, a), operand(scope, block)
     columns = block.shape[1]
     target = scope.allocate((a.shape[0], columns), DType.FLOAT32)
-    _clear_if(scope, target, left, right, (scope.dim(a.shape[0]), scope.dim(columns)))
+    is_clipped = any(left.is_clipped) or any(right.is_clipped)
+    if is_clipped:
+        _clear(scope, target, scope.dim(a.shape[0]))
+    add_tile_dot(scope, node, target, accumulate=is_clipped)
+    if _guard(left, right) and not is_clipped:
+        scope.emit("else")
+        _clear(scope, target, scope.dim(a.shape[0]))
+    return target
+
+
+def add_tile_dot(scope: Scope, node: Node, target: Buffer, *, accumulate: bool = True) -> None:
+    """Print a dot with a packed block that adds to `target`, or overwrites it."""
+    a, block = node.args
+    left, right = operand(scope, a), operand(scope, block)
     scope.emit(
         f"{_guard(left, right)}banyan::tile_dot({SESSION}, {left.text}, {left.strides[0]}, "
         f"{right.text}, {right.strides[0]}, {scope.dim(a.shape[1])}, {left.sizes[0]}, "
-        f"{scope.dim(columns)}, {target.text}, {target.strides[0]}, false);"
+        f"{scope.dim(block.shape[1])}, {target.text}, {target.strides[0]}, "
+        f"{'true' if accumulate else 'false'});"
     )
-    return target
 
 
 def _plain_dot(scope: Scope, node: Node) -> Buffer:
@@ -187,7 +200,7 @@ def _plain_dot(scope: Scope, node: Node) -> Buffer:
     left, right = operand(scope, a), operand(scope, b)
     target = scope.allocate(node.shape, DType.FLOAT32)
     sizes = tuple(scope.dim(d) for d in node.shape)
-    _clear_if(scope, target, left, right, sizes)
+    _clear_if(scope, target, left, right, sizes[0])
     offsets = ["", "", ""]
     for axis in range(len(node.shape) - 2):
         name = scope.name("b")
@@ -211,12 +224,13 @@ def _guard(left: Operand, right: Operand) -> str:
     return f"if ({' && '.join(conditions)}) " if conditions else ""
 
 
-def _clear_if(
-    scope: Scope, target: Buffer, left: Operand, right: Operand, sizes: tuple[str, ...]
-) -> None:
+def _clear_if(scope: Scope, target: Buffer, left: Operand, right: Operand, rows: str) -> None:
     """Zero the result first when part of it may not be computed."""
     clipped = any(left.is_clipped) or any(right.is_clipped)
-    if not clipped and left.condition is None and right.condition is None:
-        return
-    count = f"int64_t({sizes[0]}) * {target.strides[0]}"
+    if clipped or left.condition is not None or right.condition is not None:
+        _clear(scope, target, rows)
+
+
+def _clear(scope: Scope, target: Buffer, rows: str) -> None:
+    count = f"int64_t({rows}) * {target.strides[0]}"
     scope.emit(f"std::memset({target.text}, 0, {count} * sizeof(float));")

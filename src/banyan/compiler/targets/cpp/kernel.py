@@ -10,6 +10,7 @@ from banyan.compiler.ir.symbols import Expression, Symbol, product, symbols_in
 from banyan.compiler.ir.types import DType, TupleType
 from banyan.compiler.targets.cpp import reductions
 from banyan.compiler.targets.cpp.accesses import scalar_text
+from banyan.compiler.targets.cpp.accumulation import Accumulation, accumulations
 from banyan.compiler.targets.cpp.bounds import kernel_facts
 from banyan.compiler.targets.cpp.dots import is_direct_operand, print_dot
 from banyan.compiler.targets.cpp.elements import Elements
@@ -54,11 +55,14 @@ class RegionPrinter:
     operands: frozenset[Node]
     instruction_set: str
     results: dict[Node, tuple[Held, ...]]
+    sums: Mapping[Node, Accumulation]
 
     def region(self, scope: Scope, region: Region) -> None:
         """Print every node of a region that needs text of its own."""
+        added = {dot for total in self.sums.values() for dot in total.dots}
         for node in self.order[region]:
-            self.node(scope, node)
+            if node not in added:
+                self.node(scope, node)
 
     def node(self, scope: Scope, node: Node) -> None:
         """Print one node, unless it is evaluated where it is used."""
@@ -143,7 +147,8 @@ def print_kernel(kernel: Kernel, instruction_set: str) -> KernelText:
         lines.append("const banyan::DotSession session;")
     kept = kept_tiles(order, lambda node, user: is_direct_operand(node, user, facts))
     operands = frozenset(arg for node in nodes if node.op in _DOTS for arg in node.args)
-    printer = RegionPrinter(order, kept, operands & kept, instruction_set, {})
+    sums = accumulations(order)
+    printer = RegionPrinter(order, kept, operands & kept, instruction_set, {}, sums)
     printer.region(scope, kernel.body)
     return KernelText("\n".join(_indented([*lines, *scope.lines])), symbols, scratch.most_bytes)
 

@@ -1,12 +1,14 @@
 """Loops with carried values: tiles are carried in scratch buffers, scalars in variables."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from banyan.compiler.ir.graph import Node, Region
 from banyan.compiler.ir.operations import POINTWISE
 from banyan.compiler.ir.types import DType
 from banyan.compiler.targets.cpp.accesses import scalar_text
+from banyan.compiler.targets.cpp.accumulation import Accumulation
+from banyan.compiler.targets.cpp.dots import add_tile_dot
 from banyan.compiler.targets.cpp.expressions import computed_type
 from banyan.compiler.targets.cpp.scope import Buffer, Held, Scalar, Scope
 from banyan.compiler.targets.cpp.tiles import copy_tile, print_tile
@@ -14,7 +16,12 @@ from banyan.foundation.errors import CompilationFailed
 
 
 class RegionPrinter(Protocol):
-    """Prints the nodes of a region; `kernel` has the one there is."""
+    """Prints the nodes of a region; `kernel` has the one there is.
+
+    `sums` are the carried results that dots add to where they lie.
+    """
+
+    sums: Mapping[Node, Accumulation]
 
     def region(self, scope: Scope, region: Region) -> None:
         """Print every node of a region that needs text of its own."""
@@ -37,7 +44,7 @@ def print_loop(printer: RegionPrinter, scope: Scope, node: Node) -> tuple[Held, 
     inner.values[body.parameters[0]] = Scalar(index)
     inner.values.update(zip(body.parameters[1:], carried, strict=True))
     printer.region(inner, body)
-    _assign(inner, body, carried)
+    _assign(inner, body, carried, printer.sums)
     scope.scratch.next_byte = mark
     scope.lines += [*inner.lines, "}"]
     return carried
@@ -53,7 +60,9 @@ def _carry(scope: Scope, value: Node) -> Held:
     return target
 
 
-def _assign(scope: Scope, body: Region, carried: Sequence[Held]) -> None:
+def _assign(
+    scope: Scope, body: Region, carried: Sequence[Held], sums: Mapping[Node, Accumulation]
+) -> None:
     """Give every carried value its next one.
 
     A tile computed in place reads other carried tiles as they were, so readers go first; where two
@@ -72,16 +81,24 @@ def _assign(scope: Scope, body: Region, carried: Sequence[Held]) -> None:
         target, result = carried[k], body.results[k]
         if not isinstance(target, Buffer):
             raise CompilationFailed("a carried tile is not in scratch memory")
-        if ready and not _moves(result, parameters[k]):
-            print_tile(scope, result, target)
-        else:
+        in_place = bool(ready) and not _moves(scope, result, parameters[k])
+        if not in_place:
             aside[k] = scope.allocate(result.shape, target.dtype)
-            print_tile(scope, result, aside[k])
+        _print_result(scope, result, target if in_place else aside[k], sums.get(result))
     for k, buffer in aside.items():
         target = carried[k]
         if isinstance(target, Buffer):
             copy_tile(scope, body.results[k].shape, buffer, target)
     _assign_scalars(scope, body, carried)
+
+
+def _print_result(scope: Scope, result: Node, target: Buffer, total: Accumulation | None) -> None:
+    if total is None:
+        print_tile(scope, result, target)
+        return
+    print_tile(scope, total.base, target)
+    for dot in total.dots:
+        add_tile_dot(scope, dot, target)
 
 
 def _assign_scalars(scope: Scope, body: Region, carried: Sequence[Held]) -> None:
@@ -114,29 +131,18 @@ def _carried_reads(scope: Scope, result: Node, parameters: Sequence[Node]) -> fr
     return frozenset(found)
 
 
-def _moves(result: Node, parameter: Node) -> bool:
+def _moves(scope: Scope, result: Node, parameter: Node) -> bool:
     """True when an element of `result` may read another element of `parameter` than its own."""
-    pending = [result]
-    seen: set[Node] = set()
+    pending = [(result, False)]
+    seen: set[tuple[Node, bool]] = set()
     while pending:
-        node = pending.pop()
-        if node in seen or node is parameter:
+        node, moved = pending.pop()
+        if (node, moved) in seen:
             continue
-        seen.add(node)
-        if node.op in POINTWISE:
-            pending.extend(node.args)
-        elif _reaches(node, parameter):
+        seen.add((node, moved))
+        if node is parameter and moved:
             return True
-    return False
-
-
-def _reaches(node: Node, target: Node) -> bool:
-    pending, seen = [node], set()
-    while pending:
-        current = pending.pop()
-        if current is target:
-            return True
-        if current not in seen:
-            seen.add(current)
-            pending.extend(current.args)
+        if node not in scope.values:
+            moves = moved or node.op not in POINTWISE
+            pending.extend((arg, moves) for arg in node.args)
     return False

@@ -14,6 +14,7 @@ from banyan.compiler.targets.cpp.expressions import COSTS
 BARRIERS = frozenset({"reduce", "cumsum", "dot", "packed_dot", "group_rows"})
 """Operations whose results are always kept: an element depends on many elements."""
 
+_FREE = frozenset({"iota", "load", "constant", "expand"})
 _DOTS = frozenset({"dot", "packed_dot"})
 _WORTH_KEEPING = 6
 _EXPENSIVE = 10
@@ -28,7 +29,7 @@ def kept_tiles(
     `is_direct(operand, dot)` is true where the dot reads the operand where it lies.
     """
     nodes = [node for region in order.values() for node in region]
-    users = _users(nodes)
+    users = users_of(nodes)
     costs = _costs(nodes)
     kept: set[Node] = {node for node in nodes if node.op in BARRIERS and is_tile(node)}
     results = {result for region in order for result in region.results}
@@ -53,7 +54,8 @@ def is_tile(node: Node) -> bool:
     return not isinstance(node.type, TupleType) and node.shape != ()
 
 
-def _users(nodes: Iterable[Node]) -> dict[Node, tuple[Node, ...]]:
+def users_of(nodes: Iterable[Node]) -> dict[Node, tuple[Node, ...]]:
+    """Which nodes take each node as an argument."""
     users: dict[Node, list[Node]] = {}
     for node in nodes:
         for arg in dict.fromkeys(node.args):
@@ -106,7 +108,7 @@ def _readers(
 def _is_worth_keeping(
     node: Node, users: Sequence[Node], readers: frozenset[Node], costs: Mapping[Node, int]
 ) -> bool:
-    if node.op in {"iota", "load", "constant"} or _bytes(node.shape) > _LARGEST_OPTIONAL_BYTES:
+    if node.op in _FREE or _bytes(node.shape) > _LARGEST_OPTIONAL_BYTES:
         return False
     if len(readers) > 1 and costs[node] >= _WORTH_KEEPING:
         return True
