@@ -77,7 +77,8 @@ class _Maker:
 
     def operand(self) -> Node:
         # Recent values are picked more often, so that graphs grow deep.
-        return self.pick(self.pool[-4:] if self.draw(st.booleans()) else self.pool)
+        recent: Node = self.pick(self.pool[-4:] if self.draw(st.booleans()) else self.pool)
+        return recent
 
     def step(self) -> None:
         rules: list[Callable[[Node], Node]] = [
@@ -122,10 +123,7 @@ class _Maker:
             y
             for y in self.pool
             if len(y.shape) <= len(x.shape)
-            and all(
-                a in (1, b)
-                for a, b in zip(reversed(y.shape), reversed(x.shape), strict=False)
-            )
+            and all(a in (1, b) for a, b in zip(reversed(y.shape), reversed(x.shape), strict=False))
         ]
         other = self.pick(fitting) if fitting else self.number(0.5, x)
         same = other if other.dtype is x.dtype else self.add("cast", other, dtype=x.dtype)
@@ -147,7 +145,9 @@ class _Maker:
             return x
         axes = self.draw(st.sets(st.integers(0, len(x.shape) - 1), min_size=1))
         wide = x if x.dtype is DType.FLOAT32 else self.add("cast", x, dtype=DType.FLOAT32)
-        reduced = self.add("reduce", wide, axes=tuple(sorted(axes)), kind=self.pick(["sum", "max", "min"]))
+        reduced = self.add(
+            "reduce", wide, axes=tuple(sorted(axes)), kind=self.pick(["sum", "max", "min"])
+        )
         if self.draw(st.booleans()):
             kept = tuple(1 if i in axes else d for i, d in enumerate(x.shape))
             return self.grown(self.add("reshape", reduced, shape=kept), x.shape)
@@ -162,7 +162,9 @@ class _Maker:
             merged = (*x.shape[:axis], size * x.shape[axis + 1], *x.shape[axis + 2 :])
             return self.add("reshape", x, shape=merged)
         if isinstance(size, int) and size % 2 == 0 and len(x.shape) < 4:
-            return self.add("reshape", x, shape=(*x.shape[:axis], size // 2, 2, *x.shape[axis + 1 :]))
+            return self.add(
+                "reshape", x, shape=(*x.shape[:axis], size // 2, 2, *x.shape[axis + 1 :])
+            )
         return self.add("reshape", x, shape=(*x.shape[:axis], 1, *x.shape[axis:]))
 
     def permute(self, x: Node) -> Node:

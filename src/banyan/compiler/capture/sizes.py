@@ -19,7 +19,7 @@ class SizeTable:
     """What each SymPy symbol of one captured program means."""
 
     def __init__(self, symbols: Mapping[sympy.Symbol, Expression]) -> None:
-        self._symbols = dict(symbols)
+        self._symbols: dict[Any, Expression] = dict(symbols)
 
     def dim(self, size: Size) -> Dim:
         """One size of a fake tensor.

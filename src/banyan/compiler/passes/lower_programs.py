@@ -6,7 +6,6 @@ from typing import Any, TypeAlias
 
 from banyan.compiler.ir.graph import Builder, Kernel, Node
 from banyan.compiler.ir.types import TensorType
-from banyan.compiler.passes.tiling.options import TileOptions
 from banyan.compiler.programs.cache_write import cache_write_kernel
 from banyan.compiler.programs.grouped_linear import (
     GroupedLinear,
@@ -14,6 +13,7 @@ from banyan.compiler.programs.grouped_linear import (
     grouped_linear_kernel,
 )
 from banyan.compiler.programs.paged_attention import AttentionTypes, paged_attention_kernel
+from banyan.compiler.tiling.options import TileOptions
 
 Once: TypeAlias = Callable[[tuple[object, ...], Callable[[], Kernel]], Kernel]
 

@@ -9,7 +9,7 @@ from banyan.compiler.passes.canonical import canonical
 from banyan.compiler.passes.pack_weights import pack_weights
 from banyan.compiler.passes.simplify import simplify
 from banyan.compiler.passes.tile import tile
-from banyan.compiler.passes.tiling.options import TileOptions
+from banyan.compiler.tiling.options import TileOptions
 
 
 @dataclass(frozen=True, slots=True)

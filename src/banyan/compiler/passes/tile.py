@@ -10,11 +10,12 @@ from dataclasses import dataclass, field, replace
 from banyan.compiler.ir.graph import Builder, Graph, Kernel, Node, Output, rebuild
 from banyan.compiler.passes.fuse import PRODUCTS, Fusion, is_view, plan_fusion
 from banyan.compiler.passes.lower_programs import Context, lower_program
-from banyan.compiler.passes.tiling.blocks import product_kernel
-from banyan.compiler.passes.tiling.options import TileOptions
-from banyan.compiler.passes.tiling.rows import row_kernel
-from banyan.compiler.passes.tiling.windows import CannotPull
-from banyan.compiler.passes.tiling.writer import Writer
+from banyan.compiler.tiling.blocks import product_kernel
+from banyan.compiler.tiling.options import TileOptions
+from banyan.compiler.tiling.rows import row_kernel
+from banyan.compiler.tiling.rules import RULES
+from banyan.compiler.tiling.windows import CannotPull
+from banyan.compiler.tiling.writer import Writer
 
 LARGEST_RETRY = 64
 
@@ -93,7 +94,9 @@ class _Lowering:
         key = (product is not None, *shape.lines)
         found = self.kernels.get(key)
         if found is None:
-            writer = Writer(self.builder, lambda node: node is not root and self.is_memory(node))
+            writer = Writer(
+                self.builder, lambda node: node is not root and self.is_memory(node), RULES
+            )
             for leaf in shape.leaves:
                 writer.pointer(leaf)
             if product is None:

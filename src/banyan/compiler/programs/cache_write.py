@@ -6,8 +6,8 @@ and what lies outside a tensor is never written.
 
 from banyan.compiler.ir.graph import Builder, Kernel, Region
 from banyan.compiler.ir.types import DType, TensorType
-from banyan.compiler.passes.tiling.tiles import Tiles
-from banyan.compiler.passes.tiling.windows import At, Span, Window, whole
+from banyan.compiler.tiling.tiles import Tiles
+from banyan.compiler.tiling.windows import At, Span, Window, whole
 
 BLOCK = 16
 

@@ -10,8 +10,8 @@ from banyan.compiler.ir.graph import Builder, Kernel, Node, Region
 from banyan.compiler.ir.operations import PANEL_COLUMNS
 from banyan.compiler.ir.symbols import Dim, ceil_divide, symbol
 from banyan.compiler.ir.types import DType, TensorType
-from banyan.compiler.passes.tiling.tiles import Tiles
-from banyan.compiler.passes.tiling.windows import At, Each, Span, whole
+from banyan.compiler.tiling.tiles import Tiles
+from banyan.compiler.tiling.windows import At, Each, Span, whole
 
 
 def group_rows_kernel(builder: Builder, experts: TensorType, groups: int) -> Kernel:

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from banyan.compiler.ir.graph import Builder, Kernel, Node, Region
 from banyan.compiler.ir.symbols import Dim, symbol
 from banyan.compiler.ir.types import DType, TensorType
-from banyan.compiler.passes.tiling.indices import Indices
-from banyan.compiler.passes.tiling.tiles import Tiles
-from banyan.compiler.passes.tiling.windows import At, Span, whole
+from banyan.compiler.tiling.indices import Indices
+from banyan.compiler.tiling.tiles import Tiles
+from banyan.compiler.tiling.windows import At, Span, whole
 
 BLOCK = 16
 QUERY_TOKENS = 16

@@ -4,13 +4,13 @@ from collections.abc import Mapping
 from typing import Any
 
 from banyan.compiler.ir.graph import Node
-from banyan.compiler.ir.operations import PANEL_COLUMNS
+from banyan.compiler.ir.operations import PANEL_COLUMNS, POINTWISE
 from banyan.compiler.ir.symbols import Dim
 from banyan.compiler.ir.types import DType
-from banyan.compiler.passes.tiling.indices import known
-from banyan.compiler.passes.tiling.reductions import cumsum, reduce
-from banyan.compiler.passes.tiling.reshaping import through_reshape
-from banyan.compiler.passes.tiling.windows import (
+from banyan.compiler.tiling.indices import known
+from banyan.compiler.tiling.reductions import cumsum, reduce
+from banyan.compiler.tiling.reshaping import through_reshape
+from banyan.compiler.tiling.windows import (
     At,
     CannotPull,
     Each,
@@ -24,7 +24,7 @@ from banyan.compiler.passes.tiling.windows import (
     tile_shape,
     whole,
 )
-from banyan.compiler.passes.tiling.writer import TileRule, Writer
+from banyan.compiler.tiling.writer import TileRule, Writer
 
 
 def _attrs(node: Node) -> dict[str, Any]:
@@ -107,6 +107,8 @@ def _pad(writer: Writer, node: Node, window: Window) -> Node:
     shift = indices.number(low)
     moved: Entry
     if isinstance(entry, Span):
+        if not _reads_outside_as_zero(writer, source):
+            return writer.by_lanes(node, window)
         position = indices.add(indices.count(entry.size), entry.start)
         moved = Span(indices.subtract(entry.start, shift), entry.size)
     else:
@@ -118,6 +120,16 @@ def _pad(writer: Writer, node: Node, window: Window) -> Node:
     border = writer.fill(attrs["value"], node.dtype, tile_shape(window))
     value = writer.tile(source, _replaced(window, axis, moved))
     return writer.builder.add("where", (inside, value, border))
+
+
+def _reads_outside_as_zero(writer: Writer, node: Node) -> bool:
+    """Is the node in memory, or made of such nodes element by element?
+
+    Only then may a span reach over the edge of the tensor.
+    """
+    if writer.is_memory(node):
+        return True
+    return node.op in POINTWISE and all(_reads_outside_as_zero(writer, a) for a in node.args)
 
 
 def _along(writer: Writer, flags: Node, axis: int, window: Window) -> Node:

@@ -11,14 +11,16 @@ from typing import TypeAlias
 
 from banyan.compiler.ir.graph import Node
 from banyan.compiler.ir.operations import POINTWISE
-from banyan.compiler.passes.tiling.tiles import Tiles
-from banyan.compiler.passes.tiling.windows import (
+from banyan.compiler.tiling.tiles import Tiles
+from banyan.compiler.tiling.windows import (
     CannotPull,
     Window,
     as_lanes,
     labels,
     tile_shape,
 )
+
+TileRule: TypeAlias = "Callable[[Writer, Node, Window], Node]"
 
 
 @dataclass(slots=True)
@@ -28,9 +30,11 @@ class Writer(Tiles):
     Attributes:
         leaves: nodes in memory -> this kernel's pointer to them, in order of first use.
         is_memory: does this node lie in memory?
+        rules: how each operation that is not pointwise is computed on a tile.
     """
 
     is_memory: Callable[[Node], bool]
+    rules: Mapping[str, TileRule]
     leaves: dict[Node, Node] = field(default_factory=dict)
     tiles: dict[tuple[Node, Window], Node] = field(default_factory=dict)
 
@@ -57,7 +61,7 @@ class Writer(Tiles):
             return self.builder.add(
                 node.op, [self.tile(arg, window) for arg in node.args], **dict(node.attrs)
             )
-        rule = rules().get(node.op)
+        rule = self.rules.get(node.op)
         if rule is None:
             raise CannotPull(node)
         return rule(self, node, window)
@@ -96,13 +100,3 @@ class Writer(Tiles):
         kept = {own[i]: tile.shape[position] for position, i in enumerate(order)}
         with_ones = tuple(kept.get(label, 1) for label in asked)
         return self.grown(self.reshaped(tile, with_ones) if kept else tile, shape)
-
-
-TileRule: TypeAlias = Callable[[Writer, Node, Window], Node]
-
-
-def rules() -> Mapping[str, TileRule]:
-    """How each operation that is not pointwise is computed on a tile."""
-    from banyan.compiler.passes.tiling import rules as table  # noqa: PLC0415
-
-    return table.RULES

@@ -6,9 +6,9 @@ from banyan.compiler.ir.graph import Kernel, Node, Region, scalar_type
 from banyan.compiler.ir.operations import PANEL_COLUMNS
 from banyan.compiler.ir.symbols import Dim, ceil_divide, symbol
 from banyan.compiler.ir.types import DType
-from banyan.compiler.passes.tiling.options import TileOptions
-from banyan.compiler.passes.tiling.windows import At, Span, Window
-from banyan.compiler.passes.tiling.writer import Writer
+from banyan.compiler.tiling.options import TileOptions
+from banyan.compiler.tiling.windows import At, Span, Window
+from banyan.compiler.tiling.writer import Writer
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 
 from banyan.compiler.ir.symbols import Dim, product
-from banyan.compiler.passes.tiling.indices import Indices, known
-from banyan.compiler.passes.tiling.windows import (
+from banyan.compiler.tiling.indices import Indices, known
+from banyan.compiler.tiling.windows import (
     At,
     Each,
     Entry,

@@ -3,7 +3,7 @@
 from banyan.compiler.ir.attributes import integer, integers
 from banyan.compiler.ir.graph import Node
 from banyan.compiler.ir.types import DType
-from banyan.compiler.passes.tiling.windows import (
+from banyan.compiler.tiling.windows import (
     At,
     CannotPull,
     Each,
@@ -15,7 +15,7 @@ from banyan.compiler.passes.tiling.windows import (
     tile_shape,
     whole,
 )
-from banyan.compiler.passes.tiling.writer import Writer
+from banyan.compiler.tiling.writer import Writer
 
 COMBINE = {"sum": "add", "max": "max", "min": "min", "prod": "mul"}
 

@@ -12,7 +12,7 @@ from typing import TypeAlias
 
 from banyan.compiler.ir.graph import Node
 from banyan.compiler.ir.symbols import Dim, product, upper_bound
-from banyan.compiler.passes.tiling.indices import Indices, known
+from banyan.compiler.tiling.indices import Indices, known
 
 
 @dataclass(frozen=True, slots=True)

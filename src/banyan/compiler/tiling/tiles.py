@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from banyan.compiler.ir.graph import Builder, Node, Region, scalar_type
 from banyan.compiler.ir.symbols import Dim
 from banyan.compiler.ir.types import DType
-from banyan.compiler.passes.tiling.indices import Indices
-from banyan.compiler.passes.tiling.windows import At, Each, Span, Window
+from banyan.compiler.tiling.indices import Indices
+from banyan.compiler.tiling.windows import At, Each, Span, Window
 
 
 @dataclass(slots=True)
