@@ -41,8 +41,7 @@ def run_chat(options: ChatOptions) -> None:
                     started_server([find_model(options.model)], on_loading=view.show)
                 )
         client = Client(url)
-        name = client.models()[0].name if options.url is None else options.model
-        name = name or client.models()[0].name
+        name = client.models()[0].name
         console = output()
         console.print(_WELCOME.format(name=name))
         _converse(client, name, options, console)

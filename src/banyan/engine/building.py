@@ -135,22 +135,24 @@ def _build_real(settings: EngineSettings, say: SayProgress) -> Served:
             return tuple(vector.astype("<f4").tobytes() for vector in vectors)
 
         facts = ModelFacts(
-            "encoder", runner.max_tokens, _report(settings, encoder.executable.report, started)
+            "encoder",
+            runner.max_tokens,
+            _report(encoder.device.name, encoder.executable.report, started),
         )
         return Served(WriterOfNothing(), embed, facts, encoder.close)
     decoder = load_model(settings.model, settings.options, settings=machine, progress=say)
     facts = ModelFacts(
         "decoder",
         decoder.engine.limits.max_model_len,
-        _report(settings, decoder.executable.report, started),
+        _report(decoder.device.name, decoder.executable.report, started),
     )
     return Served(decoder.engine, _embed_nothing, facts, decoder.close)
 
 
-def _report(settings: EngineSettings, compiled: "CompileReport", started: float) -> dict[str, Any]:
+def _report(device: str, compiled: "CompileReport", started: float) -> dict[str, Any]:
     """Describe the start as plain values that can leave the process."""
     return {
-        "device": settings.options.device,
+        "device": device,
         "load_seconds": round(time.perf_counter() - started, 3),
         "compiled": {**compiled.as_dict(), "coverage": compiled.coverage},
         "summary": [list(row) for row in compiled.rows()],

@@ -1,0 +1,164 @@
+"""The whole server with tiny checkpoints that our own compiler compiled."""
+
+import asyncio
+import math
+import signal
+from os import kill
+from pathlib import Path
+
+import openai
+import pytest
+from openai.types.chat import ChatCompletionUserMessageParam
+
+from banyan.cli.compile import run_compile
+from banyan.client import Client
+from banyan.foundation.settings import Settings
+from tests.conftest import Checkpoint
+from tests.end_to_end.servers import Server, running_server, wait_until
+
+pytestmark = [pytest.mark.end_to_end, pytest.mark.slow]
+
+HELLO: ChatCompletionUserMessageParam = {"role": "user", "content": "What is a banyan?"}
+
+
+def prompt(number: int) -> str:
+    """Prompts of very different lengths, so that prefill and decode mix in every step."""
+    return f"{number} The people above never see the chip. " * (1 + number % 7 * 3)
+
+
+def test_a_chat_streams_the_same_text_as_it_answers_whole(real_server: Server) -> None:
+    sdk = real_server.sdk()
+    whole = sdk.chat.completions.create(
+        model="tiny", messages=[HELLO], max_tokens=12, temperature=0, logprobs=True
+    )
+    stream = sdk.chat.completions.create(
+        model="tiny", messages=[HELLO], max_tokens=12, temperature=0, stream=True
+    )
+    text = "".join(chunk.choices[0].delta.content or "" for chunk in stream)
+    assert text == whole.choices[0].message.content
+    logprobs = whole.choices[0].logprobs
+    assert logprobs is not None
+    assert logprobs.content is not None
+    assert whole.usage is not None
+    assert len(logprobs.content) == whole.usage.completion_tokens
+    assert all(token.logprob <= 0 for token in logprobs.content)
+
+
+def test_a_seed_reproduces_its_answer(real_server: Server) -> None:
+    def write(seed: int) -> str:
+        reply = real_server.sdk().completions.create(
+            model="tiny", prompt="One two", max_tokens=20, temperature=1.0, seed=seed
+        )
+        return reply.choices[0].text
+
+    assert write(1) == write(1)
+    assert write(1) != write(2)
+
+
+def test_64_clients_streaming_at_once_get_exactly_what_they_get_alone(real_server: Server) -> None:
+    async def ask(sdk: openai.AsyncOpenAI, number: int) -> str:
+        stream = await sdk.completions.create(
+            model="tiny",
+            prompt=prompt(number),
+            max_tokens=12,
+            temperature=0,
+            stream=True,
+            extra_body={"ignore_eos": True},
+        )
+        return "".join([chunk.choices[0].text async for chunk in stream])
+
+    async def ask_all() -> tuple[list[str], list[str]]:
+        async with real_server.async_sdk() as sdk:
+            together = await asyncio.gather(*(ask(sdk, number) for number in range(64)))
+            alone = [await ask(sdk, number) for number in range(64)]
+        return together, alone
+
+    together, alone = asyncio.run(ask_all())
+    assert together == alone
+
+
+def test_20_clients_that_hang_up_leave_no_block_behind(real_server: Server) -> None:
+    async def begin_and_leave(sdk: openai.AsyncOpenAI, number: int) -> None:
+        stream = await sdk.completions.create(
+            model="tiny",
+            prompt=prompt(number),
+            max_tokens=1000,
+            stream=True,
+            extra_body={"ignore_eos": True},
+        )
+        await anext(aiter(stream))
+        await stream.close()
+
+    async def all_of_them() -> None:
+        async with real_server.async_sdk() as sdk:
+            await asyncio.gather(*(begin_and_leave(sdk, number) for number in range(20)))
+
+    asyncio.run(all_of_them())
+    wait_until("every request ends", lambda: real_server.metric("banyan_requests_running") == 0)
+    assert real_server.metric("banyan_requests_waiting") == 0
+    assert real_server.metric("banyan_blocks_free") == real_server.metric("banyan_blocks")
+
+
+def test_a_prompt_longer_than_the_context_is_refused(real_server: Server) -> None:
+    with pytest.raises(openai.BadRequestError, match="at most 2047"):
+        real_server.sdk().completions.create(model="tiny", prompt=[5] * 3000)
+
+
+def test_nothing_of_the_decoder_stays_outside_our_kernels(real_server: Server) -> None:
+    report = Client(real_server.url).report()["report"]
+    assert report["compiled"]["coverage"] == 1.0
+    assert report["compiled"]["externs"] == []
+    assert report["device"] == "cpu"
+
+
+def test_a_warm_start_serves_again_after_a_kill_and_never_loads_torch(
+    real_server: Server, checkpoint: Checkpoint, program_cache: dict[str, str]
+) -> None:
+    assert real_server.process.poll() is None  # it compiled what this one finds
+    options = ["--served-model-name", "tiny", "--threads", "2"]
+    model = str(checkpoint("llama"))
+    with running_server(model, options, environment=program_cache) as server:
+        number = server.engine_process_id()
+        assert "libtorch" not in Path(f"/proc/{number}/maps").read_text()
+        assert "libtorch" not in Path(f"/proc/{server.process.pid}/maps").read_text()
+        assert Client(server.url).report()["report"]["compiled"]["cached"] is True
+        kill(number, signal.SIGKILL)
+        with pytest.raises(openai.InternalServerError, match="signal 9"):
+            wait_until("the engine's death is noticed", lambda: ask_once(server) is None)
+        wait_until("the engine is back", lambda: Client(server.url).health().status == "ready")
+        assert ask_once(server)
+
+
+def ask_once(server: Server) -> str:
+    return server.sdk().completions.create(model="tiny", prompt="a", max_tokens=2).choices[0].text
+
+
+def test_compiling_ahead_reports_full_coverage(
+    real_server: Server,
+    checkpoint: Checkpoint,
+    program_cache: dict[str, str],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert real_server.process.poll() is None
+    settings = Settings(cache_directory=Path(program_cache["BANYAN_CACHE"]))
+    model = str(checkpoint("llama"))
+    run_compile(model, device="auto", dtype="auto", details=True, settings=settings)
+    said = capsys.readouterr().out
+    assert "100.0 % of the compute nodes in our kernels" in said
+    assert "from the cache" in said
+    assert "paged_attention" in said
+
+
+def test_embeddings_are_of_length_one_and_the_same_in_both_encodings(
+    encoder_server: Server,
+) -> None:
+    sdk = encoder_server.sdk()
+    texts = ["A banyan is one tree.", "\u6995\u6811"]
+    floats = sdk.embeddings.create(model="tiny", input=texts, encoding_format="float")
+    assert [item.index for item in floats.data] == [0, 1]
+    for item in floats.data:
+        assert math.isclose(math.hypot(*item.embedding), 1.0, rel_tol=1e-5)
+    packed = sdk.embeddings.create(model="tiny", input=texts)  # base64 under the hood
+    assert [item.embedding for item in packed.data] == [item.embedding for item in floats.data]
+    with pytest.raises(openai.BadRequestError, match="makes embeddings only"):
+        sdk.completions.create(model="tiny", prompt="a")
