@@ -15,6 +15,7 @@ from tokenizers import Tokenizer
 from seedling.intents import TEMPLATES, Phrasing, fill, normalise
 from seedling.tokenizer import END_OF_TEXT, SYSTEM_TEXT, TURN_END, TURN_START, token_number
 
+WAITING = 8  # segments to choose from when a row is filled
 IGNORED = -100  # the label torch leaves out of the loss
 OTHER_SYSTEM_TEXTS = (
     "You are a helpful assistant.",
@@ -194,19 +195,23 @@ class TextMaker:
 
 
 def pack(draw: Callable[[], Segment], num_rows: int, length: int, padding: int) -> Rows:
-    """Fill rows with segments; a segment that does not fit starts the next row, cut to length."""
+    """Fill rows with segments; the first of WAITING drawn ones that fits comes next.
+
+    A segment longer than a row is cut.
+    """
     rows = Rows(
         torch.full((num_rows, length), padding),
         torch.full((num_rows, length), IGNORED),
         torch.zeros((num_rows, length), dtype=torch.int64),
         torch.full((num_rows, length), -1),
     )
-    pending = draw()
+    waiting = [draw() for _ in range(WAITING)]
     for row in range(num_rows):
         filled = owner = 0
-        while filled == 0 or filled + len(pending.token_ids) <= length:
-            ids = torch.tensor(pending.token_ids[:length])
-            learned = torch.tensor(pending.learned[:length])
+        while fitting := [s for s in waiting if not filled or filled + len(s.token_ids) <= length]:
+            segment = fitting[0]
+            ids = torch.tensor(segment.token_ids[:length])
+            learned = torch.tensor(segment.learned[:length])
             part = slice(filled, filled + len(ids))
             rows.token_ids[row, part] = ids
             rows.labels[row, part] = torch.where(learned, ids, IGNORED)
@@ -215,7 +220,8 @@ def pack(draw: Callable[[], Segment], num_rows: int, length: int, padding: int) 
             rows.owners[row, part] = owner
             filled += len(ids)
             owner += 1
-            pending = draw()
+            waiting.remove(segment)
+            waiting.append(draw())
     return rows
 
 

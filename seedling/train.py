@@ -18,7 +18,14 @@ import torch
 from tokenizers import Tokenizer
 from transformers import Qwen3Config, Qwen3ForCausalLM
 
-from seedling.conversations import ConversationMaker, Rows, TextMaker, attention_mask, pack
+from seedling.conversations import (
+    IGNORED,
+    ConversationMaker,
+    Rows,
+    TextMaker,
+    attention_mask,
+    pack,
+)
 from seedling.data import DEFAULT_CACHE, REPOSITORY, collect, load_passages
 from seedling.intents import Intent, all_phrasings, load_intents
 from seedling.stray import stray_words
@@ -128,16 +135,21 @@ def make_optimizer(model: Qwen3ForCausalLM) -> torch.optim.AdamW:
 
 
 def loss_of(model: Qwen3ForCausalLM, rows: Rows) -> torch.Tensor:
-    """Return the mean cross-entropy over the labelled tokens, matrices multiplied in bfloat16."""
+    """Return the mean cross-entropy over the labelled tokens, matrices multiplied in bfloat16.
+
+    Logits are computed where there is a label only.
+    """
+    wanted = rows.labels[:, 1:]
+    labelled = wanted != IGNORED
     with torch.autocast("cpu", torch.bfloat16):
-        loss: torch.Tensor = model(
+        hidden = model.model(
             input_ids=rows.token_ids,
             attention_mask=attention_mask(rows.owners),
             position_ids=rows.positions,
-            labels=rows.labels,
             use_cache=False,
-        ).loss
-    return loss
+        ).last_hidden_state
+        logits = model.lm_head(hidden[:, :-1][labelled])
+    return torch.nn.functional.cross_entropy(logits.float(), wanted[labelled])
 
 
 def wait_while_paused(pause_file: Path) -> None:

@@ -102,8 +102,9 @@ def test_a_piece_of_text_is_learned_whole(tokenizer: Tokenizer) -> None:
 
 
 def test_rows_hold_whole_segments_and_each_sees_only_itself() -> None:
-    segments = [Segment([5, 6, 7], [False, True, True]), Segment([8, 9], [True, True])]
-    rows = pack(lambda: segments[0] if len(segments) == 1 else segments.pop(), 1, 6, padding=0)
+    drawn = iter([Segment([8, 9], [True, True]), Segment([5, 6, 7], [False, True, True])])
+    too_long = Segment([1] * 7, [True] * 7)
+    rows = pack(lambda: next(drawn, too_long), 1, 6, padding=0)
     assert rows.token_ids.tolist() == [[8, 9, 5, 6, 7, 0]]
     assert rows.labels.tolist() == [[IGNORED, 9, IGNORED, 6, 7, IGNORED]]
     assert rows.positions.tolist() == [[0, 1, 0, 1, 2, 0]]
