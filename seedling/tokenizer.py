@@ -21,7 +21,7 @@ SPLIT = (
 )
 CHAT_TEMPLATE = (
     "{%- if messages[0].role != 'system' %}"
-    "{{- '<|im_start|>system\\n" + SYSTEM_TEXT + "<|im_end|>\\n' }}"
+    '{{- "<|im_start|>system\\n' + SYSTEM_TEXT + '<|im_end|>\\n" }}'
     "{%- endif %}"
     "{%- for message in messages %}"
     "{{- '<|im_start|>' + message.role + '\\n' + message.content + '<|im_end|>\\n' }}"
