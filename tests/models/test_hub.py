@@ -81,13 +81,14 @@ def test_a_hub_id_is_downloaded_from_the_mirror_and_then_found_offline(
     for path in checkpoint("llama").iterdir():
         (source / path.name).write_bytes(path.read_bytes())
     (source / "pytorch_model.bin").write_bytes(b"not wanted")
+    (source / "consolidated.safetensors").write_bytes(b"the same weights again")
     home = tmp_path / "home"
     with serve_hub(MODEL_ID, source) as (endpoint, requested):
         online = find_in_fresh_process(MODEL_ID, home, endpoint=endpoint)
     directory = Path(online.stdout.strip())
     assert (directory / "config.json").read_bytes() == (source / "config.json").read_bytes()
     assert (directory / "model.safetensors").is_file()
-    assert "pytorch_model.bin" not in requested
+    assert not {"pytorch_model.bin", "consolidated.safetensors"} & set(requested)
     offline = find_in_fresh_process(MODEL_ID, home, endpoint=endpoint, offline=True)
     assert offline.stdout == online.stdout
 

@@ -22,6 +22,9 @@ NEEDED_FILES = (
     "1_Pooling/*.json",
 )
 
+# The same weights again, in the layouts of other programs.
+UNUSED_FILES = ("consolidated*", "original/*", "onnx/*", "openvino/*")
+
 _HUB_ID = re.compile(r"^[A-Za-z0-9][\w.-]*/[\w.-]+$")
 
 
@@ -51,7 +54,10 @@ def _download(model_id: str, *, offline: bool) -> Path:
     try:
         return Path(
             huggingface_hub.snapshot_download(
-                model_id, allow_patterns=list(NEEDED_FILES), local_files_only=offline
+                model_id,
+                allow_patterns=list(NEEDED_FILES),
+                ignore_patterns=list(UNUSED_FILES),
+                local_files_only=offline,
             )
         )
     except LocalEntryNotFoundError as error:
