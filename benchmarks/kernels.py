@@ -21,13 +21,13 @@ from pathlib import Path
 import numpy as np
 
 from banyan.compiler.ir.types import DType
-from banyan.compiler.passes.tiling.options import TileOptions
 from banyan.compiler.targets.cpp.packing import packed_bytes
 from banyan.compiler.targets.cpp.registry import (
     KERNEL_DIRECTORY,
     Operation,
     choose,
 )
+from banyan.compiler.tiling.options import TileOptions
 from banyan.devices.host_memory import allocate_host_memory
 from banyan.devices.instruction_sets import detect_instruction_sets
 from banyan.devices.native import OPTIMISED_FLAGS, build_shared_object
