@@ -110,8 +110,9 @@ def recipe_text(folder: Path) -> str:
     """Describe the run from the file the training left beside the weights."""
     recipe = json.loads((folder / "training.json").read_text(encoding="utf-8"))
     lines = [
-        f"- stage `{stage['name']}`: {stage['num_steps']:,} steps of {recipe['tokens_per_step']:,} "
-        f"tokens, highest rate {stage['peak_rate']:g}, {stage['text_share']:.0%} plain text"
+        f"- stage `{stage['name']}`: {stage['num_steps']:,} steps of "
+        f"{stage['num_rows'] * recipe['row_length']:,} tokens, highest rate "
+        f"{stage['peak_rate']:g}, {stage['text_share']:.0%} plain text"
         for stage in recipe["stages"]
     ]
     return "\n".join([f"AdamW, cosine schedule, seed {recipe['seed']}, on CPU cores.", "", *lines])

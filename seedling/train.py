@@ -41,7 +41,6 @@ from seedling.tokenizer import (
 SEED = 20260
 ROW_LENGTH = 256
 ROPE_THETA = 10000.0
-ROWS = 8
 WARM_UP_STEPS = 100
 STEPS_BETWEEN_CHECKPOINTS = 200
 OUTPUT = REPOSITORY / "models" / "seedling"
@@ -49,10 +48,11 @@ OUTPUT = REPOSITORY / "models" / "seedling"
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """One stage: its length, its highest learning rate and its share of plain text."""
+    """One stage: its length, rows per step, highest learning rate and share of plain text."""
 
     name: str
     num_steps: int
+    num_rows: int
     peak_rate: float
     text_share: float
     answers_only: bool
@@ -94,7 +94,7 @@ class Batches:
         kinds = (self._texts, self._conversations)
         return pack(
             lambda: kinds[source.random() >= self._stage.text_share].make(source),
-            ROWS,
+            self._stage.num_rows,
             ROW_LENGTH,
             self._padding,
         )
@@ -182,7 +182,7 @@ def run_stage(model: Qwen3ForCausalLM, stage: Stage, batches: Batches, place: Wo
         recent += loss.item()
         done = step + 1
         if done % 20 == 0:
-            pace = (done - first) * ROWS * ROW_LENGTH / (time.monotonic() - started)
+            pace = (done - first) * stage.num_rows * ROW_LENGTH / (time.monotonic() - started)
             print(
                 f"{stage.name} {done}/{stage.num_steps} loss {recent / 20:.3f} {pace:.0f} tokens/s",
                 flush=True,
@@ -232,7 +232,7 @@ def export(
     write_json(folder / "generation_config.json", defaults)
     recipe = {
         "seed": SEED,
-        "tokens_per_step": ROWS * ROW_LENGTH,
+        "row_length": ROW_LENGTH,
         "stages": [asdict(stage) for stage in stages],
     }
     write_json(folder / "training.json", recipe)
@@ -250,8 +250,8 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=OUTPUT)
     parser.add_argument("--pause-file", type=Path, default=DEFAULT_CACHE / "pause")
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--text-steps", type=int, default=1500)
-    parser.add_argument("--question-steps", type=int, default=1500)
+    parser.add_argument("--text-steps", type=int, default=1000)
+    parser.add_argument("--question-steps", type=int, default=3200)
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     torch.manual_seed(SEED)
@@ -262,8 +262,8 @@ def main() -> None:
     model = Qwen3ForCausalLM(model_configuration(tokenizer))
     place = Workplace(arguments.cache, arguments.pause_file)
     stages = (
-        Stage("text", arguments.text_steps, 1e-3, 0.7, answers_only=False),
-        Stage("questions", arguments.question_steps, 8e-4, 0.0, answers_only=True),
+        Stage("text", arguments.text_steps, 8, 1e-3, 0.7, answers_only=False),
+        Stage("questions", arguments.question_steps, 4, 1.2e-3, 0.0, answers_only=True),
     )
     for stage in stages:
         if stage.num_steps:

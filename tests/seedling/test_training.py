@@ -154,7 +154,7 @@ def test_stray_words_are_no_words_of_banyan() -> None:
 
 
 def test_the_rate_rises_and_then_falls() -> None:
-    stage = Stage("questions", 1000, 1e-3, 0.0, answers_only=True)
+    stage = Stage("questions", 1000, 4, 1e-3, 0.0, answers_only=True)
     rates = [learning_rate(stage, step) for step in (0, 50, 100, 500, 999)]
     assert rates[0] < rates[1] < rates[2]
     assert rates[2] > rates[3] > rates[4] > 0
