@@ -2,7 +2,10 @@
 
 import asyncio
 import math
+import os
+import shutil
 import signal
+import subprocess
 from os import kill
 from pathlib import Path
 
@@ -14,7 +17,7 @@ from banyan.cli.compile import run_compile
 from banyan.client import Client
 from banyan.foundation.settings import Settings
 from tests.conftest import Checkpoint
-from tests.end_to_end.servers import Server, running_server, wait_until
+from tests.end_to_end.servers import Server, running_server, serve_command, wait_until
 
 pytestmark = [pytest.mark.end_to_end, pytest.mark.slow]
 
@@ -147,6 +150,36 @@ def test_compiling_ahead_reports_full_coverage(
     assert "100.0 % of the compute nodes in our kernels" in said
     assert "from the cache" in said
     assert "paged_attention" in said
+
+
+def test_without_a_compiler_the_interpreter_serves_with_a_clear_warning(
+    checkpoint: Checkpoint, program_cache: dict[str, str]
+) -> None:
+    environment = program_cache | {"BANYAN_CXX": "/no/such/compiler"}
+    options = ["--served-model-name", "tiny", "--max-model-len", "64", "--dtype", "bfloat16"]
+    with running_server(str(checkpoint("llama")), options, environment=environment) as server:
+        assert ask_once(server)
+        assert "no C++ compiler was found" in server.log.read_text()
+        assert Client(server.url).report()["report"]["compiled"]["target"] == "interpreter"
+
+
+def test_a_truncated_checkpoint_is_one_sentence_and_exit_code_1(
+    checkpoint: Checkpoint, program_cache: dict[str, str], tmp_path: Path
+) -> None:
+    broken = tmp_path / "broken"
+    shutil.copytree(checkpoint("llama"), broken)
+    os.truncate(broken / "model.safetensors", 1000)
+    ended = subprocess.run(
+        serve_command(str(broken)),
+        env=os.environ | program_cache,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert ended.returncode == 1
+    assert "is truncated" in ended.stderr.splitlines()[-1]
+    assert "Traceback" not in ended.stderr
 
 
 def test_embeddings_are_of_length_one_and_the_same_in_both_encodings(
