@@ -75,10 +75,11 @@ def operand(scope: Scope, node: Node) -> Operand:
         sizes = tuple(scope.dim(d) for d in node.shape)
         clipped = (False,) * len(sizes)
         return Operand(held.text, tuple(map(str, held.strides)), sizes, clipped)
-    return _loaded_operand(scope, node)
+    return loaded_operand(scope, node)
 
 
-def _loaded_operand(scope: Scope, node: Node) -> Operand:
+def loaded_operand(scope: Scope, node: Node) -> Operand:
+    """The tile of a load, read where it lies."""
     access = access_of(node)
     shape = access.pointer.shape
     starts = [scalar_index(scope, index) for index in access.indices]
