@@ -199,6 +199,22 @@ def _native_layer_norm(
     return (_layer_norm(emit, x, size, weight, bias, epsilon),)
 
 
+def _vector_norm(
+    emit: Emitter, x: Node, order: Number = 2, axes: Any = None, keep: bool = False, *_: Any
+) -> Node:
+    if order not in (1, 2):
+        raise Unlowered("vector norm of an order other than 1 and 2")
+    chosen = positive_axes(axes, x.tensor.rank)
+
+    def formula(wide: Node) -> Node:
+        if order == 1:
+            return emit.reduce(emit.add("abs", wide), chosen, "sum", keep=keep)
+        total = emit.reduce(emit.add("mul", wide, wide), chosen, "sum", keep=keep)
+        return emit.add("sqrt", total)
+
+    return _in_wide(emit, x, formula)
+
+
 def _embedding(emit: Emitter, weight: Node, index: Node, *_: Any) -> Node:
     return emit.add("gather", weight, index, axis=0)
 
@@ -300,6 +316,7 @@ RULES: Mapping[str, Rule] = {
     "aten.rms_norm.default": _rms_norm,
     "aten.layer_norm.default": _layer_norm,
     "aten.native_layer_norm.default": _native_layer_norm,
+    "aten.linalg_vector_norm.default": _vector_norm,
     "aten.embedding.default": _embedding,
     "aten.index_select.default": _index_select,
     "aten.index.Tensor": _index,

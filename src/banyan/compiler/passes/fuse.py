@@ -35,6 +35,12 @@ ROW_OF_SCORES = 512
 """Columns up to which a product is one block wide, so that its left side is computed once."""
 
 
+LONGEST_ROW_OF_SCORES = 2048
+"""Largest inner length of two chained products that are computed in one kernel."""
+
+BETWEEN_PRODUCTS = POINTWISE | MOVEMENT | REDUCTIONS | {"dot"}
+
+
 @dataclass(frozen=True, slots=True)
 class Fusion:
     """Attributes:
@@ -78,6 +84,9 @@ class _Planner:
 
     def plan(self) -> Fusion:
         for node in self.order:
+            if node.op == "dot" and self._narrow(node):
+                self._draw_in_left_side(node)
+        for node in self.order:
             if node.op in PRODUCTS and node not in self.interior:
                 self._draw_in_epilogue(node)
         for node in self.order:
@@ -85,6 +94,28 @@ class _Planner:
         for node in reversed(self.order):
             self._decide(node)
         return Fusion(frozenset(self.memory), self.products)
+
+    def _draw_in_left_side(self, product: Node) -> None:
+        """A product inside the left side of a narrow product, with only pointwise operations and
+        reductions between them (a softmax), is computed in the same kernel.
+        """
+        left = product.args[0]
+        cone, pending = {product}, [left]
+        while pending:
+            # Users come after what they use, so the latest is looked at first.
+            node = max(pending, key=self.position.__getitem__)
+            pending.remove(node)
+            if node.op not in BETWEEN_PRODUCTS or not set(self.users[node]) <= cone:
+                continue
+            if node.op == "dot":
+                if upper_bound(node.shape[-1]) > LONGEST_ROW_OF_SCORES:
+                    return
+                cone.add(node)
+                continue
+            cone.add(node)
+            pending.extend(a for a in node.args if a not in cone and a not in pending)
+        if any(node.op == "dot" for node in cone - {product}):
+            self.interior |= cone - {product}
 
     def _draw_in_epilogue(self, root: Node) -> None:
         """Follow pointwise consumers of one shape; stop at the last one all paths lead to."""

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from banyan.compiler.ir.graph import Graph
 from banyan.compiler.ir.verify import verify
 from banyan.compiler.passes.canonical import canonical
+from banyan.compiler.passes.expand_attention import expand_attention
+from banyan.compiler.passes.flatten_rows import flatten_rows
 from banyan.compiler.passes.pack_weights import pack_weights
 from banyan.compiler.passes.simplify import simplify
 from banyan.compiler.passes.tile import tile
@@ -24,7 +26,9 @@ def passes(options: TileOptions) -> tuple[Pass, ...]:
     """All passes in the order they run."""
     return (
         Pass("simplify", simplify),
+        Pass("expand_attention", expand_attention),
         Pass("canonical", canonical),
+        Pass("flatten_rows", flatten_rows),
         Pass("pack_weights", pack_weights),
         Pass("tile", lambda graph: tile(graph, options)),
     )

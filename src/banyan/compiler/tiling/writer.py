@@ -14,6 +14,7 @@ from banyan.compiler.ir.operations import POINTWISE
 from banyan.compiler.tiling.tiles import Tiles
 from banyan.compiler.tiling.windows import (
     CannotPull,
+    Span,
     Window,
     as_lanes,
     labels,
@@ -67,7 +68,10 @@ class Writer(Tiles):
         return rule(self, node, window)
 
     def by_lanes(self, node: Node, window: Window) -> Node:
-        """The tile computed element by element; right for every window without lists."""
+        """The tile computed element by element; for windows of one span and no lists."""
+        if sum(isinstance(entry, Span) and entry.size != 1 for entry in window) > 1:
+            # Better copied once by a kernel that walks along rows.
+            raise CannotPull(node)
         lanes = as_lanes(self.indices, window, node)
         if lanes == window:
             raise CannotPull(node)
