@@ -7,6 +7,7 @@ same on every machine.
 import inspect
 import warnings
 from collections.abc import Iterator
+from importlib import import_module
 from typing import cast
 
 import torch
@@ -21,29 +22,13 @@ from banyan.compiler.targets.cpp.kernel import print_kernel
 
 INSTRUCTION_SET = "avx512_bf16"
 
-WORDS = {
-    "capture": (
-        "`torch.export` traces the module once, on example arguments. Every ATen operation is "
-        "rewritten by one rule into ours; what has no rule would become an `extern` node that "
-        "calls PyTorch. The number of tokens stays a symbol, so the program serves every length. "
-        "Arithmetic happens in the types that PyTorch computes in: the norm in float32, the "
-        "matrix products in bfloat16."
-    ),
-    "simplify": (
-        "Algebra that holds bit for bit: multiplying by one disappears, constants are computed, "
-        "what nobody reads is gone."
-    ),
-    "canonical": "Different spellings of the same thing become one, so that later passes know it.",
-    "pack_weights": (
-        "Weights of matrix products change their layout once, at load, into the panels that the "
-        "micro-kernels read. The type of the input says so."
-    ),
-    "tile": (
-        "Nodes are grouped into kernels. A matrix product draws what follows it into its own "
-        "kernel: activation, product and residual never travel through memory. A kernel's body "
-        "uses the same operations on tiles; its grid is the work that threads share."
-    ),
-}
+CAPTURE = (
+    "`torch.export` traces the module once, on example arguments. Every ATen operation is "
+    "rewritten by one rule into ours; what has no rule would become an `extern` node that calls "
+    "PyTorch. The number of tokens stays a symbol, so the program serves every length. Arithmetic "
+    "happens in the types that PyTorch computes in: the norm in float32, the matrix products in "
+    "bfloat16."
+)
 
 
 class FeedForward(nn.Module):
@@ -71,7 +56,7 @@ def life_of_a_graph() -> str:
     graph = captured()
     for name, graph in stages(captured()):
         text = print_graph(graph).strip()
-        parts += ["", f"## After `{name}`", "", WORDS[name], ""]
+        parts += ["", f"## After `{name}`", "", words_of(name), ""]
         parts.append("Here it finds nothing to do." if text == previous else fenced(text, "text"))
         previous = text
     kernel = busiest_kernel(graph)
@@ -86,6 +71,13 @@ def life_of_a_graph() -> str:
         fenced(print_kernel(kernel, INSTRUCTION_SET).body, "cpp"),
     ]
     return "\n".join(parts)
+
+
+def words_of(stage: str) -> str:
+    """What a pass says of itself in the docstring of its module."""
+    if stage == "capture":
+        return CAPTURE
+    return inspect.getdoc(import_module(f"banyan.compiler.passes.{stage}")) or ""
 
 
 def captured() -> Graph:
