@@ -222,7 +222,7 @@ class _CppCompilation:
             cached=False,
         )
         externs = tuple(step for step in placement.steps if isinstance(step, ExternCall))
-        return _manifest(self.graph, lowered, placement, text, built.path, report), externs
+        return make_manifest(self.graph, lowered, placement, text, built.path, report), externs
 
     def _compiler(self) -> Compiler:
         found = find_compiler(self.options.compiler_command)
@@ -251,7 +251,7 @@ class _CppCompilation:
         return self.device.load(packer_program(built.path))
 
 
-def _manifest(
+def make_manifest(
     graph: Graph,
     lowered: Graph,
     placement: Placement,

@@ -35,7 +35,7 @@ def print_loop(printer: RegionPrinter, scope: Scope, node: Node) -> tuple[Held, 
         raise CompilationFailed("a loop needs a body and a step")
     start, stop, *initial = node.args
     carried = tuple(_carry(scope, value) for value in initial)
-    index = scope.name("i")
+    index = scope.name("r")
     first, last = scalar_text(scope, start), scalar_text(scope, stop)
     advance = f"++{index}" if step == 1 else f"{index} += {step}"
     scope.emit(f"for (int64_t {index} = {first}; {index} < {last}; {advance}) {{")
