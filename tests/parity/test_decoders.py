@@ -3,6 +3,7 @@
 Prompts of 1, 17, 300 and 1100 tokens run in one batch, cut into chunks, prefill mixed with decode.
 """
 
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,9 @@ NUM_NEW = 64
 TOLERANCE = {"float32": 1e-4, "bfloat16": 3e-2}
 """Largest difference of a logit, relative to the largest logit."""
 
+LEAST_ROUTER_GAP = 4e-3
+"""In bfloat16 two experts nearer than this in probability may change places, here as there."""
+
 
 def prompt_of(length: int) -> list[int]:
     generator = np.random.default_rng(length)
@@ -35,13 +39,33 @@ def reference_model(directory: Path) -> Any:
     return model.eval()
 
 
-def reference_logits(directory: Path, prompt: list[int], answer: Answer) -> NDArray[np.float32]:
-    """Logits [N, vocab] before each token of `answer`, all tokens given."""
-    tokens = torch.tensor([prompt + answer.token_ids[:-1]])
+@dataclass(frozen=True, slots=True)
+class Reference:
+    """What transformers computes before each of N tokens, all tokens given.
+
+    Attributes:
+        logits: float32 [N, vocab].
+        decided: [N] bool; False where some router of the token is nearly undecided between its
+            last chosen and first rejected expert, so that a rounding may choose the other.
+    """
+
+    logits: NDArray[np.float32]
+    decided: NDArray[np.bool_]
+
+
+def reference(directory: Path, prompt: list[int], answer: Answer) -> Reference:
+    """The logits before each token of `answer`."""
+    model = reference_model(directory)
+    routed = {"output_router_logits": True} if hasattr(model.config, "num_experts_per_tok") else {}
     with torch.no_grad():
-        logits = reference_model(directory)(tokens).logits
-    kept: NDArray[np.float32] = logits[0, len(prompt) - 1 :].float().numpy()
-    return kept
+        result = model(torch.tensor([prompt + answer.token_ids[:-1]]), **routed)
+    logits = result.logits[0, len(prompt) - 1 :].float().numpy()
+    decided = np.ones(len(logits), dtype=bool)
+    for router_logits in result.router_logits if routed else ():
+        chosen = model.config.num_experts_per_tok
+        shares = router_logits[-len(logits) :].float().softmax(-1).sort(-1, descending=True).values
+        decided &= (shares[:, chosen - 1] - shares[:, chosen] >= LEAST_ROUTER_GAP).numpy()
+    return Reference(logits, decided)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
@@ -61,9 +85,13 @@ def test_logits_and_greedy_tokens_are_those_of_transformers(
     )
     assert recording.largest_mix == len(prompts), "prefill never met decode in one step"
     for prompt, answer in zip(prompts, answers, strict=True):
-        expected = reference_logits(directory, prompt, answer)
-        difference = np.abs(answer.logits - expected).max() / np.abs(expected).max()
-        assert difference <= TOLERANCE[dtype], f"{len(prompt)} tokens: {difference:.2e}"
+        expected = reference(directory, prompt, answer)
+        kept = expected.decided if dtype == "bfloat16" else slice(None)
+        assert expected.decided.mean() > 0.7, "too few tokens are left to compare"
+        differences = np.abs(answer.logits - expected.logits)[kept].max(axis=1)
+        worst = differences.max() / np.abs(expected.logits).max()
+        assert worst <= TOLERANCE[dtype], f"{len(prompt)} tokens: {worst:.2e}"
         if dtype == "float32":
             # Each token is the reference's own choice, so the whole chain is its greedy answer.
-            assert answer.token_ids == expected.argmax(axis=-1).tolist(), f"{len(prompt)} tokens"
+            chosen = expected.logits.argmax(axis=-1).tolist()
+            assert answer.token_ids == chosen, f"{len(prompt)} tokens"
