@@ -31,7 +31,7 @@ app = typer.Typer(
 Model = Annotated[
     str | None,
     typer.Argument(
-        metavar="[MODEL]", help="A model directory or hub id; the shipped 'seedling' by default."
+        metavar="MODEL", help="A model directory or hub id; the shipped 'seedling' by default."
     ),
 ]
 DeviceOption = Annotated[str, typer.Option("--device", help="See 'banyan devices'.")]
