@@ -1,10 +1,14 @@
 """The small decisions of loading a model; whole models are in test_llm and test_embedder."""
 
 import logging
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+from safetensors.numpy import load_file, save_file
 
 from banyan.compiler.compile import compile_graph
 from banyan.devices.discovery import find_device
@@ -94,3 +98,53 @@ def test_a_device_is_closed_again_when_the_model_does_not_fit(
             settings=Settings(cache_directory=tmp_path),
         )
     assert closed == [1]
+
+
+WARM_START = """
+import sys
+from pathlib import Path
+from banyan.engine.loading import load_model
+from banyan.engine.options import EngineOptions
+from banyan.foundation.settings import Settings
+directory, cache = sys.argv[1:]
+options = EngineOptions(threads=1, max_model_len=32, max_num_seqs=1)
+loaded = load_model(directory, options, settings=Settings(cache_directory=Path(cache)))
+print(loaded.executable.report.cached, "torch" in sys.modules)
+"""
+
+
+def test_a_warm_start_compiles_nothing_and_imports_no_torch(
+    checkpoint: Checkpoint, tmp_path: Path
+) -> None:
+    directory = str(checkpoint("llama"))
+    options = EngineOptions(threads=1, max_model_len=32, max_num_seqs=1)
+    cold = loading.load_model(directory, options, settings=Settings(cache_directory=tmp_path))
+    assert not cold.executable.report.cached
+    cold.close()
+    done = subprocess.run(
+        [sys.executable, "-c", WARM_START, directory, str(tmp_path)],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.split() == ["True", "False"]
+
+
+def test_weights_that_are_missing_are_named_before_anything_is_compiled(
+    checkpoint: Checkpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    directory = shutil.copytree(checkpoint("llama"), tmp_path / "llama")
+    tensors = load_file(directory / "model.safetensors")
+    del tensors["model.norm.weight"], tensors["lm_head.weight"]
+    save_file(tensors, directory / "model.safetensors")
+
+    def never(*_: Any, **__: Any) -> Any:
+        raise AssertionError("compiled a model that lacks weights")
+
+    monkeypatch.setattr("banyan.engine.loading.compile_graph", never)
+    with pytest.raises(InputError, match=r"lacks tensors .* asks for: .*model\.norm\.weight"):
+        loading.load_model(
+            str(directory),
+            EngineOptions(threads=1, max_model_len=32, max_num_seqs=1),
+            settings=Settings(cache_directory=tmp_path / "cache"),
+        )

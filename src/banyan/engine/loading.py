@@ -190,6 +190,8 @@ def _compile_and_pack(
     settings: Settings,
     say: Progress,
 ) -> Executable:
+    # Before the long work, and with every missing name at once.
+    weights.require(_weight_shapes(graph))
     say("Compiling", 0, 1)
     options = CompileOptions(
         cache_directory=settings.cache_directory, compiler_command=settings.compiler_command
@@ -201,6 +203,14 @@ def _compile_and_pack(
         executable = compile_graph(graph, device=device, target="interpreter", options=options)
     executable.load_weights(weights, lambda done, total: say("Packing weights", done, total))
     return executable
+
+
+def _weight_shapes(graph: Graph) -> dict[str, tuple[int, ...]]:
+    weights = (node for node in graph.inputs if node.attr("role") == "weight")
+    return {
+        str(node.attr("name")): tuple(size for size in node.shape if isinstance(size, int))
+        for node in weights
+    }
 
 
 def _cache_shape(configuration: ModelConfiguration, dtype: str) -> CacheShape:

@@ -60,10 +60,12 @@ class CheckpointWeights:
             for key, file in _open_files(directory).items()
         }
         self._stacks = _find_stacks(self._tensors)
+        single = (name for name in self._tensors if not _EXPERT.match(name))
+        self._names = frozenset((*single, *self._stacks))
 
     def names(self) -> Collection[str]:
         """Give the names that `require` accepts; experts appear as stacks only."""
-        return [*(name for name in self._tensors if not _EXPERT.match(name)), *self._stacks]
+        return self._names
 
     def shape(self, name: str) -> tuple[int, ...]:
         """Give the shape of a tensor or a stack without reading it."""
@@ -88,8 +90,7 @@ class CheckpointWeights:
         Raises:
             ModelError: names what is missing, or the first shape that differs.
         """
-        available = set(self.names())
-        missing = [name for name in expected if name not in available]
+        missing = [name for name in expected if name not in self._names]
         if missing:
             named = ", ".join(missing[:_MAX_NAMES_IN_ERROR])
             more = len(missing) - _MAX_NAMES_IN_ERROR
