@@ -1,5 +1,6 @@
 """The documentation follows the source: generated parts are current, examples run."""
 
+import os
 import re
 import subprocess
 import sys
@@ -45,7 +46,12 @@ def test_a_section_is_replaced_between_its_markers() -> None:
 @pytest.mark.parametrize(("name", "code"), examples(), ids=[name for name, _ in examples()])
 def test_an_example_runs(name: str, code: str, tmp_path: Path) -> None:
     result = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=tmp_path
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=tmp_path,
+        env={**os.environ, "BANYAN_CACHE": str(tmp_path)},
     )
     assert result.returncode == 0, f"{name}: {result.stderr}"
     assert result.stdout, f"{name} prints nothing"
