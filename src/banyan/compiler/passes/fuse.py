@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from banyan.compiler.ir.attributes import integer, integers
 from banyan.compiler.ir.graph import Graph, Node
 from banyan.compiler.ir.operations import POINTWISE
+from banyan.compiler.ir.packing import stored_weight
 from banyan.compiler.ir.symbols import product, upper_bound
 
 LEAVES = frozenset({"input", "data"})
@@ -191,6 +192,8 @@ class _Planner:
             self.root_of[node], self.repeats[node] = frozenset(), 1.0
 
     def _demands_memory(self, user: Node, node: Node) -> bool:
+        if user.op == "grouped_dot" and stored_weight(node) is not node:
+            return False
         if user.op in OPAQUE or user.op == "packed_dot":
             return True
         if user.op == "reshape":

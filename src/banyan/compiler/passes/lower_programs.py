@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from banyan.compiler.ir.graph import Builder, Kernel, Node
+from banyan.compiler.ir.packing import stored_weight
 from banyan.compiler.ir.types import TensorType
 from banyan.compiler.programs.cache_write import cache_write_kernel
 from banyan.compiler.programs.grouped_linear import (
@@ -104,15 +105,6 @@ def _group_call(context: Context, experts: Node, groups: int) -> Node:
         ("group_rows", kind, groups), lambda: group_rows_kernel(context.builder, kind, groups)
     )
     return _call(context, kernel, [experts])
-
-
-def stored_weight(weight: Node) -> Node:
-    """The packed input behind the view that `pack_weights` wrote, or the weight itself."""
-    node = weight
-    while node.op in {"slice", "reshape", "permute"}:
-        node = node.args[0]
-    packed = node.op == "input" and node.attr("packing") == "stacked_panels"
-    return node if packed else weight
 
 
 _PROGRAMS: Mapping[str, Callable[[Context, Node], Node]] = {

@@ -1,26 +1,17 @@
 """Weights that are only multiplied by change to the layout the micro-kernels read.
 
 A [N, K] weight becomes panels [N/16, K/p, 16, p] and `dot` becomes `packed_dot`. A weight that is
-also an embedding table (tied) is read from the panels too, so that one copy is resident.
+also an embedding table (tied) is read from the panels too, so that one copy is resident. Weights of
+experts [E, N, K] become stacks of panels, seen by `grouped_dot` through a view.
 """
 
 from collections.abc import Callable
 
 from banyan.compiler.ir.graph import Builder, Graph, Node, Output, rebuild
-from banyan.compiler.ir.operations import PANEL_COLUMNS, pack_width
+from banyan.compiler.ir.operations import pack_width
+from banyan.compiler.ir.packing import DEPTH_MULTIPLE, panel_shape
 from banyan.compiler.ir.symbols import Dim
-from banyan.compiler.ir.types import DType, TensorType
-
-DEPTH_MULTIPLE = {DType.BFLOAT16: 32, DType.FLOAT32: 1}
-"""The contracted dim of 16-bit panels is padded to whole matrix-unit tiles."""
-
-
-def panel_shape(columns: int, depth: int, dtype: DType) -> tuple[int, int, int, int]:
-    """The shape in which a [columns, depth] weight is stored as panels."""
-    width = pack_width(dtype)
-    multiple = DEPTH_MULTIPLE[dtype]
-    padded = -(-depth // multiple) * multiple
-    return -(-columns // PANEL_COLUMNS), padded // width, PANEL_COLUMNS, width
+from banyan.compiler.ir.types import TensorType
 
 
 def pack_weights(graph: Graph) -> Graph:
@@ -49,22 +40,28 @@ def _choose(graph: Graph) -> dict[Node, str]:
     for weight in graph.inputs:
         if weight.attr("role") != "weight" or weight in results or not _fits(weight):
             continue
-        found = uses.get(weight, [])
-        if any(_is_product(user, place) for user, place in found) and all(
-            _is_product(user, place) or _is_lookup(user, place) for user, place in found
-        ):
-            chosen[weight] = "panels"
+        packing = _packing(uses.get(weight, []))
+        if packing is not None:
+            chosen[weight] = packing
     return chosen
+
+
+def _packing(uses: list[tuple[Node, int]]) -> str | None:
+    if uses and all(user.op == "grouped_dot" and place == 1 for user, place in uses):
+        return "stacked_panels"
+    multiplied = any(_is_product(user, place) for user, place in uses)
+    fitting = all(_is_product(user, place) or _is_lookup(user, place) for user, place in uses)
+    return "panels" if multiplied and fitting else None
 
 
 def _fits(weight: Node) -> bool:
     whole = all(isinstance(size, int) for size in weight.shape)
-    packable = weight.dtype in DEPTH_MULTIPLE
-    return whole and packable and weight.tensor.rank == 2
+    return whole and weight.dtype in DEPTH_MULTIPLE and weight.tensor.rank in {2, 3}
 
 
 def _is_product(user: Node, place: int) -> bool:
-    return user.op == "dot" and place == 1 and user.attr("transpose_b") is True
+    plain = user.op == "dot" and place == 1 and user.args[1].tensor.rank == 2
+    return plain and user.attr("transpose_b") is True
 
 
 def _is_lookup(user: Node, place: int) -> bool:
@@ -85,8 +82,8 @@ def _rewritten(
 
 
 def _packed_input(builder: Builder, node: Node, packing: str) -> Node:
-    columns, depth = (_static(size) for size in node.shape)
-    shape: tuple[Dim, ...] = panel_shape(columns, depth, node.dtype)
+    *stack, columns, depth = (_static(size) for size in node.shape)
+    shape: tuple[Dim, ...] = (*stack, *panel_shape(columns, depth, node.dtype))
     return builder.input(
         str(node.attr("name")), TensorType(shape, node.dtype), str(node.attr("role")), packing
     )
@@ -103,17 +100,31 @@ def _packed_dot(builder: Builder, node: Node, args: tuple[Node, ...], weight: No
 
 
 def _lookup(builder: Builder, node: Node, args: tuple[Node, ...], weight: Node) -> Node:
-    """Rows of the weight as it was: a view of the panels, cut to the true row length."""
-    panels = args[0]
-    groups, lines, columns, width = (_static(size) for size in panels.shape)
-    rows = builder.add("permute", (panels,), order=(0, 2, 1, 3))
-    table = builder.add("reshape", (rows,), shape=(groups * columns, lines * width))
-    if weight.shape[1] != lines * width:
-        table = builder.add("slice", (table,), axis=1, start=0, stop=weight.shape[1], step=1)
-    return builder.add("gather", (table, args[1]), axis=0)
+    return builder.add("gather", (_as_it_was(builder, args[0], weight), args[1]), axis=0)
+
+
+def _grouped_dot(builder: Builder, node: Node, args: tuple[Node, ...], weight: Node) -> Node:
+    rows, panels, experts = args
+    plain = _as_it_was(builder, panels, weight)
+    return builder.add("grouped_dot", (rows, plain, experts), **dict(node.attrs))
+
+
+def _as_it_was(builder: Builder, panels: Node, weight: Node) -> Node:
+    """The weight [..., N, K] as a view of its panels, cut to its true size."""
+    *stack, groups, lines, columns, width = panels.shape
+    lead = tuple(range(len(stack)))
+    order = (*lead, *(len(lead) + axis for axis in (0, 2, 1, 3)))
+    rows = builder.add("permute", (panels,), order=order)
+    table = builder.add("reshape", (rows,), shape=(*stack, groups * columns, lines * width))
+    for axis in range(len(stack), weight.tensor.rank):
+        if table.shape[axis] != weight.shape[axis]:
+            stop = weight.shape[axis]
+            table = builder.add("slice", (table,), axis=axis, start=0, stop=stop, step=1)
+    return table
 
 
 _USERS: dict[str, Callable[[Builder, Node, tuple[Node, ...], Node], Node]] = {
     "dot": _packed_dot,
     "gather": _lookup,
+    "grouped_dot": _grouped_dot,
 }
