@@ -67,15 +67,16 @@ def test_prompts_of_every_length_mixed_in_one_batch_give_the_tokens_of_transform
         assert output.finish_reason == "length"
 
 
-def test_each_request_gets_the_tokens_it_gets_alone(llama: LLM) -> None:
+def test_each_request_gets_the_tokens_and_probabilities_it_gets_alone(llama: LLM) -> None:
     prompts = [prompt_of(length) for length in (5, 40, 41, 90, 130, 3)]
     options = [
-        SamplingOptions(max_tokens=20, seed=number, temperature=0.8, ignore_eos=True)
+        SamplingOptions(max_tokens=20, seed=number, temperature=0.8, ignore_eos=True, logprobs=1)
         for number in range(len(prompts))
     ]
     together = llama.generate(prompts, options)
     for prompt, choice, output in zip(prompts, options, together, strict=True):
-        assert llama.generate([prompt], choice)[0].token_ids == output.token_ids
+        # To the last bit: each row is computed in the same order, whatever lies beside it.
+        assert llama.generate([prompt], choice)[0].outputs == output.outputs
 
 
 def test_text_is_the_tokenizer_s_text_of_the_tokens(llama: LLM) -> None:
