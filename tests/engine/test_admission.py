@@ -81,6 +81,11 @@ def test_a_budget_below_the_number_of_sequences_is_refused() -> None:
         EngineLimits(max_model_len=10, max_num_seqs=4, token_budget=3, num_blocks=9)
 
 
+def test_a_budget_larger_than_programs_are_made_for_is_refused() -> None:
+    with pytest.raises(InputError, match="max_num_batched_tokens=65537 is more than the 65536"):
+        EngineLimits(max_model_len=10, max_num_seqs=4, token_budget=65537, num_blocks=9)
+
+
 def test_a_cache_too_small_for_one_full_sequence_is_refused() -> None:
     with pytest.raises(InputError, match="num_blocks=1 cannot hold one sequence"):
         EngineLimits(max_model_len=17, max_num_seqs=4, token_budget=4, num_blocks=1)

@@ -6,6 +6,9 @@ from banyan.engine.key_value_blocks import blocks_for
 from banyan.foundation.errors import InputError
 
 DEFAULT_TOKEN_BUDGET = 1024
+
+# Programs are compiled for at most so many tokens in one step.
+MOST_TOKENS_PER_STEP = 65536
 DTYPES = ("auto", "float32", "bfloat16")
 
 
@@ -66,6 +69,11 @@ class EngineLimits:
             raise InputError(
                 f"max_num_batched_tokens={self.token_budget} is less than "
                 f"max_num_seqs={self.max_num_seqs}; raise the first or lower the second"
+            )
+        if self.token_budget > MOST_TOKENS_PER_STEP:
+            raise InputError(
+                f"max_num_batched_tokens={self.token_budget} is more than the "
+                f"{MOST_TOKENS_PER_STEP} that one step can take; lower it"
             )
         needed = blocks_for(self.max_model_len)
         if self.num_blocks < needed:
