@@ -89,9 +89,7 @@ class Graphs:
             name: self.array(tuple(7 if size is N else size for size in shape), dtype)
             for name, (shape, dtype) in shapes.items()
         }
-        results = [
-            Output(f"y{i}", make(self, *nodes)) for i, make in enumerate(outputs)
-        ]
+        results = [Output(f"y{i}", make(self, *nodes)) for i, make in enumerate(outputs)]
         return Case(Graph("case", tuple(nodes), tuple(results)), arrays)
 
     def array(self, shape: tuple[int, ...], dtype: DType) -> Any:
