@@ -126,9 +126,9 @@ def test_weights_and_states_must_be_there_and_fit(
 ) -> None:
     options = CompileOptions(pool_cache, optimise=False)
     executable = compile_graph(mixed_graph(), device=device, target=target, options=options)
-    with pytest.raises(InputError, match="weight 'layer.weight'"):
+    with pytest.raises(InputError, match=r"weight 'layer\.weight'"):
         executable.run({"x": X})
-    with pytest.raises(InputError, match="'layer.weight' is not among those given"):
+    with pytest.raises(InputError, match=r"'layer\.weight' is not among those given"):
         executable.load_weights(Weights({}))
     with pytest.raises(InputError, match=r"has shape \(2, 8\)"):
         executable.load_weights(Weights({"layer.weight": np.zeros((2, 8), np.float32)}))

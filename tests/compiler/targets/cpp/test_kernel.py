@@ -19,12 +19,14 @@ def rotate_kernel(builder: Builder) -> Kernel:
     y = builder.pointer("y", TensorType((T, 8), F32), "write")
     item = builder.parameter(scalar_type(DType.INT64))
     start, zero = builder.add("mul", (item, number(builder, 4))), number(builder, 0)
-    place = {"index": ("range", "range"), "sizes": (4, 8)}
-    rows = builder.add("load", (x, start, zero), **place)
+    both = ("range", "range")
+    rows = builder.add("load", (x, start, zero), index=both, sizes=(4, 8))
     left = builder.add("slice", (rows,), axis=1, start=0, stop=4, step=1)
     right = builder.add("slice", (rows,), axis=1, start=4, stop=8, step=1)
     turned = builder.add("concat", (builder.add("neg", (right,)), left), axis=1)
-    store = builder.add("store", (y, builder.add("add", (rows, turned)), start, zero), **place)
+    store = builder.add(
+        "store", (y, builder.add("add", (rows, turned)), start, zero), index=both, sizes=(4, 8)
+    )
     return Kernel("rotate", (ceil_divide(T, 4),), (x, y), Region((item,), (store,), ()))
 
 
