@@ -187,11 +187,12 @@ def add_tile_dot(scope: Scope, node: Node, target: Buffer, *, accumulate: bool =
     """Print a dot with a packed block that adds to `target`, or overwrites it."""
     a, block = node.args
     left, right = operand(scope, a), operand(scope, block)
+    ahead = scope.ahead.get(node)
     scope.emit(
         f"{_guard(left, right)}banyan::tile_dot({SESSION}, {left.text}, {left.strides[0]}, "
         f"{right.text}, {right.strides[0]}, {scope.dim(a.shape[1])}, {left.sizes[0]}, "
         f"{scope.dim(block.shape[1])}, {target.text}, {target.strides[0]}, "
-        f"{'true' if accumulate else 'false'});"
+        f"{'true' if accumulate else 'false'}{'' if ahead is None else f', {ahead}'});"
     )
 
 

@@ -23,7 +23,7 @@ from banyan.compiler.targets.cpp.expressions import (
 from banyan.compiler.targets.cpp.loops import print_loop
 from banyan.compiler.targets.cpp.materialise import kept_tiles
 from banyan.compiler.targets.cpp.nest import Nest, print_nest
-from banyan.compiler.targets.cpp.prefetch import print_prefetches, scalars_first
+from banyan.compiler.targets.cpp.prefetch import note_following_blocks, scalars_first
 from banyan.compiler.targets.cpp.scope import Buffer, Held, Scalar, Scope, Scratch
 from banyan.compiler.targets.cpp.stores import print_store
 from banyan.compiler.targets.cpp.tiles import print_tile
@@ -60,14 +60,14 @@ class RegionPrinter:
 
     def region(self, scope: Scope, region: Region) -> None:
         """Print every node of a region that needs text of its own."""
-        added = {dot for total in self.sums.values() for dot in total.dots}
+        added = [dot for total in self.sums.values() for dot in total.dots]
         first, rest = scalars_first(self.order[region])
         for node in first:
             self.node(scope, node)
-        print_prefetches(scope, rest)
-        for node in rest:
-            if node not in added:
-                self.node(scope, node)
+        printed = [node for node in rest if node not in added]
+        note_following_blocks(scope, [*printed, *(dot for dot in added if dot in rest)])
+        for node in printed:
+            self.node(scope, node)
 
     def node(self, scope: Scope, node: Node) -> None:
         """Print one node, unless it is evaluated where it is used."""

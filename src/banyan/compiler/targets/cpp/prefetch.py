@@ -2,19 +2,18 @@
 
 With few rows a step spends its time waiting for memory: every block lies somewhere else, so the
 hardware cannot guess the next one. All addresses of a step are known from its scalars, so these
-are printed first and all blocks are asked for at once.
+are printed first, and every dot is told the block of the dot that follows it. It fetches that
+block line by line while it multiplies: asking for whole blocks at once was measured to gain
+nothing, because the processor can wait for a few dozen lines only.
 """
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 from banyan.compiler.ir.graph import Node
-from banyan.compiler.ir.symbols import product
 from banyan.compiler.ir.types import TupleType
 from banyan.compiler.targets.cpp.dots import is_direct_operand, loaded_operand
 from banyan.compiler.targets.cpp.scope import Scope
-
-MOST_ROWS = 8
-"""With more rows the arithmetic takes longer than the memory."""
 
 
 def scalars_first(nodes: Sequence[Node]) -> tuple[list[Node], list[Node]]:
@@ -31,17 +30,26 @@ def scalars_first(nodes: Sequence[Node]) -> tuple[list[Node], list[Node]]:
     return first, [node for node in nodes if node not in early]
 
 
-def print_prefetches(scope: Scope, nodes: Sequence[Node]) -> None:
-    """Ask for every packed block that a dot among `nodes` reads where it lies."""
-    for node in nodes:
-        if node.op != "dot" or dict(node.attrs).get("packed") is not True:
-            continue
-        rows, block = node.args
-        if block in scope.values or not is_direct_operand(block, node, scope.facts):
-            continue
-        found = loaded_operand(scope, block)
-        size = scope.dim(product(block.shape) * block.dtype.num_bytes)
-        conditions = [f"{scope.dim(rows.shape[0])} <= {MOST_ROWS}"]
-        if found.condition is not None:
-            conditions.append(found.condition)
-        scope.emit(f"if ({' && '.join(conditions)}) fetch({found.text}, {size});")
+def note_following_blocks(scope: Scope, dots: Sequence[Node]) -> None:
+    """Note for each dot with a packed block read where it lies which block comes next.
+
+    Args:
+        scope: its `ahead` is filled; names of the scalars that the addresses need are in reach.
+        dots: the dots of a region in the order they run.
+    """
+    direct = [dot for dot in dots if _reads_block(scope, dot)]
+    for dot, following in pairwise(direct):
+        block = following.args[1]
+        if block.dtype is dot.args[1].dtype:
+            found = loaded_operand(scope, block)
+            text = found.text
+            if found.condition is not None:
+                text = f"{found.condition} ? {text} : nullptr"
+            scope.ahead[dot] = text
+
+
+def _reads_block(scope: Scope, node: Node) -> bool:
+    if node.op != "dot" or dict(node.attrs).get("packed") is not True:
+        return False
+    block = node.args[1]
+    return block not in scope.values and is_direct_operand(block, node, scope.facts)

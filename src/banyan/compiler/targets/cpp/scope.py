@@ -51,7 +51,18 @@ class Scratch:
 
 @dataclass(slots=True)
 class Scope:
-    """The names in reach at one place of a kernel's text."""
+    """The names in reach at one place of a kernel's text.
+
+    Attributes:
+        symbols: names of sizes.
+        pointers: names of the kernel's pointers.
+        facts: what is known about sizes and indices.
+        scratch: memory of the thread.
+        values: what was printed, and where it is held.
+        lines: the text so far.
+        count: how many names were given.
+        ahead: for a dot, the text of the block that the next dot will read.
+    """
 
     symbols: dict[str, str]
     pointers: Mapping[Node, str]
@@ -60,6 +71,7 @@ class Scope:
     values: dict[Node, Held] = field(default_factory=dict)
     lines: list[str] = field(default_factory=list)
     count: list[int] = field(default_factory=lambda: [0])
+    ahead: dict[Node, str] = field(default_factory=dict)
 
     def inner(self) -> "Scope":
         """A scope inside this one: it sees everything here, and keeps its own to itself."""
@@ -70,6 +82,7 @@ class Scope:
             self.scratch,
             dict(self.values),
             count=self.count,
+            ahead=self.ahead,
         )
 
     def name(self, prefix: str) -> str:

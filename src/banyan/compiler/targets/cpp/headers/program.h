@@ -38,13 +38,6 @@ inline int32_t launch(const banyan_runtime* runtime, int64_t items, banyan_task 
   return items > 1 ? runtime->parallel_for(runtime->pool, items, task, self) : BANYAN_OK;
 }
 
-// Asks for memory that will be read soon.
-BANYAN_INLINE void fetch(const void* start, int64_t bytes) {
-  for (int64_t at = 0; at < bytes; at += 64) {
-    __builtin_prefetch(static_cast<const char*>(start) + at, 0, 3);
-  }
-}
-
 // NaN wins, as in PyTorch.
 template <class T>
 BANYAN_INLINE T minimum(T a, T b) {

@@ -173,10 +173,15 @@ static void panel_group(const bfloat16* a, int64_t lda, const bfloat16* w, int64
   }
 }
 
-// All rows against P panels that need no fetching.
+// All rows against P panels that are near, or were named in advance. With few rows, `ahead` (if any)
+// is fetched at the offsets that are read from b, one line for each.
 template <int P, int Chains>
 static void near_panels(const bfloat16* a, int64_t lda, View b, int64_t k, int64_t rows, float* c,
-                        int64_t ldc, bool accumulate) {
+                        int64_t ldc, bool accumulate, const bfloat16* ahead) {
+  if (ahead != nullptr && rows <= kRows) {
+    rows_block<P, P, Chains>(rows, a, lda, b, k, c, ldc, accumulate, ahead);
+    return;
+  }
   for (int64_t r = 0; r < rows; r += kRows) {
     rows_block<P, 0, Chains>(least(kRows, rows - r), a + r * lda, lda, b, k, c + r * ldc, ldc,
                              accumulate, nullptr);
@@ -204,17 +209,18 @@ inline void linear_tile_avx512_bf16(const bfloat16* a, int64_t lda, const bfloat
 // See tile_dot in tile_dot.h. A lone panel is summed in two chains to hide the latency of its sums.
 inline void tile_dot_avx512_bf16(const bfloat16* a, int64_t lda, const bfloat16* b,
                                  int64_t line_stride, int64_t k, int64_t rows, int64_t n, float* c,
-                                 int64_t ldc, bool accumulate) {
+                                 int64_t ldc, bool accumulate, const bfloat16* ahead) {
   using namespace avx512_bf16;
   constexpr int64_t wide = kPanels * kPanelColumns;
+  const auto after = [ahead](int64_t j) { return ahead == nullptr ? nullptr : ahead + 2 * j; };
   int64_t j = 0;
   for (; j + wide <= n; j += wide) {
     const View view{b + 2 * j, 2 * kPanelColumns, line_stride};
-    near_panels<kPanels, 1>(a, lda, view, k, rows, c + j, ldc, accumulate);
+    near_panels<kPanels, 1>(a, lda, view, k, rows, c + j, ldc, accumulate, after(j));
   }
   for (; j < n; j += kPanelColumns) {
     const View view{b + 2 * j, 2 * kPanelColumns, line_stride};
-    near_panels<1, 2>(a, lda, view, k, rows, c + j, ldc, accumulate);
+    near_panels<1, 2>(a, lda, view, k, rows, c + j, ldc, accumulate, after(j));
   }
 }
 

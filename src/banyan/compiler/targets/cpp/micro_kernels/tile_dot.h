@@ -1,5 +1,9 @@
 // A small dot product against a block that stays where it is, such as a block of the KV cache:
 // C[rows, n] (+)= A[rows, k] * B, B packed [k/p][n][p] with `line_stride` elements between lines.
+//
+// Blocks of a cache lie anywhere, so with few rows the time is that of waiting for memory. `ahead`
+// names the block that comes next, with the layout of a cache block; it is fetched while this one is
+// multiplied. Null: nothing is fetched.
 #ifndef BANYAN_TILE_DOT_H
 #define BANYAN_TILE_DOT_H
 
@@ -22,7 +26,12 @@ struct DotSession {
 
 template <class T>
 inline void tile_dot(const DotSession&, const T* a, int64_t lda, const T* b, int64_t line_stride,
-                     int64_t k, int64_t rows, int64_t n, float* c, int64_t ldc, bool accumulate) {
+                     int64_t k, int64_t rows, int64_t n, float* c, int64_t ldc, bool accumulate,
+                     const T* ahead = nullptr) {
+  if (ahead != nullptr && rows <= fma::kRows) {
+    constexpr int64_t line = 64 / sizeof(T);
+    for (int64_t i = 0; i < k * n; i += line) __builtin_prefetch(ahead + i, 0, 3);
+  }
   tile_dot_fma(a, lda, b, line_stride, k, rows, n, c, ldc, accumulate);
 }
 
@@ -30,15 +39,17 @@ inline void tile_dot(const DotSession&, const T* a, int64_t lda, const T* b, int
 template <>
 inline void tile_dot(const DotSession& session, const bfloat16* a, int64_t lda, const bfloat16* b,
                      int64_t line_stride, int64_t k, int64_t rows, int64_t n, float* c,
-                     int64_t ldc, bool accumulate) {
-  tile_dot_amx_bf16(session, a, lda, b, line_stride, k, rows, n, c, ldc, accumulate);
+                     int64_t ldc, bool accumulate,
+                     const bfloat16* ahead) {
+  tile_dot_amx_bf16(session, a, lda, b, line_stride, k, rows, n, c, ldc, accumulate, ahead);
 }
 #elif defined(__AVX512BF16__)
 template <>
 inline void tile_dot(const DotSession&, const bfloat16* a, int64_t lda, const bfloat16* b,
                      int64_t line_stride, int64_t k, int64_t rows, int64_t n, float* c,
-                     int64_t ldc, bool accumulate) {
-  tile_dot_avx512_bf16(a, lda, b, line_stride, k, rows, n, c, ldc, accumulate);
+                     int64_t ldc, bool accumulate,
+                     const bfloat16* ahead) {
+  tile_dot_avx512_bf16(a, lda, b, line_stride, k, rows, n, c, ldc, accumulate, ahead);
 }
 #endif
 

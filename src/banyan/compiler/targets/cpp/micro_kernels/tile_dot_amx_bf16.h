@@ -96,7 +96,7 @@ static void dot_rows(const bfloat16* a, int64_t lda, const bfloat16* b, int64_t 
 
 inline void tile_dot_amx_bf16(const DotSession&, const bfloat16* a, int64_t lda, const bfloat16* b,
                               int64_t line_stride, int64_t k, int64_t rows, int64_t n, float* c,
-                              int64_t ldc, bool accumulate) {
+                              int64_t ldc, bool accumulate, const bfloat16* ahead) {
   const int64_t tiled = k % 16 == 0 ? rows / 16 * 16 : 0;
   for (int64_t r = 0; r < tiled; r += 64) {
     const int64_t tiles = least(4, (tiled - r) / 16);
@@ -114,7 +114,7 @@ inline void tile_dot_amx_bf16(const DotSession&, const bfloat16* a, int64_t lda,
   }
   if (tiled < rows) {
     tile_dot_avx512_bf16(a + tiled * lda, lda, b, line_stride, k, rows - tiled, n, c + tiled * ldc,
-                         ldc, accumulate);
+                         ldc, accumulate, ahead);
   }
 }
 
