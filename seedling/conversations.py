@@ -125,7 +125,7 @@ class ConversationMaker:
         stray_words: Sequence[str],
         *,
         answers_only: bool,
-        unknown_share: float = 0.22,
+        unknown_share: float = 0.15,
     ) -> None:
         self._tokenizer = tokenizer
         self._stray_words = stray_words
