@@ -197,13 +197,15 @@ def load_intents(folder: Path = QUESTIONS) -> tuple[Intent, ...]:
 def phrasings_of(intent: Intent, language: str) -> list[Phrasing]:
     """Expand one language of an intent; no text comes twice.
 
-    What the seedling must not know is held out by subject, everything else by phrasing.
+    A Chinese text has Chinese in it: `KV cache` alone is answered in English. What the seedling must not know is held out by subject, everything else by phrasing.
     """
     side = intent.sides[language]
     candidates = [(text, True, text) for text in side.ask]
     for name in side.about:
         for template in TEMPLATES[intent.kind, language]:
             text = fill(template, name)
+            if language == "chinese" and not re.search("[\u4e00-\u9fff]", text):
+                continue
             candidates.append((text, False, name if intent.is_unknown else text))
     seen: set[str] = set()
     result = []
