@@ -152,7 +152,7 @@ class ConversationMaker:
             phrasing = source.choice(self._unknown)
         text = phrasing.text
         if phrasing.intent.is_unknown and self._stray_words and source.random() < 0.25:
-            forms = TEMPLATES["thing", phrasing.language]
+            forms = [form for form in TEMPLATES["thing", phrasing.language] if len(form) > 3]
             text = fill(source.choice(forms), source.choice(self._stray_words))
         varied = vary(text, phrasing.language, source)
         return text if normalise(varied) in self._held_out else varied, phrasing.answer

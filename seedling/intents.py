@@ -197,7 +197,8 @@ def load_intents(folder: Path = QUESTIONS) -> tuple[Intent, ...]:
 def phrasings_of(intent: Intent, language: str) -> list[Phrasing]:
     """Expand one language of an intent; no text comes twice.
 
-    A Chinese text has Chinese in it: `KV cache` alone is answered in English. What the seedling must not know is held out by subject, everything else by phrasing.
+    A Chinese text has Chinese in it: `KV cache` alone is answered in English. What the seedling
+    must not know is held out by subject, everything else by phrasing.
     """
     side = intent.sides[language]
     candidates = [(text, True, text) for text in side.ask]
