@@ -98,6 +98,13 @@ def _reverse_subtract(emit: Emitter, a: Node, b: Operand, alpha: Number = 1) -> 
     return emit.pointwise("sub", b, left, dtype=emit.dtype)
 
 
+def _truncated_remainder(emit: Emitter, a: Operand, b: Operand) -> Node:
+    """The remainder with the sign of `a`, as in C."""
+    left, right = (emit.operand(x, emit.dtype, emit.shape) for x in (a, b))
+    size = emit.add("mod", emit.add("abs", left), emit.add("abs", right))
+    return emit.add("where", emit.scalar("lt", left, 0), emit.add("neg", size), size)
+
+
 def _power(emit: Emitter, x: Operand, exponent: Operand) -> Node:
     if not isinstance(x, Node) or not isinstance(exponent, int | float):
         return emit.pointwise("pow", x, exponent, dtype=emit.dtype)
@@ -236,6 +243,7 @@ RULES: Mapping[str, Rule] = {
     **_both("div", _binary("div"), *_TENSOR_OR_SCALAR),
     **_both("div", _divide_mode, "Tensor_mode", "Scalar_mode"),
     **_both("remainder", _binary("mod"), *_TENSOR_OR_SCALAR),
+    **_both("fmod", _truncated_remainder, *_TENSOR_OR_SCALAR),
     **_both("floor_divide", _floor_divide, "default", "Scalar"),
     **_both("rsub", _reverse_subtract, *_TENSOR_OR_SCALAR),
     **_both("pow", _power, "Tensor_Scalar", "Tensor_Tensor", "Scalar"),

@@ -82,8 +82,9 @@ def _export(module: torch.nn.Module, arguments: tuple[Any, ...], shapes: Any) ->
             program = torch.export.export(module, arguments, dynamic_shapes=shapes, strict=False)
             return program.run_decompositions(table)
     except (RuntimeError, ValueError, TypeError, AssertionError) as error:
-        first = str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
-        raise GraphError(f"torch.export cannot trace {type(module).__name__}: {first}") from error
+        lines = [line.strip(" -") for line in str(error).splitlines() if line.strip()]
+        reason = " ".join(lines[:2]) or repr(error)
+        raise GraphError(f"torch.export cannot trace {type(module).__name__}: {reason}") from error
 
 
 def _requests(arguments: Any, shapes: Any) -> list[Any]:

@@ -1,0 +1,81 @@
+import pytest
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from tests.compiler.capture.capturing import assert_agrees, captured, operations
+
+torch.manual_seed(3)
+X = torch.randn(2, 3, 4)
+WEIGHT, BIAS = torch.randn(4), torch.randn(4)
+
+
+def reduced(x: Tensor) -> list[Tensor]:
+    return [
+        x.sum(), x.sum(1), x.sum((0, 2)), x.sum(-1, keepdim=True), x.mean(), x.mean((1, 2)),
+        x.mean(-1, keepdim=True), x.var(-1), x.var((0, 1), unbiased=False), x.std(-1), x.amax(-1),
+        x.amin((0, 1)), x.max(), x.min(), *x.max(1), *x.min(-1, keepdim=True), x.argmax(-1),
+        x.argmin(1), x.argmax(), (x > 0).any(), (x > 0).any(-1), (x > 0).all(0), x.prod(-1),
+        x.cumsum(-1), x.cumsum(0), x.norm(dim=-1), x.logsumexp(-1),
+        torch.linalg.vector_norm(x, ord=1),
+    ]  # fmt: skip
+
+
+def normalised(x: Tensor) -> list[Tensor]:
+    weight, bias = WEIGHT.to(x.dtype), BIAS.to(x.dtype)
+    return [
+        x.softmax(-1), x.softmax(0), x.log_softmax(-1), functional.layer_norm(x, (4,)),
+        functional.layer_norm(x, (4,), weight, bias, 1e-3), functional.layer_norm(x, (3, 4)),
+        functional.rms_norm(x, (4,), weight, 1e-5), functional.rms_norm(x, (4,)),
+        functional.normalize(x, dim=-1), x.softmax(-1, dtype=torch.float32),
+    ]  # fmt: skip
+
+
+def indexed(x: Tensor) -> list[Tensor]:
+    rows = torch.tensor([1, 0, 1])
+    return [
+        x[rows], x[:, rows], x[rows, rows], x[:, torch.tensor([[0, 2], [1, -1]])],
+        x.index_select(2, rows), functional.embedding(rows, x[0]),
+        x.gather(-1, rows.expand(2, 3, 3)),
+        x.gather(1, rows.expand(2, 1, 3)), torch.take_along_dim(x, x.argmax(-1, keepdim=True), -1),
+        *x.topk(2), *x.topk(2, largest=False), *x.topk(1, dim=1),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_reductions_agree_with_pytorch(dtype: torch.dtype) -> None:
+    assert_agrees(reduced, X.to(dtype))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_norms_and_softmax_agree_with_pytorch(dtype: torch.dtype) -> None:
+    assert_agrees(normalised, X.to(dtype))
+
+
+def test_indexing_agrees_with_pytorch() -> None:
+    assert_agrees(indexed, X)
+
+
+def test_sums_of_integers_are_64_bit() -> None:
+    assert_agrees(
+        lambda x: [x.sum(), x.sum(0), x.cumsum(0), x.prod(0)], torch.tensor([[3, 4], [5, 6]]).int()
+    )
+
+
+def test_the_largest_of_integers_is_found() -> None:
+    assert_agrees(lambda x: [*x.topk(2), x.amax(0)], torch.tensor([3, -9, 7, 7]))
+
+
+def test_a_norm_is_captured_whole_without_leaving_pytorch_calls() -> None:
+    graph = captured(lambda x: functional.rms_norm(x, (4,)), X)
+    assert "extern" not in operations(graph)
+    assert "rsqrt" in operations(graph)
+
+
+def test_an_index_with_a_gap_stays_a_call_to_pytorch() -> None:
+    rows = torch.tensor([1, 0])
+    assert_agrees(lambda x: x[rows, :, rows], X, externs=["aten.index.Tensor"])
+
+
+def test_a_long_topk_stays_a_call_to_pytorch() -> None:
+    assert_agrees(lambda x: x.topk(70), torch.randn(100), externs=["aten.topk.default"])
