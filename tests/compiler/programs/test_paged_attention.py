@@ -1,0 +1,87 @@
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from banyan.compiler.capture import torch_operations
+from banyan.compiler.capture.arrays import to_array, to_tensor
+from banyan.compiler.ir.graph import Builder, Graph, Output
+from banyan.compiler.ir.symbols import symbol
+from banyan.compiler.ir.types import DType, TensorType
+from banyan.compiler.passes.tile import tile
+from banyan.compiler.targets.interpreter.run import run_graph
+from tests.compiler.programs.paging import block_tables, pack_width, random_caches
+
+NAMES = ("queries", "keys", "values", "tables", "starts", "lengths")
+
+
+def attention_graph(heads: int, kv_heads: int, size: int, dtype: DType, window: int) -> Graph:
+    builder = Builder()
+    tokens, sequences = symbol("tokens", 1, 64), symbol("sequences", 1, 8)
+    blocks, width = symbol("blocks", 1, 64), pack_width(dtype)
+    types = (
+        TensorType((tokens, heads, size), dtype),
+        TensorType((blocks, kv_heads, size // width, 16, width), dtype),
+        TensorType((blocks, kv_heads, 16 // width, size, width), dtype),
+        TensorType((sequences, symbol("columns", 1, 64)), DType.INT32),
+        TensorType((sequences + 1,), DType.INT32),
+        TensorType((sequences,), DType.INT32),
+    )
+    inputs = tuple(builder.input(n, t) for n, t in zip(NAMES, types, strict=True))
+    node = builder.add("paged_attention", inputs, scale=0.25, window=window)
+    return Graph("attention", inputs, (Output("out", node),))
+
+
+def step(
+    new: list[int], contexts: list[int], heads: int, kv_heads: int, dtype: DType
+) -> dict[str, Any]:
+    generator = np.random.default_rng(7)
+    keys, values = random_caches(generator, 24, kv_heads, 8, dtype)
+    queries = generator.normal(size=(sum(new), heads, 8)).astype(dtype.numpy)
+    starts = np.cumsum([0, *new]).astype(np.int32)
+    tables = block_tables(contexts, 24)
+    lengths = np.array(contexts, np.int32)
+    return dict(zip(NAMES, (queries, keys, values, tables, starts, lengths), strict=True))
+
+
+def pytorch_result(arrays: dict[str, Any], window: int) -> Any:
+    tensors = [to_tensor(arrays[name]) for name in NAMES]
+    found = torch_operations.paged_attention(*tensors, 0.25, window)
+    assert isinstance(found, torch.Tensor)
+    return to_array(found)
+
+
+@pytest.mark.parametrize("window", [0, 1, 7, 40])
+def test_prefill_and_decode_in_one_step_agree_with_pytorch(window: int) -> None:
+    new, contexts = [1, 33, 1, 5], [70, 33, 1, 21]
+    arrays = step(new, contexts, 4, 2, DType.FLOAT32)
+    lowered = tile(attention_graph(4, 2, 8, DType.FLOAT32, window))
+    found = run_graph(lowered, arrays)["out"]
+    np.testing.assert_allclose(found, pytorch_result(arrays, window), atol=1e-5)
+
+
+def test_bfloat16_agrees_with_pytorch_within_its_precision() -> None:
+    arrays = step([2, 18], [20, 18], 4, 1, DType.BFLOAT16)
+    lowered = tile(attention_graph(4, 1, 8, DType.BFLOAT16, 0))
+    found = np.asarray(run_graph(lowered, arrays)["out"], np.float32)
+    wanted = np.asarray(pytorch_result(arrays, 0), np.float32)
+    np.testing.assert_allclose(found, wanted, atol=3e-2)
+
+
+def test_sequences_without_new_tokens_are_passed_over() -> None:
+    arrays = step([3, 0, 1], [3, 9, 30], 2, 2, DType.FLOAT32)
+    lowered = tile(attention_graph(2, 2, 8, DType.FLOAT32, 0))
+    found = run_graph(lowered, arrays)["out"]
+    np.testing.assert_allclose(found, pytorch_result(arrays, 0), atol=1e-5)
+
+
+def test_one_kernel_serves_every_layer() -> None:
+    graph = attention_graph(2, 2, 8, DType.FLOAT32, 0)
+    builder = Builder()
+    inputs = tuple(builder.input(str(n.attr("name")), n.tensor) for n in graph.inputs)
+    first = builder.add("paged_attention", inputs, scale=0.25, window=0)
+    second = builder.add("paged_attention", (first, *inputs[1:]), scale=0.25, window=0)
+    lowered = tile(Graph("twice", inputs, (Output("out", second),)))
+    kernels = {node.attr("kernel") for node in lowered.nodes() if node.op == "call"}
+    assert len(kernels) == 1
