@@ -141,3 +141,21 @@ def test_a_model_that_cannot_be_loaded_fails_the_start_with_its_own_sentence() -
             await client.close()
 
     asyncio.run(start())
+
+
+def test_a_start_can_be_given_up() -> None:
+    async def give_up() -> None:
+        settings = EngineSettings(model="fake", options=EngineOptions(), cache_directory="/none")
+        client = EngineClient(settings)
+        starting = asyncio.create_task(client.start())
+        while client.process_id is None:
+            await asyncio.sleep(0)
+        number = client.process_id
+        await asyncio.wait_for(client.close(), timeout=2)
+        with pytest.raises(ProcessLookupError):
+            os.kill(number, 0)
+        starting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await starting
+
+    asyncio.run(give_up())

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 QUESTIONS = (
     "What is Banyan?",
     "How do I start the server?",
-    "Banyan 是什么?",
+    "Banyan 是什么？",
 )
 _MAX_TOKENS = 120
 

@@ -207,6 +207,8 @@ class EngineClient:
             return Failed(f"the engine process sent an unreadable report: {error}", is_input=False)
         except asyncio.CancelledError:
             self._pending.fail_all(EngineStopped("the server is shutting down"))
+            if self._status.state != "ready":
+                process.kill()  # it would listen only once the model is loaded
             raise
         finally:
             self._process = None

@@ -58,10 +58,10 @@ class EngineProcess:
     def send(self, command: Command) -> None:
         """Queue a command; never waits, and a process that is gone just does not read it."""
         # Without a high-water mark this fails only when nobody is at the other end.
-        sent = self._socket.send(encode(command), zmq.NOBLOCK)
-        with suppress(zmq.Again):
-            # A non-blocking send is over at once; the future only holds how it went.
-            cast("asyncio.Future[None]", sent).result()
+        sent = cast("asyncio.Future[None]", self._socket.send(encode(command), zmq.NOBLOCK))
+        if sent.done():  # otherwise it queues behind `begin`, and goes with the socket
+            with suppress(zmq.Again):
+                sent.result()
 
     async def receive(self) -> Report:
         """Wait for the next report."""
