@@ -1,11 +1,27 @@
 """Fixtures that more than one layer's tests use."""
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 Checkpoint = Callable[..., Path]
+
+PROGRAM_CACHE = Path(__file__).parent.parent / "build" / "test-cache"
+"""Captured graphs and built programs of tests, kept from run to run: their names are digests of
+their content. Never the cache of the person who runs the tests."""
+
+
+def pytest_configure() -> None:
+    """Point everything that asks the environment, child processes too, at `PROGRAM_CACHE`."""
+    os.environ["BANYAN_CACHE"] = str(PROGRAM_CACHE)
+
+
+@pytest.fixture(scope="session")
+def program_cache() -> Path:
+    """Give the folder of captured graphs and built programs that tests share."""
+    return PROGRAM_CACHE
 
 
 @pytest.fixture(scope="session")

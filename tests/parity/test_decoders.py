@@ -71,7 +71,7 @@ def reference(directory: Path, prompt: list[int], answer: Answer) -> Reference:
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 @pytest.mark.parametrize("kind", DECODER_KINDS)
 def test_logits_and_greedy_tokens_are_those_of_transformers(
-    kind: str, dtype: str, checkpoint: Checkpoint, tmp_path: Path
+    kind: str, dtype: str, checkpoint: Checkpoint, program_cache: Path
 ) -> None:
     directory = checkpoint(kind, dtype=dtype)
     prompts = [prompt_of(length) for length in PROMPT_LENGTHS]
@@ -81,7 +81,7 @@ def test_logits_and_greedy_tokens_are_those_of_transformers(
         dtype=dtype,
         num_new=NUM_NEW,
         token_budget=197,
-        cache_directory=tmp_path,
+        cache_directory=program_cache,
     )
     assert recording.largest_mix == len(prompts), "prefill never met decode in one step"
     for prompt, answer in zip(prompts, answers, strict=True):
