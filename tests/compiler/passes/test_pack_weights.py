@@ -1,0 +1,93 @@
+import numpy as np
+
+from banyan.compiler.ir.graph import Graph
+from banyan.compiler.ir.packing import panel_shape
+from banyan.compiler.ir.parse import parse_graph
+from banyan.compiler.ir.text import print_graph
+from banyan.compiler.ir.types import DType
+from banyan.compiler.passes.pack_weights import pack_weights
+from banyan.compiler.targets.cpp import packing
+from tests.compiler.comparing import assert_same_results
+
+TIED = """\
+graph tied {
+  symbol n in [1, 9]
+  %0 = input {name="table", packing=none, role="weight"} : f32[20, 6]
+  %1 = input {name="ids", packing=none, role="argument"} : i64[n]
+  %2 = gather %0, %1 {axis=0} : f32[n, 6]
+  %3 = dot %2, %0 {dtype=f32, transpose_b=true} : f32[n, 20]
+  output y = %3
+}
+"""
+
+
+def packings(graph: Graph) -> dict[object, object]:
+    return {node.attr("name"): node.attr("packing") for node in graph.inputs}
+
+
+def test_a_weight_that_is_multiplied_by_becomes_panels() -> None:
+    text = """\
+graph g {
+  %0 = input {name="x", packing=none, role="argument"} : bf16[3, 40]
+  %1 = input {name="w", packing=none, role="weight"} : bf16[20, 40]
+  %2 = dot %0, %1 {dtype=bf16, transpose_b=true} : bf16[3, 20]
+  output y = %2
+}
+"""
+    wanted = """\
+graph g {
+  %0 = input {name="x", packing=none, role="argument"} : bf16[3, 40]
+  %1 = input {name="w", packing="panels", role="weight"} : bf16[2, 32, 16, 2]
+  %2 = packed_dot %0, %1 {columns=20, dtype=bf16} : bf16[3, 20]
+  output y = %2
+}
+"""
+    assert print_graph(pack_weights(parse_graph(text))) == wanted
+
+
+def test_a_tied_embedding_is_read_from_the_panels() -> None:
+    before = parse_graph(TIED)
+    after = pack_weights(before)
+    assert packings(after) == {"table": "panels", "ids": None}
+    generator = np.random.default_rng(0)
+    table = generator.normal(size=(20, 6)).astype(np.float32)
+    assert_same_results(before, after, {"table": table, "ids": np.array([0, 19, 7])})
+
+
+def test_padding_of_bfloat16_rows_is_cut_off_again() -> None:
+    before = parse_graph(TIED.replace("f32", "bf16"))
+    after = pack_weights(before)
+    assert any(node.op == "slice" for node in after.nodes())
+    table = np.arange(120).reshape(20, 6) % 7 / 4
+    arrays = {"table": table.astype(DType.BFLOAT16.numpy), "ids": np.array([0, 19, 7])}
+    assert_same_results(before, after, arrays)
+
+
+def test_a_weight_with_another_use_stays_plain() -> None:
+    text = TIED.replace(
+        "output y = %3", "%4 = neg %0 : f32[20, 6]\n  output y = %3\n  output z = %4"
+    )
+    assert packings(pack_weights(parse_graph(text)))["table"] is None
+
+
+def test_a_weight_that_is_a_result_stays_plain() -> None:
+    text = TIED.replace("output y = %3", "output y = %3\n  output z = %0")
+    assert packings(pack_weights(parse_graph(text)))["table"] is None
+
+
+def test_arguments_are_never_packed() -> None:
+    text = TIED.replace('role="weight"', 'role="argument"')
+    assert packings(pack_weights(parse_graph(text)))["table"] is None
+
+
+def test_a_table_with_an_odd_row_is_not_shared_in_bfloat16() -> None:
+    text = TIED.replace("f32", "bf16").replace("[20, 6]", "[20, 7]").replace("[n, 6]", "[n, 7]")
+    assert packings(pack_weights(parse_graph(text)))["table"] is None
+
+
+def test_the_stored_shape_is_the_one_the_micro_kernels_read() -> None:
+    for dtype in (DType.FLOAT32, DType.BFLOAT16):
+        for columns, depth in ((16, 32), (20, 33), (1, 1)):
+            stored = packing.packed_shape(columns, depth, dtype)
+            width = 2 if dtype is DType.BFLOAT16 else 1
+            assert panel_shape(columns, depth, dtype) == (*stored[:3], width)
