@@ -67,6 +67,7 @@ def banyan_command(
     """Serve large language models on any mix of chips, behind an OpenAI-compatible API."""
 
 
+# More arguments than elsewhere: each is one option of the command line.
 @app.command(rich_help_panel=_SERVING)
 def serve(
     model: Model = None,
