@@ -171,17 +171,16 @@ class _Program:
                 self._scores(rows, block, head, number, positions)
                 for block, number in zip(where, numbers, strict=True)
             ]
-            highest = top
-            for score in scores:
-                highest = add("max", highest, self._along_row(score, "max"))
+            # Blocks are joined first: one walk along each row instead of one per block.
+            highest = add("max", top, self._along_row(self._joined("max", scores), "max"))
             weights = [
                 add("exp", add("sub", s, self.tiles.columns(highest, BLOCK))) for s in scores
             ]
             fade = add("exp", add("sub", top, highest))
-            new_total = add("mul", total, fade)
+            in_step = self._along_row(self._joined("add", weights), "sum")
+            new_total = add("add", add("mul", total, fade), in_step)
             new_sums = add("mul", sums, self.tiles.columns(fade, self.head_size))
             for weight, block in zip(weights, where, strict=True):
-                new_total = add("add", new_total, self._along_row(weight, "sum"))
                 new_sums = add("add", new_sums, self._weighted(weight, block, head))
             return [highest, new_total, new_sums]
 
@@ -192,6 +191,13 @@ class _Program:
         _, total, sums = self.tiles.range(index.number(0), steps, initial, body)
         result = add("div", sums, self.tiles.columns(total, self.head_size))
         return self.tiles.cast(result, self.types.queries.dtype)
+
+    def _joined(self, op: str, tiles: list[Node]) -> Node:
+        """Tiles of equal shape as one, element by element."""
+        first, *rest = tiles
+        for tile in rest:
+            first = self.tiles.add(op, first, tile)
+        return first
 
     def _along_row(self, tile: Node, kind: str) -> Node:
         return self.tiles.builder.add("reduce", (tile,), axes=(1,), kind=kind)

@@ -38,15 +38,17 @@ inline int32_t launch(const banyan_runtime* runtime, int64_t items, banyan_task 
   return items > 1 ? runtime->parallel_for(runtime->pool, items, task, self) : BANYAN_OK;
 }
 
-// NaN wins, as in PyTorch.
+// NaN wins, as in PyTorch. In two steps, because g++ 12 makes branches of one condition.
 template <class T>
 BANYAN_INLINE T minimum(T a, T b) {
-  return (a < b || a != a) ? a : b;
+  const T smaller = a < b ? a : b;
+  return a != a ? a : smaller;
 }
 
 template <class T>
 BANYAN_INLINE T maximum(T a, T b) {
-  return (a > b || a != a) ? a : b;
+  const T larger = a > b ? a : b;
+  return a != a ? a : larger;
 }
 
 BANYAN_INLINE float floor_divide(float a, float b) { return std::floor(a / b); }
