@@ -8,8 +8,9 @@ import pytest
 
 from banyan.cli.demo import run_demo
 from banyan.cli.server_process import started_server
+from banyan.client import Client
 from banyan.foundation.errors import EngineStopped, EnvironmentProblem
-from tests.end_to_end.servers import Server
+from tests.end_to_end.servers import Server, wait_until
 
 pytestmark = pytest.mark.end_to_end
 
@@ -57,3 +58,27 @@ def test_a_model_that_fails_while_it_loads_gives_its_own_sentence() -> None:
         started_server(["fake", "--dtype", "int3"]),
     ):
         raise AssertionError("it must not start")
+
+
+def test_a_server_stops_when_the_program_that_started_it_is_killed() -> None:
+    code = (
+        "import os\n"
+        "from banyan.cli.server_process import started_server\n"
+        "with started_server(['fake']) as url:\n"
+        "    print(url, flush=True)\n"
+        "    os.kill(os.getpid(), 9)\n"
+    )
+    killed = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert killed.returncode == -9
+    client = Client(killed.stdout.strip())
+
+    def is_gone() -> bool:
+        try:
+            client.health()
+        except EnvironmentProblem:
+            return True
+        return False
+
+    wait_until("the server stops", is_gone)

@@ -86,6 +86,9 @@ def serve(
     max_body_megabytes: Annotated[
         int, typer.Option(min=1, help="Larger requests are refused.")
     ] = 16,
+    until_input_ends: Annotated[
+        bool, typer.Option("--until-input-ends", help="Stop when standard input closes.")
+    ] = False,
 ) -> None:
     """Start the [bold]server[/bold] with a model; it stays up until Ctrl-C."""
     from banyan.cli.serve import ServeOptions, run_server
@@ -106,6 +109,7 @@ def serve(
         port=port,
         served_model_name=served_model_name,
         max_body_bytes=max_body_megabytes * 2**20,
+        until_input_ends=until_input_ends,
     )
     run_server(options, _settings())
 

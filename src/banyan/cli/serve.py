@@ -9,6 +9,7 @@ import logging
 import os
 import signal
 import socket
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -39,6 +40,7 @@ class ServeOptions:
         served_model_name: the name clients ask for; None takes the model's own last part.
         max_body_bytes: larger requests are refused.
         drain_seconds: how long running answers may take to finish after a stop was asked for.
+        until_input_ends: stop when standard input closes, as it does when a parent dies.
     """
 
     model: str
@@ -48,6 +50,7 @@ class ServeOptions:
     served_model_name: str | None = None
     max_body_bytes: int = 16 * 2**20
     drain_seconds: int = 30
+    until_input_ends: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,6 +148,8 @@ async def _serve(
             sampling_defaults=served.sampling_defaults,
         )
         server = _server(engine, served.text, gateway, drain_seconds=options.drain_seconds)
+        if options.until_input_ends:
+            _stop_when_input_ends(server)
         serving = asyncio.create_task(server.serve(sockets=[listener]))
         starting = asyncio.create_task(engine.start())
         await asyncio.wait({serving, starting}, return_when=asyncio.FIRST_COMPLETED)
@@ -188,6 +193,18 @@ def _server(
         timeout_graceful_shutdown=drain_seconds,
     )
     return uvicorn.Server(config)
+
+
+def _stop_when_input_ends(server: uvicorn.Server) -> None:
+    loop = asyncio.get_running_loop()
+    number = sys.stdin.fileno()
+
+    def read() -> None:
+        if not os.read(number, 1024):
+            loop.remove_reader(number)
+            server.should_exit = True
+
+    loop.add_reader(number, read)
 
 
 def address_of(listener: socket.socket) -> str:

@@ -1,6 +1,7 @@
 """Run `banyan serve` as a child process; used by the demo and by `banyan chat`.
 
-Owns the child's life: it is always stopped, also when the caller fails.
+Owns the child's life: it is always stopped, also when the caller fails or is killed (the child
+watches its standard input, which closes with the caller).
 """
 
 import subprocess
@@ -28,11 +29,20 @@ def started_server(
     Raises:
         EngineStopped: it ended before it was ready; the sentence is its own.
     """
-    command = [sys.executable, "-P", "-m", "banyan.cli.main", "serve", *arguments, "--port", "0"]
+    command = [sys.executable, "-P", "-m", "banyan.cli.main", "serve", *arguments]
+    command += ["--port", "0", "--until-input-ends"]
     # A file, not a pipe: nobody reads along, and a full pipe would stop the server.
     with (
         tempfile.TemporaryFile("w+") as log,
-        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True) as process,
+        subprocess.Popen(
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=log,
+            text=True,
+            # A Ctrl-C in the terminal is for the caller, who may only want to stop one answer.
+            start_new_session=True,
+        ) as process,
     ):
         try:
             url = _read_address(process, log)
