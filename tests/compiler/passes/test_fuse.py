@@ -126,3 +126,32 @@ def test_a_softmax_between_two_products_stays_in_their_kernel() -> None:
 def test_very_long_chains_are_cut() -> None:
     lines = [f"  %{i} = neg %{i - 1 if i > 2 else 0} : f32[t, 8]" for i in range(2, 202)]
     assert len(roots("\n".join(lines) + "\n  output y = %201\n")) == 4
+
+
+SHARED = """
+  %2 = exp %0 : f32[t, 8]
+  %3 = neg %2 : f32[t, 8]
+  %4 = abs %2 : f32[t, 8]
+"""
+
+
+def test_results_of_one_shape_that_share_costly_work_share_a_kernel() -> None:
+    found = plan_fusion(graph(SHARED + "  output y = %3\n  output z = %4\n"))
+    (family,) = set(found.siblings.values())
+    assert [node.op for node in family] == ["neg", "abs"]
+    assert "exp" not in {node.op for node in found.memory}
+
+
+def test_a_result_that_needs_its_sibling_first_gets_a_kernel_of_its_own() -> None:
+    body = (
+        SHARED
+        + """
+  %5 = reduce %3 {axes=(0), kind="sum"} : f32[8]
+  %6 = expand %5 {shape=([t], 8)} : f32[t, 8]
+  %7 = add %4, %6 : f32[t, 8]
+  output y = %3
+  output z = %7
+"""
+    )
+    assert plan_fusion(graph(body)).siblings == {}
+    assert "exp" in roots(body)

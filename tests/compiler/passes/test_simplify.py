@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
 
 from banyan.compiler.ir.equality import same_graph
 from banyan.compiler.ir.graph import Graph
@@ -9,6 +10,7 @@ from banyan.compiler.ir.parse import parse_graph
 from banyan.compiler.ir.verify import verify
 from banyan.compiler.passes.simplify import simplify
 from banyan.compiler.targets.interpreter import run_graph
+from tests.compiler.random_graphs import Case, cases
 
 HEAD = """graph g {
   symbol T in [1, 16]
@@ -89,3 +91,12 @@ def test_a_rule_keeps_every_number(name: str) -> None:
     result = run_graph(simplify(before), {"x": x})["y"]
     np.testing.assert_array_equal(result, expected)
     np.testing.assert_array_equal(np.signbit(result), np.signbit(expected))
+
+
+@settings(max_examples=60, deadline=None)
+@given(cases(with_bfloat16=False))
+def test_random_graphs_keep_every_number(case: Case) -> None:
+    expected = run_graph(case.graph, case.arrays)
+    result = run_graph(verify(simplify(case.graph)), case.arrays)
+    for name, array in expected.items():
+        np.testing.assert_array_equal(result[name], array)

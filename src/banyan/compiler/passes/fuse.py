@@ -47,15 +47,22 @@ class Fusion:
     """Attributes:
     memory: nodes that lie in memory (inputs, constants, roots, results of opaque operations).
     products: root of an epilogue -> the product it belongs to.
+    siblings: root -> the roots that one kernel computes together, itself among them.
     """
 
     memory: frozenset[Node]
     products: dict[Node, Node]
+    siblings: dict[Node, tuple[Node, ...]]
 
 
 def plan_fusion(graph: Graph) -> Fusion:
     """Decide for every node of a stage-1 graph whether it lies in memory."""
-    return _Planner(graph).plan()
+    planner = _Planner(graph, join_siblings=True)
+    plan = planner.plan()
+    # A kernel of siblings runs where the first of them stands; all it reads must come before.
+    if planner.is_in_order(plan):
+        return plan
+    return _Planner(graph, join_siblings=False).plan()
 
 
 def is_view(node: Node, memory: "frozenset[Node] | set[Node]") -> bool:
@@ -66,7 +73,9 @@ def is_view(node: Node, memory: "frozenset[Node] | set[Node]") -> bool:
 
 
 class _Planner:
-    def __init__(self, graph: Graph) -> None:
+    def __init__(self, graph: Graph, *, join_siblings: bool) -> None:
+        self.join_siblings = join_siblings
+        self.leader: dict[Node, Node] = {}
         self.graph = graph
         self.order = graph.nodes()
         self.position = {node: i for i, node in enumerate(self.order)}
@@ -94,7 +103,46 @@ class _Planner:
             self._estimate(node)
         for node in reversed(self.order):
             self._decide(node)
-        return Fusion(frozenset(self.memory), self.products)
+        return Fusion(frozenset(self.memory), self.products, self._siblings())
+
+    def _siblings(self) -> dict[Node, tuple[Node, ...]]:
+        families: dict[Node, list[Node]] = {}
+        for node in self.order:
+            if node in self.leader:
+                families.setdefault(self._leader(node), []).append(node)
+        return {node: tuple(family) for family in families.values() for node in family}
+
+    def _leader(self, root: Node) -> Node:
+        while self.leader.get(root, root) is not root:
+            root = self.leader[root]
+        return root
+
+    def is_in_order(self, plan: Fusion) -> bool:
+        """Does every kernel of siblings read only what stands before the first of them?"""
+        for family in dict.fromkeys(plan.siblings.values()):
+            first = min(self.position[node] for node in family)
+            pending, seen = [arg for node in family for arg in node.args], set(family)
+            while pending:
+                node = pending.pop()
+                if node in plan.memory:
+                    if self.position[node] >= first:
+                        return False
+                elif node not in seen:
+                    seen.add(node)
+                    pending.extend(node.args)
+        return True
+
+    def _join(self, roots: frozenset[Node]) -> bool:
+        """Let one kernel compute several roots, if they are rows of the same grid."""
+        rows = {root.shape[:-1] for root in roots if root.op not in OPAQUE | LEAVES}
+        joined = self.join_siblings and len(rows) == 1 and () not in rows
+        if not joined or any(r in self.products or r.op in OPAQUE | LEAVES for r in roots):
+            return False
+        leader = min((self._leader(root) for root in roots), key=self.position.__getitem__)
+        for root in roots:
+            self.leader[self._leader(root)] = leader
+            self.leader.setdefault(root, leader)
+        return True
 
     def _draw_in_left_side(self, product: Node) -> None:
         """A product inside the left side of a narrow product, with only pointwise operations and
@@ -106,7 +154,8 @@ class _Planner:
             # Users come after what they use, so the latest is looked at first.
             node = max(pending, key=self.position.__getitem__)
             pending.remove(node)
-            if node.op not in BETWEEN_PRODUCTS or not set(self.users[node]) <= cone:
+            inside = set(self.users[node]) <= cone and node not in self.results
+            if node.op not in BETWEEN_PRODUCTS or not inside:
                 continue
             if node.op == "dot":
                 if upper_bound(node.shape[-1]) > LONGEST_ROW_OF_SCORES:
@@ -163,7 +212,9 @@ class _Planner:
         if node in self.memory or (node.op in FREE and node not in self.results):
             self._found(node)
             return
-        demanded = any(self._demands_memory(user, node) for user in self.users[node])
+        demanded = self._is_list_of_reductions(node) or any(
+            self._demands_memory(user, node) for user in self.users[node]
+        )
         if demanded or (node in self.results and not is_view(node, self.memory)):
             self.memory.add(_behind_reshapes(node))
         else:
@@ -171,16 +222,24 @@ class _Planner:
         self._found(node)
 
     def _share(self, node: Node) -> None:
-        roots = frozenset(r for user in self.users[node] for r in self.root_of[user])
-        repeat = max((self._repeat(user, node) for user in self.users[node]), default=1.0)
+        users = self.users[node]
+        roots = frozenset(self._leader(r) for user in users for r in self.root_of[user])
+        repeat = max((self._repeat(user, node) for user in users), default=1.0)
         self.root_of[node], self.repeats[node] = roots, repeat
         if node.op in MOVEMENT or self._widens(node):
             return
         costly = self.cost[node] > CHEAP
         in_block = any(root in self.products and node not in self.interior for root in roots)
         blocked = in_block and costly and not self._left_of_narrow_product(node)
-        if costly and (len(roots) > 1 or repeat > 1 or blocked):
+        shared = len(roots) > 1 and not (repeat <= 1 and costly and self._join(roots))
+        if costly and (shared or repeat > 1 or blocked):
             self.memory.add(node)
+
+    def _is_list_of_reductions(self, node: Node) -> bool:
+        """The values or places that a `topk` found: computed once for all who read them."""
+        return node.op == "concat" and all(
+            arg.op == "reshape" and arg.args[0].op == "reduce" for arg in node.args
+        )
 
     def _widens(self, node: Node) -> bool:
         return node.op == "cast" and node.dtype.num_bytes > node.args[0].dtype.num_bytes

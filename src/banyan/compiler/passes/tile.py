@@ -72,35 +72,41 @@ class _Lowering:
             self.lowered[node] = rebuild(self.builder, node, args)
             return
         context = Context(self.builder, self.once, self.value, self.options)
-        self.lowered[node] = lower_program(context, node) or self._lower_group(node)
+        program = lower_program(context, node)
+        if program is not None:
+            self.lowered[node] = program
+        else:
+            self._lower_group(self.fusion.siblings.get(node, (node,)))
 
-    def _lower_group(self, root: Node) -> Node:
+    def _lower_group(self, roots: tuple[Node, ...]) -> None:
         for _ in range(LARGEST_RETRY):
             try:
-                kernel, leaves = self._kernel(root)
+                kernel, leaves = self._kernel(roots)
             except CannotPull as refused:
-                if refused.node is root:
+                if refused.node in roots:
                     raise
                 self._lower(refused.node)
             else:
                 arguments = tuple(self.value(leaf) for leaf in leaves)
                 call = self.builder.add("call", arguments, kernel=kernel)
-                return self.builder.add("get", (call,), index=0)
-        raise CannotPull(root)
+                for index, root in enumerate(roots):
+                    self.lowered[root] = self.builder.add("get", (call,), index=index)
+                return
+        raise CannotPull(roots[0])
 
-    def _kernel(self, root: Node) -> tuple[Kernel, list[Node]]:
-        shape = self._shape(root)
+    def _kernel(self, roots: tuple[Node, ...]) -> tuple[Kernel, list[Node]]:
+        shape, root = self._shape(roots), roots[0]
         product = self.fusion.products.get(root, root if root.op in PRODUCTS else None)
-        key = (product is not None, *shape.lines)
+        key = (product is not None, len(roots), *shape.lines)
         found = self.kernels.get(key)
         if found is None:
             writer = Writer(
-                self.builder, lambda node: node is not root and self.is_memory(node), RULES
+                self.builder, lambda node: node not in roots and self.is_memory(node), RULES
             )
             for leaf in shape.leaves:
                 writer.pointer(leaf)
             if product is None:
-                found = row_kernel(writer, root, self.options)
+                found = row_kernel(writer, roots, self.options)
             else:
                 found = product_kernel(writer, root, product, self.options)
             found = replace(found, name=self.unique_name(found.name))
@@ -119,16 +125,16 @@ class _Lowering:
         self.names[base] = number + 1
         return f"{base}_{number}"
 
-    def _shape(self, root: Node) -> _Shape:
+    def _shape(self, roots: tuple[Node, ...]) -> _Shape:
         """Number the nodes of a group in a fixed order, naming memory by its place."""
         shape = _Shape()
         numbers: dict[Node, int] = {}
-        pending: list[tuple[Node, bool]] = [(root, False)]
+        pending = [(root, False) for root in reversed(roots)]
         while pending:
             node, ready = pending.pop()
             if node in numbers:
                 continue
-            if node is not root and self.is_memory(node):
+            if node not in roots and self.is_memory(node):
                 packing = node.attr("packing") if node.op == "input" else None
                 shape.leaves.append(node)
                 numbers[node] = len(numbers)
@@ -139,6 +145,7 @@ class _Lowering:
             else:
                 pending.append((node, True))
                 pending.extend((arg, False) for arg in reversed(node.args))
+        shape.lines.append(tuple(numbers[root] for root in roots))
         return shape
 
 

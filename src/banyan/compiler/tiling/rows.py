@@ -22,18 +22,43 @@ class _Row:
     window: Window
 
 
-def row_kernel(writer: Writer, root: Node, options: TileOptions) -> Kernel:
-    """The kernel that computes `root`, one row of its last axis at a time.
+def row_kernel(writer: Writer, roots: tuple[Node, ...], options: TileOptions) -> Kernel:
+    """The kernel that computes `roots`, one row of their last axes at a time.
+
+    Several roots differ in the last axis only.
 
     Raises:
-        CannotPull: a node behind `root` must lie in memory.
+        CannotPull: a node behind a root must lie in memory.
     """
-    row = _whole_row(writer, root)
-    if row.window and isinstance(row.window[-1], Span) and not _needs_whole_row(writer, root):
-        row = _pieces(writer, root, row, options) or row
-    target = writer.builder.pointer("out", root.tensor, "write")
+    first = roots[0]
+    row = _whole_row(writer, first, scalars=len(roots) == 1)
+    if _may_be_cut(writer, roots, row):
+        row = _pieces(writer, first, row, options) or row
+    targets = [
+        writer.builder.pointer("out" if root is first else f"out{i}", root.tensor, "write")
+        for i, root in enumerate(roots)
+    ]
     stores: list[Node] = []
-    pending = [row.window]
+    for root, target in zip(roots, targets, strict=True):
+        window = row.window
+        if root is not first:
+            last = Span(writer.indices.number(0), root.shape[-1], divisible=True)
+            window = (*row.window[:-1], last)
+        stores += _stores(writer, root, target, window)
+    body = Region(row.parameters, (*row.binds, *stores), ())
+    pointers = (*writer.leaves.values(), *targets)
+    return Kernel(_name(writer, roots), row.grid, pointers, body)
+
+
+def _may_be_cut(writer: Writer, roots: tuple[Node, ...], row: _Row) -> bool:
+    one_row = len(roots) == 1 and bool(row.window) and isinstance(row.window[-1], Span)
+    return one_row and not _needs_whole_row(writer, roots[0])
+
+
+def _stores(writer: Writer, root: Node, target: Node, whole: Window) -> list[Node]:
+    """Compute and store a row, in parts where a concatenation asks for it."""
+    stores: list[Node] = []
+    pending = [whole]
     while pending:
         window = pending.pop(0)
         try:
@@ -42,18 +67,16 @@ def row_kernel(writer: Writer, root: Node, options: TileOptions) -> Kernel:
             pending = _cut(writer, window, cut.offsets) + pending
         else:
             stores.append(writer.store(target, value, window))
-    body = Region(row.parameters, (*row.binds, *stores), ())
-    pointers = (*writer.leaves.values(), target)
-    return Kernel(_name(writer, root), row.grid, pointers, body)
+    return stores
 
 
-def _whole_row(writer: Writer, root: Node) -> _Row:
+def _whole_row(writer: Writer, root: Node, *, scalars: bool) -> _Row:
     leading = root.shape[:-1]
     parameters = tuple(_parameter(writer) for _ in leading) or (_parameter(writer),)
     heads = tuple(At(parameter) for parameter in parameters[: len(leading)])
     if root.tensor.rank == 0:
         return _Row((1,), parameters, (), ())
-    if _is_one_reduction(writer, root):
+    if scalars and _is_one_reduction(writer, root):
         parameters = tuple(_parameter(writer) for _ in root.shape)
         return _Row(root.shape, parameters, (), tuple(At(p) for p in parameters))
     last = Span(writer.indices.number(0), root.shape[-1], divisible=True)
@@ -111,9 +134,9 @@ def _cut(writer: Writer, window: Window, offsets: tuple[int, ...]) -> list[Windo
     ]
 
 
-def _group(writer: Writer, root: Node) -> list[Node]:
-    """The nodes computed inside the kernel of `root`, users first."""
-    found, pending = {root: None}, [root]
+def _group(writer: Writer, roots: tuple[Node, ...]) -> list[Node]:
+    """The nodes computed inside the kernel of `roots`."""
+    found, pending = dict.fromkeys(roots), list(roots)
     while pending:
         for arg in pending.pop().args:
             if arg not in found and not writer.is_memory(arg):
@@ -123,12 +146,12 @@ def _group(writer: Writer, root: Node) -> list[Node]:
 
 
 def _needs_whole_row(writer: Writer, root: Node) -> bool:
-    return any(node.op in {"reduce", "cumsum", "dot"} for node in _group(writer, root))
+    return any(node.op in {"reduce", "cumsum", "dot"} for node in _group(writer, (root,)))
 
 
-def _name(writer: Writer, root: Node) -> str:
+def _name(writer: Writer, roots: tuple[Node, ...]) -> str:
     """A short name from what the group does, for reports and generated text."""
-    ops = {node.op for node in _group(writer, root)}
+    ops = {node.op for node in _group(writer, roots)}
     notable = ("reduce", "cumsum", "gather", "take_along", "concat", "exp", "cos", "sin")
     parts = [op for op in notable if op in ops]
-    return "_".join(["row", *parts[:3]] if parts else ["row", root.op])
+    return "_".join(["row", *parts[:3]] if parts else ["row", roots[0].op])
