@@ -1,6 +1,7 @@
 """Printing, parsing, and equality of graphs."""
 
 import pytest
+from hypothesis import given, settings
 
 from banyan.compiler.ir.equality import same_graph
 from banyan.compiler.ir.graph import Builder, Graph, Output
@@ -8,8 +9,10 @@ from banyan.compiler.ir.parse import parse_graph
 from banyan.compiler.ir.symbols import symbol
 from banyan.compiler.ir.text import print_graph, print_kernel
 from banyan.compiler.ir.types import DType, TensorType
+from banyan.compiler.passes.pipeline import lower
 from banyan.foundation.errors import GraphError
 from tests.compiler.ir.sample_kernels import norm_graph, row_squares_graph, row_squares_kernel
+from tests.compiler.random_graphs import Case, cases
 
 NORM_TEXT = """\
 graph norm {
@@ -44,6 +47,13 @@ def test_parsing_what_was_printed_gives_the_same_graph(graph: Graph) -> None:
     parsed = parse_graph(print_graph(graph))
     assert same_graph(parsed, graph)
     assert print_graph(parsed) == print_graph(graph)
+
+
+@settings(max_examples=60, deadline=None)
+@given(cases())
+def test_random_graphs_survive_printing_and_parsing_whole_and_lowered(case: Case) -> None:
+    for graph in (case.graph, lower(case.graph)):
+        assert same_graph(parse_graph(print_graph(graph)), graph)
 
 
 def test_attributes_of_every_kind_survive() -> None:
