@@ -26,6 +26,7 @@ from banyan.compiler.targets.cpp.registry import (
     KERNEL_DIRECTORY,
     Operation,
     choose,
+    rows_per_item,
 )
 from banyan.compiler.tiling.options import TileOptions
 from banyan.devices.host_memory import allocate_host_memory
@@ -123,7 +124,7 @@ def open_bench(dtype: DType, threads: int, rounds: int) -> Bench:
     return Bench(
         ctypes.CDLL(str(built.path)),
         open_thread_pool(threads, cache_directory=cache),
-        TileOptions(),
+        TileOptions(row_block=rows_per_item(level.name)),
         dtype,
         arena,
         rounds,

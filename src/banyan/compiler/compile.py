@@ -29,7 +29,8 @@ from banyan.compiler.targets.cpp.memory import (
 )
 from banyan.compiler.targets.cpp.packing import build_packer
 from banyan.compiler.targets.cpp.program import ProgramText, print_program
-from banyan.compiler.targets.cpp.registry import KERNEL_DIRECTORY
+from banyan.compiler.targets.cpp.registry import KERNEL_DIRECTORY, rows_per_item
+from banyan.compiler.tiling.options import TileOptions
 from banyan.devices.device import Device, LoadedProgram
 from banyan.devices.discovery import find_device
 from banyan.devices.instruction_sets import InstructionSet, detect_instruction_sets
@@ -196,7 +197,7 @@ class _CppCompilation:
 
     def _compile(self, began: float) -> tuple[Manifest, tuple[ExternCall, ...]]:
         compiler = self._compiler()
-        lowered = lower(self.graph)
+        lowered = lower(self.graph, TileOptions(row_block=rows_per_item(self.level.name)))
         placement = place_memory(lowered)
         text = print_program(lowered, placement, self.level.name)
         built = self._build(text, compiler)

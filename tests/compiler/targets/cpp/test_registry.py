@@ -10,6 +10,7 @@ from banyan.compiler.targets.cpp.registry import (
     KERNELS,
     Operation,
     choose,
+    rows_per_item,
 )
 from banyan.devices.instruction_sets import INSTRUCTION_SETS
 from banyan.foundation.errors import GraphError
@@ -48,3 +49,7 @@ def test_every_machine_has_every_operation_in_both_types() -> None:
 def test_a_pair_of_types_without_a_kernel_is_named() -> None:
     with pytest.raises(GraphError, match=r"multiplies bf16 by f32"):
         choose(Operation.LINEAR, "avx512", BF16, F32)
+
+
+def test_tiles_are_given_more_rows_than_vectors() -> None:
+    assert rows_per_item("amx_bf16") > rows_per_item("avx512_bf16") == rows_per_item("portable")

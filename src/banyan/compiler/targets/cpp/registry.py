@@ -155,3 +155,12 @@ def choose(
         f"no {operation.value} micro-kernel multiplies {activation.value} by {weight.value}; "
         "cast one of them to the type of the other"
     )
+
+
+def rows_per_item(instruction_set: str) -> int:
+    """Rows that one task item of a packed linear should take.
+
+    AMX reuses a chunk of two panels from the first-level cache for all rows of an item, so it wants
+    many. The others are as fast with 64, which leaves more items to share among threads.
+    """
+    return 256 if instruction_set == "amx_bf16" else 64
