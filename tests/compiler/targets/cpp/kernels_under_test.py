@@ -30,6 +30,15 @@ def kernel_names() -> list[str]:
     return [*names, EMULATED_AMX] if "avx512_bf16" in names else names
 
 
+def program_levels() -> list[InstructionSet]:
+    """Instruction sets that whole programs can be run with here, emulated AMX among them."""
+    levels = list(detect_instruction_sets())
+    if EMULATED_AMX in kernel_names():
+        flags = (*find_level("avx512_bf16").compiler_flags, "-include", str(EMULATION))
+        levels.append(InstructionSet("amx_bf16", frozenset(), flags))
+    return levels
+
+
 def aligned(shape: tuple[int, ...], dtype: DType) -> Array:
     """An array on a cache line, filled with NaN so that nothing unwritten passes unseen."""
     count = int(np.prod(shape))

@@ -19,6 +19,7 @@ from banyan.foundation.settings import Settings
 from tests.compiler.ir.sample_kernels import row_squares_graph
 from tests.compiler.random_graphs import Case, cases
 from tests.compiler.targets.cpp.batches import build_batch
+from tests.compiler.targets.cpp.kernels_under_test import program_levels
 
 TOLERANCE = {DType.FLOAT32: 1e-4, DType.BFLOAT16: 2e-2}
 N = symbol("n", 1, 40)
@@ -44,7 +45,7 @@ def assert_agrees(case: Case, found: dict[str, Any]) -> None:
         )
 
 
-@pytest.mark.parametrize("level", detect_instruction_sets(), ids=lambda level: str(level.name))
+@pytest.mark.parametrize("level", program_levels(), ids=lambda level: str(level.name))
 def test_random_graphs_agree_with_the_interpreter(
     level: InstructionSet, device: Device, object_cache: Path
 ) -> None:
@@ -156,7 +157,7 @@ def family_cases() -> list[Case]:
     ]
 
 
-@pytest.mark.parametrize("level", detect_instruction_sets(), ids=lambda level: str(level.name))
+@pytest.mark.parametrize("level", program_levels(), ids=lambda level: str(level.name))
 def test_every_family_of_operations_agrees_with_the_interpreter(
     level: InstructionSet, device: Device, object_cache: Path
 ) -> None:
