@@ -133,6 +133,13 @@ class CompiledProgram:
         self._kept: list[Buffer | None] = [None] * len(manifest.inputs)
         self._results: list[Buffer | None] = [None] * len(manifest.memories)
         self._sizes: dict[str, int] = {}
+        self._places = [
+            (place, stored.argument.name)
+            for place, stored in enumerate(manifest.inputs)
+            if stored.argument.role == "argument"
+        ]
+        self._missing: list[tuple[str, str]] = []
+        self._note_missing()
 
     @property
     def inputs(self) -> tuple[Argument, ...]:
@@ -164,6 +171,7 @@ class CompiledProgram:
             done += 1
             if progress is not None:
                 progress(done, total)
+        self._note_missing()
 
     def allocate_state(self, symbol_values: Mapping[str, int]) -> None:
         """Zeroed memory for the states."""
@@ -171,6 +179,7 @@ class CompiledProgram:
         for i, stored in enumerate(self._manifest.inputs):
             if stored.argument.role == "state":
                 self._kept[i] = self._device.allocate(_bytes(stored.type, self._sizes))
+        self._note_missing()
 
     def write_state(self, name: str, value: Array) -> None:
         """Replace what a state holds."""
@@ -207,17 +216,22 @@ class CompiledProgram:
         }
 
     def _input_buffers(self, arguments: Mapping[str, Array]) -> list[Buffer]:
-        buffers: list[Buffer] = []
-        for kept, stored in zip(self._kept, self._manifest.inputs, strict=True):
-            name = stored.argument.name
-            if stored.argument.role == "argument":
-                buffers.append(self._device.adopt(_contiguous(arguments[name])))
-            elif kept is not None:
-                buffers.append(kept)
-            else:
-                how = "load_weights" if stored.argument.role == "weight" else "allocate_state"
-                raise InputError(f"the {stored.argument.role} {name!r} has no memory; call {how}")
-        return buffers
+        if self._missing:
+            role, name = self._missing[0]
+            how = "load_weights" if role == "weight" else "allocate_state"
+            raise InputError(f"the {role} {name!r} has no memory; call {how}")
+        buffers = list(self._kept)
+        for place, name in self._places:
+            buffers[place] = self._device.adopt(_contiguous(arguments[name]))
+        return [buffer for buffer in buffers if buffer is not None]
+
+    def _note_missing(self) -> None:
+        """Remember which weights and states have no memory, so that a run need not look."""
+        self._missing = [
+            (stored.argument.role, stored.argument.name)
+            for kept, stored in zip(self._kept, self._manifest.inputs, strict=True)
+            if kept is None and stored.argument.role != "argument"
+        ]
 
     def _output_buffers(self, sizes: Mapping[str, int]) -> list[Buffer]:
         found: list[Buffer] = []

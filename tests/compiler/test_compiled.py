@@ -1,0 +1,106 @@
+"""Memory of a compiled program: the arena for sizes without bound, weights of odd types."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import ml_dtypes
+import numpy as np
+import pytest
+
+from banyan.compiler.compile import CompileOptions, compile_graph
+from banyan.compiler.ir.graph import Builder, Graph, Output
+from banyan.compiler.ir.symbols import symbol
+from banyan.compiler.ir.types import DType, TensorType
+from banyan.devices.device import Device
+from banyan.devices.discovery import find_device
+from banyan.devices.native import Missing, find_compiler
+from banyan.foundation.errors import InputError
+from banyan.foundation.settings import Settings
+from tests.compiler.small_graphs import Weights
+
+F32, BF16 = DType.FLOAT32, DType.BFLOAT16
+ANY = symbol("n")
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    if isinstance(find_compiler(), Missing):
+        pytest.skip("no C++ compiler")
+    return tmp_path_factory.mktemp("compiled")
+
+
+@pytest.fixture(scope="module")
+def device(cache: Path) -> Iterator[Device]:
+    found = find_device("cpu", settings=Settings(cache_directory=cache), num_threads=2)
+    yield found
+    found.close()
+
+
+def options(cache: Path) -> CompileOptions:
+    return CompileOptions(cache, optimise=False)
+
+
+def test_a_size_without_bound_places_memory_anew_for_each_size(device: Device, cache: Path) -> None:
+    builder = Builder()
+    x = builder.input("x", TensorType((ANY, 64), F32))
+    weight = builder.input("w", TensorType((64, 64), F32), "weight")
+    hidden = builder.add("dot", (x, weight), transpose_b=True, dtype=F32)
+    total = builder.add("reduce", (hidden,), axes=(1,), kind="sum")
+    again = builder.add("dot", (hidden, weight), transpose_b=True, dtype=F32)
+    graph = Graph("unbounded", (x, weight), (Output("y", again), Output("total", total)))
+    program = compile_graph(graph, device=device, options=options(cache))
+    assert program.report.arena_bytes > 2**38
+    w = np.random.default_rng(0).standard_normal((64, 64)).astype(np.float32) / 8
+    program.load_weights(Weights({"w": w}))
+    program.allocate_state({})
+    for num_rows in (3, 300, 5):
+        given = np.random.default_rng(num_rows).standard_normal((num_rows, 64)).astype(np.float32)
+        found = program.run({"x": given})
+        np.testing.assert_allclose(found["y"], given @ w.T @ w.T, rtol=1e-3, atol=1e-3)
+        np.testing.assert_allclose(found["total"], (given @ w.T).sum(axis=1), rtol=1e-3, atol=1e-3)
+
+
+def test_an_output_that_is_an_input_or_a_view_of_a_result_is_given(
+    device: Device, cache: Path
+) -> None:
+    builder = Builder()
+    x = builder.input("x", TensorType((ANY, 6), F32))
+    y = builder.add("neg", (x,))
+    view = builder.add("reshape", (y,), shape=(ANY, 2, 3))
+    graph = Graph("views", (x,), (Output("same", x), Output("y", y), Output("view", view)))
+    given = np.arange(12, dtype=np.float32).reshape(2, 6)
+    found = compile_graph(graph, device=device, options=options(cache)).run({"x": given})
+    np.testing.assert_array_equal(found["same"], given)
+    np.testing.assert_array_equal(found["y"], -given)
+    np.testing.assert_array_equal(found["view"], -given.reshape(2, 2, 3))
+
+
+@pytest.mark.parametrize("source", [np.float32, np.float16, np.float64, ml_dtypes.bfloat16])
+def test_weights_of_any_floating_type_are_converted_and_packed(
+    device: Device, cache: Path, source: type
+) -> None:
+    builder = Builder()
+    x = builder.input("x", TensorType((ANY, 48), BF16))
+    weight = builder.input("w", TensorType((21, 48), BF16), "weight")
+    plain = builder.input("plain", TensorType((21,), BF16), "weight")
+    product = builder.add("dot", (x, weight), transpose_b=True, dtype=BF16)
+    y = builder.add("mul", (product, builder.add("expand", (plain,), shape=(ANY, 21))))
+    graph = Graph("types", (x, weight, plain), (Output("y", y),))
+    program = compile_graph(graph, device=device, options=options(cache))
+    random = np.random.default_rng(1)
+    w = random.standard_normal((21, 48)).astype(ml_dtypes.bfloat16)
+    scale = np.full(21, 0.5).astype(source)
+    program.load_weights(Weights({"w": w.astype(source), "plain": scale}))
+    given = random.standard_normal((5, 48)).astype(ml_dtypes.bfloat16)
+    wanted = given.astype(np.float32) @ w.astype(np.float32).T / 2
+    found = program.run({"x": given})["y"].astype(np.float32)
+    np.testing.assert_allclose(found, wanted, rtol=2e-2, atol=2e-2)
+
+
+def test_a_size_that_no_argument_tells_is_named(device: Device, cache: Path) -> None:
+    builder = Builder()
+    x = builder.input("x", TensorType((ANY * 2,), F32))
+    graph = Graph("hidden", (x,), (Output("y", builder.add("neg", (x,))),))
+    program = compile_graph(graph, device=device, options=options(cache))
+    with pytest.raises(InputError, match="no argument tells the size n"):
+        program.run({"x": np.zeros(4, np.float32)})
