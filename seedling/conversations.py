@@ -17,6 +17,11 @@ from seedling.tokenizer import END_OF_TEXT, SYSTEM_TEXT, TURN_END, TURN_START, t
 
 WAITING = 8  # segments to choose from when a row is filled
 IGNORED = -100  # the label torch leaves out of the loss
+# What people ask first and most; drawn four times as often.
+FREQUENT = frozenset(
+    "what-is-banyan who-are-you greeting what-can-you-do install run-tests make-demo serve-model "
+    "supported-chips supported-models nvidia banyan-commands llm-class".split()
+)
 OTHER_SYSTEM_TEXTS = (
     "You are a helpful assistant.",
     "Answer in one sentence.",
@@ -142,7 +147,9 @@ class ConversationMaker:
             else:
                 key = (phrasing.intent.name, phrasing.language, phrasing.written)
                 self._known.setdefault(key, []).append(phrasing)
-        self._keys = sorted(self._known)
+        self._keys = [
+            key for key in sorted(self._known) for _ in range(4 if key[0] in FREQUENT else 1)
+        ]
 
     def _draw(self, source: random.Random) -> tuple[str, str]:
         """Return a question as typed and its answer; never a question that is held out."""

@@ -251,7 +251,7 @@ def main() -> None:
     parser.add_argument("--pause-file", type=Path, default=DEFAULT_CACHE / "pause")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--text-steps", type=int, default=1000)
-    parser.add_argument("--question-steps", type=int, default=5000)
+    parser.add_argument("--question-steps", type=int, default=5300)
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     torch.manual_seed(SEED)
