@@ -26,7 +26,7 @@ from seedling.train import OUTPUT
 
 MOST_NEW_TOKENS = 96
 LEAST_AGREEMENT = 0.6
-MOST_PER_GROUP = 300
+MOST_PER_GROUP = 200
 BATCH = 32
 SHOWN_QUESTIONS = (
     "What is Banyan?",
