@@ -1,10 +1,11 @@
 """Attention of new tokens over a paged cache: one program text for prefill chunks and decode.
 
-Grid (query tiles, kv heads). A query tile is up to 16 new tokens of one sequence with all query
-heads of the group, so a decode step and a prefill chunk differ only in the number of rows. Keys
-are read four blocks at a time with the running softmax of Milakov and Gimelshein (2018,
-arXiv:1805.02867): `top` is the largest score so far, `total` the sum of exponentials, `sums` the
-weighted values, all float32.
+Grid (kv heads, query tiles): threads get contiguous parts of it, and late tiles of a prompt see
+many more keys than early ones, so whole heads share the work evenly. A query tile is up to 16 new
+tokens of one sequence with all query heads of the group, so a decode step and a prefill chunk
+differ only in the number of rows. Keys are read four blocks at a time with the running softmax of
+Milakov and Gimelshein (2018, arXiv:1805.02867): `top` is the largest score so far, `total` the sum
+of exponentials, `sums` the weighted values, all float32.
 """
 
 from dataclasses import dataclass
@@ -105,9 +106,9 @@ class _Program:
         result = self._attend(tile, head, rows)
         shaped = self.tiles.reshaped(result, (self.tokens, self.group, self.head_size))
         store = self.tiles.store(self.at.out, shaped, place)
-        grid = (self._num_tiles(), self.types.keys.shape[1])
+        grid = (self.types.keys.shape[1], self._num_tiles())
         pointers = tuple(getattr(self.at, name) for name in _Pointers.__slots__)
-        return Kernel("paged_attention", grid, pointers, Region((number, head), (bind, store), ()))
+        return Kernel("paged_attention", grid, pointers, Region((head, number), (bind, store), ()))
 
     def _num_tiles(self) -> Dim:
         """Every sequence has its whole tiles and at most one more."""
