@@ -11,7 +11,8 @@ the engine fails; it never answers wrongly after a failure, because its parent s
 import logging
 import sys
 from collections.abc import Callable, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
+from pathlib import Path
 
 import msgspec
 import zmq
@@ -180,7 +181,15 @@ def main(arguments: Sequence[str]) -> int:
     logging.basicConfig(
         level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
     )
-    return serve(arguments[0], parent_fd=sys.stdin.fileno(), builder=build)
+    endpoint = arguments[0]
+    try:
+        return serve(endpoint, parent_fd=sys.stdin.fileno(), builder=build)
+    finally:
+        # A parent that was killed left its folder; a living one finds nothing to remove.
+        socket_file = Path(endpoint.removeprefix("ipc://"))
+        with suppress(OSError):
+            socket_file.unlink()
+            socket_file.parent.rmdir()
 
 
 if __name__ == "__main__":
