@@ -1,5 +1,6 @@
 """Arithmetic on the integer tiles that say where a tile lies, folded while it is written."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from banyan.compiler.ir.graph import Builder, Node
@@ -90,7 +91,7 @@ class Indices:
         """A scalar as a tile of `shape`."""
         return a if a.shape == shape else self.builder.add("expand", (a,), shape=shape)
 
-    def flatten(self, parts: list[tuple[Node, Dim]]) -> Node:
+    def flatten(self, parts: Sequence[tuple[Node, Dim]]) -> Node:
         """The row-major number of a position given as (index, size) pairs."""
         total = self.number(0)
         for index, size in parts:
