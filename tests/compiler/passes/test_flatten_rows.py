@@ -74,3 +74,48 @@ graph stop {
 """
     graph = parse_graph(text)
     assert [n.op for n in flatten_rows(graph).nodes()] == [n.op for n in graph.nodes()]
+
+
+MASKED = """\
+graph masked {
+  symbol b in [1, 9]
+  symbol t in [1, 9]
+  %0 = input {name="rows", packing=none, role="argument"} : f32[b * t, 4]
+  %1 = input {name="mask", packing=none, role="argument"} : f32[b, t, 1]
+  %2 = reshape %0 {shape=([b], [t], 4)} : f32[b, t, 4]
+  %3 = expand %1 {shape=([b], [t], 4)} : f32[b, t, 4]
+  %4 = mul %2, %3 : f32[b, t, 4]
+  output y = %4
+}
+"""
+
+
+def test_one_number_for_each_row_is_flattened_with_the_rows() -> None:
+    graph = parse_graph(MASKED)
+    after = flatten_rows(graph)
+    assert [str(size) for node in after.nodes() if node.op == "mul" for size in node.shape] == [
+        "b * t",
+        "4",
+    ]
+    arrays = {
+        "rows": np.arange(24, dtype=np.float32).reshape(6, 4),
+        "mask": np.array([[[1], [0], [2]], [[3], [1], [0]]], np.float32),
+    }
+    assert_same_results(graph, after, arrays)
+
+
+def test_leading_dims_of_which_one_is_one_are_left_alone() -> None:
+    text = """\
+graph ones {
+  symbol n in [1, 9]
+  %0 = input {name="x", packing=none, role="argument"} : f32[1, n, 2]
+  %1 = input {name="s", packing=none, role="argument"} : f32[1, 1, n, 1]
+  %2 = reshape %0 {shape=(1, 1, [n], 2)} : f32[1, 1, n, 2]
+  %3 = expand %1 {shape=(1, 1, [n], 2)} : f32[1, 1, n, 2]
+  %4 = mul %2, %3 : f32[1, 1, n, 2]
+  output y = %4
+}
+"""
+    graph = parse_graph(text)
+    arrays = {"x": np.ones((1, 3, 2), np.float32), "s": np.ones((1, 1, 3, 1), np.float32)}
+    assert_same_results(graph, flatten_rows(graph), arrays)

@@ -54,9 +54,9 @@ def _flattened(builder: Builder, node: Node, shape: Shape) -> Node | None:
         source = node.args[0]
         if not source.shape or _is_tail(source.shape, shape[1:]):
             return builder.add("expand", (source,), shape=shape)
-        if len(source.shape) == len(node.shape) and source.shape[:-1] == node.shape[:-1]:
+        if len(shape) == 2 and source.shape[:-1] == node.shape[:-1]:
             column = builder.add("reshape", (source,), shape=(shape[0], *source.shape[-1:]))
-            return builder.add("expand", (column,), shape=shape) if len(shape) == 2 else None
+            return builder.add("expand", (column,), shape=shape)
     if len(shape) > 1 and node.shape[-1] == shape[-1]:
         return builder.add("reshape", (node,), shape=shape)
     return None
