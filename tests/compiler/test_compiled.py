@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import ml_dtypes
 import numpy as np
@@ -89,7 +90,7 @@ def test_weights_of_any_floating_type_are_converted_and_packed(
     program = compile_graph(graph, device=device, options=options(cache))
     random = np.random.default_rng(1)
     w = random.standard_normal((21, 48)).astype(ml_dtypes.bfloat16)
-    scale = np.full(21, 0.5).astype(source)
+    scale: Any = np.full(21, 0.5).astype(source)
     program.load_weights(Weights({"w": w.astype(source), "plain": scale}))
     given = random.standard_normal((5, 48)).astype(ml_dtypes.bfloat16)
     wanted = given.astype(np.float32) @ w.astype(np.float32).T / 2

@@ -21,6 +21,7 @@ from banyan.compiler.ir.text import print_graph
 from banyan.compiler.packed_weights import WeightLoader, packer_program
 from banyan.compiler.passes.pipeline import lower
 from banyan.compiler.report import CompileReport, count_nodes, extern_uses
+from banyan.compiler.targets.cpp.alignment import aligned_inputs
 from banyan.compiler.targets.cpp.memory import (
     ExternCall,
     Placement,
@@ -261,11 +262,13 @@ def make_manifest(
     report: CompileReport,
 ) -> Manifest:
     asked = {argument.name: argument for argument in graph_arguments(graph)}
+    aligned = aligned_inputs(placement)
     inputs = []
-    for node in lowered.inputs:
+    for number, node in enumerate(lowered.inputs):
         packing = node.attr("packing")
         argument = asked[str(node.attr("name"))]
-        inputs.append(StoredInput(argument, node.tensor, None if packing is None else str(packing)))
+        kept_as = None if packing is None else str(packing)
+        inputs.append(StoredInput(argument, node.tensor, kept_as, number in aligned))
     located = zip(lowered.outputs, placement.outputs, strict=True)
     outputs = tuple(
         StoredOutput(Argument(output.name, output.node.tensor, "output"), location)

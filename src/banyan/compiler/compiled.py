@@ -32,7 +32,7 @@ from banyan.compiler.targets.cpp.memory import (
     Slot,
     arena_offsets,
 )
-from banyan.devices.device import Buffer, Device, LoadedProgram, Program
+from banyan.devices.device import ALIGNMENT_BYTES, Buffer, Device, LoadedProgram, Program
 from banyan.foundation.errors import InputError
 
 LARGEST_FIXED_BYTES = 4 << 30
@@ -41,11 +41,19 @@ LARGEST_FIXED_BYTES = 4 << 30
 
 @dataclass(frozen=True, slots=True)
 class StoredInput:
-    """An input as the program reads it: its stored type, and how a weight is packed."""
+    """An input as the program reads it.
+
+    Attributes:
+        argument: as the caller sees it.
+        type: the stored type.
+        packing: how a weight is packed.
+        is_aligned: whether it must start on a cache line.
+    """
 
     argument: Argument
     type: TensorType
     packing: str | None
+    is_aligned: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,7 +230,10 @@ class CompiledProgram:
             raise InputError(f"the {role} {name!r} has no memory; call {how}")
         buffers = list(self._kept)
         for place, name in self._places:
-            buffers[place] = self._device.adopt(_contiguous(arguments[name]))
+            array = _contiguous(arguments[name])
+            if self._manifest.inputs[place].is_aligned:
+                array = _aligned(array)
+            buffers[place] = self._device.adopt(array)
         return [buffer for buffer in buffers if buffer is not None]
 
     def _note_missing(self) -> None:
@@ -318,6 +329,17 @@ def _bytes(kind: TensorType, sizes: Mapping[str, int]) -> int:
 
 def _contiguous(array: Array) -> Array:
     return array if array.flags.c_contiguous else np.ascontiguousarray(array)
+
+
+def _aligned(array: Array) -> Array:
+    """The array, or a copy of it that starts on a cache line."""
+    if array.ctypes.data % ALIGNMENT_BYTES == 0:
+        return array
+    memory = np.empty(array.nbytes + ALIGNMENT_BYTES, np.uint8)
+    start = -memory.ctypes.data % ALIGNMENT_BYTES
+    copy = memory[start : start + array.nbytes].view(array.dtype).reshape(array.shape)
+    copy[...] = array
+    return copy
 
 
 def _constant(node: Node) -> Array:

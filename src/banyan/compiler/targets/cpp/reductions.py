@@ -5,9 +5,10 @@ from collections.abc import Sequence
 from banyan.compiler.ir.graph import Node
 from banyan.compiler.ir.symbols import Dim
 from banyan.compiler.ir.types import DType
+from banyan.compiler.targets.cpp.accesses import times
 from banyan.compiler.targets.cpp.elements import Elements, Indices, buffer_offset
 from banyan.compiler.targets.cpp.expressions import computed_type, to_memory
-from banyan.compiler.targets.cpp.indices import Index, add, scale
+from banyan.compiler.targets.cpp.indices import Index, add
 from banyan.compiler.targets.cpp.nest import Axis, Nest, print_nest
 from banyan.compiler.targets.cpp.scope import Buffer, Scalar, Scope
 from banyan.foundation.errors import CompilationFailed
@@ -75,23 +76,21 @@ def _argmax(scope: Scope, nest: Nest, node: Node, outer: dict[int, Index]) -> st
     def step(inner: Indices) -> None:
         found = {**outer, **dict(zip(axes, inner, strict=True))}
         cell = Elements(scope, nest).cell(source, tuple(found[a] for a in sorted(found)))
-        number = _row_number(tuple(source.shape[a] for a in axes), inner)
+        number = _row_number(scope, tuple(source.shape[a] for a in axes), inner)
         nest.emit(f"if ({cell.text} > {best}) {{ {best} = {cell.text}; {at} = {number}; }}")
 
     nest.loops([Axis(source.shape[a]) for a in axes], step, label="r")
     return at
 
 
-def _row_number(sizes: Sequence[Dim], indices: Indices) -> Index:
-    number, stride = Index(), 1
+def _row_number(scope: Scope, sizes: Sequence[Dim], indices: Indices) -> Index:
+    """The number of an element in row-major order."""
+    number = Index()
+    stride: Dim = 1
     for size, index in zip(reversed(sizes), reversed(indices), strict=True):
-        number = add(number, scale(index, stride))
-        stride *= size if isinstance(size, int) else _refuse_symbolic(size)
+        number = add(number, times(scope, index, stride))
+        stride = stride * size
     return number
-
-
-def _refuse_symbolic(size: Dim) -> int:
-    raise CompilationFailed(f"argmax over several axes needs fixed sizes, not {size}")
 
 
 def _reduce_columns(scope: Scope, node: Node, target: Buffer, sizes: Sequence[Axis]) -> None:

@@ -1,0 +1,30 @@
+"""Which inputs must start on a cache line: those whose packed blocks a micro-kernel reads."""
+
+from banyan.compiler.ir.graph import Kernel, Node
+from banyan.compiler.ir.placement import place
+from banyan.compiler.targets.cpp.memory import Launch, Memory, Placement
+
+
+def aligned_inputs(placement: Placement) -> frozenset[int]:
+    """The numbers of the inputs that hold packed blocks."""
+    known: dict[Kernel, frozenset[Node]] = {}
+    found: set[int] = set()
+    for step in placement.steps:
+        if not isinstance(step, Launch):
+            continue
+        if step.kernel not in known:
+            known[step.kernel] = _block_pointers(step.kernel)
+        for pointer, location in zip(step.kernel.pointers, step.locations, strict=True):
+            if location.memory is Memory.INPUT and pointer in known[step.kernel]:
+                found.add(location.index)
+    return frozenset(found)
+
+
+def _block_pointers(kernel: Kernel) -> frozenset[Node]:
+    nodes = (node for nodes in place(kernel.body).values() for node in nodes)
+    blocks = (node.args[1] for node in nodes if _is_packed(node))
+    return frozenset(block.args[0] for block in blocks if block.op == "load")
+
+
+def _is_packed(node: Node) -> bool:
+    return node.op == "packed_dot" or (node.op == "dot" and dict(node.attrs).get("packed") is True)
