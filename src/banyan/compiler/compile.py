@@ -29,8 +29,9 @@ from banyan.compiler.targets.cpp.memory import (
     place_memory,
 )
 from banyan.compiler.targets.cpp.packing import build_packer
-from banyan.compiler.targets.cpp.program import ProgramText, print_program
+from banyan.compiler.targets.cpp.program import CppTarget
 from banyan.compiler.targets.cpp.registry import KERNEL_DIRECTORY, rows_per_item
+from banyan.compiler.targets.target import PrintedProgram, Target
 from banyan.compiler.tiling.options import TileOptions
 from banyan.devices.device import Device, LoadedProgram
 from banyan.devices.discovery import find_device
@@ -200,14 +201,15 @@ class _CppCompilation:
         compiler = self._compiler()
         lowered = lower(self.graph, TileOptions(row_block=rows_per_item(self.level.name)))
         placement = place_memory(lowered)
-        text = print_program(lowered, placement, self.level.name)
+        target: Target = CppTarget(self.level.name)
+        text = target.emit(lowered, placement)
         built = self._build(text, compiler)
         arena = arena_offsets(
             placement.slots, [upper_bound(slot.num_bytes) for slot in placement.slots]
         )
         report = CompileReport(
             name=self.graph.name,
-            target="cpp",
+            target=target.name,
             instruction_set=self.level.name,
             num_nodes=count_nodes(self.graph),
             num_kernels=text.num_kernels,
@@ -232,7 +234,7 @@ class _CppCompilation:
             raise CompilerMissing(found.reason)
         return found
 
-    def _build(self, text: ProgramText, compiler: Compiler) -> SharedObject:
+    def _build(self, text: PrintedProgram, compiler: Compiler) -> SharedObject:
         return build_shared_object(
             text.source,
             flags=self._flags(),
@@ -257,7 +259,7 @@ def make_manifest(
     graph: Graph,
     lowered: Graph,
     placement: Placement,
-    text: ProgramText,
+    text: PrintedProgram,
     image: Path,
     report: CompileReport,
 ) -> Manifest:
@@ -281,7 +283,7 @@ def make_manifest(
         memories=placement.output_types,
         symbols=tuple(symbol.name for symbol in lowered.symbols()),
         slots=placement.slots,
-        entries=text.entries,
+        entries=tuple(text.entries),
         scratch_bytes=text.scratch_bytes,
         image=image,
         report=report,

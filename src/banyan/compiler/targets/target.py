@@ -26,6 +26,11 @@ class PrintedProgram(Protocol):
         ...
 
     @property
+    def num_launches(self) -> int:
+        """Launches of one run."""
+        ...
+
+    @property
     def scratch_bytes(self) -> int:
         """Private memory of each thread."""
         ...

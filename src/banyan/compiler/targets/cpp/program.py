@@ -41,6 +41,22 @@ class ProgramText:
     scratch_bytes: int
 
 
+@dataclass(frozen=True, slots=True)
+class CppTarget:
+    """The printer of C++ for one level of vector instructions; a `Target`."""
+
+    instruction_set: str
+
+    @property
+    def name(self) -> str:
+        """Always "cpp"."""
+        return "cpp"
+
+    def emit(self, graph: Graph, placement: Placement) -> ProgramText:
+        """Print a lowered graph whose values are placed."""
+        return print_program(graph, placement, self.instruction_set)
+
+
 def print_program(graph: Graph, placement: Placement, instruction_set: str) -> ProgramText:
     """Print a lowered graph whose values are placed in memory.
 
