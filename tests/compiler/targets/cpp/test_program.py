@@ -111,6 +111,10 @@ def reduced(kind: str, axes: tuple[int, ...]) -> Any:
     return lambda g, x: g.add("reduce", x, axes=axes, kind=kind)
 
 
+def ramp(graphs: Graphs, dtype: DType) -> Node:
+    return graphs.add("data", values=(-2, 0, 1, 2, 30), shape=(5,), dtype=dtype)
+
+
 UNARY = ("exp", "log", "sqrt", "rsqrt", "tanh", "erf", "sin", "cos", "sigmoid", "floor", "neg")
 BINARY = ("add", "sub", "mul", "div", "min", "max", "floordiv", "mod")
 COMPARE = ("eq", "ne", "lt", "le", "gt", "ge")
@@ -140,6 +144,14 @@ def family_cases() -> list[Case]:
             lambda g, x: g.add("pad", x, axis=1, low=2, high=3, value=1.5),
             lambda g, x: g.add("cast", g.add("mul", x, x), dtype=I64),
             lambda g, x: g.add("where", g.add("gt", x, g.add("neg", x)), x, g.add("mul", x, x)),
+        ),
+        make().case(
+            {"x": ((N, 5), F32)},
+            lambda g, x: g.add("mul", x, g.add("expand", ramp(g, F32), shape=(N, 5))),
+            lambda g, x: g.add(
+                "add", g.add("cast", x, dtype=BF16), g.add("expand", ramp(g, BF16), shape=(N, 5))
+            ),
+            lambda g, x: ramp(g, I64),
         ),
         make().case(
             {"x": ((9, 6), F32), "i": ((N,), I64)},

@@ -113,8 +113,12 @@ def packed_sums(builder: Builder, a: Node, b: Node) -> Node:
     index = builder.parameter(scalar_type(I64))
     sums = builder.parameter(TensorType((a.shape[0], 16), F32, index.tensor.space))
     half = builder.add("expand", (real(builder, 0.5),), shape=sums.shape)
-    dot = builder.add("dot", (a, b), packed=True, dtype=F32)
-    grown = builder.add("add", (builder.add("mul", (sums, half)), dot))
+    first, second = (
+        builder.add("dot", (left, b), packed=True, dtype=F32)
+        for left in (a, builder.add("neg", (builder.add("mul", (a, a)),)))
+    )
+    grown = builder.add("add", (builder.add("mul", (sums, half)), first))
+    grown = builder.add("add", (grown, second))
     zero = builder.add("expand", (real(builder, 0.0),), shape=sums.shape)
     ends = (number(builder, 0), number(builder, 3), zero)
     loop = builder.add("loop", ends, step=1, body=Region((index, sums), (), (grown,)))
@@ -167,6 +171,10 @@ CASES: dict[str, tuple[dict[str, TensorType], Make]] = {
     "packed sums in bfloat16": (
         {"a": kind(N, 8, dtype=BF16), "b": kind(4, 16, 2, dtype=BF16)},
         packed_sums,
+    ),
+    "packed block": (
+        {"a": kind(N, 8), "b": kind(8, 16, 1)},
+        lambda b, x, block: b.add("exp", (b.add("dot", (x, block), packed=True, dtype=F32),)),
     ),
     "dot": ({"a": kind(N, 9), "b": kind(9, 70)}, op("dot", dtype=F32)),
     "dot of computed rows": ({"a": kind(N, 9), "b": kind(9, 70)}, twice("dot", dtype=F32)),

@@ -141,6 +141,7 @@ class _Placer:
     locations: dict[_Value, Location] = field(default_factory=dict)
     data: list[Node] = field(default_factory=list)
     output_types: list[TensorType] = field(default_factory=list)
+    constants: list[CopyStep] = field(default_factory=list)
 
     def place(self) -> Placement:
         steps = _ordered_steps(self.graph)
@@ -150,17 +151,26 @@ class _Placer:
         outputs = [self._output(output.node) for output in self.graph.outputs]
         slots = self._arena(steps, roots)
         done: list[Step] = [self._step(node) for node in steps]
-        done += self._state_copies()
+        done += [*self.constants, *self._state_copies()]
         return Placement(
             tuple(done), slots, tuple(outputs), tuple(self.output_types), tuple(self.data)
         )
 
     def _output(self, node: Node) -> Location:
         value = _root(node)
+        if value[0].op == "data":
+            # Constants lie inside the program, where no caller can look.
+            kind, target = _value_type(value), self._new_output(value)
+            size = kind.num_elements * kind.dtype.num_bytes
+            self.constants.append(CopyStep(self._location(value), target, size))
+            return target
         if value[0].op in {"call", "extern"} and value not in self.locations:
-            self.locations[value] = Location(Memory.OUTPUT, len(self.output_types))
-            self.output_types.append(_value_type(value))
+            self.locations[value] = self._new_output(value)
         return self._location(value)
+
+    def _new_output(self, value: _Value) -> Location:
+        self.output_types.append(_value_type(value))
+        return Location(Memory.OUTPUT, len(self.output_types) - 1)
 
     def _location(self, value: _Value) -> Location:
         found = self.locations.get(value)
