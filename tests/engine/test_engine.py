@@ -326,7 +326,9 @@ def test_logits_that_are_no_numbers_end_the_request_with_an_error() -> None:
     limits = EngineLimits(max_model_len=64, max_num_seqs=2, token_budget=16, num_blocks=8)
     events = answer(Engine(BrokenModel(), limits, vocab_size=260), b"a")
     assert [event.finish_reason for event in events] == ["error"]
-    assert events[0].stop_reason == "the model computed logits that are not numbers"
+    assert events[0].stop_reason == (
+        "no token can be chosen: the logits are not numbers, or every token is forbidden"
+    )
     assert events[0].token_ids == ()
 
 

@@ -52,6 +52,42 @@ def test_a_row_of_no_numbers_gives_no_token_and_spoils_no_other() -> None:
         assert [token.token_id for token in chosen] == [None, 1]
 
 
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"temperature": 0.0},
+        {"seed": 1},
+        {"seed": 1, "top_k": 2},
+        {"seed": 1, "min_p": 0.1},
+        {"seed": 1, "top_p": 0.5},
+    ],
+)
+def test_no_token_is_chosen_where_every_one_is_forbidden_or_infinite(
+    options: dict[str, Any],
+) -> None:
+    forbidden = SequenceSampler(
+        SamplingOptions(min_tokens=1, **options), (), end_token_ids=(0, 1, 2), entropy=(1,)
+    )
+    assert sample(row(1.0, 2.0, 3.0), [forbidden])[0].token_id is None
+    infinite = sampler(logprobs=1, **options)
+    assert sample(row(1.0, math.inf, math.inf), [infinite])[0].token_id is None
+
+
+@pytest.mark.parametrize("options", [{"top_k": 2}, {"min_p": 0.1}, {"top_p": 0.5}])
+def test_the_most_extreme_options_still_choose_a_token(options: dict[str, Any]) -> None:
+    logits = row(1.0, -88.0, 88.0, 0.0)
+    for temperature in (1.1e-5, 100.0):
+        for penalty in (0.01, 100.0):
+            extreme = sampler(
+                temperature=temperature,
+                repetition_penalty=penalty,
+                min_tokens=9,
+                prompt=(1, 2, 3),
+                **options,
+            )
+            assert sample(logits, [extreme])[0].token_id in {1, 2, 3}
+
+
 def test_temperature_one_draws_from_the_softmax() -> None:
     weights = np.array([0.5, 0.3, 0.2])
     logits = np.log(weights).astype(np.float32)[None]

@@ -7,14 +7,14 @@ from banyan.engine.events import FinishReason, TokenEvent
 from banyan.engine.request import Sequence
 from banyan.engine.sampler import SampledToken
 
-_NOT_A_NUMBER = "the model computed logits that are not numbers"
+_NO_CHOICE = "no token can be chosen: the logits are not numbers, or every token is forbidden"
 
 
 def advance(answer: Sequence, sampled: SampledToken) -> TokenEvent:
     """Add a chosen token to an answer; the event says whether that ended it."""
     if sampled.token_id is None:
         return event_of(
-            answer, text=answer.text.finish(), finish_reason="error", stop_reason=_NOT_A_NUMBER
+            answer, text=answer.text.finish(), finish_reason="error", stop_reason=_NO_CHOICE
         )
     answer.token_ids.append(sampled.token_id)
     options = answer.request.options

@@ -88,6 +88,8 @@ def _sample_row(logits_V: FloatArray, sampler: SequenceSampler) -> SampledToken:
     if np.isnan(logits_V.max()):
         return SampledToken(None)
     edited_V = logits_V if sampler.editor is None else sampler.editor.edit(logits_V)
+    if not np.isfinite(edited_V.max()):  # infinite logits, or every token is forbidden
+        return SampledToken(None)
     if sampler.generator is None:
         token_id = int(edited_V.argmax())
     else:

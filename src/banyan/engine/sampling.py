@@ -17,13 +17,17 @@ Item = TypeVar("Item")
 MAX_LOGPROBS = 20
 MAX_CHOICES = 128
 MAX_STOP_STRINGS = 16
+MAX_STOP_CHARACTERS = 4096
+MAX_LISTED_TOKENS = 4096
 
-# Field -> (lowest, highest or None), both included.
-_NUMBER_RANGES: tuple[tuple[str, float, float | None], ...] = (
-    ("temperature", 0.0, None),
+# Field, lowest, highest (None: no limit), both included.
+_NUMBER_RANGES: tuple[tuple[str, float, float], ...] = (
+    ("temperature", 0.0, 100.0),
     ("min_p", 0.0, 1.0),
     ("presence_penalty", -2.0, 2.0),
     ("frequency_penalty", -2.0, 2.0),
+    # Beyond these a logit times or by the penalty may be no number in float32.
+    ("repetition_penalty", 0.01, 100.0),
 )
 _COUNT_RANGES: tuple[tuple[str, int, int | None], ...] = (
     ("top_k", -1, None),
@@ -121,18 +125,18 @@ def _wrong(name: str, value: object, advice: str) -> RequestError:
 
 
 def _is_number(value: object) -> bool:
-    return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
+    # Compared, not converted: an int may be too large for a float.
+    is_real = isinstance(value, Real) and not isinstance(value, bool)
+    return is_real and -math.inf < value < math.inf  # type: ignore[operator]
 
 
 def _check_numbers(options: SamplingOptions) -> None:
     for name, low, high in _NUMBER_RANGES:
         value = getattr(options, name)
-        if not _is_number(value) or value < low or (high is not None and value > high):
+        if not _is_number(value) or not low <= value <= high:
             raise _wrong(name, value, f"give a number {_range_words(low, high)}")
     if not _is_number(options.top_p) or not 0.0 < options.top_p <= 1.0:
         raise _wrong("top_p", options.top_p, "give a number above 0 and at most 1")
-    if not _is_number(options.repetition_penalty) or not options.repetition_penalty > 0.0:
-        raise _wrong("repetition_penalty", options.repetition_penalty, "give a number above 0")
 
 
 def _check_counts(options: SamplingOptions) -> None:
@@ -165,14 +169,30 @@ def _stop_strings(stop: str | Sequence[str]) -> tuple[str, ...]:
             f"stop has {len(strings)} texts; at most {MAX_STOP_STRINGS} are allowed",
             parameter="stop",
         )
+    longest = max(map(len, strings), default=0)
+    if longest > MAX_STOP_CHARACTERS:
+        raise RequestError(
+            f"stop has a text of {longest} characters; at most {MAX_STOP_CHARACTERS} are allowed",
+            parameter="stop",
+        )
     return strings
 
 
 def _token_ids(token_ids: Sequence[int]) -> tuple[int, ...]:
     ids = tuple(_sequence("stop_token_ids", token_ids))
+    _check_listed("stop_token_ids", len(ids))
     for token_id in ids:
         _check_count("stop_token_ids", token_id, 0, None)
     return ids
+
+
+def _check_listed(name: str, num_tokens: int) -> None:
+    # Each answer of each prompt carries its own copy.
+    if num_tokens > MAX_LISTED_TOKENS:
+        raise RequestError(
+            f"{name} lists {num_tokens} tokens; at most {MAX_LISTED_TOKENS} are allowed",
+            parameter=name,
+        )
 
 
 def _sequence(name: str, value: Sequence[Item]) -> Sequence[Item]:
@@ -186,6 +206,7 @@ def _logit_bias(bias: Mapping[int, float] | None) -> dict[int, float] | None:
         return None
     if not isinstance(bias, Mapping):
         raise _wrong("logit_bias", bias, "give a mapping from token id to a number")
+    _check_listed("logit_bias", len(bias))
     for token_id, value in bias.items():
         _check_count("logit_bias", token_id, 0, None)
         if not _is_number(value) or not -100.0 <= value <= 100.0:
