@@ -74,6 +74,11 @@ def test_one_failing_prompt_fails_the_request_and_closes_the_others() -> None:
         ({"prompt": ""}, "prompt", "prompt is empty"),
         ({"prompt": [1, "a"]}, "prompt", "mixes token ids with prompts"),
         ({"prompt": ["a"] * 300}, "prompt", "300 prompts; one request takes at most 256"),
+        (
+            {"prompt": ["a"] * 9, "n": 128},
+            "n",
+            "9 prompts with n=128 ask for 1152 answers; one request gives at most 1024",
+        ),
         ({"prompt": [-1]}, "prompt[0]", "expected int >= 0"),
         ({"prompt": "x" * 64}, "prompt", "has 64 tokens"),
         ({"echo": True}, "echo", "echo is not served"),

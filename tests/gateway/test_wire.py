@@ -109,6 +109,16 @@ def test_a_wrong_body_is_refused_with_the_field_and_the_reason(
     assert words in error.message
 
 
+def test_a_name_too_long_to_be_misspelt_is_refused_without_a_guess(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def guess(*arguments: object, **options: object) -> list[str]:
+        raise AssertionError("a long name was compared with the fields")
+
+    monkeypatch.setattr("difflib.get_close_matches", guess)
+    assert refusal(chat(**{"temperature" * 1000: 1})).code == "unknown_field"
+
+
 def test_nesting_without_end_is_refused() -> None:
     deep = b'{"model": "m", "messages": [], "tools": ' + b"[" * 200_000
     assert refusal(deep).code == "invalid_json"

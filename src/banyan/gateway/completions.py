@@ -46,6 +46,7 @@ async def _answer(services: Services, request: Request) -> Response:
     options = completion_options(asked, services.settings.sampling_defaults)
     model = services.ready_model("decoder")
     prompts = await services.encode(asked.prompt, field_name="prompt")
+    services.check_answers(num_prompts=len(prompts), num_choices=options.n)
     for prompt in prompts:
         services.check_length(prompt, model=model, field_name="prompt")
 

@@ -28,6 +28,7 @@ class GatewaySettings:
         created: when the model was made available, seconds since 1970.
         max_body_bytes: larger request bodies are refused with 413.
         max_prompts: most prompts of one request.
+        max_answers: most answers of one request, over all of its prompts.
         sampling_defaults: values for `SamplingOptions` where a request says nothing.
     """
 
@@ -35,6 +36,7 @@ class GatewaySettings:
     created: int
     max_body_bytes: int = 16 * 2**20
     max_prompts: int = 256
+    max_answers: int = 1024
     sampling_defaults: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -80,8 +82,12 @@ class Services:
         self, prompt: str | list[str | int | list[int]], *, field_name: str
     ) -> list[list[int]]:
         """Turn a `prompt` or `input` field into one list of token ids per prompt."""
-        prompts = _split(prompt, field_name=field_name, limit=self.settings.max_prompts)
-        return await in_thread(lambda: [self._tokens(one) for one in prompts])
+
+        def tokens() -> list[list[int]]:
+            prompts = _split(prompt, field_name=field_name, limit=self.settings.max_prompts)
+            return [self._tokens(one) for one in prompts]
+
+        return await in_thread(tokens)
 
     def check_length(self, tokens: Sequence[int], *, model: ModelFacts, field_name: str) -> None:
         """Raise 400 when a prompt is empty or leaves no room in the context."""
@@ -94,6 +100,15 @@ class Services:
                 "shorten it",
                 parameter=field_name,
                 code="context_length_exceeded",
+            )
+
+    def check_answers(self, *, num_prompts: int, num_choices: int) -> None:
+        """Raise 400 when a request asks for more answers than may wait at once for one caller."""
+        if num_prompts * num_choices > self.settings.max_answers:
+            raise refuse(
+                f"{num_prompts} prompts with n={num_choices} ask for {num_prompts * num_choices} "
+                f"answers; one request gives at most {self.settings.max_answers}",
+                parameter="n",
             )
 
     def _tokens(self, prompt: str | list[int]) -> list[int]:

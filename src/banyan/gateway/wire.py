@@ -142,6 +142,9 @@ class EmbeddingRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     dimensions: SmallInteger | None = None
 
 
+# Longer names are no misspelt field; comparing them would take seconds.
+_LONGEST_GUESS = 40
+
 Body = TypeVar("Body", ChatRequest, CompletionRequest, EmbeddingRequest)
 
 # Values of known fields that ask for nothing and therefore pass.
@@ -232,7 +235,7 @@ def _join(place: str, field: str) -> str:
 
 
 def _suggestion(place: str, field: str, kind: type[msgspec.Struct]) -> str:
-    if place:
+    if place or len(field) > _LONGEST_GUESS:
         return ""
     close = difflib.get_close_matches(field, kind.__struct_fields__, n=1)
     return f" (did you mean {close[0]}?)" if close else ""
