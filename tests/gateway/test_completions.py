@@ -67,6 +67,13 @@ def test_one_failing_prompt_fails_the_request_and_closes_the_others() -> None:
     assert backend.num_open == 0
 
 
+def test_a_bug_behind_one_of_several_prompts_fails_the_request_too() -> None:
+    backend = ScriptedBackend(["a"], failure=KeyError("oh"))
+    response = post(PATH, completion_body(prompt=["a", "b"]), backend=backend)
+    assert response.status_code == 500
+    assert backend.num_open == 0
+
+
 @pytest.mark.parametrize(
     ("fields", "parameter", "words"),
     [

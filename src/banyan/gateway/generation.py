@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from banyan.engine.events import TokenEvent, TokenLogprob
 from banyan.engine.sampling import SamplingOptions
-from banyan.foundation.errors import BanyanError, EngineStopped
+from banyan.foundation.errors import EngineStopped
 from banyan.gateway.errors import ApiError
 from banyan.gateway.replies import Usage
 from banyan.gateway.services import Services
@@ -127,7 +127,7 @@ async def _numbered(
 
 async def _merged(streams: Sequence[AsyncGenerator[Part, None]]) -> AsyncGenerator[Part, None]:
     """Yield from all streams as parts come; the first failure ends all of them."""
-    queue: asyncio.Queue[Part | BanyanError | None] = asyncio.Queue()
+    queue: asyncio.Queue[Part | Exception | None] = asyncio.Queue()
 
     async def pump(stream: AsyncGenerator[Part, None]) -> None:
         try:
@@ -135,7 +135,7 @@ async def _merged(streams: Sequence[AsyncGenerator[Part, None]]) -> AsyncGenerat
                 async for part in stream:
                     queue.put_nowait(part)
             queue.put_nowait(None)
-        except BanyanError as error:
+        except Exception as error:  # handed over whatever it is: the reader waits for it
             queue.put_nowait(error)
 
     tasks = [asyncio.create_task(pump(stream)) for stream in streams]
@@ -143,7 +143,7 @@ async def _merged(streams: Sequence[AsyncGenerator[Part, None]]) -> AsyncGenerat
     try:
         while num_running:
             item = await queue.get()
-            if isinstance(item, BanyanError):
+            if isinstance(item, Exception):
                 raise item
             if item is None:
                 num_running -= 1

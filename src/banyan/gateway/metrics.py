@@ -126,9 +126,19 @@ class CountRequests:
         path = scope["path"]
         route = path if path in _COUNTED_ROUTES else "other"
 
+        has_begun = False
+
         async def counting_send(message: Message) -> None:
+            nonlocal has_begun
             if message["type"] == "http.response.start":
+                has_begun = True
                 self._metrics.count_request(route, message["status"])
             await send(message)
 
-        await self._app(scope, receive, counting_send)
+        try:
+            await self._app(scope, receive, counting_send)
+        except Exception:
+            # Answered further out, where this middleware does not see it.
+            if not has_begun:
+                self._metrics.count_request(route, 500)
+            raise
