@@ -12,8 +12,6 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Literal
 
-import msgspec
-
 from banyan.engine.events import EngineStatistics, TokenEvent
 from banyan.engine.launcher import EngineProcess, launch
 from banyan.engine.messages import (
@@ -31,7 +29,12 @@ from banyan.engine.messages import (
 from banyan.engine.pending import PendingRequests
 from banyan.engine.sampling import SamplingOptions
 from banyan.engine.status import EngineStatus, ModelFacts
-from banyan.foundation.errors import BanyanError, EngineStopped, InputError
+from banyan.foundation.errors import (
+    BanyanError,
+    EngineStopped,
+    EnvironmentProblem,
+    InputError,
+)
 
 _logger = logging.getLogger(__name__)
 
@@ -191,7 +194,7 @@ class EngineClient:
         """Run one process from start to end and say why it ended."""
         try:
             process = await launch()
-        except OSError as error:
+        except (OSError, EnvironmentProblem) as error:
             return Failed(f"the engine process cannot be started: {error}", is_input=False)
         self._process = process
         listening = asyncio.create_task(self._listen(process))
@@ -203,8 +206,10 @@ class EngineClient:
             if listening.done():
                 return listening.result()
             return Failed(exiting.result(), is_input=False)
-        except msgspec.DecodeError as error:
-            return Failed(f"the engine process sent an unreadable report: {error}", is_input=False)
+        except Exception as error:  # without an answer every reader would wait for ever
+            _logger.exception("the reports of the engine process cannot be followed")
+            message = f"the engine process sent an unreadable report: {error}"
+            return Failed(message, is_input=False)
         except asyncio.CancelledError:
             self._pending.fail_all(EngineStopped("the server is shutting down"))
             if self._status.state != "ready":

@@ -6,6 +6,7 @@ threads of the API process must not be copied into it.
 """
 
 import asyncio
+import os
 import shutil
 import signal
 import sys
@@ -27,6 +28,7 @@ from banyan.engine.messages import (
     decode_report,
     encode,
 )
+from banyan.foundation.errors import EnvironmentProblem
 
 _STOP_SECONDS = 5.0
 
@@ -73,9 +75,10 @@ class EngineProcess:
         return describe_exit(await self._process.wait())
 
     def kill(self) -> None:
-        """End the process at once."""
+        """End the process at once, and with it a compiler that it may have started."""
         if self._process.returncode is None:
-            self._process.kill()
+            with suppress(ProcessLookupError):
+                os.killpg(self._process.pid, signal.SIGKILL)
 
     async def close(self) -> None:
         """End the process, politely first, and remove its socket."""
@@ -88,31 +91,50 @@ class EngineProcess:
             except TimeoutError:
                 self.kill()
                 await self._process.wait()
-        self._socket.close(linger=0)
-        self._context.term()
-        shutil.rmtree(self._folder, ignore_errors=True)
+        _clean_up(self._socket, self._context, self._folder)
 
 
 async def launch() -> EngineProcess:
-    """Start an engine process; it waits for `EngineProcess.begin`."""
+    """Start an engine process; it waits for `EngineProcess.begin`.
+
+    Raises:
+        OSError: the operating system starts no process.
+        EnvironmentProblem: there is no place for the socket.
+    """
     folder = Path(tempfile.mkdtemp(prefix="banyan-"))  # readable by this user only
     endpoint = f"ipc://{folder / 'engine'}"
     context = zmq.asyncio.Context()
     socket = context.socket(zmq.PAIR)
     socket.setsockopt(zmq.SNDHWM, 0)
     socket.setsockopt(zmq.RCVHWM, 0)
-    socket.bind(endpoint)
-    process = await asyncio.create_subprocess_exec(
-        sys.executable,
-        "-P",
-        "-m",
-        "banyan.engine.process",
-        endpoint,
-        stdin=asyncio.subprocess.PIPE,
-        # A Ctrl-C in the terminal is for the API process, which drains its streams first.
-        start_new_session=True,
-    )
+    try:
+        try:
+            socket.bind(endpoint)
+        except zmq.ZMQError as error:
+            raise EnvironmentProblem(
+                f"no socket can be made at {folder} ({os.strerror(error.errno or 0)}); "
+                "set TMPDIR to a folder with a short path"
+            ) from error
+        process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-P",
+            "-m",
+            "banyan.engine.process",
+            endpoint,
+            stdin=asyncio.subprocess.PIPE,
+            # A Ctrl-C in the terminal is for the API process, which drains its streams first.
+            start_new_session=True,
+        )
+    except BaseException:
+        _clean_up(socket, context, folder)
+        raise
     return EngineProcess(process, socket, context, folder)
+
+
+def _clean_up(socket: zmq.asyncio.Socket, context: zmq.asyncio.Context, folder: Path) -> None:
+    socket.close(linger=0)
+    context.term()
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 def describe_exit(code: int) -> str:
