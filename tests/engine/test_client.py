@@ -9,6 +9,7 @@ import pytest
 from banyan.engine.client import EngineClient, RestartPolicy
 from banyan.engine.messages import EngineSettings
 from banyan.engine.options import EngineOptions
+from banyan.engine.pending import PendingRequests
 from banyan.engine.sampling import SamplingOptions
 from banyan.foundation.errors import EngineStopped, InputError, RequestError
 
@@ -159,3 +160,33 @@ def test_a_start_can_be_given_up() -> None:
             await starting
 
     asyncio.run(give_up())
+
+
+def test_a_signal_to_stop_is_left_to_the_parent() -> None:
+    async def test(client: EngineClient) -> None:
+        async with aclosing(client.generate("a", [1], FOREVER)) as events:
+            await anext(events)
+            assert client.process_id is not None
+            os.kill(client.process_id, signal.SIGTERM)
+            os.kill(client.process_id, signal.SIGINT)
+            for _ in range(20):
+                await anext(events)
+        assert client.status().num_restarts == 0
+
+    run(test)
+
+
+def test_a_report_that_cannot_be_followed_fails_what_is_in_flight(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def deliver(self: PendingRequests, report: object) -> None:
+        raise ZeroDivisionError("oh")
+
+    monkeypatch.setattr(PendingRequests, "deliver", deliver)
+
+    async def test(client: EngineClient) -> None:
+        with pytest.raises(EngineStopped, match="unreadable report: oh"):
+            # The idle engine's signs of life may have ended it already.
+            await write(client, "a")
+
+    run(test, first_delay_seconds=5.0)

@@ -9,6 +9,7 @@ the engine fails; it never answers wrongly after a failure, because its parent s
 """
 
 import logging
+import signal
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import closing, suppress
@@ -176,11 +177,20 @@ def serve(endpoint: str, *, parent_fd: int, builder: Builder) -> int:
     return EXIT_OK
 
 
+def _leave_to_parent(signal_number: int, frame: object) -> None:
+    """Take a signal that the parent obeys."""
+
+
 def main(arguments: Sequence[str]) -> int:
     """Run the process: `ENDPOINT` is its only argument."""
     logging.basicConfig(
         level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
     )
+    # A service manager signals all processes of a server at once. The parent obeys and drains its
+    # streams; this process ends when the parent closes our input. Not SIG_IGN: a compiler that
+    # we start would inherit that.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _leave_to_parent)
     endpoint = arguments[0]
     try:
         return serve(endpoint, parent_fd=sys.stdin.fileno(), builder=build)
