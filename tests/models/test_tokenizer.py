@@ -1,4 +1,6 @@
 import json
+import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -15,6 +17,32 @@ def test_text_survives_the_way_to_ids_and_back(checkpoint: Checkpoint) -> None:
     text = "The banyan, \u4e2d\u56fd, and \U0001f333."
     assert tokenizer.decode(tokenizer.encode(text)) == text
     assert tokenizer.vocab_size == 320
+
+
+@pytest.mark.parametrize("family", ["llama", "bert"])
+@pytest.mark.parametrize("with_special", [False, True])
+def test_a_long_text_has_the_tokens_of_its_parts(
+    checkpoint: Checkpoint, family: str, with_special: bool
+) -> None:
+    backend = tokenizers.Tokenizer.from_file(str(checkpoint(family) / "tokenizer.json"))
+    text = "the capital of France is Paris<|im_end|> " * 500
+    expected = backend.encode(text, add_special_tokens=with_special).ids
+    found = Tokenizer.read(checkpoint(family)).encode(text, add_special_tokens=with_special)
+    assert found == expected
+
+
+def test_other_threads_go_on_while_a_long_text_is_encoded(checkpoint: Checkpoint) -> None:
+    tokenizer = Tokenizer.read(checkpoint("llama"))
+    text = "The banyan, and its many roots. " * 20_000
+    encoding = threading.Thread(target=tokenizer.encode, args=(text,))
+    started = time.perf_counter()
+    encoding.start()
+    num_turns = 0
+    while encoding.is_alive():
+        time.sleep(0.001)
+        num_turns += 1
+    # Under a lock there is one turn, after the end.
+    assert num_turns > 5, f"{num_turns} turns in {time.perf_counter() - started:.1f} s"
 
 
 def test_special_tokens_are_known_by_text_and_left_out_of_answers(checkpoint: Checkpoint) -> None:

@@ -13,6 +13,10 @@ import tokenizers
 from banyan.foundation.errors import ModelError, RequestError
 from banyan.models.json_fields import Fields
 
+# Above this a text takes milliseconds. `encode` is quickest on short texts but keeps Python's lock
+# all the while, so that every stream of a server would stand still; batches release it.
+_LONG_TEXT = 10_000
+
 _NAMED_TOKENS = ("bos_token", "eos_token", "pad_token", "unk_token", "cls_token", "sep_token")
 
 
@@ -74,7 +78,12 @@ class Tokenizer:
             RequestError: the text is not valid Unicode (a lone surrogate).
         """
         _require_unicode(text)
-        encoding = self._backend.encode(text, add_special_tokens=add_special_tokens)
+        if len(text) < _LONG_TEXT:
+            encoding = self._backend.encode(text, add_special_tokens=add_special_tokens)
+        else:
+            (encoding,) = self._backend.encode_batch_fast(
+                [text], add_special_tokens=add_special_tokens
+            )
         return list(encoding.ids)
 
     def encode_cut(self, text: str, *, max_tokens: int) -> list[int]:
