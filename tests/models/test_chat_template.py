@@ -142,3 +142,15 @@ def test_a_template_of_another_shape_is_refused(tmp_path: Path) -> None:
         write_template(tmp_path, [1])
     with pytest.raises(ModelError, match="must be a string or a list of named templates"):
         write_template(tmp_path, 3)
+
+
+@pytest.mark.parametrize("source", ["{% break %}", "{% if 1 %}" * 200 + "{% endif %}" * 200])
+def test_a_template_that_makes_no_program_is_refused(source: str) -> None:
+    with pytest.raises(ModelError, match="the chat template cannot be compiled"):
+        ChatTemplate(source)
+
+
+def test_a_template_file_that_is_no_text_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "chat_template.jinja").write_bytes(b"\xff\xfe")
+    with pytest.raises(ModelError, match=r"chat_template\.jinja cannot be read as text"):
+        read_chat_template(tmp_path, special_tokens={})

@@ -73,6 +73,12 @@ def test_what_is_neither_directory_nor_id_is_refused(name: str) -> None:
         find_model_directory(name)
 
 
+@pytest.mark.parametrize("name", ["a" * 300, "~nobody-of-this-name/model"])
+def test_a_name_that_cannot_be_looked_up_is_refused(name: str) -> None:
+    with pytest.raises(ModelError, match="cannot be looked up as a model directory"):
+        find_model_directory(name)
+
+
 def test_a_hub_id_is_downloaded_from_the_mirror_and_then_found_offline(
     checkpoint: Checkpoint, tmp_path: Path
 ) -> None:

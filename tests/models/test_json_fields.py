@@ -79,3 +79,9 @@ def test_a_missing_or_damaged_file_is_named(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text("[]")
     with pytest.raises(ModelError, match="must hold a JSON object, found list"):
         Fields.read(tmp_path / "config.json")
+
+
+def test_nesting_without_end_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "deep.json").write_text("[" * 100_000)
+    with pytest.raises(ModelError, match=r"deep\.json cannot be read as JSON"):
+        read_json(tmp_path / "deep.json")

@@ -87,6 +87,9 @@ def test_a_file_of_another_kind_is_refused(tmp_path: Path, content: bytes) -> No
         b'{"x": {"dtype": "F32", "shape": [-1], "data_offsets": [0, 4]}}',
         b'{"x": {"dtype": "F32", "shape": [1], "data_offsets": [4, 0]}}',
         b'{"x": {"dtype": "F32", "shape": [2], "data_offsets": [0, 4]}}',
+        b'{"x": {"dtype": "F32", "shape": [1], "data_offsets": [0.0, 4.0]}}',
+        b'{"x": {"dtype": "F32", "shape": [1e999], "data_offsets": [0, 4]}}',
+        b"[" * 100_000,
         b"\xff\xfe",
     ],
 )

@@ -53,6 +53,8 @@ class ChatTemplate:
             raise ModelError(
                 f"the chat template has an error in line {error.lineno}: {error.message}"
             ) from error
+        except (SyntaxError, RecursionError) as error:  # Jinja writes Python, which has limits
+            raise ModelError(f"the chat template cannot be compiled: {error}") from error
         self._special_tokens = dict(special_tokens or {})
 
     def render(
@@ -114,7 +116,7 @@ def read_chat_template(
     """
     path = directory / "chat_template.jinja"
     if path.is_file():
-        return ChatTemplate(path.read_text(encoding="utf-8"), special_tokens=special_tokens)
+        return ChatTemplate(_read_text(path), special_tokens=special_tokens)
     configuration = directory / "tokenizer_config.json"
     if not configuration.is_file():
         return None
@@ -132,6 +134,13 @@ def read_chat_template(
         special_tokens=special_tokens,
         tool_source=sources.get("tool_use"),
     )
+
+
+def _read_text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, ValueError) as error:
+        raise ModelError(f"{path} cannot be read as text: {error}") from error
 
 
 def _named_sources(value: Any, path: Path) -> dict[str, str]:

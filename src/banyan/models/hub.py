@@ -36,11 +36,18 @@ def find_model_directory(path_or_id: str, *, offline: bool = False) -> Path:
     Raises:
         ModelError: neither a directory nor an id that can be had; the message says which.
     """
-    path = Path(path_or_id).expanduser()
-    # An empty name would be the current directory.
-    if path_or_id and path.is_dir():
-        return path
-    if path.is_file():
+    path = Path(path_or_id)
+    try:
+        path = path.expanduser()
+        # An empty name would be the current directory.
+        if path_or_id and path.is_dir():
+            return path
+        is_file = path.is_file()
+    except (OSError, RuntimeError) as error:  # a name too long, or "~" of an unknown user
+        raise ModelError(
+            f"{path_or_id!r} cannot be looked up as a model directory: {_first_line(error)}"
+        ) from error
+    if is_file:
         raise ModelError(f"{path} is a file; name the model directory that holds config.json")
     if not _HUB_ID.match(path_or_id):
         raise ModelError(

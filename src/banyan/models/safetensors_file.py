@@ -109,7 +109,14 @@ def _read_header(
             for name, fields in header.items()
             if name != "__metadata__"
         }
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
+    except (
+        ValueError,
+        TypeError,
+        KeyError,
+        AttributeError,
+        OverflowError,
+        RecursionError,
+    ) as error:
         raise ModelError(f"{path} has a damaged safetensors header: {error}") from error
     end = max((entry.start + entry.num_bytes for entry in entries.values()), default=data_start)
     _require_bytes(path, expected=end, actual=file_bytes)
@@ -120,6 +127,8 @@ def _parse_entry(fields: dict[str, Any], data_start: int) -> TensorEntry:
     begin, end = fields["data_offsets"]
     shape = tuple(int(size) for size in fields["shape"])
     dtype = fields["dtype"]
+    if not all(isinstance(place, int) for place in (begin, end)):
+        raise TypeError(f"a tensor at bytes {begin!r} to {end!r}")
     if begin < 0 or end < begin or any(size < 0 for size in shape):
         raise ValueError(f"a tensor with shape {shape} at bytes {begin} to {end}")
     if dtype in _ITEM_BYTES and end - begin != math.prod(shape) * _ITEM_BYTES[dtype]:
