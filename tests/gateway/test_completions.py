@@ -46,6 +46,11 @@ def test_logprobs_carry_offsets_into_the_text() -> None:
     }
 
 
+def test_the_chosen_token_is_among_the_likeliest_even_when_it_is_not() -> None:
+    reply = post(PATH, completion_body(logprobs=0)).json()
+    assert reply["choices"][0]["logprobs"]["top_logprobs"] == [{"h": -0.5}] * 2
+
+
 def test_a_stream_of_two_prompts_carries_both_and_ends_with_usage() -> None:
     body = completion_body(
         prompt=["a", "b"], stream=True, stream_options={"include_usage": True}, logprobs=0

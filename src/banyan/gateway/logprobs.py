@@ -36,7 +36,11 @@ def completion_logprobs(
         token_logprobs=[max(token.logprob, _IMPOSSIBLE) for token in tokens],
         tokens=names,
         top_logprobs=[
-            {text.decode([token_id]): max(logprob, _IMPOSSIBLE) for token_id, logprob in token.top}
+            {
+                text.decode([token_id]): max(logprob, _IMPOSSIBLE)
+                # As OpenAI says: the chosen token is always there, so one more may be.
+                for token_id, logprob in (*token.top, (token.token_id, token.logprob))
+            }
             for token in tokens
         ],
     )
