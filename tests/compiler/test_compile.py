@@ -13,6 +13,9 @@ import pytest
 from banyan.compiler import compile as door
 from banyan.compiler.compile import CompileOptions, compile_graph
 from banyan.compiler.executable import Executable
+from banyan.compiler.ir.graph import Builder, Graph, Output
+from banyan.compiler.ir.symbols import symbol
+from banyan.compiler.ir.types import DType, TensorType
 from banyan.devices.device import Device
 from banyan.devices.discovery import find_device
 from banyan.devices.native import Missing, find_compiler
@@ -149,6 +152,15 @@ def test_an_unknown_target_or_instruction_set_is_refused(tmp_path: Path) -> None
         compile_graph(mixed_graph(), device=NullDevice(), target="triton", options=options)
     with pytest.raises(InputError, match="'mmx' is not available here; choose from"):
         compile_graph(mixed_graph(), device=NullDevice(), options=options)
+
+
+def test_kernels_that_need_a_bound_say_which(tmp_path: Path) -> None:
+    builder, n = Builder(), symbol("n")
+    x = builder.input("x", TensorType((2, n, 16), DType.FLOAT32))
+    y = builder.add("attention", (x, x, x), causal=False, scale=1.0)
+    graph = Graph("wide", (x,), (Output("y", y),))
+    with pytest.raises(InputError, match="bound the size n, now up to 2147483647"):
+        compile_graph(graph, device=NullDevice(), options=CompileOptions(tmp_path))
 
 
 def test_a_machine_without_a_compiler_is_told_so(tmp_path: Path) -> None:

@@ -56,6 +56,8 @@ __all__ = ["CompileOptions", "Executable", "compile", "compile_graph"]
 
 HEADER_DIRECTORY = Path(__file__).parent / "targets" / "cpp" / "headers"
 TARGETS = ("cpp", "interpreter")
+LARGEST_SCRATCH_BYTES = 1 << 30
+"""Scratch memory of one thread beyond which a program is refused."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +87,7 @@ def compile_graph(
     Raises:
         CompilerMissing: target "cpp" on a machine without a C++ compiler; "interpreter" needs none.
         CompilationFailed: the generated text did not build, which is a fault of ours.
-        InputError: an unknown target or instruction set.
+        InputError: an unknown target or instruction set, or sizes without a useful bound.
     """
     if target == "interpreter":
         return InterpretedGraph(graph, _interpreter_report(graph))
@@ -203,6 +205,7 @@ class _CppCompilation:
         placement = place_memory(lowered)
         target: Target = CppTarget(self.level.name)
         text = target.emit(lowered, placement)
+        _check_scratch(lowered, text)
         built = self._build(text, compiler)
         arena = arena_offsets(
             placement.slots, [upper_bound(slot.num_bytes) for slot in placement.slots]
@@ -253,6 +256,20 @@ class _CppCompilation:
         compiler = None if isinstance(found, Missing) else found
         built = build_packer(self.level, self.options.cache_directory, compiler)
         return self.device.load(packer_program(built.path))
+
+
+def _check_scratch(graph: Graph, text: PrintedProgram) -> None:
+    if text.scratch_bytes <= LARGEST_SCRATCH_BYTES:
+        return
+    widest = max(graph.symbols(), key=lambda symbol: symbol.maximum, default=None)
+    asked = f"{text.scratch_bytes / 2**30:.0f} GiB of scratch memory per thread"
+    advice = (
+        "make its tiles smaller"
+        if widest is None
+        else f"bound the size {widest.name}, now up to {widest.maximum}, for example with "
+        f"torch.export.Dim({widest.name!r}, max=4096)"
+    )
+    raise InputError(f"kernels of {graph.name!r} would need {asked} at the largest sizes; {advice}")
 
 
 def make_manifest(
