@@ -17,6 +17,14 @@ def test_a_completion_has_the_shape_of_openai_and_16_tokens_by_default() -> None
     assert backend.seen[0][1].max_tokens == 16
 
 
+def test_the_16_tokens_of_the_default_end_with_the_context() -> None:
+    backend = ScriptedBackend()
+    assert post(PATH, completion_body(prompt=["x" * 60, "x"]), backend=backend).is_success
+    assert [options.max_tokens for _, options in backend.seen] == [4, 16]
+    post(PATH, completion_body(prompt="x" * 60, max_tokens=16), backend=backend)
+    assert backend.seen[-1][1].max_tokens == 16  # asked for: the engine refuses it
+
+
 def test_several_prompts_are_answered_in_order_and_each_counts_once() -> None:
     backend = ScriptedBackend()
     reply = post(PATH, completion_body(prompt=["abc", "de"], n=2), backend=backend).json()

@@ -59,7 +59,7 @@ async def _answer(services: Services, request: Request) -> Response:
     services.check_length(tokens, model=model, field_name="messages")
 
     reply = _ChatReply(new_id("chatcmpl"), now_seconds(), asked.model, services.text)
-    parts = run_prompts(services, [tokens], options, request_id=reply.request_id, arrived=arrived)
+    parts = run_prompts(services, [tokens], [options], request_id=reply.request_id, arrived=arrived)
     answers = Answers(num_prompts=1, num_choices=options.n)
     if asked.stream:
         with_usage = asked.stream_options is not None and bool(asked.stream_options.include_usage)

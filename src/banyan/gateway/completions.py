@@ -6,13 +6,15 @@ Owns the shape of plain completions and their streams; several prompts share one
 import time
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import msgspec
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from banyan.engine.events import TokenLogprob
+from banyan.engine.sampling import SamplingOptions
+from banyan.engine.status import ModelFacts
 from banyan.gateway.backend import TextModel
 from banyan.gateway.body import read_body, unless_hung_up
 from banyan.gateway.errors import refuse
@@ -51,7 +53,8 @@ async def _answer(services: Services, request: Request) -> Response:
         services.check_length(prompt, model=model, field_name="prompt")
 
     reply = _CompletionReply(new_id("cmpl"), now_seconds(), asked.model, services.text)
-    parts = run_prompts(services, prompts, options, request_id=reply.request_id, arrived=arrived)
+    choices = [_within_context(asked, options, prompt, model) for prompt in prompts]
+    parts = run_prompts(services, prompts, choices, request_id=reply.request_id, arrived=arrived)
     answers = Answers(num_prompts=len(prompts), num_choices=options.n)
     if asked.stream:
         with_usage = asked.stream_options is not None and bool(asked.stream_options.include_usage)
@@ -59,6 +62,16 @@ async def _answer(services: Services, request: Request) -> Response:
         return EventStream(reply.chunks(started, answers, with_usage=with_usage))
     finished = await unless_hung_up(request.receive, gather_answers(parts, answers))
     return Response(reply.completion(finished), media_type="application/json")
+
+
+def _within_context(
+    asked: CompletionRequest, options: SamplingOptions, prompt: Sequence[int], model: ModelFacts
+) -> SamplingOptions:
+    """Cut OpenAI's default length, which nobody asked for, to what is left of the context."""
+    room = model.max_model_len - len(prompt)
+    if asked.max_tokens is not None or options.max_tokens is None or options.max_tokens <= room:
+        return options
+    return replace(options, max_tokens=room)
 
 
 @dataclass(frozen=True, slots=True)

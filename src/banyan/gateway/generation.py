@@ -69,21 +69,23 @@ class Answers:
 def run_prompts(
     services: Services,
     prompts: Sequence[Sequence[int]],
-    options: SamplingOptions,
+    options: Sequence[SamplingOptions],
     *,
     request_id: str,
     arrived: float,
 ) -> AsyncGenerator[Part, None]:
     """Yield the parts of all answers as they come; closing the generator cancels the rest.
 
+    `options` has one entry for each prompt, all with the same `n`.
+
     Raises:
         BanyanError: as `Backend.generate`; ApiError when an answer fails midway.
     """
     streams = []
-    for position, prompt in enumerate(prompts):
-        events = services.backend.generate(f"{request_id}-{position}", prompt, options)
+    for position, (prompt, choice) in enumerate(zip(prompts, options, strict=True)):
+        events = services.backend.generate(f"{request_id}-{position}", prompt, choice)
         observed = services.metrics.observe(events, arrived=arrived)
-        streams.append(_numbered(observed, first_index=position * options.n))
+        streams.append(_numbered(observed, first_index=position * choice.n))
     return streams[0] if len(streams) == 1 else _merged(streams)
 
 
