@@ -23,18 +23,6 @@ def _plain_product(emit: Emitter, a: Node, b: Node, *_: Any) -> Node:
     return _dot(emit, a, b)
 
 
-def _matmul(emit: Emitter, a: Node, b: Node) -> Node:
-    left = emit.reshape(a, (1, *a.shape)) if a.tensor.rank == 1 else a
-    right = emit.reshape(b, (*b.shape, 1)) if b.tensor.rank == 1 else b
-    if right.tensor.rank == 2 and left.tensor.rank > 2:
-        rows = product(left.shape[:-1])
-        flat = _dot(emit, emit.reshape(left, (rows, left.shape[-1])), right)
-        return emit.reshape(flat, emit.shape)
-    batch = emit.shape[: max(left.tensor.rank, right.tensor.rank) - 2]
-    grown = [emit.broadcast(x, (*batch, *x.shape[-2:])) for x in (left, right)]
-    return emit.reshape(_dot(emit, *grown), emit.shape)
-
-
 def _linear(emit: Emitter, x: Node, weight: Node, bias: Node | None = None) -> Node:
     if weight.tensor.rank != 2:
         raise Unlowered("linear with a weight that is no matrix")
@@ -119,7 +107,6 @@ def _grouped_linear(emit: Emitter, x: Node, weight: Node, experts: Node) -> Node
 
 RULES: Mapping[str, Rule] = {
     **{f"aten.{name}.default": _plain_product for name in ("mm", "bmm")},
-    "aten.matmul.default": _matmul,
     "aten.linear.default": _linear,
     **{f"aten.{name}.default": _add_product for name in ("addmm", "baddbmm")},
     "aten.scaled_dot_product_attention.default": _attention,

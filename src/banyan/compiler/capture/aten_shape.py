@@ -24,17 +24,6 @@ def _permute(emit: Emitter, x: Node, order: Sequence[int]) -> Node:
     return emit.add("permute", x, order=tuple(axis % x.tensor.rank for axis in order))
 
 
-def _transpose(emit: Emitter, x: Node, first: int, second: int) -> Node:
-    rank = x.tensor.rank
-    order = list(range(rank))
-    order[first % rank], order[second % rank] = second % rank, first % rank
-    return emit.add("permute", x, order=tuple(order))
-
-
-def _matrix_transpose(emit: Emitter, x: Node) -> Node:
-    return x if x.tensor.rank < 2 else emit.add("permute", x, order=(1, 0))
-
-
 def _expand(emit: Emitter, x: Node, *_: Any) -> Node:
     return emit.broadcast(x, emit.shape)
 
@@ -83,15 +72,6 @@ def _select(emit: Emitter, x: Node, axis: int, index: Any) -> Node:
     return emit.reshape(row, emit.shape)
 
 
-def _unbind(emit: Emitter, x: Node, axis: int = 0) -> tuple[Node, ...]:
-    axis %= x.tensor.rank
-    parts = [
-        emit.add("slice", x, axis=axis, start=i, stop=i + 1, step=1)
-        for i in range(len(emit.result))
-    ]
-    return tuple(emit.reshape(part, emit.shape) for part in parts)
-
-
 def _split(emit: Emitter, x: Node, _: Any, axis: int = 0) -> tuple[Node, ...]:
     axis %= x.tensor.rank
     parts: list[Node] = []
@@ -108,12 +88,6 @@ def _concat(emit: Emitter, parts: Sequence[Node], axis: int = 0) -> Node:
     kept = [p for p in parts if p.shape != (0,)] or [parts[0]]
     alike = [emit.cast(part, emit.dtype) for part in kept]
     return alike[0] if len(alike) == 1 else emit.add("concat", *alike, axis=axis % len(emit.shape))
-
-
-def _stack(emit: Emitter, parts: Sequence[Node], axis: int = 0) -> Node:
-    axis %= len(emit.shape)
-    shape = (*emit.shape[:axis], 1, *emit.shape[axis + 1 :])
-    return _concat(emit, [emit.reshape(part, shape) for part in parts], axis)
 
 
 def _pad(emit: Emitter, x: Node, amounts: Sequence[int], value: Number = 0) -> Node:
@@ -175,19 +149,6 @@ def _scalar_tensor(emit: Emitter, value: Number | Dim, *_: Any) -> Node:
     return emit.operand(value, emit.dtype, ())
 
 
-def _triangle(*, lower: bool) -> Rule:
-    def rule(emit: Emitter, x: Node, diagonal: int = 0) -> Node:
-        rows, columns = x.shape[-2:]
-        row = emit.add("iota", size=rows, dtype=DType.INT64)
-        limit = emit.reshape(emit.scalar("add", row, diagonal), (rows, 1))
-        column = emit.broadcast(emit.add("iota", size=columns, dtype=DType.INT64), (rows, columns))
-        kept = emit.add("le" if lower else "ge", column, emit.broadcast(limit, (rows, columns)))
-        zero = emit.constant(0, x.dtype, x.shape)
-        return emit.add("where", emit.broadcast(kept, x.shape), x, zero)
-
-    return rule
-
-
 _SAME = "alias clone contiguous detach lift_fresh_copy".split()
 _RESHAPED = "view reshape _unsafe_view unsqueeze squeeze flatten".split()
 
@@ -195,21 +156,13 @@ RULES: Mapping[str, Rule] = {
     **{f"aten.{name}.default": _same for name in _SAME},
     **{f"aten.{name}.default": _to_result_shape for name in _RESHAPED},
     **{f"aten.squeeze.{overload}": _to_result_shape for overload in ("dim", "dims")},
-    "aten.flatten.using_ints": _to_result_shape,
-    "aten.unflatten.int": _to_result_shape,
     "aten.permute.default": _permute,
-    "aten.transpose.int": _transpose,
-    "aten.t.default": _matrix_transpose,
     "aten.expand.default": _expand,
     "aten.repeat.default": _repeat,
     "aten.slice.Tensor": _slice,
     "aten.select.int": _select,
-    "aten.unbind.int": _unbind,
     "aten.split_with_sizes.default": _split,
-    "aten.split.Tensor": _split,
-    "aten.chunk.default": _split,
     "aten.cat.default": _concat,
-    "aten.stack.default": _stack,
     "aten.constant_pad_nd.default": _pad,
     "aten.flip.default": _flip,
     "aten.arange.default": _arange_stop,
@@ -221,7 +174,5 @@ RULES: Mapping[str, Rule] = {
     "aten.full_like.default": _full,
     "aten.new_full.default": lambda emit, _x, size, value, *rest: _full(emit, size, value),
     "aten.scalar_tensor.default": _scalar_tensor,
-    "aten.tril.default": _triangle(lower=True),
-    "aten.triu.default": _triangle(lower=False),
 }
 """Rules by the name of the ATen overload."""

@@ -16,7 +16,6 @@ from torch.export.graph_signature import InputKind, OutputKind
 from torch.utils import _pytree as pytree
 
 from banyan.compiler.capture.aten import RULES
-from banyan.compiler.capture.aten_reduce import Unlowered
 from banyan.compiler.capture.emitter import Emitter, Results, from_torch_dtype
 from banyan.compiler.capture.extern import write_extern
 from banyan.compiler.capture.sizes import read_symbols
@@ -194,7 +193,7 @@ class _Translation:
             ]
             try:
                 return rule(self.emit, *whole)
-            except (Unlowered, TypeError):
+            except GraphError:
                 # A use the rule does not know; PyTorch does.
                 pass
         return write_extern(self.emit, str(operation), values, keywords)

@@ -29,18 +29,23 @@ class SizeTable:
         """
         if isinstance(size, int):
             return size
-        return self._convert(size.node.expr)
+        return self.convert(size.node.expr)
 
     def shape(self, sizes: Sequence[Size]) -> tuple[Dim, ...]:
         """The shape of a fake tensor."""
         return tuple(self.dim(size) for size in sizes)
 
-    def _convert(self, expression: Any) -> Dim:
+    def convert(self, expression: Any) -> Dim:
+        """One SymPy expression.
+
+        Raises:
+            GraphError: it is no polynomial with floor divisions.
+        """
         if expression.is_Integer:
             return int(expression)
         if expression in self._symbols:
             return self._symbols[expression]
-        parts: list[Dim] = [self._convert(part) for part in expression.args]
+        parts: list[Dim] = [self.convert(part) for part in expression.args]
         if isinstance(expression, sympy.Add):
             total: Dim = 0
             for part in parts:
@@ -49,7 +54,7 @@ class SizeTable:
         if isinstance(expression, sympy.Mul):
             return product(tuple(parts))
         if isinstance(expression, sympy.Pow) and isinstance(parts[1], int):
-            return self._convert(sympy.Mul(*[expression.args[0]] * parts[1], evaluate=False))
+            return self.convert(sympy.Mul(*[expression.args[0]] * parts[1], evaluate=False))
         return _quotient(expression, parts)
 
 

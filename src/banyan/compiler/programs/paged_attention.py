@@ -107,7 +107,9 @@ class _Program:
         shaped = self.tiles.reshaped(result, (self.tokens, self.group, self.head_size))
         store = self.tiles.store(self.at.out, shaped, place)
         grid = (self.types.keys.shape[1], self._num_tiles())
-        pointers = tuple(getattr(self.at, name) for name in _Pointers.__slots__)
+        read = (self.at.queries, self.at.keys, self.at.values)
+        where = (self.at.tables, self.at.starts, self.at.lengths)
+        pointers = (*read, *where, self.at.out)
         return Kernel("paged_attention", grid, pointers, Region((head, number), (bind, store), ()))
 
     def _num_tiles(self) -> Dim:
