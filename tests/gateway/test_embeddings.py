@@ -1,3 +1,5 @@
+import struct
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -24,6 +26,22 @@ def test_vectors_come_as_floats_in_order() -> None:
     assert reply["usage"] == {"prompt_tokens": 3, "total_tokens": 3}
 
 
+def test_many_inputs_come_back_in_order_from_batches_that_others_can_come_between() -> None:
+    sizes: list[int] = []
+
+    class Numbering(ScriptedBackend):
+        async def embed(
+            self, request_id: str, prompts: Sequence[Sequence[int]]
+        ) -> tuple[bytes, ...]:
+            sizes.append(len(prompts))
+            return tuple(struct.pack("<f", len(prompt)) for prompt in prompts)
+
+    texts = ["x" * (1 + number % 7) for number in range(600)]
+    reply = post(PATH, embedding_body(input=texts), backend=Numbering(status=ENCODER)).json()
+    assert [item["embedding"] for item in reply["data"]] == [[float(len(text))] for text in texts]
+    assert sizes == [256, 256, 88]
+
+
 def test_vectors_come_as_base64_of_float32_when_asked_for() -> None:
     reply = post(PATH, embedding_body(encoding_format="base64"), backend=encoder()).json()
     assert reply["data"][0]["embedding"] == "AACAPwAAAL8="
@@ -36,6 +54,7 @@ def test_vectors_come_as_base64_of_float32_when_asked_for() -> None:
         ({"dimensions": 3}, "dimensions", "not served"),
         ({"input": "x" * 17}, "input", "at most 16"),
         ({"input": []}, "input", "empty list"),
+        ({"input": ["a"] * 2049}, "input", "2049 prompts; one request takes at most 2048"),
     ],
 )
 def test_what_cannot_be_served_is_refused(

@@ -47,7 +47,9 @@ async def _answer(services: Services, request: Request) -> Response:
     services.check_model(asked.model)
     options = completion_options(asked, services.settings.sampling_defaults)
     model = services.ready_model("decoder")
-    prompts = await services.encode(asked.prompt, field_name="prompt")
+    prompts = await services.encode(
+        asked.prompt, field_name="prompt", limit=services.settings.max_prompts
+    )
     services.check_answers(num_prompts=len(prompts), num_choices=options.n)
     for prompt in prompts:
         services.check_length(prompt, model=model, field_name="prompt")

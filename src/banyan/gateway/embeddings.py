@@ -2,6 +2,7 @@
 
 import base64
 import struct
+from collections.abc import Sequence
 
 import msgspec
 from fastapi import APIRouter, Request
@@ -12,6 +13,13 @@ from banyan.gateway.errors import refuse
 from banyan.gateway.replies import Embedding, EmbeddingReply, EmbeddingUsage
 from banyan.gateway.services import Services, new_id
 from banyan.gateway.wire import EmbeddingRequest, parse_request
+
+# OpenAI's limit; SDKs and frameworks cut their lists by it.
+_MOST_INPUTS = 2048
+
+# The engine works on one batch at a time: others come between two of them, and a reader who
+# leaves stops the rest.
+_INPUTS_PER_BATCH = 256
 
 
 def embedding_routes(services: Services) -> APIRouter:
@@ -36,10 +44,10 @@ async def _answer(services: Services, request: Request) -> Response:
             parameter="encoding_format",
         )
     model = services.ready_model("encoder")
-    prompts = await services.encode(asked.input, field_name="input")
+    prompts = await services.encode(asked.input, field_name="input", limit=_MOST_INPUTS)
     for prompt in prompts:
         services.check_length(prompt, model=model, field_name="input")
-    vectors = await unless_hung_up(request.receive, services.backend.embed(new_id("embd"), prompts))
+    vectors = await unless_hung_up(request.receive, _embed(services, prompts))
     num_tokens = sum(map(len, prompts))
     reply = EmbeddingReply(
         data=[
@@ -50,6 +58,14 @@ async def _answer(services: Services, request: Request) -> Response:
         usage=EmbeddingUsage(num_tokens, num_tokens),
     )
     return Response(msgspec.json.encode(reply), media_type="application/json")
+
+
+async def _embed(services: Services, prompts: Sequence[Sequence[int]]) -> list[bytes]:
+    vectors: list[bytes] = []
+    for start in range(0, len(prompts), _INPUTS_PER_BATCH):
+        batch = prompts[start : start + _INPUTS_PER_BATCH]
+        vectors += await services.backend.embed(new_id("embd"), batch)
+    return vectors
 
 
 def _spelt(vector: bytes, encoding: str) -> list[float] | str:

@@ -27,7 +27,7 @@ class GatewaySettings:
         model_name: the name clients must ask for.
         created: when the model was made available, seconds since 1970.
         max_body_bytes: larger request bodies are refused with 413.
-        max_prompts: most prompts of one request.
+        max_prompts: most prompts of one completion request.
         max_answers: most answers of one request, over all of its prompts.
         sampling_defaults: values for `SamplingOptions` where a request says nothing.
     """
@@ -79,12 +79,12 @@ class Services:
         return status.model
 
     async def encode(
-        self, prompt: str | list[str | int | list[int]], *, field_name: str
+        self, prompt: str | list[str | int | list[int]], *, field_name: str, limit: int
     ) -> list[list[int]]:
-        """Turn a `prompt` or `input` field into one list of token ids per prompt."""
+        """Turn a `prompt` or `input` field into one list of token ids per prompt, to a limit."""
 
         def tokens() -> list[list[int]]:
-            prompts = _split(prompt, field_name=field_name, limit=self.settings.max_prompts)
+            prompts = _split(prompt, field_name=field_name, limit=limit)
             return [self._tokens(one) for one in prompts]
 
         return await in_thread(tokens)
