@@ -52,7 +52,7 @@ Greedy, as the evaluation printed them.
 
 ## Data
 
-Both stages use the questions; only the first uses the rest.
+All stages use the questions; only the first uses the rest.
 
 | what | licence |
 |---|---|
@@ -72,9 +72,9 @@ The documentation served as training text only; no part of it is in the reposito
 {recipe}
 
 The seed is fixed, and what a step sees depends on the seed and its number alone. The weights that
-ship were made while the repository's pages were still being written: the tokenizer and the first
-stage saw an earlier state of them and of the questions than the one you read. A run today gives a
-slightly different model.
+ship were made while the repository's pages and the questions were still being written: the
+tokenizer, the first stage and most of the second saw fewer of them than the last stage and than
+you read. A run today gives a slightly different model.
 
 ## Limits
 

@@ -81,6 +81,23 @@ SYNONYMS = {
 }
 
 
+# Words that a hurried person leaves out.
+SLACK_WORDS = {
+    "english": r"\b(?:the|an?|do|does|is|are|of|to|in|can|i|my|for|you|it|there|banyan|please)\b ?",
+    "chinese": r"的|吗|请问|一下|Banyan ?|是|有|能|可以|会|了|在|用|我|呢|个",
+}
+
+
+def leave_out(text: str, language: str, source: random.Random) -> str:
+    """Drop each slack word of a question with an even chance; the others stay."""
+    return re.sub(
+        SLACK_WORDS[language],
+        lambda word: "" if source.random() < 0.5 else word.group(),
+        text,
+        flags=re.IGNORECASE,
+    ).strip()
+
+
 def say_otherwise(text: str, language: str, source: random.Random) -> str:
     """Exchange one group of words for another that means about the same."""
     groups = [group for group in SYNONYMS[language] if any(words in text for words in group)]
@@ -104,6 +121,8 @@ def vary(text: str, language: str, source: random.Random) -> str:
         return text
     if source.random() < 0.35:
         text = say_otherwise(text, language, source)
+    if source.random() < 0.25:
+        text = leave_out(text, language, source) or text
     if source.random() < 0.05:
         text = mistype(text, source)
     chance = source.random()

@@ -1,8 +1,9 @@
 """Train the seedling from scratch: `python -m seedling.train`.
 
-Two stages: `text` learns the two languages from the collected corpus, with some questions mixed
-in; `questions` learns to answer, with a loss on the answers only. What a step sees depends on the
-seed and its number alone, so a run that was stopped goes on as if it had not been.
+Three stages: `text` learns the two languages from the collected corpus, with some questions mixed
+in; `questions` learns to answer, with a loss on the answers only; `review` does so again from a
+fresh optimizer. What a step sees depends on the seed, the stage and its number alone, so a run
+that was stopped goes on as if it had not been.
 """
 
 import argparse
@@ -244,14 +245,15 @@ def write_json(path: Path, content: Mapping[str, object]) -> None:
 
 
 def main() -> None:
-    """Collect what is missing, run both stages and write the model."""
+    """Collect what is missing, run all stages and write the model."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--cache", type=Path, default=DEFAULT_CACHE)
     parser.add_argument("--output", type=Path, default=OUTPUT)
     parser.add_argument("--pause-file", type=Path, default=DEFAULT_CACHE / "pause")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--text-steps", type=int, default=1000)
-    parser.add_argument("--question-steps", type=int, default=5300)
+    parser.add_argument("--question-steps", type=int, default=3900)
+    parser.add_argument("--review-steps", type=int, default=1500)
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     torch.manual_seed(SEED)
@@ -264,6 +266,7 @@ def main() -> None:
     stages = (
         Stage("text", arguments.text_steps, 8, 1e-3, 0.7, answers_only=False),
         Stage("questions", arguments.question_steps, 4, 1.2e-3, 0.0, answers_only=True),
+        Stage("review", arguments.review_steps, 4, 7e-4, 0.0, answers_only=True),
     )
     for stage in stages:
         if stage.num_steps:

@@ -13,6 +13,7 @@ from seedling.conversations import (
     Segment,
     TextMaker,
     attention_mask,
+    leave_out,
     pack,
     say_otherwise,
     vary,
@@ -133,6 +134,12 @@ def test_words_are_exchanged_within_their_group() -> None:
     said = {say_otherwise("怎么安装？", "chinese", source) for _ in range(50)}
     assert said == {"怎么安装？", "如何安装？", "怎样安装？", "该怎么安装？"}
     assert say_otherwise("Hello", "english", source) == "Hello"
+
+
+def test_only_slack_words_are_left_out() -> None:
+    source = random.Random(0)
+    said = {leave_out("What is a block?", "english", source) for _ in range(50)}
+    assert said == {"What is a block?", "What a block?", "What is block?", "What block?"}
 
 
 def test_no_held_out_question_is_ever_drawn(tokenizer: Tokenizer) -> None:
