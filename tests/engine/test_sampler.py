@@ -199,6 +199,12 @@ def test_a_frequency_penalty_is_paid_each_time() -> None:
     assert greedy_ids(row(0.0, 2.0, 1.3), 5, frequency_penalty=0.5) == [1, 1, 2, 1, 2]
 
 
+def test_a_repetition_penalty_scales_the_bias_too() -> None:
+    # Token 1: (1 + 4) / 2 = 2.5 loses to 3; the other way round 1 / 2 + 4 = 4.5 would win.
+    options: dict[str, Any] = {"logit_bias": {1: 4.0}, "repetition_penalty": 2.0}
+    assert greedy_ids(row(0.0, 1.0, 3.0), 1, prompt=(1,), **options) == [2]
+
+
 def test_a_repetition_penalty_counts_the_prompt_and_works_on_negative_logits() -> None:
     assert greedy_ids(row(-9.0, 3.0, 2.0), 1, repetition_penalty=2.0, prompt=(1,)) == [2]
     assert greedy_ids(row(-9.0, -1.0, -1.5), 1, repetition_penalty=2.0, prompt=(1,)) == [2]

@@ -44,12 +44,13 @@ class LogitsEditor:
     def edit(self, logits_V: FloatArray) -> FloatArray:
         """Return changed logits; the argument stays as it is."""
         edited_V = logits_V.copy()
-        ids, counts = self._counts.arrays()
-        if len(ids):
-            edited_V[ids] = self._penalised(edited_V[ids], counts)
+        # Bias first, as in vLLM: the repetition penalty scales it too.
         bias_ids, biases = self._bias.arrays()
         if len(bias_ids):
             edited_V[bias_ids] += biases
+        ids, counts = self._counts.arrays()
+        if len(ids):
+            edited_V[ids] = self._penalised(edited_V[ids], counts)
         if self._num_generated < self._options.min_tokens:
             edited_V[self._end_token_ids] = -np.inf
         return edited_V

@@ -3,7 +3,7 @@
 Rows are handled apart from each other wherever a number is drawn or summed, so a sequence gets the
 tokens it would get alone, whatever else is in the batch. Dims: R rows, V words, K candidates.
 
-The order of the steps is vLLM's: penalties and bias, temperature, min-p, top-k, top-p.
+The order of the steps is vLLM's: bias, penalties, temperature, min-p, top-k, top-p.
 """
 
 import math
