@@ -32,11 +32,13 @@ class WeightLoader:
     def load(self, array: Array, kind: TensorType, packing: str | None, buffer: Buffer) -> None:
         """Write one weight in its stored form."""
         shape = tuple(size for size in kind.shape if isinstance(size, int))
-        if packing is None:
-            stored = np.ascontiguousarray(array, dtype=kind.dtype.numpy)
-            self.device.copy_in(stored, buffer)
+        if packing is None and array.dtype == kind.dtype.numpy:
+            self.device.copy_in(np.ascontiguousarray(array), buffer)
             return
         target = buffer.array(kind.dtype.numpy, shape)
+        if packing is None:
+            _convert(array, target)
+            return
         pairs = (
             zip(array, target, strict=True) if packing == "stacked_panels" else [(array, target)]
         )
@@ -54,6 +56,11 @@ class WeightLoader:
         buffers = (self.device.adopt(weight), self.device.adopt(target))
         self.device.launch(self.packer, buffers, (rows, columns, columns, code, _CODES[dtype]))
         self.device.synchronize()
+
+
+def _convert(source: Array, target: Array) -> None:
+    """Copy with a change of element type; NumPy converts in small pieces, without a whole copy."""
+    np.copyto(target, source, casting="unsafe")
 
 
 def packer_program(image: Any) -> Program:
