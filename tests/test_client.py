@@ -153,7 +153,20 @@ def test_a_server_that_is_silent_for_too_long_is_given_up(script: Script) -> Non
         Client(script.url, timeout_seconds=1e-6).health()
 
 
-@pytest.mark.parametrize("url", ["localhost:8000", "ftp://host", "http://", ""])
+@pytest.mark.parametrize(
+    "url",
+    [
+        "localhost:8000",
+        "ftp://host",
+        "http://",
+        "",
+        "http://host:99999",
+        "http://host:0",
+        "http://[::1",
+        "http://a b",
+        "http://host/\n",
+    ],
+)
 def test_what_is_not_an_address_is_refused(url: str) -> None:
     with pytest.raises(InputError, match="is not an address"):
         Client(url)

@@ -83,8 +83,7 @@ class Client:
     """
 
     def __init__(self, url: str, *, timeout_seconds: float = 600.0) -> None:
-        parts = urlsplit(url)
-        if parts.scheme not in {"http", "https"} or not parts.hostname:
+        if not _is_address(url):
             raise InputError(f"{url!r} is not an address; give one such as http://127.0.0.1:8000")
         self.url = url.rstrip("/").removesuffix("/v1")
         self._parts = urlsplit(self.url)
@@ -184,6 +183,15 @@ class Client:
             ) from error
         finally:
             connection.close()
+
+
+def _is_address(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        has_place = bool(parts.hostname) and parts.port != 0
+    except ValueError:  # half an IPv6 address, a port out of range
+        return False
+    return parts.scheme in {"http", "https"} and has_place and url.isprintable() and " " not in url
 
 
 def _chat_body(
