@@ -1,3 +1,4 @@
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -136,6 +137,14 @@ def test_an_unknown_element_type_is_named() -> None:
 def test_a_module_that_changes_its_argument_is_refused() -> None:
     with pytest.raises(GraphError, match="changes its input"):
         captured(lambda x: x.add_(1), X)
+
+
+def test_one_tensor_passed_twice_is_two_arguments() -> None:
+    graph = capture_module(Adder().initialised(), (X, X), name="sum")
+    one, two = np.ones((3, 4), np.float32), np.full((3, 4), 2, np.float32)
+    found = run_graph(graph, {"total": one, "step": two})
+    assert found["output.0"][0, 0] == 3
+    assert found["output.1"][0, 0] == 4
 
 
 def test_too_few_names_are_refused() -> None:

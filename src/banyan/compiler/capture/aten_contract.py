@@ -45,16 +45,9 @@ def _add_product(
 
 
 def _attention(
-    emit: Emitter,
-    query: Node,
-    key: Node,
-    value: Node,
-    mask: Node | None = None,
-    dropout: float = 0.0,
-    causal: bool = False,
-    scale: float | None = None,
-    grouped: bool = False,
+    emit: Emitter, query: Node, key: Node, value: Node, mask: Node | None = None, *options: Any
 ) -> Node:
+    dropout, causal, scale, grouped = options
     if dropout:
         raise Unlowered("attention with dropout")
     batch = query.shape[:-2]

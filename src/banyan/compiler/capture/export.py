@@ -65,8 +65,24 @@ def capture_module(
     Raises:
         GraphError: the module cannot be captured.
     """
-    program = _export(module, example_arguments, dynamic_shapes)
+    program = _export(module, _distinct(example_arguments), dynamic_shapes)
     return _Translation(program, names or Names(), dynamic_shapes, example_arguments).graph(name)
+
+
+def _distinct(arguments: Any) -> Any:
+    """The arguments with a copy wherever a tensor is passed a second time.
+
+    torch.export takes one tensor passed twice for a single argument.
+    """
+    seen: set[int] = set()
+
+    def own(value: Any) -> Any:
+        if isinstance(value, torch.Tensor) and id(value) in seen:
+            return value.clone()
+        seen.add(id(value))
+        return value
+
+    return pytree.tree_map(own, arguments)
 
 
 def _export(module: torch.nn.Module, arguments: tuple[Any, ...], shapes: Any) -> Any:
