@@ -171,9 +171,9 @@ class Builder:
     ) -> Node:
         """A graph input.
 
-        A weight with packing "panels" is a [N, K] matrix stored as [N/16, K/p, 16, p], N and K
-        padded with zeros (K to a multiple of 32); `type` is the stored type. "stacked_panels" is
-        the same for [E, N, K] with E in front.
+        A weight with packing "panels" is a [N, K] matrix stored as [N/16, K/p, 16, p], padded
+        with zeros: N to a multiple of 16, and K of 16-bit types to a multiple of 32; `type` is the
+        stored type. "stacked_panels" is the same for [E, N, K] with E in front.
         """
         attrs = (("name", name), ("packing", packing), ("role", role))
         return self._intern("input", (), attrs, type)
