@@ -1,17 +1,23 @@
 import os
 import signal
 import socket
+import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
+import uvicorn
+from fastapi import FastAPI
 
-from banyan.cli.serve import ServeOptions, address_of, bind, open_text, run_server
+from banyan.cli.serve import ServeOptions, StopWish, address_of, bind, open_text, run_server
 from banyan.client import Client
 from banyan.engine.options import EngineOptions
 from banyan.foundation.errors import EnvironmentProblem, InputError
 from banyan.foundation.settings import Settings
+from banyan.gateway.app import create_app
 
 
 def free_port() -> int:
@@ -80,6 +86,44 @@ def test_a_server_in_this_process_serves_until_a_signal_and_leaves_signals_as_th
         f"Listening on http://127.0.0.1:{port}",
         f"Serving mine at http://127.0.0.1:{port}",
     ]
+
+
+@pytest.mark.end_to_end
+def test_a_signal_before_the_server_listens_to_signals_still_stops_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def create_app_and_signal(*arguments: Any) -> FastAPI:
+        os.kill(os.getpid(), signal.SIGTERM)
+        return create_app(*arguments)
+
+    monkeypatch.setattr("banyan.cli.serve.create_app", create_app_and_signal)
+    options = ServeOptions(model="fake", engine=EngineOptions(), port=0)
+    run_server(options, Settings(cache_directory=tmp_path))
+    assert "Serving" not in capsys.readouterr().out
+
+
+def test_a_wish_to_stop_reaches_a_server_that_is_there_already() -> None:
+    server = uvicorn.Server(uvicorn.Config("nothing"))
+    wish = StopWish()
+    wish.pass_on_to(server)
+    assert not server.should_exit
+    wish.hear(signal.SIGTERM, None)
+    assert server.should_exit
+
+
+@pytest.mark.end_to_end
+def test_an_input_whose_end_cannot_be_seen_is_refused() -> None:
+    command = [sys.executable, "-P", "-m", "banyan.cli.main", "serve", "fake", "--port", "0"]
+    ended = subprocess.run(
+        [*command, "--until-input-ends"],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert ended.returncode == 1
+    assert "needs a pipe or a terminal" in ended.stderr
 
 
 @pytest.mark.end_to_end

@@ -9,7 +9,6 @@ import logging
 import os
 import signal
 import socket
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -74,8 +73,8 @@ def run_server(options: ServeOptions, settings: Settings) -> None:
         logging.getLogger(name).setLevel(logging.WARNING)
     with bind(options.host, options.port) as listener:
         served = open_text(options.model, offline=settings.offline)
-        with _signals_left_to_uvicorn():
-            asyncio.run(_serve(options, settings, served, listener))
+        with _early_signals() as wish:
+            asyncio.run(_serve(options, settings, served, listener, wish))
 
 
 def bind(host: str, port: int) -> socket.socket:
@@ -120,7 +119,11 @@ def open_text(model: str, *, offline: bool) -> ServedText:
 
 
 async def _serve(
-    options: ServeOptions, settings: Settings, served: ServedText, listener: socket.socket
+    options: ServeOptions,
+    settings: Settings,
+    served: ServedText,
+    listener: socket.socket,
+    wish: "StopWish",
 ) -> None:
     name = options.served_model_name or served.name
     url = address_of(listener)
@@ -148,6 +151,7 @@ async def _serve(
             sampling_defaults=served.sampling_defaults,
         )
         server = _server(engine, served.text, gateway, drain_seconds=options.drain_seconds)
+        wish.pass_on_to(server)
         if options.until_input_ends:
             _stop_when_input_ends(server)
         serving = asyncio.create_task(server.serve(sockets=[listener]))
@@ -197,14 +201,20 @@ def _server(
 
 def _stop_when_input_ends(server: uvicorn.Server) -> None:
     loop = asyncio.get_running_loop()
-    number = sys.stdin.fileno()
+    number = 0
 
     def read() -> None:
         if not os.read(number, 1024):
             loop.remove_reader(number)
             server.should_exit = True
 
-    loop.add_reader(number, read)
+    try:
+        loop.add_reader(number, read)
+    except OSError as error:  # closed, or a file: neither tells when it ends
+        raise EnvironmentProblem(
+            "--until-input-ends needs a pipe or a terminal as standard input; give one or leave "
+            "the option out"
+        ) from error
 
 
 def address_of(listener: socket.socket) -> str:
@@ -214,21 +224,37 @@ def address_of(listener: socket.socket) -> str:
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
-@contextmanager
-def _signals_left_to_uvicorn() -> Iterator[None]:
-    """Let uvicorn alone obey a wish to stop.
+class StopWish:
+    """A wish to stop that comes while nobody else listens to signals.
 
-    It drains its streams, then raises the signal once more for whoever handled it before; that
-    is us, and we end by returning.
+    Once it serves, uvicorn has handlers of its own: it drains its streams, then raises the signal
+    once more for whoever handled it before; that is us, and we end by returning.
     """
+
+    def __init__(self) -> None:
+        self._is_made = False
+        self._server: uvicorn.Server | None = None
+
+    def hear(self, signal_number: int, frame: object) -> None:
+        """Take a signal."""
+        self._is_made = True
+        if self._server is not None:
+            self._server.should_exit = True
+
+    def pass_on_to(self, server: uvicorn.Server) -> None:
+        """Let a server know of the wish, whether it was made already or comes later."""
+        self._server = server
+        server.should_exit |= self._is_made
+
+
+@contextmanager
+def _early_signals() -> Iterator[StopWish]:
+    """Take signals to stop until uvicorn does, and leave the handlers as they were."""
+    wish = StopWish()
     numbers = (signal.SIGINT, signal.SIGTERM)
-    before = [signal.signal(number, _do_nothing) for number in numbers]
+    before = [signal.signal(number, wish.hear) for number in numbers]
     try:
-        yield
+        yield wish
     finally:
         for number, handler in zip(numbers, before, strict=True):
             signal.signal(number, handler)
-
-
-def _do_nothing(signal_number: int, frame: object) -> None:
-    """Take a signal that was already obeyed."""
