@@ -2,7 +2,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.conftest import Checkpoint
+from tests.conftest import PROGRAM_CACHE, Checkpoint
 from tests.end_to_end.servers import Server, running_server
 
 
@@ -14,9 +14,9 @@ def fake_server() -> Iterator[Server]:
 
 
 @pytest.fixture(scope="session")
-def program_cache(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """The environment of servers that share compiled programs with each other."""
-    return {"BANYAN_CACHE": str(tmp_path_factory.mktemp("cache"))}
+def program_cache() -> dict[str, str]:
+    """The environment of servers that share compiled programs with all tests."""
+    return {"BANYAN_CACHE": str(PROGRAM_CACHE)}
 
 
 @pytest.fixture(scope="session")

@@ -161,9 +161,10 @@ def test_compiling_ahead_reports_full_coverage(
 
 
 def test_without_a_compiler_the_interpreter_serves_with_a_clear_warning(
-    checkpoint: Checkpoint, program_cache: dict[str, str]
+    checkpoint: Checkpoint, tmp_path: Path
 ) -> None:
-    environment = program_cache | {"BANYAN_CXX": "/no/such/compiler"}
+    # A cache of its own: a program that is already built needs no compiler.
+    environment = {"BANYAN_CACHE": str(tmp_path), "BANYAN_CXX": "/no/such/compiler"}
     options = ["--served-model-name", "tiny", "--max-model-len", "64", "--dtype", "bfloat16"]
     with running_server(str(checkpoint("llama")), options, environment=environment) as server:
         assert ask_once(server)

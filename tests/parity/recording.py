@@ -69,6 +69,7 @@ def answer_greedily(
     )
     loaded = load_model(str(directory), options, settings=Settings(cache_directory))
     try:
+        assert not loaded.executable.report.externs, "an operation stayed outside our kernels"
         num_blocks = sum((len(prompt) + num_new) // 16 + 1 for prompt in prompts)
         limits = EngineLimits(
             max_model_len=longest,
