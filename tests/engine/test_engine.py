@@ -1,5 +1,6 @@
 """The engine on a fake model whose tokens change when blocks, slots or positions are mixed up."""
 
+import gc
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -14,6 +15,7 @@ from banyan.engine.engine import Engine
 from banyan.engine.events import TokenEvent
 from banyan.engine.fake import FakeModel, FakeTokenizer, fake_engine
 from banyan.engine.options import EngineLimits
+from banyan.engine.request import Sequence as Answer
 from banyan.engine.sampling import SamplingOptions
 from banyan.foundation.errors import RequestError
 
@@ -229,6 +231,23 @@ def test_several_answers_of_one_request_differ_and_each_ends() -> None:
     assert tokens(events["many", 0]) == tokens_alone(
         b"hello", SamplingOptions(seed=5, max_tokens=8)
     )
+
+
+def num_answers_in_memory() -> int:
+    gc.collect()
+    return sum(isinstance(thing, Answer) for thing in gc.get_objects())
+
+
+def test_a_finished_answer_is_forgotten_while_others_go_on() -> None:
+    engine = fake_engine()
+    num_before = num_answers_in_memory()
+    options = SamplingOptions(n=2, max_tokens=100, seed=3, stop_token_ids=list(range(97, 110)))
+    engine.add_request("a", b"hello", options)
+    ends: list[int] = []
+    while not ends:
+        ends = [event.index for event in engine.step() if event.finish_reason is not None]
+    assert len(ends) == 1
+    assert num_answers_in_memory() == num_before + 1
 
 
 def test_a_seed_gives_the_same_tokens_again_and_no_seed_gives_others() -> None:

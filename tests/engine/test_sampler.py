@@ -205,6 +205,18 @@ def test_a_repetition_penalty_scales_the_bias_too() -> None:
     assert greedy_ids(row(0.0, 1.0, 3.0), 1, prompt=(1,), **options) == [2]
 
 
+def test_the_prompt_is_looked_at_only_when_a_token_is_chosen() -> None:
+    prompt = iter([1])
+    waiting = SequenceSampler(
+        SamplingOptions(temperature=0.0, repetition_penalty=2.0),
+        prompt,
+        end_token_ids=(),
+        entropy=(1,),
+    )
+    assert next(prompt) == 1
+    assert sample(row(0.0, 1.0), [waiting])[0].token_id == 1
+
+
 def test_a_repetition_penalty_counts_the_prompt_and_works_on_negative_logits() -> None:
     assert greedy_ids(row(-9.0, 3.0, 2.0), 1, repetition_penalty=2.0, prompt=(1,)) == [2]
     assert greedy_ids(row(-9.0, -1.0, -1.5), 1, repetition_penalty=2.0, prompt=(1,)) == [2]

@@ -19,7 +19,7 @@ from banyan.engine.events import EngineStatistics, TokenEvent
 from banyan.engine.key_value_blocks import BlockPool
 from banyan.engine.options import EngineLimits
 from banyan.engine.publishing import advance, event_of
-from banyan.engine.request import Request, SequenceState
+from banyan.engine.request import Request
 from banyan.engine.request import Sequence as Answer
 from banyan.engine.runner import LaneSlice, Runner, StepModel
 from banyan.engine.sampler import SequenceSampler, sample
@@ -62,6 +62,7 @@ class Engine:
         # Both in order of arrival, oldest first: a dict keeps it and finds by name.
         self._running: dict[SequenceId, Answer] = {}
         self._waiting: dict[SequenceId, Answer] = {}
+        # Only those that are not finished: a finished one gives back what it remembers.
         self._answers: dict[str, list[Answer]] = {}
         self._pending_events: list[TokenEvent] = []
         self._num_arrived = 0
@@ -101,12 +102,10 @@ class Engine:
 
         Each of its unfinished answers is published as "cancelled" by the next step.
         """
-        for answer in self._answers.get(request_id, ()):
-            if answer.state is not SequenceState.FINISHED:
-                text = answer.text.finish()
-                self._finish(answer)
-                self._pending_events.append(event_of(answer, text=text, finish_reason="cancelled"))
-        self._answers.pop(request_id, None)
+        for answer in self._answers.pop(request_id, ()):
+            text = answer.text.finish()
+            self._finish(answer)
+            self._pending_events.append(event_of(answer, text=text, finish_reason="cancelled"))
 
     def has_work(self) -> bool:
         """True when the next step does or publishes something."""
@@ -234,8 +233,9 @@ class Engine:
         self._num_generated += len(event.token_ids)
         if event.finish_reason is not None:
             self._finish(answer)
-            siblings = self._answers[answer.request.request_id]
-            if all(sibling.state is SequenceState.FINISHED for sibling in siblings):
+            unfinished = self._answers[answer.request.request_id]
+            unfinished.remove(answer)
+            if not unfinished:
                 del self._answers[answer.request.request_id]
         elif answer.lane is not None:
             position = len(answer.token_ids) - 1

@@ -9,6 +9,7 @@ The order of the steps is vLLM's: bias, penalties, temperature, min-p, top-k, to
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -54,16 +55,24 @@ class SequenceSampler:
         entropy: Sequence[int],
     ) -> None:
         self.options = options
-        self.editor = (
-            LogitsEditor(options, prompt_token_ids, end_token_ids=end_token_ids)
-            if options.changes_logits
-            else None
-        )
+        self._prompt_token_ids = prompt_token_ids
+        self._end_token_ids = end_token_ids
         self.generator = (
             None
             if options.is_greedy
             else np.random.Generator(np.random.PCG64(np.random.SeedSequence(entropy)))
         )
+
+    @cached_property
+    def editor(self) -> LogitsEditor | None:
+        """What changes the logits, if anything does.
+
+        Made at the first token: it may know every token of the prompt, and a long queue of such
+        sequences would fill the memory.
+        """
+        if not self.options.changes_logits:
+            return None
+        return LogitsEditor(self.options, self._prompt_token_ids, end_token_ids=self._end_token_ids)
 
     @property
     def is_plain(self) -> bool:
