@@ -59,6 +59,14 @@ def test_the_chosen_token_is_among_the_likeliest_even_when_it_is_not() -> None:
     assert reply["choices"][0]["logprobs"]["top_logprobs"] == [{"h": -0.5}] * 2
 
 
+def test_a_stream_has_the_offsets_of_a_whole_reply_while_text_is_held_back() -> None:
+    backend = ScriptedBackend(["", "", "hhh"])
+    lines = post(PATH, completion_body(stream=True, logprobs=0), backend=backend).text.split("\n\n")
+    chunks = [json.loads(line.removeprefix("data: ")) for line in lines[:-2]]
+    offsets = [chunk["choices"][0]["logprobs"]["text_offset"] for chunk in chunks]
+    assert offsets == [[0], [1], [2]]
+
+
 def test_a_stream_of_two_prompts_carries_both_and_ends_with_usage() -> None:
     body = completion_body(
         prompt=["a", "b"], stream=True, stream_options={"include_usage": True}, logprobs=0

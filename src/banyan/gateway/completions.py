@@ -101,16 +101,22 @@ class _CompletionReply:
         self, parts: AsyncGenerator[Part, None], answers: Answers, *, with_usage: bool
     ) -> AsyncGenerator[bytes, None]:
         no_usage = None if with_usage else msgspec.UNSET
+        # Counted by tokens, as in a whole reply: their text may be held back for a while.
+        offsets = [0] * len(answers.items)
         async with aclosing(parts):
             async for part in parts:
                 event = part.event
-                first_offset = len(answers.items[part.index].text)
                 answers.add(part)
                 if event.text or event.logprobs or event.finish_reason is not None:
+                    logprobs = self._logprobs(
+                        event.logprobs or (), first_offset=offsets[part.index]
+                    )
+                    if logprobs is not None:
+                        offsets[part.index] += sum(map(len, logprobs.tokens))
                     choice = CompletionChoice(
                         index=part.index,
                         text=event.text,
-                        logprobs=self._logprobs(event.logprobs or (), first_offset=first_offset),
+                        logprobs=logprobs,
                         finish_reason=event.finish_reason,
                     )
                     yield self._encode([choice], no_usage)
