@@ -150,6 +150,17 @@ def test_a_stream_that_breaks_midway_ends_with_an_error_event() -> None:
     assert "[DONE]" not in response.text
 
 
+@pytest.mark.parametrize(
+    ("failure", "has_trace"), [(EngineStopped("gone"), False), (KeyError("oh"), True)]
+)
+def test_only_a_bug_in_a_stream_is_logged_with_its_trace(
+    caplog: pytest.LogCaptureFixture, failure: Exception, has_trace: bool
+) -> None:
+    post(PATH, chat_body(stream=True), backend=ScriptedBackend(["a"], failure=failure))
+    (record,) = [each for each in caplog.records if each.name == "banyan.gateway.event_stream"]
+    assert (record.exc_info is not None) is has_trace
+
+
 def test_an_answer_that_fails_in_the_engine_is_our_fault() -> None:
     backend = ScriptedBackend(["a"])
     backend.finish_reason = "error"

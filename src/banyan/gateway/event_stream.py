@@ -12,6 +12,7 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
+from banyan.foundation.errors import BanyanError
 from banyan.gateway.body import unless_hung_up
 from banyan.gateway.errors import error_body, to_api_error
 
@@ -52,7 +53,9 @@ class EventStream(Response):
                 await _send_event(send, data)
             await _send_event(send, DONE)
         except Exception as error:
-            _logger.exception("a stream failed after its first byte")
+            # Ours say all in one sentence, and an engine that ends fails every stream at once.
+            trace = None if isinstance(error, BanyanError) else error
+            _logger.error("a stream failed after its first byte: %s", error, exc_info=trace)
             await _send_event(send, error_body(to_api_error(error)))
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
