@@ -88,3 +88,37 @@ def test_without_a_compiler_the_interpreter_runs_and_a_warning_says_so(
         compiled = banyan.compile(torch.nn.Tanh(), (torch.zeros(3),))
     assert compiled.report().target == "interpreter"
     torch.testing.assert_close(compiled(torch.ones(3)), torch.tanh(torch.ones(3)))
+
+
+class Ledger(torch.nn.Module):
+    """Returns what a buffer held before, and lets two buffers change places."""
+
+    total: torch.Tensor
+    left: torch.Tensor
+    right: torch.Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("total", torch.zeros(3))
+        self.register_buffer("left", torch.zeros(3))
+        self.register_buffer("right", torch.ones(3))
+
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        before, left = self.total.clone(), self.left.clone()
+        self.total.add_(x)
+        self.left.copy_(self.right)
+        self.right.copy_(left)
+        return before, self.left + 10 * self.right
+
+
+@pytest.mark.parametrize("target", ["cpp", "interpreter"])
+def test_states_start_and_change_as_the_buffers_of_the_module(cache: Path, target: str) -> None:
+    if target == "cpp" and isinstance(find_compiler(), Missing):
+        pytest.skip("no C++ compiler")
+    module, x = Ledger(), torch.ones(3)
+    compiled = banyan.compile(module, (x,), target)
+    assert module.total.tolist() == [0.0, 0.0, 0.0]
+    for _ in range(3):
+        for found, wanted in zip(compiled(x), module(x), strict=True):
+            assert torch.equal(found, wanted)
+    compiled.close()

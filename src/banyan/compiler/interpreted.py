@@ -91,7 +91,7 @@ class InterpretedGraph:
         found = run_graph(self._graph, {**self._kept, **arguments}, call_extern=call_extern)
         for output in self._graph.outputs:
             if output.updates is not None:
-                self._kept[output.updates] = found[output.name]
+                self._kept[output.updates] = found[output.name].copy()
         return {output.name: found[output.name] for output in self.outputs}
 
 

@@ -37,9 +37,13 @@ def leaves(value: Any) -> list[Any]:
 
 
 def result_structure(module: Module, arguments: tuple[Any, ...]) -> Any:
-    """How the results of a module nest; runs it once."""
+    """How the results of a module nest; runs it once and puts its buffers back as they were."""
+    before = {name: buffer.clone() for name, buffer in module.named_buffers()}
     with torch.no_grad():
-        return pytree.tree_structure(module(*arguments))
+        structure = pytree.tree_structure(module(*arguments))
+        for name, buffer in module.named_buffers():
+            buffer.copy_(before[name])
+    return structure
 
 
 def nest(structure: Any, values: list[Any]) -> Any:

@@ -126,3 +126,24 @@ def test_no_two_values_that_live_at_once_overlap(drawn: tuple[list[Slot], list[i
             if one.first <= slots[j].last and slots[j].first <= one.last:
                 apart = offsets[i] + sizes[i] <= offsets[j] or offsets[j] + sizes[j] <= offsets[i]
                 assert apart or 0 in (sizes[i], sizes[j])
+
+
+def test_a_result_that_is_an_old_state_is_kept_before_anything_replaces_it() -> None:
+    builder = Builder()
+    x, state = builder.input("x", ROWS), builder.input("last", ROWS, "state")
+    new = call(builder, copy_kernel(builder, "update", "read"), state, x)
+    graph = Graph("old", (x, state), (Output("old", state), Output("last.new", new, "last")))
+    placement = place_memory(graph)
+    kept = CopyStep(Location(Memory.INPUT, 1), Location(Memory.OUTPUT, 0), T * 16)
+    assert placement.steps[0] == kept
+    assert placement.outputs == (Location(Memory.OUTPUT, 0), Location(Memory.INPUT, 1))
+
+
+def test_two_states_that_change_places_are_copied_aside_first() -> None:
+    builder = Builder()
+    a, b = builder.input("a", ROWS, "state"), builder.input("b", ROWS, "state")
+    placement = place_memory(Graph("swap", (a, b), (Output("a.n", b, "a"), Output("b.n", a, "b"))))
+    ways = [(s.source, s.target) for s in placement.steps if isinstance(s, CopyStep)]
+    first, second = Location(Memory.INPUT, 0), Location(Memory.INPUT, 1)
+    aside, other = Location(Memory.OUTPUT, 0), Location(Memory.OUTPUT, 1)
+    assert ways == [(second, aside), (first, other), (aside, first), (other, second)]

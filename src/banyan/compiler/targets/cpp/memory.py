@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 
-from banyan.compiler.ir.graph import Graph, Kernel, Node
+from banyan.compiler.ir.graph import Graph, Kernel, Node, Output
 from banyan.compiler.ir.symbols import Dim
 from banyan.compiler.ir.types import TensorType, TupleType
 from banyan.foundation.errors import GraphError
@@ -142,31 +142,48 @@ class _Placer:
     data: list[Node] = field(default_factory=list)
     output_types: list[TensorType] = field(default_factory=list)
     constants: list[CopyStep] = field(default_factory=list)
+    saved: list[CopyStep] = field(default_factory=list)
 
     def place(self) -> Placement:
         steps = _ordered_steps(self.graph)
         roots = {_root(output.node) for output in self.graph.outputs}
         for i, node in enumerate(self.graph.inputs):
             self.locations[node, 0] = Location(Memory.INPUT, i)
-        outputs = [self._output(output.node) for output in self.graph.outputs]
+        outputs = [self._output(output) for output in self.graph.outputs]
         slots = self._arena(steps, roots)
-        done: list[Step] = [self._step(node) for node in steps]
-        done += [*self.constants, *self._state_copies()]
+        done: list[Step] = [*self.saved, *(self._step(node) for node in steps)]
+        done += [*self.constants, *self._state_copies(outputs)]
         return Placement(
             tuple(done), slots, tuple(outputs), tuple(self.output_types), tuple(self.data)
         )
 
-    def _output(self, node: Node) -> Location:
-        value = _root(node)
+    def _output(self, output: Output) -> Location:
+        value = _root(output.node)
         if value[0].op == "data":
             # Constants lie inside the program, where no caller can look.
-            kind, target = _value_type(value), self._new_output(value)
-            size = kind.num_elements * kind.dtype.num_bytes
-            self.constants.append(CopyStep(self._location(value), target, size))
-            return target
+            self.constants.append(self._copied(value))
+            return self.constants[-1].target
+        if self._shows_replaced_state(output):
+            # What the state held before this run, kept aside before anything replaces it.
+            self.saved.append(self._copied(value))
+            return self.saved[-1].target
         if value[0].op in {"call", "extern"} and value not in self.locations:
             self.locations[value] = self._new_output(value)
         return self._location(value)
+
+    def _copied(self, value: _Value) -> CopyStep:
+        kind, target = _value_type(value), self._new_output(value)
+        return CopyStep(self._location(value), target, kind.num_elements * kind.dtype.num_bytes)
+
+    def _shows_replaced_state(self, output: Output) -> bool:
+        node = _behind_views(output.node)
+        if node.op != "input":
+            return False
+        name = str(node.attr("name"))
+        return any(
+            other.updates == name and _behind_views(other.node) is not node
+            for other in self.graph.outputs
+        )
 
     def _new_output(self, value: _Value) -> Location:
         self.output_types.append(_value_type(value))
@@ -226,14 +243,14 @@ class _Placer:
                 "only states may be updated"
             )
 
-    def _state_copies(self) -> list[Step]:
+    def _state_copies(self, outputs: Sequence[Location]) -> list[Step]:
         names = {str(node.attr("name")): node for node in self.graph.inputs}
         copies: list[Step] = []
-        for output in self.graph.outputs:
+        for output, source in zip(self.graph.outputs, outputs, strict=True):
             if output.updates is None:
                 continue
             state = names[output.updates]
-            source, target = self._location(_root(output.node)), self._location((state, 0))
+            target = self._location((state, 0))
             if source != target:
                 kind = state.tensor
                 size = kind.num_elements * kind.dtype.num_bytes
