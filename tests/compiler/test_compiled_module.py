@@ -1,5 +1,6 @@
 """`banyan.compile`: a PyTorch module goes in, a callable that gives the same results comes out."""
 
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -121,4 +122,44 @@ def test_states_start_and_change_as_the_buffers_of_the_module(cache: Path, targe
     for _ in range(3):
         for found, wanted in zip(compiled(x), module(x), strict=True):
             assert torch.equal(found, wanted)
+    compiled.close()
+
+
+class Scaled(torch.nn.Module):
+    """Takes a plain number beside its tensor."""
+
+    def forward(self, x: torch.Tensor, factor: int) -> torch.Tensor:
+        return x * factor
+
+
+def test_a_plain_number_is_part_of_the_program_and_another_one_is_refused(cache: Path) -> None:
+    compiled = banyan.compile(Scaled(), (torch.ones(2), 3), "interpreter")
+    assert compiled(torch.ones(2), 3).tolist() == [3.0, 3.0]
+    with pytest.raises(InputError, match="argument 1 is 5, but the module was compiled for 3"):
+        compiled(torch.ones(2), 5)
+    with pytest.raises(InputError, match="3 arguments were given; 2 are needed"):
+        compiled(torch.ones(2), 3, torch.ones(2))
+
+
+def test_calls_from_two_threads_do_not_mix_their_results(cache: Path) -> None:
+    if isinstance(find_compiler(), Missing):
+        pytest.skip("no C++ compiler")
+    torch.manual_seed(0)
+    layers = torch.nn.Linear(64, 512), torch.nn.Tanh(), torch.nn.Linear(512, 64)
+    module, inputs = torch.nn.Sequential(*layers), [torch.randn(16, 64) for _ in range(2)]
+    compiled = banyan.compile(module, (inputs[0],))
+    wanted = [compiled(x) for x in inputs]
+    mixed: list[int] = []
+
+    def call(number: int) -> None:
+        for _ in range(200):
+            if not torch.equal(compiled(inputs[number]), wanted[number]):
+                mixed.append(number)
+
+    threads = [threading.Thread(target=call, args=(i,)) for i in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert mixed == []
     compiled.close()

@@ -136,7 +136,7 @@ def compile(  # noqa: A001  (the name of torch.compile)
         warnings.warn(f"{error}; running on the interpreter, which is slow", stacklevel=2)
         executable = compile_graph(graph, device=device, target="interpreter", options=options)
     fill(executable, module)
-    return CompiledModule(executable, device, structure)
+    return CompiledModule(executable, device, structure, leaves(example_args))
 
 
 def _instruction_set(options: CompileOptions) -> InstructionSet:

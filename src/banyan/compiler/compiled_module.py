@@ -1,8 +1,17 @@
 """A PyTorch module that runs as a compiled program: what `banyan.compile` returns."""
 
+import threading
+from collections.abc import Sequence
 from typing import Any, final
 
-from banyan.compiler.capture.arrays import ModuleWeights, leaves, nest, to_array, to_tensor
+from banyan.compiler.capture.arrays import (
+    ModuleWeights,
+    is_same_constant,
+    leaves,
+    nest,
+    to_array,
+    to_tensor,
+)
 from banyan.compiler.executable import Executable, of_role
 from banyan.compiler.report import CompileReport
 from banyan.devices.device import Device
@@ -11,13 +20,21 @@ from banyan.foundation.errors import InputError
 
 @final
 class CompiledModule:
-    """Call it as the module it was made from; parameters were read when it was compiled."""
+    """Call it as the module it was made from; parameters were read when it was compiled.
 
-    def __init__(self, executable: Executable, device: Device, structure: Any) -> None:
+    Calls from several Python threads take turns, because they share the memory of the program.
+    """
+
+    def __init__(
+        self, executable: Executable, device: Device, structure: Any, example: Sequence[Any]
+    ) -> None:
+        """Wrap a filled program; `example` holds the leaves of the arguments it was traced on."""
         self._executable = executable
         self._device = device
         self._structure = structure
+        self._example = tuple(example)
         self._arguments = of_role(executable.inputs, "argument")
+        self._turn = threading.Lock()
 
     def __call__(self, *arguments: Any) -> Any:
         """Run on tensors or arrays; results are tensors, nested as the module nests them.
@@ -25,16 +42,29 @@ class CompiledModule:
         Raises:
             InputError: the arguments do not fit those it was compiled for.
         """
-        given = {f"argument.{i}": value for i, value in enumerate(leaves(arguments))}
-        missing = [a.name for a in self._arguments if a.name not in given]
-        if missing:
-            raise InputError(
-                f"{len(given)} arguments were given; {missing[0]} is needed, as in the example"
-            )
-        arrays = {a.name: to_array(given[a.name]) for a in self._arguments}
-        results = self._executable.run(arrays)
-        tensors = [to_tensor(results[output.name]) for output in self._executable.outputs]
+        given = leaves(arguments)
+        self._check_fixed(given)
+        named = {f"argument.{i}": value for i, value in enumerate(given)}
+        arrays = {a.name: to_array(named[a.name]) for a in self._arguments}
+        with self._turn:
+            results = self._executable.run(arrays)
+            tensors = [to_tensor(results[output.name]) for output in self._executable.outputs]
         return nest(self._structure, tensors)
+
+    def _check_fixed(self, given: Sequence[Any]) -> None:
+        """Arguments that are no tensors became part of the program: they must be the same."""
+        if len(given) != len(self._example):
+            raise InputError(
+                f"{len(given)} arguments were given; {len(self._example)} are needed, "
+                "as in the example"
+            )
+        tensors = {argument.name for argument in self._arguments}
+        for i, (value, traced) in enumerate(zip(given, self._example, strict=True)):
+            if f"argument.{i}" not in tensors and not is_same_constant(value, traced):
+                raise InputError(
+                    f"argument {i} is {value!r}, but the module was compiled for {traced!r}; "
+                    "compile it again for another value"
+                )
 
     def report(self) -> CompileReport:
         """What compiling did: coverage, kernels, time."""

@@ -46,6 +46,13 @@ def result_structure(module: Module, arguments: tuple[Any, ...]) -> Any:
     return structure
 
 
+def is_same_constant(left: Any, right: Any) -> bool:
+    """Are two arguments that are no tensors the same to a traced program?"""
+    if isinstance(left, torch.Tensor) or isinstance(right, torch.Tensor):
+        return isinstance(left, torch.Tensor) and isinstance(right, torch.Tensor)
+    return type(left) is type(right) and bool(left == right)
+
+
 def nest(structure: Any, values: list[Any]) -> Any:
     """Values put back into the containers of `structure`."""
     return pytree.tree_unflatten(values, structure)
