@@ -93,3 +93,22 @@ def test_an_integer_tensor_with_a_fraction_becomes_float() -> None:
 
 def test_shapes_are_broadcast() -> None:
     assert_agrees(lambda x, y: [x + y, y[:, :1] * x], torch.ones(3), OTHER)
+
+
+def test_whole_quotients_are_exact_beyond_float32() -> None:
+    x = torch.tensor([-7, 7, 123456789012345, -123456789012345, 6])
+    y = torch.tensor([2, -2, 3, 7, -3])
+    assert_agrees(lambda x, y: torch.div(x, y, rounding_mode="trunc"), x, y)
+
+
+def test_floor_division_of_fractions_is_that_of_the_exact_quotient() -> None:
+    x = torch.tensor([1.0, 6.0, -7.5, 5.3, -1.0, 0.0, 1.0, -3.0])
+    y = torch.tensor([0.1, 0.1, 2.0, -0.7, 0.1, 3.0, 0.0, 1.0])
+    assert_agrees(lambda x, y: x // y, x, y)
+
+
+def test_functions_near_zero_keep_their_digits() -> None:
+    x = torch.tensor([1e-8, -1e-8, 1e-5, -0.0, 3.0, -20.0, 90.0, -0.999])
+    assert_agrees(lambda x: [x.expm1() * 1e8, functional.elu(x) * 1e8, x.log1p() * 1e8], x)
+    ends = torch.tensor([float("inf"), -1.0, float("nan")])
+    assert_agrees(lambda x: [x.expm1(), x.log1p()], ends)

@@ -80,6 +80,8 @@ def _divide_mode(emit: Emitter, a: Operand, b: Operand, rounding_mode: str | Non
         return _floor_divide(emit, a, b)
     if rounding_mode is None:
         return emit.pointwise("div", a, b, dtype=emit.dtype)
+    if not emit.dtype.is_floating:
+        return _truncated_quotient(emit, a, b)
     quotient = emit.pointwise("div", a, b, dtype=DType.FLOAT32)
     floor = emit.add("floor", quotient)
     ceiling = emit.add("neg", emit.add("floor", emit.add("neg", quotient)))
@@ -87,10 +89,34 @@ def _divide_mode(emit: Emitter, a: Operand, b: Operand, rounding_mode: str | Non
     return emit.cast(truncated, emit.dtype)
 
 
+def _truncated_quotient(emit: Emitter, a: Operand, b: Operand) -> Node:
+    """Whole numbers: one more than the floor where a remainder was cut off below zero."""
+    left, right = (emit.operand(x, emit.dtype, emit.shape) for x in (a, b))
+    floor = emit.add("floordiv", left, right)
+    inexact = emit.scalar("ne", emit.add("mod", left, right), 0)
+    negative = emit.add("xor", emit.scalar("lt", left, 0), emit.scalar("lt", right, 0))
+    return emit.add("add", floor, emit.cast(emit.add("and", inexact, negative), emit.dtype))
+
+
 def _floor_divide(emit: Emitter, a: Operand, b: Operand) -> Node:
-    if promoted((a, b)).is_floating:
-        return emit.add("floor", emit.pointwise("div", a, b, dtype=emit.dtype))
-    return emit.pointwise("floordiv", a, b, dtype=emit.dtype)
+    if not promoted((a, b)).is_floating:
+        return emit.pointwise("floordiv", a, b, dtype=emit.dtype)
+    left, right = (emit.operand(x, DType.FLOAT32, emit.shape) for x in (a, b))
+    plain = emit.add("div", left, right)
+    by_zero = emit.scalar("eq", right, 0.0)
+    whole = _float_floor_quotient(emit, left, right)
+    return emit.cast(emit.add("where", by_zero, plain, whole), emit.dtype)
+
+
+def _float_floor_quotient(emit: Emitter, a: Node, b: Node) -> Node:
+    """The floor of the exact a / b, as Python has it: 1 // 0.1 is 9 though 1 / 0.1 rounds to 10."""
+    rest = _signed_remainder(emit, a, b)
+    below = emit.add("xor", emit.scalar("lt", b, 0.0), emit.scalar("lt", rest, 0.0))
+    lowered = emit.cast(emit.add("and", emit.scalar("ne", rest, 0.0), below), DType.FLOAT32)
+    quotient = emit.add("sub", emit.add("div", emit.add("sub", a, rest), b), lowered)
+    floor = emit.add("floor", quotient)
+    short = emit.scalar("gt", emit.add("sub", quotient, floor), 0.5)
+    return emit.add("add", floor, emit.cast(short, DType.FLOAT32))
 
 
 def _reverse_subtract(emit: Emitter, a: Node, b: Operand, alpha: Number = 1) -> Node:
@@ -101,6 +127,10 @@ def _reverse_subtract(emit: Emitter, a: Node, b: Operand, alpha: Number = 1) -> 
 def _truncated_remainder(emit: Emitter, a: Operand, b: Operand) -> Node:
     """The remainder with the sign of `a`, as in C."""
     left, right = (emit.operand(x, emit.dtype, emit.shape) for x in (a, b))
+    return _signed_remainder(emit, left, right)
+
+
+def _signed_remainder(emit: Emitter, left: Node, right: Node) -> Node:
     size = emit.add("mod", emit.add("abs", left), emit.add("abs", right))
     return emit.add("where", emit.scalar("lt", left, 0), emit.add("neg", size), size)
 
@@ -155,8 +185,8 @@ def _elu(
     emit: Emitter, x: Node, alpha: Number = 1, scale: Number = 1, input_scale: Number = 1
 ) -> Node:
     def formula(f: Node) -> Node:
-        grown = emit.add("exp", emit.scalar("mul", f, input_scale))
-        low = emit.scalar("mul", emit.scalar("sub", grown, 1.0), alpha)
+        grown = _grown_less_one(emit, emit.scalar("mul", f, input_scale))
+        low = emit.scalar("mul", grown, alpha)
         chosen = emit.add("where", emit.scalar("gt", f, 0.0), f, low)
         return emit.scalar("mul", chosen, scale)
 
@@ -168,11 +198,26 @@ def _reciprocal(emit: Emitter, x: Node) -> Node:
 
 
 def _log1p(emit: Emitter, x: Node) -> Node:
-    return emit.in_float32(x, lambda f: emit.add("log", emit.scalar("add", f, 1.0)))
+    def formula(f: Node) -> Node:
+        # What rounding 1 + f lost is added back to first order.
+        moved = emit.scalar("add", f, 1.0)
+        lost = emit.add("sub", f, emit.scalar("sub", moved, 1.0))
+        plain = emit.add("log", moved)
+        better = emit.add("add", plain, emit.add("div", lost, moved))
+        inexact = emit.scalar("gt", emit.add("abs", lost), 0.0)
+        return emit.add("where", inexact, better, plain)
+
+    return emit.in_float32(x, formula)
+
+
+def _grown_less_one(emit: Emitter, f: Node) -> Node:
+    """e^f - 1 = tanh(f / 2) (e^f + 1), which keeps its digits near zero."""
+    grown = emit.scalar("add", emit.add("exp", f), 1.0)
+    return emit.add("mul", emit.add("tanh", emit.scalar("mul", f, 0.5)), grown)
 
 
 def _expm1(emit: Emitter, x: Node) -> Node:
-    return emit.in_float32(x, lambda f: emit.scalar("sub", emit.add("exp", f), 1.0))
+    return emit.in_float32(x, lambda f: _grown_less_one(emit, f))
 
 
 def _log_base(base: float) -> Rule:
