@@ -65,3 +65,8 @@ def test_our_own_operations_become_single_nodes() -> None:
     found = operations(captured(serve, cache, rows, slots))
     assert {"cache_write", "grouped_dot"} <= found
     assert "extern" not in found
+
+
+def test_a_bias_times_zero_is_not_looked_at() -> None:
+    bias, a, b = torch.full((2, 2), torch.nan), torch.randn(2, 3), torch.randn(3, 2)
+    assert_agrees(lambda bias, a, b: torch.addmm(bias, a, b, beta=0), bias, a, b)

@@ -1,9 +1,12 @@
+import warnings
+
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from tests.compiler.capture.capturing import assert_agrees, captured, operations
+from tests.compiler.capture.capturing import assert_agrees, captured, interpreted, operations
 
 torch.manual_seed(3)
 X = torch.randn(2, 3, 4)
@@ -79,3 +82,30 @@ def test_an_index_with_a_gap_stays_a_call_to_pytorch() -> None:
 
 def test_a_long_topk_stays_a_call_to_pytorch() -> None:
     assert_agrees(lambda x: x.topk(70), torch.randn(100), externs=["aten.topk.default"])
+
+
+def test_the_place_of_the_smallest_is_found_in_every_type() -> None:
+    lowest = torch.tensor([[3, -(2**63), 5]])
+    assert_agrees(lambda x: [*x.min(1), x.argmin(1), *x.topk(2, largest=False)], lowest)
+    small = torch.tensor([[200, 3, 0], [255, 4, 250]], dtype=torch.uint8)
+    assert_agrees(lambda x: [*x.min(1), x.argmin(1), x.argmin(0)], small)
+
+
+def test_the_largest_of_rows_with_nan_is_nan() -> None:
+    x = torch.tensor([[1.0, float("nan"), 3.0], [float("nan"), 0.0, -1.0], [2.0, 5.0, 5.0]])
+    assert_agrees(
+        lambda x: [x.amax(1), x.amin(0), x.max(), *x.max(1), *x.min(0), x.argmax(), x.argmin(1)], x
+    )
+
+
+def test_topk_gives_distinct_places_when_most_are_masked() -> None:
+    masked = torch.tensor([[-torch.inf, 1.0, -torch.inf, -torch.inf]])
+    values, places = interpreted(captured(lambda x: list(x.topk(3)), masked), masked)
+    assert values.tolist() == [[1.0, -np.inf, -np.inf]]
+    assert places.tolist() == [[1, 0, 2]]
+
+
+def test_a_variance_of_too_few_numbers_is_infinite() -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        assert_agrees(lambda x: x.var(1, correction=7), torch.tensor([[1.0, 2.0, 4.0]]))

@@ -39,6 +39,8 @@ def _add_product(
 ) -> Node:
     wide = _wide_dot(emit, a, b)
     scaled = wide if alpha == 1 else emit.scalar("mul", wide, alpha)
+    if beta == 0:  # then nobody looks at the bias, NaN or not
+        return emit.cast(scaled, emit.dtype)
     offset = emit.operand(bias, DType.FLOAT32, wide.shape)
     weighted = offset if beta == 1 else emit.scalar("mul", offset, beta)
     return emit.cast(emit.add("add", scaled, weighted), emit.dtype)

@@ -1,15 +1,18 @@
 """ATen operations that reduce, normalise or index."""
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from banyan.compiler.capture.emitter import Emitter, Number, Rule, positive_axes
+import torch
+
+from banyan.compiler.capture.emitter import Emitter, Number, Rule, positive_axes, to_torch_dtype
 from banyan.compiler.ir.graph import Node
 from banyan.compiler.ir.symbols import Dim, product
 from banyan.compiler.ir.types import DType
 from banyan.foundation.errors import GraphError
 
-LOWEST = {DType.INT64: -(2**63), DType.INT32: -(2**31), DType.INT8: -128}
+LOWEST = {DType.INT64: -(2**63), DType.INT32: -(2**31)}
 
 
 class Unlowered(GraphError):
@@ -57,6 +60,7 @@ def _variance(emit: Emitter, x: Node, axes: Any, correction: Number | None, keep
         count = product(tuple(x.shape[a] for a in chosen)) - int(
             1 if correction is None else correction
         )
+        count = max(0, count) if isinstance(count, int) else count
         return emit.add("div", total, emit.operand(count, wide.dtype, total.shape))
 
     return _in_wide(emit, x, formula)
@@ -70,21 +74,54 @@ def _variance_correction(
 
 def _extreme(kind: str) -> Rule:
     def rule(emit: Emitter, x: Node, axes: Any = None, keep: bool = False) -> Node:
-        return emit.reduce(x, positive_axes(axes, x.tensor.rank), kind, keep=keep)
+        return _extreme_or_nan(emit, x, positive_axes(axes, x.tensor.rank), kind, keep=keep)
 
     return rule
+
+
+def _extreme_or_nan(emit: Emitter, x: Node, axes: Sequence[int], kind: str, *, keep: bool) -> Node:
+    """The largest or smallest; NaN where there is one, which the reduction itself passes over."""
+    found = emit.reduce(x, axes, kind, keep=keep)
+    if not x.dtype.is_floating:
+        return found
+    any_nan = emit.scalar("gt", emit.reduce(_nan_flags(emit, x), axes, "max", keep=keep), 0)
+    return emit.add("where", any_nan, emit.constant(math.nan, x.dtype, found.shape), found)
+
+
+def _nan_flags(emit: Emitter, x: Node) -> Node:
+    return emit.cast(emit.add("ne", x, x), DType.INT32)
+
+
+def _first_extreme(emit: Emitter, x: Node, axes: Sequence[int], *, keep: bool) -> Node:
+    """The place of the largest, the first of equals; that of the first NaN where there is one."""
+    found = emit.reduce(x, axes, "argmax", keep=keep)
+    if not x.dtype.is_floating:
+        return found
+    flags = _nan_flags(emit, x)
+    any_nan = emit.scalar("gt", emit.reduce(flags, axes, "max", keep=keep), 0)
+    first_nan = emit.reduce(flags, axes, "argmax", keep=keep)
+    return emit.add("where", any_nan, first_nan, found)
 
 
 def _extreme_with_index(kind: str) -> Rule:
     def rule(emit: Emitter, x: Node, axis: int, keep: bool = False) -> tuple[Node, Node]:
         axes = positive_axes(axis, x.tensor.rank)
-        position = emit.add("neg", x) if kind == "min" else x
+        position = _reversed_order(emit, x) if kind == "min" else x
         return (
-            emit.reduce(x, axes, kind, keep=keep),
-            emit.reduce(position, axes, "argmax", keep=keep),
+            _extreme_or_nan(emit, x, axes, kind, keep=keep),
+            _first_extreme(emit, position, axes, keep=keep),
         )
 
     return rule
+
+
+def _reversed_order(emit: Emitter, x: Node) -> Node:
+    """The largest becomes the smallest. Whole numbers have no negative of their lowest."""
+    if x.dtype.is_floating:
+        return emit.add("neg", x)
+    if x.dtype is DType.BOOL:
+        return emit.add("not", x)
+    return emit.scalar("sub", x, 255 if x.dtype is DType.UINT8 else -1, reverse=True)
 
 
 def _argument(*, smallest: bool) -> Rule:
@@ -92,8 +129,8 @@ def _argument(*, smallest: bool) -> Rule:
         if axis is None:
             flat = emit.reshape(x, (x.tensor.num_elements,))
             return emit.reshape(rule(emit, flat, 0), emit.shape)
-        ordered = emit.add("neg", x) if smallest else x
-        return emit.reduce(ordered, positive_axes(axis, x.tensor.rank), "argmax", keep=keep)
+        ordered = _reversed_order(emit, x) if smallest else x
+        return _first_extreme(emit, ordered, positive_axes(axis, x.tensor.rank), keep=keep)
 
     return rule
 
@@ -275,22 +312,30 @@ def _top_k(
     if not isinstance(k, int) or k > 64 or (x.dtype not in LOWEST and not x.dtype.is_floating):
         raise Unlowered("topk with more than 64 results")
     lowest = emit.constant(LOWEST.get(x.dtype, float("-inf")), x.dtype, x.shape)
-    rest = x if largest else emit.add("neg", x)
+    rest = x if largest else _reversed_order(emit, x)
+    # Places are looked for among finite numbers, so that a hidden place is lower than -inf was.
+    finite = emit.add("max", rest, _lowest_finite(emit, x)) if x.dtype.is_floating else rest
     positions = emit.add("iota", size=x.shape[axis], dtype=DType.INT64)
     along = emit.reshape(positions, tuple(d if i == axis else 1 for i, d in enumerate(x.shape)))
     here = emit.broadcast(along, x.shape)
     values, indices = [], []
     for step in range(k):
         values.append(emit.reduce(rest, (axis,), "max", keep=True))
-        indices.append(emit.reduce(rest, (axis,), "argmax", keep=True))
+        indices.append(emit.reduce(finite, (axis,), "argmax", keep=True))
         if step + 1 < k:
             taken = emit.add("eq", here, emit.broadcast(indices[-1], x.shape))
             rest = emit.add("where", taken, lowest, rest)
+            finite = emit.add("where", taken, lowest, finite)
     if k == 1:
         found = values[0], indices[0]
     else:
         found = emit.add("concat", *values, axis=axis), emit.add("concat", *indices, axis=axis)
-    return (found[0] if largest else emit.add("neg", found[0])), found[1]
+    return (found[0] if largest else _reversed_order(emit, found[0])), found[1]
+
+
+def _lowest_finite(emit: Emitter, x: Node) -> Node:
+    lowest = float(torch.finfo(to_torch_dtype(x.dtype)).min)
+    return emit.constant(lowest, x.dtype, x.shape)
 
 
 RULES: Mapping[str, Rule] = {
