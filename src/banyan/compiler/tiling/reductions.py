@@ -140,5 +140,8 @@ def _neutral(kind: str, dtype: DType) -> float:
         return 0 if kind == "sum" else 1
     if dtype.is_floating:
         return float("-inf") if kind == "max" else float("inf")
+    if dtype in (DType.BOOL, DType.UINT8):
+        largest = 1 if dtype is DType.BOOL else 255
+        return 0 if kind == "max" else largest
     bits = 8 * dtype.num_bytes
     return -(1 << (bits - 1)) if kind == "max" else (1 << (bits - 1)) - 1
