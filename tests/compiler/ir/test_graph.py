@@ -25,6 +25,15 @@ def test_one_and_true_and_one_point_zero_are_different_constants() -> None:
     assert len({id(node) for node in made}) == 3
 
 
+def test_zero_and_minus_zero_are_different_data() -> None:
+    builder = Builder()
+    plain, negative = (
+        builder.add("data", values=(zero, 1.0), shape=(2,), dtype=F) for zero in (0.0, -0.0)
+    )
+    assert plain is not negative
+    assert plain is builder.add("data", values=(0.0, 1.0), shape=(2,), dtype=F)
+
+
 def test_parameters_are_never_shared() -> None:
     builder = Builder()
     assert builder.parameter(MATRIX) is not builder.parameter(MATRIX)

@@ -194,21 +194,19 @@ class Builder:
         attrs: tuple[tuple[str, "Attribute"], ...],
         value_type: ValueType,
     ) -> Node:
-        # repr tells 1 from True and from 1.0, which compare equal.
-        key = (
-            op,
-            tuple(map(id, args)),
-            tuple(
-                (k, type(v), repr(v)) if isinstance(v, (bool, int, float)) else (k, v)
-                for k, v in attrs
-            ),
-            value_type,
-        )
+        key = (op, tuple(map(id, args)), tuple((k, _exact(v)) for k, v in attrs), value_type)
         found = self._interned.get(key)
         if found is None:
             found = Node(op, args, attrs, value_type)
             self._interned[key] = found
         return found
+
+
+def _exact(value: object) -> object:
+    """A key of an attribute: repr tells 1 from True and from 1.0, and 0.0 from -0.0."""
+    if isinstance(value, tuple):
+        return tuple(map(_exact, value))
+    return (type(value), repr(value)) if isinstance(value, bool | int | float) else value
 
 
 def scalar_type(dtype: DType) -> TensorType:
