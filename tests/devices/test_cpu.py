@@ -185,3 +185,13 @@ def test_without_a_compiler_memory_can_still_be_used(program: Program) -> None:
 def test_a_device_without_threads_is_refused() -> None:
     with pytest.raises(InputError, match="at least 1 thread, not 0"):
         CpuDevice(0, lambda _: pytest.fail("no pool is opened"))
+
+
+def test_a_program_that_was_cut_off_is_refused_before_it_ends_the_process(
+    program: Program, open_device: Callable[[int], CpuDevice], tmp_path: Path
+) -> None:
+    assert program.image is not None
+    half = tmp_path / "half.so"
+    half.write_bytes(program.image.read_bytes()[: program.image.stat().st_size // 2])
+    with pytest.raises(CompilationFailed, match=r"cannot load program 'add' from half\.so"):
+        open_device(1).load(replace(program, image=half))

@@ -16,6 +16,7 @@ from banyan.devices.native import (
     SharedObject,
     build_shared_object,
     find_compiler,
+    is_whole,
 )
 from banyan.foundation.errors import CompilationFailed, CompilerMissing, StorageFull
 
@@ -201,3 +202,21 @@ def test_other_failures_of_the_file_system_are_not_hidden(
     monkeypatch.setattr(native, "_build_in", broken)
     with pytest.raises(OSError, match="input/output error"):
         build(tmp_path)
+
+
+@pytest.mark.parametrize("kept_bytes", [0, 40, 2000])
+def test_an_object_that_was_cut_off_is_built_again(tmp_path: Path, kept_bytes: int) -> None:
+    path = build(tmp_path).path
+    whole = path.read_bytes()
+    path.unlink()
+    path.write_bytes(whole[:kept_bytes])
+    again = build(tmp_path)
+    assert not again.cached
+    assert ctypes.CDLL(str(again.path)).answer() == 42
+
+
+def test_a_file_of_another_kind_is_no_shared_object(tmp_path: Path) -> None:
+    damaged = tmp_path / "damaged.so"
+    damaged.write_bytes(b"x" * 500)
+    assert not is_whole(damaged)
+    assert not is_whole(tmp_path / "absent.so")

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from banyan.devices.device import Buffer, LoadedProgram, Program
 from banyan.devices.host_memory import HostBuffer, adopt_host_array, allocate_host_memory
 from banyan.devices.launches import check_launch
+from banyan.devices.native import is_whole
 from banyan.devices.thread_pool import ThreadPool
 from banyan.foundation.errors import CompilationFailed, EnvironmentProblem, InputError
 
@@ -98,6 +99,11 @@ class CpuDevice:
             raise CompilationFailed(
                 f"program {program.name!r} of target {program.target!r} has no shared object; "
                 "the CPU runs programs of target 'cpp'"
+            )
+        if not is_whole(program.image):
+            raise CompilationFailed(
+                f"cannot load program {program.name!r} from {program.image.name}: it is missing or "
+                "cut off; delete it from the cache so that it is built again"
             )
         try:
             library = ctypes.CDLL(str(program.image))

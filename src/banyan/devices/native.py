@@ -9,7 +9,9 @@ import errno
 import fcntl
 import hashlib
 import os
+import platform
 import shutil
+import struct
 import subprocess
 import tempfile
 import time
@@ -33,6 +35,9 @@ OPTIMISED_FLAGS = (
     "-fno-semantic-interposition",
     "-fno-exceptions",
 )
+_ELF_HEADER_BYTES = 64
+_SECTION_TABLE_AT = 40
+_SECTION_TABLE = struct.Struct("<Q10xHH")  # where it starts; bytes of an entry; entries
 _STORAGE_ERRORS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM})
 
 
@@ -135,6 +140,26 @@ def build_shared_object(
     return SharedObject(path, cached, time.perf_counter() - began)
 
 
+def is_whole(path: Path) -> bool:
+    """Is the file there, and not cut off? Loading a shortened one would end the process.
+
+    The table of sections ends an ELF file, and the header says where it lies; files of another
+    kind are taken as they are.
+    """
+    try:
+        with path.open("rb") as file:
+            header = file.read(_ELF_HEADER_BYTES)
+            size = os.fstat(file.fileno()).st_size
+    except OSError:
+        return False
+    if platform.system() != "Linux":
+        return size > 0
+    if len(header) < _ELF_HEADER_BYTES or not header.startswith(b"\x7fELF"):
+        return False
+    start, entry_bytes, count = _SECTION_TABLE.unpack_from(header, _SECTION_TABLE_AT)
+    return int(start) + int(entry_bytes) * int(count) <= size
+
+
 def _require(found: Compiler | Missing) -> Compiler:
     if isinstance(found, Missing):
         raise CompilerMissing(found.reason)
@@ -158,11 +183,11 @@ def _content_key(
 def _build_in(directory: Path, stem: str, source: str, command: list[str]) -> tuple[Path, bool]:
     """Return the object's path and whether it was there already."""
     target = directory / f"{stem}.so"
-    if target.exists():
+    if is_whole(target):
         return target, True
     directory.mkdir(parents=True, exist_ok=True)
     with _only_one_process(directory / f"{stem}.lock"):
-        if target.exists():
+        if is_whole(target):
             return target, True
         text = directory / f"{stem}.cpp"
         text.write_text(source, encoding="utf-8")
