@@ -2,6 +2,7 @@
 
 import ctypes
 import os
+import signal
 import threading
 import time
 from pathlib import Path
@@ -184,7 +185,9 @@ def test_after_fork_the_child_runs_loops_alone(loops: ctypes.CDLL, cache: Path) 
         run(loops, pool, 6)
         child = os.fork()
         if child == 0:
+            signal.alarm(20)  # ends a child that waits for threads it does not have
             count, thread = run(loops, pool, 6)
+            pool.close()
             os._exit(0 if (count, thread) == ([1] * 6, [0] * 6) else 1)
         assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
         assert run(loops, pool, 6)[0] == [1] * 6

@@ -75,7 +75,7 @@ class Pool {
   }
 
   ~Pool() {
-    if (!forked()) stop_workers();
+    stop_workers();
     for (void* memory : scratch_) std::free(memory);
   }
 
@@ -87,12 +87,12 @@ class Pool {
     return &runtime_;
   }
 
+  bool forked() const { return fork_count.load(std::memory_order_relaxed) != forks_at_start_; }
+
  private:
   static int32_t parallel_for(void* pool, int64_t num_items, banyan_task task, void* context) {
     return static_cast<Pool*>(pool)->run(num_items, task, context);
   }
-
-  bool forked() const { return fork_count.load(std::memory_order_relaxed) != forks_at_start_; }
 
   int32_t run(int64_t num_items, banyan_task task, void* context) {
     if (running_pool == this) return BANYAN_NESTED;
@@ -246,6 +246,11 @@ const banyan_runtime* banyan_pool_runtime(void* pool, int64_t scratch_bytes) {
   return static_cast<Pool*>(pool)->runtime(scratch_bytes);
 }
 
-void banyan_pool_destroy(void* pool) { delete static_cast<Pool*>(pool); }
+// In a child of fork() the pool is left alone: its threads do not exist there, and waiting for them
+// would never end.
+void banyan_pool_destroy(void* pool) {
+  Pool* const own = static_cast<Pool*>(pool);
+  if (!own->forked()) delete own;
+}
 
 }  // extern "C"
