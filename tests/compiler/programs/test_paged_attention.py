@@ -1,3 +1,4 @@
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -6,11 +7,15 @@ import torch
 
 from banyan.compiler.capture import torch_operations
 from banyan.compiler.capture.arrays import to_array, to_tensor
+from banyan.compiler.compile import CompileOptions, compile_graph
 from banyan.compiler.ir.graph import Builder, Graph, Output
 from banyan.compiler.ir.symbols import symbol
 from banyan.compiler.ir.types import DType, TensorType
 from banyan.compiler.passes.tile import tile
 from banyan.compiler.targets.interpreter.run import run_graph
+from banyan.devices.discovery import find_device
+from banyan.devices.native import Missing, find_compiler
+from banyan.foundation.settings import Settings
 from tests.compiler.programs.paging import block_tables, pack_width, random_caches
 
 NAMES = ("queries", "keys", "values", "tables", "starts", "lengths")
@@ -34,11 +39,11 @@ def attention_graph(heads: int, kv_heads: int, size: int, dtype: DType, window: 
 
 
 def step(
-    new: list[int], contexts: list[int], heads: int, kv_heads: int, dtype: DType
+    new: list[int], contexts: list[int], heads: int, kv_heads: int, dtype: DType, size: int = 8
 ) -> dict[str, Any]:
     generator = np.random.default_rng(7)
-    keys, values = random_caches(generator, 24, kv_heads, 8, dtype)
-    queries = generator.normal(size=(sum(new), heads, 8)).astype(dtype.numpy)
+    keys, values = random_caches(generator, 24, kv_heads, size, dtype)
+    queries = generator.normal(size=(sum(new), heads, size)).astype(dtype.numpy)
     starts = np.cumsum([0, *new]).astype(np.int32)
     tables = block_tables(contexts, 24)
     lengths = np.array(contexts, np.int32)
@@ -85,3 +90,20 @@ def test_one_kernel_serves_every_layer() -> None:
     lowered = tile(Graph("twice", inputs, (Output("out", second),)))
     kernels = {node.attr("kernel") for node in lowered.nodes() if node.op == "call"}
     assert len(kernels) == 1
+
+
+@pytest.mark.parametrize(("size", "dtype"), [(8, DType.FLOAT32), (40, DType.BFLOAT16)])
+def test_heads_of_an_unusual_size_are_right_on_the_machine(
+    size: int, dtype: DType, tmp_path: Path
+) -> None:
+    if isinstance(find_compiler(), Missing):
+        pytest.skip("no C++ compiler")
+    graph = attention_graph(4, 2, size, dtype, 0)
+    arrays = step([1, 18], [20, 18], 4, 2, dtype, size)
+    device = find_device("cpu", settings=Settings(cache_directory=tmp_path), num_threads=1)
+    options = CompileOptions(tmp_path, optimise=False)
+    program = compile_graph(graph, device=device, options=options)
+    found = np.asarray(program.run(arrays)["out"], np.float32)
+    wanted = np.asarray(run_graph(graph, arrays)["out"], np.float32)
+    np.testing.assert_allclose(found, wanted, atol=1e-5 if dtype is DType.FLOAT32 else 3e-2)
+    device.close()

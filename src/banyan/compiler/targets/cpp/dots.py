@@ -188,8 +188,11 @@ def add_tile_dot(scope: Scope, node: Node, target: Buffer, *, accumulate: bool =
     a, block = node.args
     left, right = operand(scope, a), operand(scope, block)
     ahead = scope.ahead.get(node)
+    columns = block.shape[1]
+    whole = isinstance(columns, int) and columns % PANEL_COLUMNS == 0
+    name = "tile_dot" if whole else "tile_dot_of_any_width"
     scope.emit(
-        f"{_guard(left, right)}banyan::tile_dot({SESSION}, {left.text}, {left.strides[0]}, "
+        f"{_guard(left, right)}banyan::{name}({SESSION}, {left.text}, {left.strides[0]}, "
         f"{right.text}, {right.strides[0]}, {scope.dim(a.shape[1])}, {left.sizes[0]}, "
         f"{scope.dim(block.shape[1])}, {target.text}, {target.strides[0]}, "
         f"{'true' if accumulate else 'false'}{'' if ahead is None else f', {ahead}'});"

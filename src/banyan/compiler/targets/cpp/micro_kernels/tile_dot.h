@@ -53,6 +53,25 @@ inline void tile_dot(const DotSession&, const bfloat16* a, int64_t lda, const bf
 }
 #endif
 
+// The same for a number of columns that is not whole panels, and blocks that start anywhere: heads
+// of an unusual size. Slow.
+template <class T>
+inline void tile_dot_of_any_width(const DotSession&, const T* a, int64_t lda, const T* b,
+                                  int64_t line_stride, int64_t k, int64_t rows, int64_t n, float* c,
+                                  int64_t ldc, bool accumulate, const T* = nullptr) {
+  constexpr int64_t group = Packing<T>::group;
+  for (int64_t r = 0; r < rows; ++r) {
+    for (int64_t j = 0; j < n; ++j) {
+      float sum = accumulate ? c[r * ldc + j] : 0.0f;
+      for (int64_t i = 0; i < k; ++i) {
+        const T weight = b[i / group * line_stride + j * group + i % group];
+        sum += to_float(a[r * lda + i]) * to_float(weight);
+      }
+      c[r * ldc + j] = sum;
+    }
+  }
+}
+
 }  // namespace banyan
 
 #endif
