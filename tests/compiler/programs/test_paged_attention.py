@@ -107,3 +107,12 @@ def test_heads_of_an_unusual_size_are_right_on_the_machine(
     wanted = np.asarray(run_graph(graph, arrays)["out"], np.float32)
     np.testing.assert_allclose(found, wanted, atol=1e-5 if dtype is DType.FLOAT32 else 3e-2)
     device.close()
+
+
+def test_what_lies_in_the_block_of_another_sequence_is_never_read() -> None:
+    arrays = step([1, 5], [3, 21], 2, 2, DType.FLOAT32)
+    wanted = pytorch_result(arrays, 0)
+    # Unused entries of the tables name block 0.
+    arrays["values"][0] = np.nan
+    found = run_graph(tile(attention_graph(2, 2, 8, DType.FLOAT32, 0)), arrays)["out"]
+    np.testing.assert_allclose(found, wanted, atol=1e-5)

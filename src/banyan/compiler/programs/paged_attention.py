@@ -164,12 +164,7 @@ class _Program:
         def body(step: Node, top: Node, total: Node, sums: Node) -> list[Node]:
             first = index.add(first_block, index.multiply(step, BLOCKS_AT_ONCE))
             numbers = [index.add(first, index.number(i)) for i in range(BLOCKS_AT_ONCE)]
-            where = [
-                self.tiles.cast(
-                    self.tiles.read(self.at.tables, (At(tile.sequence), At(n))), DType.INT64
-                )
-                for n in numbers
-            ]
+            where = [self._block(tile.sequence, n, stop_block) for n in numbers]
             scores = [
                 self._scores(rows, block, head, number, positions)
                 for block, number in zip(where, numbers, strict=True)
@@ -194,6 +189,16 @@ class _Program:
         _, total, sums = self.tiles.range(index.number(0), steps, initial, body)
         result = add("div", sums, self.tiles.columns(total, self.head_size))
         return self.tiles.cast(result, self.types.queries.dtype)
+
+    def _block(self, sequence: Node, number: Node, stop: Node) -> Node:
+        """The place of a block of the sequence in the cache; behind its last block nowhere.
+
+        What lies there may be another sequence's: 0 times its infinity would be NaN.
+        """
+        index, add = self.indices, self.tiles.add
+        place = self.tiles.read(self.at.tables, (At(sequence), At(number)))
+        own = add("lt", number, stop)
+        return add("where", own, self.tiles.cast(place, DType.INT64), index.number(-1))
 
     def _joined(self, op: str, tiles: list[Node]) -> Node:
         """Tiles of equal shape as one, element by element."""
