@@ -7,6 +7,7 @@ from contextlib import aclosing, asynccontextmanager
 import pytest
 
 from banyan.engine.client import EngineClient, RestartPolicy
+from banyan.engine.launcher import EngineProcess
 from banyan.engine.messages import EngineSettings
 from banyan.engine.options import EngineOptions
 from banyan.engine.pending import PendingRequests
@@ -190,3 +191,48 @@ def test_a_report_that_cannot_be_followed_fails_what_is_in_flight(
             await write(client, "a")
 
     run(test, first_delay_seconds=5.0)
+
+
+def test_a_dead_engine_is_known_to_be_dead_before_it_is_cleaned_up(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    close = EngineProcess.close
+
+    async def test(client: EngineClient) -> None:
+        seen: list[tuple[str, str]] = []
+
+        async def observed_close(process: EngineProcess) -> None:
+            seen.append((client.status().state, client.status().detail))
+            await close(process)
+
+        monkeypatch.setattr(EngineProcess, "close", observed_close)
+        assert client.process_id is not None
+        os.kill(client.process_id, signal.SIGKILL)
+        await ready_again(client)
+        assert seen == [("stopped", "the engine process was killed by signal 9 (SIGKILL)")]
+
+    run(test)
+
+
+def test_closing_the_client_while_a_dead_engine_is_cleaned_up_waits_for_that(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    close = EngineProcess.close
+    closed: list[int] = []
+
+    async def slow_close(process: EngineProcess) -> None:
+        await asyncio.sleep(0.1)
+        await close(process)
+        closed.append(process.process_id)
+
+    async def test(client: EngineClient) -> None:
+        monkeypatch.setattr(EngineProcess, "close", slow_close)
+        process_id = client.process_id
+        assert process_id is not None
+        os.kill(process_id, signal.SIGKILL)
+        while client.process_id is not None:
+            await asyncio.sleep(0.01)
+        await client.close()
+        assert closed == [process_id]
+
+    run(test)

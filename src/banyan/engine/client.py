@@ -75,6 +75,7 @@ class EngineClient:
         self._statistics: EngineStatistics | None = None
         self._process: EngineProcess | None = None
         self._pending = PendingRequests()
+        self._restart_delay = self._policy.first_delay_seconds
         self._ready: asyncio.Future[ModelFacts] | None = None
         self._supervisor: asyncio.Task[None] | None = None
 
@@ -168,22 +169,18 @@ class EngineClient:
 
     async def _supervise(self) -> None:
         """Keep one process alive until cancelled, or until the first one fails to load."""
-        delay = self._policy.first_delay_seconds
         while True:
             died = await self._live_once()
-            was_ready = self._status.state == "ready"
-            self._pending.fail_all(EngineStopped(died.message))
             if self._ready is not None and not self._ready.done():
                 self._become("stopped", died.message)
                 kind = InputError if died.is_input else EngineStopped
                 self._ready.set_exception(kind(died.message))
                 return
-            if was_ready:
-                delay = self._policy.first_delay_seconds
+            delay = self._restart_delay
             _logger.error("%s; it starts again in %.1f s", died.message, delay)
             self._become("stopped", f"{died.message}; it starts again in {delay:.1f} s")
             await asyncio.sleep(delay)
-            delay = min(2 * delay, self._policy.longest_delay_seconds)
+            self._restart_delay = min(2 * delay, self._policy.longest_delay_seconds)
             self._become(
                 "loading",
                 f"{died.message}; it is starting again",
@@ -197,6 +194,23 @@ class EngineClient:
         except (OSError, EnvironmentProblem) as error:
             return Failed(f"the engine process cannot be started: {error}", is_input=False)
         self._process = process
+        try:
+            died = await self._watch(process)
+            # Told at once: to end and clean up a process may take seconds.
+            self._become("stopped", died.message)
+            self._pending.fail_all(EngineStopped(died.message))
+            return died
+        except asyncio.CancelledError:
+            self._pending.fail_all(EngineStopped("the server is shutting down"))
+            if self._status.state != "ready":
+                process.kill()  # it would listen only once the model is loaded
+            raise
+        finally:
+            self._process = None
+            await _close(process)
+
+    async def _watch(self, process: EngineProcess) -> Failed:
+        """Follow a process until it ends, or until it says or shows that it cannot go on."""
         listening = asyncio.create_task(self._listen(process))
         exiting = asyncio.create_task(process.wait())
         try:
@@ -210,16 +224,9 @@ class EngineClient:
             _logger.exception("the reports of the engine process cannot be followed")
             message = f"the engine process sent an unreadable report: {error}"
             return Failed(message, is_input=False)
-        except asyncio.CancelledError:
-            self._pending.fail_all(EngineStopped("the server is shutting down"))
-            if self._status.state != "ready":
-                process.kill()  # it would listen only once the model is loaded
-            raise
         finally:
-            self._process = None
             listening.cancel()
             exiting.cancel()
-            await process.close()
 
     async def _listen(self, process: EngineProcess) -> Failed:
         """Route reports until the process says that it fails, or says nothing for too long."""
@@ -245,6 +252,7 @@ class EngineClient:
                 self._become("loading", report.step)
                 self._on_loading(report)
             case Ready(model):
+                self._restart_delay = self._policy.first_delay_seconds
                 self._become("ready", "the engine is ready", model=model)
                 if self._ready is not None and not self._ready.done():
                     self._ready.set_result(model)
@@ -253,3 +261,13 @@ class EngineClient:
                 self._pending.deliver(report)
             case Embedded() | Refused():
                 self._pending.deliver(report)
+
+
+async def _close(process: EngineProcess) -> None:
+    """Close a process to the end, also when this is cancelled meanwhile."""
+    closing = asyncio.create_task(process.close())
+    try:
+        await asyncio.shield(closing)
+    except asyncio.CancelledError:
+        await closing
+        raise
