@@ -20,7 +20,13 @@ from transformers import Qwen3ForCausalLM
 
 from seedling.card import Findings, card_text
 from seedling.conversations import IGNORED
-from seedling.intents import LANGUAGES, Phrasing, all_phrasings, load_intents
+from seedling.intents import (
+    LANGUAGES,
+    Phrasing,
+    all_phrasings,
+    fresh_phrasings,
+    load_intents,
+)
 from seedling.tokenizer import SYSTEM_TEXT, TURN_END, TURN_START, token_number
 from seedling.train import OUTPUT
 
@@ -118,9 +124,13 @@ def answer_perplexity(
     return math.exp(total / count)
 
 
-def groups_of(phrasings: Sequence[Phrasing]) -> dict[str, list[Phrasing]]:
-    """Sort the held-out questions: written or from a template, per language; and unknown things."""
+def groups_of(
+    phrasings: Sequence[Phrasing], fresh: Sequence[Phrasing]
+) -> dict[str, list[Phrasing]]:
+    """Sort the held-out questions: written, from a template, of unknown things, fresh."""
     groups: dict[str, list[Phrasing]] = {}
+    for phrasing in fresh:
+        groups.setdefault(f"fresh, {phrasing.language}", []).append(phrasing)
     for phrasing in phrasings:
         if not phrasing.held_out:
             continue
@@ -167,9 +177,10 @@ def main() -> None:
     torch.set_num_threads(arguments.threads)
     model = Qwen3ForCausalLM.from_pretrained(arguments.model, dtype=torch.float32).eval()
     tokenizer = Tokenizer.from_file(str(arguments.model / "tokenizer.json"))
-    phrasings = all_phrasings(load_intents())
+    intents = load_intents()
+    phrasings = all_phrasings(intents)
     scores, wrong, sampled = [], [], []
-    for group, found in groups_of(phrasings).items():
+    for group, found in groups_of(phrasings, fresh_phrasings(intents)).items():
         score, failed = score_group(model, tokenizer, group, found)
         print(f"{group:20} {score.num_right}/{score.num_questions} = {score.share:.3f}", flush=True)
         scores.append(score)

@@ -14,6 +14,7 @@ from itertools import chain
 from pathlib import Path
 
 QUESTIONS = Path(__file__).resolve().parent / "questions"
+FRESH = Path(__file__).resolve().parent / "fresh.toml"
 LANGUAGES = ("english", "chinese")
 UNKNOWN = "unknown"
 HELD_OUT_SHARE = 10  # one phrasing in so many is held out
@@ -224,3 +225,16 @@ def all_phrasings(intents: tuple[Intent, ...]) -> list[Phrasing]:
             phrasings_of(intent, language) for intent in intents for language in LANGUAGES
         )
     )
+
+
+def fresh_phrasings(intents: tuple[Intent, ...], path: Path = FRESH) -> list[Phrasing]:
+    """Read the questions that were written last and are never trained on; KeyError if unknown."""
+    named = {intent.name: intent for intent in intents}
+    named[UNKNOWN] = next(intent for intent in intents if intent.is_unknown)
+    tables = tomllib.loads(path.read_text(encoding="utf-8"))
+    return [
+        Phrasing(named[name], language, text, written=True, held_out=True)
+        for language in LANGUAGES
+        for name, texts in tables[language].items()
+        for text in texts
+    ]

@@ -10,6 +10,7 @@ from seedling.intents import (
     QUESTIONS,
     all_phrasings,
     fill,
+    fresh_phrasings,
     is_held_out,
     load_intents,
     normalise,
@@ -46,6 +47,13 @@ def test_no_phrasing_is_both_taught_and_held_out() -> None:
     taught = {normalise(p.text) for p in PHRASINGS if not p.held_out}
     held_out = {normalise(p.text) for p in PHRASINGS if p.held_out}
     assert taught.isdisjoint(held_out)
+
+
+def test_fresh_questions_are_not_taught() -> None:
+    taught = {normalise(p.text) for p in PHRASINGS if not p.held_out}
+    fresh = fresh_phrasings(INTENTS)
+    assert len(fresh) >= 80
+    assert [p.text for p in fresh if normalise(p.text) in taught] == []
 
 
 def test_about_a_tenth_of_the_phrasings_is_held_out() -> None:
