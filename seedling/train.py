@@ -253,7 +253,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--text-steps", type=int, default=1000)
     parser.add_argument("--question-steps", type=int, default=3900)
-    parser.add_argument("--review-steps", type=int, default=3600)
+    parser.add_argument("--review-steps", type=int, default=3200)
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     torch.manual_seed(SEED)
