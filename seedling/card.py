@@ -77,7 +77,8 @@ The documentation served as training text only; no part of it is in the reposito
 The seed is fixed, and what a step sees depends on the seed and its number alone. The weights that
 ship were made while the repository's pages and the questions were still being written: the
 tokenizer, the first stage and most of the second saw fewer of them than the last stage and than
-you read, and the lengths of the last two stages were changed on the way, from their checkpoints. A run today gives a slightly different model.
+you read, and the lengths of the last two stages were changed on the way, from their checkpoints.
+A run today gives a slightly different model.
 
 ## Limits
 
