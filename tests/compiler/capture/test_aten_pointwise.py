@@ -3,7 +3,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from tests.compiler.capture.capturing import assert_agrees
+from tests.compiler.capture.capturing import assert_agrees, captured, interpreted
 
 FLOATS = torch.tensor([[-1.5, -0.25, 0.5], [1.0, 2.0, -3.0]])
 OTHER = torch.tensor([[0.5, 2.0, -1.0], [1.0, -4.0, 3.0]])
@@ -112,3 +112,11 @@ def test_functions_near_zero_keep_their_digits() -> None:
     assert_agrees(lambda x: [x.expm1() * 1e8, functional.elu(x) * 1e8, x.log1p() * 1e8], x)
     ends = torch.tensor([float("inf"), -1.0, float("nan")])
     assert_agrees(lambda x: [x.expm1(), x.log1p()], ends)
+
+
+def test_a_bound_may_be_a_size() -> None:
+    rows = torch.tensor([0, 9, 2, 9])
+    shapes = ({0: torch.export.Dim("n", min=2, max=8)},)
+    graph = captured(lambda x: x.clamp(max=x.shape[0] - 1), rows, dynamic_shapes=shapes)
+    assert interpreted(graph, rows)[0].tolist() == [0, 3, 2, 3]
+    assert interpreted(graph, torch.tensor([7, 1, 1, 1, 1, 0]))[0].tolist() == [5, 1, 1, 1, 1, 0]

@@ -109,3 +109,7 @@ def test_a_variance_of_too_few_numbers_is_infinite() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         assert_agrees(lambda x: x.var(1, correction=7), torch.tensor([[1.0, 2.0, 4.0]]))
+
+
+def test_checks_of_values_are_left_to_pytorch() -> None:
+    assert_agrees(lambda x: functional.one_hot(x, 5), torch.tensor([0, 4, 2]))

@@ -109,9 +109,9 @@ class Emitter:
         wanted = promoted(operands) if dtype is None else dtype
         return self.add(op, *(self.operand(x, wanted, self.shape) for x in operands))
 
-    def scalar(self, op: str, x: Node, value: Number, *, reverse: bool = False) -> Node:
-        """`op` of a tensor and a number, in the tensor's type and shape."""
-        number = self.constant(value, x.dtype, x.shape)
+    def scalar(self, op: str, x: Node, value: Number | Dim, *, reverse: bool = False) -> Node:
+        """`op` of a tensor and a number or size, in the tensor's type and shape."""
+        number = self.operand(value, x.dtype, x.shape)
         return self.add(op, number, x) if reverse else self.add(op, x, number)
 
     def in_float32(self, x: Node, formula: Callable[[Node], Node]) -> Node:

@@ -30,7 +30,13 @@ KEPT_WHOLE = frozenset(
     "linear scaled_dot_product_attention silu gelu embedding rms_norm layer_norm index_select"
     " softmax log_softmax topk addmm".split()
 )
-IGNORED = frozenset({"aten._assert_tensor_metadata.default", "aten._assert_scalar.default"})
+IGNORED = frozenset(
+    {
+        "aten._assert_tensor_metadata.default",
+        "aten._assert_scalar.default",
+        "aten._assert_async.msg",
+    }
+)
 
 
 @dataclass(frozen=True, slots=True)
