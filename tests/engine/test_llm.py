@@ -1,6 +1,7 @@
 """Real, tiny models through `LLM`: the tokens of transformers, chunked and mixed as they come."""
 
 import copy
+import shutil
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -14,6 +15,7 @@ import transformers
 from banyan import LLM, SamplingOptions
 from banyan.foundation.errors import DeviceMissing, InputError, ModelError, RequestError
 from tests.conftest import Checkpoint
+from tests.models.checkpoints import change_json
 
 PROMPT_LENGTHS = (1, 17, 300, 1100)
 NUM_NEW = 64
@@ -77,6 +79,30 @@ def test_each_request_gets_the_tokens_and_probabilities_it_gets_alone(llama: LLM
     for prompt, choice, output in zip(prompts, options, together, strict=True):
         # To the last bit: each row is computed in the same order, whatever lies beside it.
         assert llama.generate([prompt], choice)[0].outputs == output.outputs
+
+
+def test_with_a_window_a_request_s_probabilities_do_not_depend_on_how_it_is_cut(
+    checkpoint: Checkpoint, tmp_path: Path
+) -> None:
+    # A window of several steps of the program begins at another block for each cut of the prompt.
+    directory = tmp_path / "model"
+    shutil.copytree(checkpoint("mistral"), directory)
+    change_json(directory / "config.json", sliding_window=150)
+    options = SamplingOptions(max_tokens=12, temperature=0.0, ignore_eos=True, logprobs=1)
+    prompts = [prompt_of(length) for length in (350, 403, 290)]
+
+    def answers(token_budget: int, num_together: int) -> list[Any]:
+        with LLM(
+            directory,
+            dtype="float32",
+            threads=2,
+            max_model_len=512,
+            max_num_seqs=num_together,
+            max_num_batched_tokens=token_budget,
+        ) as llm:
+            return [output.outputs for output in llm.generate(prompts, options)]
+
+    assert answers(37, num_together=3) == answers(512, num_together=1)
 
 
 def test_text_is_the_tokenizer_s_text_of_the_tokens(llama: LLM) -> None:

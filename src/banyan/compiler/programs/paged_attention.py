@@ -225,7 +225,11 @@ class _Program:
         first = index.number(0)
         if self.window:
             oldest = index.subtract(tile.position, index.number(self.window - 1))
-            first = index.divide(self.tiles.add("max", oldest, first), BLOCK)
+            # Whole steps from the start of the sequence: the sums of a token then do not depend
+            # on how its prompt was cut into chunks. What no row sees adds nothing.
+            step = BLOCK * BLOCKS_AT_ONCE
+            skipped = index.divide(self.tiles.add("max", oldest, first), step)
+            first = index.multiply(skipped, BLOCKS_AT_ONCE)
         empty = self.tiles.add("eq", tile.tokens, index.number(0))
         return first, self.tiles.add("where", empty, first, stop)
 
