@@ -16,7 +16,7 @@ def test_the_fake_model_writes_and_does_not_embed() -> None:
     served = build(settings("fake", max_model_len=32), lambda *_: None)
     assert (served.model.kind, served.model.max_model_len) == ("decoder", 32)
     assert served.engine.statistics().num_blocks == 4
-    served.engine.add_request("a", [1, 2], SamplingOptions(max_tokens=1))
+    served.engine.add_request("a", [1, 2], SamplingOptions(max_tokens=1, ignore_eos=True))
     assert served.engine.step()[0].finish_reason == "length"
     with pytest.raises(RequestError, match="makes no embeddings"):
         served.embed([[1]])
