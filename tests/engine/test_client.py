@@ -59,7 +59,7 @@ def test_answers_stream_and_many_requests_do_not_disturb_each_other() -> None:
         assert len(alone) == 4
         together = await asyncio.gather(*(write(client, f"r{i}") for i in range(12)))
         assert set(together) == {alone}
-        both = SamplingOptions(max_tokens=2, n=2)
+        both = SamplingOptions(max_tokens=2, n=2, ignore_eos=True)
         indexes = [e.index async for e in client.generate("n", [1], both)]
         assert sorted(indexes) == [0, 0, 1, 1]
 
