@@ -20,3 +20,8 @@ def test_every_pass_is_named_once_and_shows_its_graph() -> None:
 def test_lower_gives_the_graph_of_the_last_stage() -> None:
     lowered = lower(parse_graph(TEXT))
     assert [node.op for node in lowered.nodes()] == ["input", "call", "get"]
+
+
+def test_a_target_without_packed_kernels_leaves_packing_out() -> None:
+    names = [step.name for step in passes(TileOptions(packing=False))]
+    assert names == [step.name for step in passes(TileOptions()) if step.name != "pack_weights"]

@@ -24,12 +24,13 @@ class Pass:
 
 def passes(options: TileOptions) -> tuple[Pass, ...]:
     """All passes in the order they run."""
+    packing = (Pass("pack_weights", pack_weights),) if options.packing else ()
     return (
         Pass("simplify", simplify),
         Pass("expand_attention", expand_attention),
         Pass("canonical", canonical),
         Pass("flatten_rows", flatten_rows),
-        Pass("pack_weights", pack_weights),
+        *packing,
         Pass("tile", lambda graph: tile(graph, options)),
     )
 

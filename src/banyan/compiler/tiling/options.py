@@ -12,6 +12,7 @@ class TileOptions:
     product_columns: its columns.
     widest_row: elements up to which a row without reductions stays in one piece.
     row_piece: elements of one piece of a longer row.
+    packing: weights change to the panels that micro-kernels read.
     """
 
     row_block: int = 64
@@ -20,3 +21,4 @@ class TileOptions:
     product_columns: int = 64
     widest_row: int = 8192
     row_piece: int = 2048
+    packing: bool = True
