@@ -64,6 +64,10 @@ unit: $(DEV_STAMP) ## The test suite with its coverage gate
 	@echo "== tests"
 	$(BIN)/python -m pytest -q --cov --cov-branch --cov-report=term:skip-covered --cov-fail-under=90
 
+.PHONY: wide
+wide: $(DEV_STAMP) ## The sweeps that take minutes: more operations, models, graphs and chips
+	@$(BIN)/python -m pytest -q -m wide
+
 .PHONY: bench
 bench: $(DEV_STAMP) ## Compare with llama.cpp in one run: make bench ROUNDS=3
 	@$(BIN)/python benchmarks/slice.py --rounds $(ROUNDS)

@@ -6,7 +6,7 @@ from banyan.compiler.ir.graph import Kernel, Node, Region, scalar_type
 from banyan.compiler.ir.operations import PANEL_COLUMNS
 from banyan.compiler.ir.symbols import Dim, ceil_divide, symbol
 from banyan.compiler.ir.types import DType
-from banyan.compiler.tiling.options import TileOptions
+from banyan.compiler.tiling.options import LinearBlock, LinearShape, TileOptions
 from banyan.compiler.tiling.windows import At, Span, Window
 from banyan.compiler.tiling.writer import Writer
 
@@ -31,12 +31,14 @@ def product_kernel(writer: Writer, root: Node, product: Node, options: TileOptio
         CannotPull: a node behind `root` must lie in memory.
     """
     packed = product.op == "packed_dot"
-    rows = _block(writer, root.shape[-2], _row_step(product, options), "block_rows", 1)
     if packed:
+        block = _linear_block(product, options)
         panels = ceil_divide(root.shape[-1], PANEL_COLUMNS)
-        across = _block(writer, panels, options.panel_group, "block_panels", PANEL_COLUMNS)
+        rows = _block(writer, root.shape[-2], block.rows, "block_rows", 1)
+        across = _block(writer, panels, block.panels, "block_panels", PANEL_COLUMNS)
     else:
         step = _column_step(writer, product, options)
+        rows = _block(writer, root.shape[-2], options.product_rows, "block_rows", 1)
         across = _block(writer, root.shape[-1], step, "block_columns", 1)
     batch = tuple(writer.builder.parameter(scalar_type(DType.INT64)) for _ in root.shape[:-2])
     window: Window = (*(At(parameter) for parameter in batch), rows.span, across.span)
@@ -55,8 +57,12 @@ def product_kernel(writer: Writer, root: Node, product: Node, options: TileOptio
     return Kernel(name, grid, (*writer.leaves.values(), target), body)
 
 
-def _row_step(product: Node, options: TileOptions) -> int:
-    return options.row_block if product.op == "packed_dot" else options.product_rows
+def _linear_block(product: Node, options: TileOptions) -> LinearBlock:
+    left, panels = product.args[:2]
+    depth, columns = left.shape[-1], product.shape[-1]
+    if not isinstance(depth, int) or not isinstance(columns, int):
+        return LinearBlock(options.row_block, options.panel_group)
+    return options.linear_block(LinearShape(depth, columns, panels.dtype.value))
 
 
 def _column_step(writer: Writer, product: Node, options: TileOptions) -> int:

@@ -4,6 +4,32 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
+class LinearShape:
+    """What decides the best block of a product with packed weights.
+
+    Attributes:
+        depth: K, the contracted size.
+        columns: N.
+        weight: element type or format of the weight: "bf16", "f32", "int8", ...
+    """
+
+    depth: int
+    columns: int
+    weight: str
+
+
+@dataclass(frozen=True, slots=True)
+class LinearBlock:
+    """Attributes:
+    rows: rows of one program.
+    panels: panels of 16 columns of one program.
+    """
+
+    rows: int
+    panels: int
+
+
+@dataclass(frozen=True, slots=True)
 class TileOptions:
     """Attributes:
     row_block: rows of one program of a product with packed weights.
@@ -13,6 +39,7 @@ class TileOptions:
     widest_row: elements up to which a row without reductions stays in one piece.
     row_piece: elements of one piece of a longer row.
     packing: weights change to the panels that micro-kernels read.
+    tuned: shapes of products with packed weights that have a block of their own.
     """
 
     row_block: int = 64
@@ -22,3 +49,9 @@ class TileOptions:
     widest_row: int = 8192
     row_piece: int = 2048
     packing: bool = True
+    tuned: tuple[tuple[LinearShape, LinearBlock], ...] = ()
+
+    def linear_block(self, shape: LinearShape) -> LinearBlock:
+        """The block of a product with packed weights: the tuned one, or the general one."""
+        found = dict(self.tuned).get(shape)
+        return found or LinearBlock(self.row_block, self.panel_group)

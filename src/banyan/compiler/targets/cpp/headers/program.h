@@ -29,13 +29,9 @@ struct call {
   int64_t sizes[BANYAN_MOST_SIZES];
 };
 
-// Runs one kernel for every item of its grid; a grid of one item needs no other thread.
+// Runs one kernel for every item of its grid, of which there may be none.
 inline int32_t launch(const banyan_runtime* runtime, int64_t items, banyan_task task, call* self) {
-  if (items == 1) {
-    task(self, 0, 0);
-    return BANYAN_OK;
-  }
-  return items > 1 ? runtime->parallel_for(runtime->pool, items, task, self) : BANYAN_OK;
+  return runtime->parallel_for(runtime->pool, items, task, self);
 }
 
 // NaN wins, as in PyTorch. In two steps, because g++ 12 makes branches of one condition.
