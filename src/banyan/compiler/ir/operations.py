@@ -19,6 +19,9 @@ contract    dot{transpose_b, dtype}(a[B,M,K], b[B,K,N]); sums in f32
             w[N/16,K/p,16,p]) -> [.., columns]         grouped_dot{dtype}(x[R,K], w[E,N,K], e[R])
             group_rows{groups}(e[R]) -> (order i32[R], starts i32[E+1]): stable counting sort
 models      attention{causal, scale}(q[B,Tq,D], k[B,Tk,D], v[B,Tk,D], mask?)
+            attention_forward{causal, scale}(q[B,H,Tq,D], k[B,G,Tk,D], v[B,G,Tk,D'], mask?) ->
+            (o[B,H,Tq,D'], lse f32[B,H,Tq]): G divides H; lse is the log of the sum of exponentials
+            attention_backward{causal, scale}(do, q, k, v, o, lse, mask?) -> (dq, dk, dv)
             cache_write{layout}(cache, rows[T,H,D], slots[T]): a new cache, layout "keys"|"values"
             paged_attention{scale, window}(q[T,H,D], keys, values, tables, starts, lengths)
 escape      extern{target, static, types}(...): calls the framework    get{index}(tuple)
@@ -33,16 +36,13 @@ of shape [n]; all gather dims move together and come first. Elements outside the
 as 0 and never written.
 """
 
-from collections.abc import Callable, Mapping
-from typing import Any, TypeAlias
+from typing import Any
 
+from banyan.compiler.ir.model_operations import MODEL_RULES
 from banyan.compiler.ir.symbols import Dim, ceil_divide, product
+from banyan.compiler.ir.type_rules import Attributes, Rule, Types, require
 from banyan.compiler.ir.types import DType, Space, TensorType, TupleType, ValueType
 from banyan.foundation.errors import GraphError
-
-Types: TypeAlias = tuple[ValueType, ...]
-Attributes: TypeAlias = Mapping[str, Any]
-Rule: TypeAlias = Callable[[str, tuple[Any, ...], Attributes], ValueType]
 
 PANEL_COLUMNS = 16
 """Columns of one packed weight panel, and tokens of one cache block."""
@@ -76,20 +76,15 @@ def pack_width(dtype: DType) -> int:
     return max(1, 4 // dtype.num_bytes)
 
 
-def _require(condition: bool, op: str, types: tuple[Any, ...], rule: str) -> None:
-    if not condition:
-        raise GraphError(f"{op}({', '.join(str(t) for t in types)}): {rule}")
-
-
 def _unary(op: str, types: tuple[Any, ...], attrs: Attributes) -> ValueType:
-    _require(len(types) == 1, op, types, "takes one argument")
+    require(len(types) == 1, op, types, "takes one argument")
     return types[0]  # type: ignore[no-any-return]
 
 
 def _binary(op: str, types: tuple[Any, ...], attrs: Attributes) -> ValueType:
-    _require(len(types) == 2, op, types, "takes two arguments")
-    _require(types[0].shape == types[1].shape, op, types, "shapes must be equal; use expand")
-    _require(types[0].dtype is types[1].dtype, op, types, "element types must be equal; use cast")
+    require(len(types) == 2, op, types, "takes two arguments")
+    require(types[0].shape == types[1].shape, op, types, "shapes must be equal; use expand")
+    require(types[0].dtype is types[1].dtype, op, types, "element types must be equal; use cast")
     return types[0]  # type: ignore[no-any-return]
 
 
@@ -99,8 +94,8 @@ def _compare(op: str, types: tuple[Any, ...], attrs: Attributes) -> ValueType:
 
 
 def _where(op: str, types: tuple[Any, ...], attrs: Attributes) -> ValueType:
-    _require(len(types) == 3 and types[0].dtype is DType.BOOL, op, types, "takes bool, a, b")
-    _require(types[0].shape == types[1].shape, op, types, "shapes must be equal; use expand")
+    require(len(types) == 3 and types[0].dtype is DType.BOOL, op, types, "takes bool, a, b")
+    require(types[0].shape == types[1].shape, op, types, "shapes must be equal; use expand")
     return _binary(op, types[1:], attrs)
 
 
@@ -113,15 +108,13 @@ def _space(attrs: Attributes) -> Space:
 
 
 def _constant(op: str, types: tuple[Any, ...], attrs: Attributes) -> ValueType:
-    _require(isinstance(attrs["value"], bool | int | float), op, types, "value must be a number")
+    require(isinstance(attrs["value"], bool | int | float), op, types, "value must be a number")
     return TensorType((), attrs["dtype"], _space(attrs))
 
 
 def _data(op: str, types: tuple[Any, ...], attrs: Attributes) -> ValueType:
     count = product(attrs["shape"])
-    _require(
-        count == len(attrs["values"]), op, types, f"{len(attrs['values'])} values, not {count}"
-    )
+    require(count == len(attrs["values"]), op, types, f"{len(attrs['values'])} values, not {count}")
     return TensorType(attrs["shape"], attrs["dtype"])
 
 
@@ -136,7 +129,7 @@ def _size(op: str, types: tuple[Any, ...], attrs: Attributes) -> ValueType:
 
 def _reshape(op: str, types: tuple[Any, ...], attrs: Attributes) -> ValueType:
     shape: tuple[Dim, ...] = attrs["shape"]
-    _require(
+    require(
         product(shape) == types[0].num_elements, op, types, f"{shape} has another element count"
     )
     return TensorType(shape, types[0].dtype, types[0].space)
@@ -144,7 +137,7 @@ def _reshape(op: str, types: tuple[Any, ...], attrs: Attributes) -> ValueType:
 
 def _permute(op: str, types: tuple[Any, ...], attrs: Attributes) -> ValueType:
     order = attrs["order"]
-    _require(sorted(order) == list(range(types[0].rank)), op, types, f"{order} is no permutation")
+    require(sorted(order) == list(range(types[0].rank)), op, types, f"{order} is no permutation")
     return TensorType(tuple(types[0].shape[i] for i in order), types[0].dtype, types[0].space)
 
 
@@ -154,7 +147,7 @@ def _expand(op: str, types: tuple[Any, ...], attrs: Attributes) -> ValueType:
     fits = len(shape) >= len(source) and all(
         have in (1, want) for have, want in zip(reversed(source), reversed(shape), strict=False)
     )
-    _require(fits, op, types, f"cannot grow to ({', '.join(str(d) for d in shape)})")
+    require(fits, op, types, f"cannot grow to ({', '.join(str(d) for d in shape)})")
     return TensorType(shape, types[0].dtype, types[0].space)
 
 
@@ -173,7 +166,7 @@ def _concat(op: str, types: tuple[Any, ...], attrs: Attributes) -> ValueType:
     total: Dim = 0
     for part in types:
         same = _replace(part.shape, axis, 0) == _replace(first.shape, axis, 0)
-        _require(same and part.dtype is first.dtype, op, types, "parts differ off the axis")
+        require(same and part.dtype is first.dtype, op, types, "parts differ off the axis")
         total = total + part.shape[axis]
     return TensorType(_replace(first.shape, axis, total), first.dtype, first.space)
 
@@ -191,15 +184,15 @@ def _gather(op: str, types: tuple[Any, ...], attrs: Attributes) -> ValueType:
 
 
 def _take_along(op: str, types: tuple[Any, ...], attrs: Attributes) -> ValueType:
-    _require(types[0].rank == types[1].rank, op, types, "the index needs the rank of the source")
+    require(types[0].rank == types[1].rank, op, types, "the index needs the rank of the source")
     return TensorType(types[1].shape, types[0].dtype, types[0].space)
 
 
 def _reduce(op: str, types: tuple[Any, ...], attrs: Attributes) -> ValueType:
     kinds = ("sum", "max", "min", "prod", "argmax")
     axes = attrs["axes"]
-    _require(attrs["kind"] in kinds, op, types, f"kind must be one of {kinds}")
-    _require(all(0 <= a < types[0].rank for a in axes), op, types, f"axes {axes} out of range")
+    require(attrs["kind"] in kinds, op, types, f"kind must be one of {kinds}")
+    require(all(0 <= a < types[0].rank for a in axes), op, types, f"axes {axes} out of range")
     shape = tuple(d for i, d in enumerate(types[0].shape) if i not in axes)
     dtype = DType.INT64 if attrs["kind"] == "argmax" else types[0].dtype
     return TensorType(shape, dtype, types[0].space)
@@ -208,62 +201,37 @@ def _reduce(op: str, types: tuple[Any, ...], attrs: Attributes) -> ValueType:
 def _dot(op: str, types: tuple[Any, ...], attrs: Attributes) -> ValueType:
     a, b = types
     dtype = attrs.get("dtype", DType.FLOAT32)
-    _require(a.dtype is b.dtype, op, types, "element types must be equal; use cast")
+    require(a.dtype is b.dtype, op, types, "element types must be equal; use cast")
     if attrs.get("packed"):
-        _require(b.rank == 3 and a.rank == 2, op, types, "packed takes [M,K] and [K/p,N,p]")
-        _require(a.shape[1] == b.shape[0] * b.shape[2], op, types, "contracted sizes differ")
+        require(b.rank == 3 and a.rank == 2, op, types, "packed takes [M,K] and [K/p,N,p]")
+        require(a.shape[1] == b.shape[0] * b.shape[2], op, types, "contracted sizes differ")
         return TensorType((a.shape[0], b.shape[1]), dtype, a.space)
     rows, columns = b.shape[-2:]
     if attrs.get("transpose_b"):
         rows, columns = columns, rows
-    _require(a.shape[-1] == rows, op, types, "contracted sizes differ")
-    _require(a.shape[:-2] == b.shape[:-2], op, types, "batch dims differ; use expand")
+    require(a.shape[-1] == rows, op, types, "contracted sizes differ")
+    require(a.shape[:-2] == b.shape[:-2], op, types, "batch dims differ; use expand")
     return TensorType((*a.shape[:-1], columns), dtype, a.space)
 
 
 def _packed_dot(op: str, types: tuple[Any, ...], attrs: Attributes) -> ValueType:
     a, panels = types
-    _require(a.dtype is panels.dtype, op, types, "element types must be equal; use cast")
-    _require(panels.rank == 4 and panels.shape[2] == PANEL_COLUMNS, op, types, "bad panels")
+    require(a.dtype is panels.dtype, op, types, "element types must be equal; use cast")
+    require(panels.rank == 4 and panels.shape[2] == PANEL_COLUMNS, op, types, "bad panels")
     return TensorType((*a.shape[:-1], attrs["columns"]), attrs["dtype"], a.space)
 
 
 def _grouped_dot(op: str, types: tuple[Any, ...], attrs: Attributes) -> ValueType:
     x, weight, experts = types
-    _require(x.rank == 2 and weight.rank == 3, op, types, "takes [R,K], [E,N,K] and [R]")
-    _require(x.shape[1] == weight.shape[2], op, types, "contracted sizes differ")
-    _require(experts.shape == x.shape[:1], op, types, "one expert for each row")
+    require(x.rank == 2 and weight.rank == 3, op, types, "takes [R,K], [E,N,K] and [R]")
+    require(x.shape[1] == weight.shape[2], op, types, "contracted sizes differ")
+    require(experts.shape == x.shape[:1], op, types, "one expert for each row")
     return TensorType((x.shape[0], weight.shape[1]), attrs["dtype"], x.space)
 
 
 def _group_rows(op: str, types: tuple[Any, ...], attrs: Attributes) -> ValueType:
     starts = TensorType((attrs["groups"] + 1,), DType.INT32)
     return TupleType((TensorType(types[0].shape, DType.INT32), starts))
-
-
-def _attention(op: str, types: tuple[Any, ...], attrs: Attributes) -> ValueType:
-    query, key, value = types[:3]
-    _require(query.shape[-1] == key.shape[-1], op, types, "head sizes differ")
-    _ = attrs["causal"], attrs["scale"]
-    return TensorType((*query.shape[:-1], value.shape[-1]), query.dtype, query.space)
-
-
-def _cache_write(op: str, types: tuple[Any, ...], attrs: Attributes) -> ValueType:
-    cache, rows, slots = types
-    _require(cache.rank == 5 and rows.rank == 3, op, types, "takes a cache and [T,H,D] rows")
-    _require(cache.shape[1] == rows.shape[1], op, types, "head counts differ")
-    _require(slots.shape == rows.shape[:1], op, types, "one slot for each row")
-    _require(attrs["layout"] in ("keys", "values"), op, types, "layout is keys or values")
-    return cache  # type: ignore[no-any-return]
-
-
-def _paged_attention(op: str, types: tuple[Any, ...], attrs: Attributes) -> ValueType:
-    query, keys, values, tables, starts, lengths = types
-    _require(query.rank == 3, op, types, "queries are [T,H,D]")
-    _require(query.shape[1] % keys.shape[1] == 0, op, types, "query heads must be whole groups")
-    _require(tables.shape[0] == lengths.shape[0], op, types, "one table for each sequence")
-    _ = attrs["scale"], attrs["window"], values, starts
-    return query  # type: ignore[no-any-return]
 
 
 def _extern(op: str, types: tuple[Any, ...], attrs: Attributes) -> ValueType:
@@ -279,10 +247,10 @@ def _get(op: str, types: tuple[Any, ...], attrs: Attributes) -> ValueType:
 def _call(op: str, types: tuple[Any, ...], attrs: Attributes) -> ValueType:
     kernel = attrs["kernel"]
     given = [p for p in kernel.pointers if p.attr("access") != "write"]
-    _require(len(given) == len(types), op, types, f"kernel {kernel.name} takes {len(given)}")
+    require(len(given) == len(types), op, types, f"kernel {kernel.name} takes {len(given)}")
     for pointer, argument in zip(given, types, strict=True):
         same = pointer.type.shape == argument.shape and pointer.type.dtype is argument.dtype
-        _require(same, op, types, f"{kernel.name}.{pointer.attr('name')} is {pointer.type}")
+        require(same, op, types, f"{kernel.name}.{pointer.attr('name')} is {pointer.type}")
     return TupleType(tuple(p.type for p in kernel.pointers if p.attr("access") != "read"))
 
 
@@ -292,8 +260,8 @@ def _load(op: str, types: tuple[Any, ...], attrs: Attributes) -> ValueType:
 
 def _store(op: str, types: tuple[Any, ...], attrs: Attributes) -> ValueType:
     shape = _access_shape(op, types[0], types[2:], attrs)
-    _require(types[1].shape == shape, op, types, f"the value must be {shape}")
-    _require(types[1].dtype is types[0].dtype, op, types, "element types must be equal; use cast")
+    require(types[1].shape == shape, op, types, f"the value must be {shape}")
+    require(types[1].dtype is types[0].dtype, op, types, "element types must be equal; use cast")
     return NO_RESULT
 
 
@@ -302,14 +270,14 @@ def _access_shape(
 ) -> tuple[Dim, ...]:
     kinds = attrs["index"]
     sizes = attrs["sizes"]
-    _require(
+    require(
         len(kinds) == len(indices) == len(sizes) == pointer.rank,
         op,
         (pointer, *indices),
         "one index, kind and size for each dim of the pointer",
     )
     gathered = [index.shape for kind, index in zip(kinds, indices, strict=True) if kind == "gather"]
-    _require(len(set(gathered)) <= 1, op, indices, "gather indices must have one shape")
+    require(len(set(gathered)) <= 1, op, indices, "gather indices must have one shape")
     ranges = tuple(size for kind, size in zip(kinds, sizes, strict=True) if kind == "range")
     return (*(gathered[0] if gathered else ()), *ranges)
 
@@ -318,13 +286,13 @@ def _loop(op: str, types: tuple[Any, ...], attrs: Attributes) -> ValueType:
     body, carried = attrs["body"], types[2:]
     inner = tuple(p.type for p in body.parameters[1:])
     results = tuple(r.type for r in body.results)
-    _require(inner == carried == results, op, types, "carried values change their type")
+    require(inner == carried == results, op, types, "carried values change their type")
     _ = attrs["step"]
     return TupleType(carried)
 
 
 def _bind(op: str, types: tuple[Any, ...], attrs: Attributes) -> ValueType:
-    _require(types[0].shape == (), op, types, "takes a scalar")
+    require(types[0].shape == (), op, types, "takes a scalar")
     _ = attrs["name"], attrs["minimum"], attrs["maximum"]
     return NO_RESULT
 
@@ -358,9 +326,7 @@ _RULES: dict[str, Rule] = {
     "packed_dot": _packed_dot,
     "grouped_dot": _grouped_dot,
     "group_rows": _group_rows,
-    "attention": _attention,
-    "cache_write": _cache_write,
-    "paged_attention": _paged_attention,
+    **MODEL_RULES,
     "extern": _extern,
     "get": _get,
     "call": _call,

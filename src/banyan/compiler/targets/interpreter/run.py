@@ -40,6 +40,8 @@ _TABLE: dict[str, Callable[[tuple[Array, ...], Mapping[str, Any]], Any]] = {
     "packed_dot": arithmetic.packed_dot,
     "grouped_dot": arithmetic.grouped_dot,
     "attention": sequences.attention,
+    "attention_forward": sequences.attention_forward,
+    "attention_backward": sequences.attention_backward,
     "cache_write": sequences.cache_write,
     "paged_attention": sequences.paged_attention,
     "group_rows": sequences.group_rows,

@@ -18,16 +18,58 @@ def softmax(scores: Array) -> Array:
 
 def attention(values: Values, attrs: Attributes) -> Array:
     """softmax(scale q k^T + mask) v; a bool mask keeps where True, a float mask is added."""
-    query, key, value = (wide(v) for v in values[:3])
-    scores = np.matmul(query, np.swapaxes(key, -1, -2)) * np.float32(attrs["scale"])
+    result: Array = np.matmul(
+        softmax(_scores(values[0], values[1], values[3:], attrs)), wide(values[2])
+    )
+    return result
+
+
+def _scores(query: Array, key: Array, mask: Values, attrs: Attributes) -> Array:
+    scores = np.matmul(wide(query), np.swapaxes(wide(key), -1, -2)) * np.float32(attrs["scale"])
     if attrs["causal"]:
         rows, columns = scores.shape[-2:]
         scores = np.where(np.tri(rows, columns, dtype=bool), scores, -np.inf)
-    if len(values) == 4:
-        mask = values[3]
-        scores = np.where(mask, scores, -np.inf) if mask.dtype == bool else scores + wide(mask)
-    result: Array = np.matmul(softmax(scores), value)
-    return result
+    if mask:
+        hidden = mask[0].dtype == bool
+        scores = np.where(mask[0], scores, -np.inf) if hidden else scores + wide(mask[0])
+    found: Array = scores
+    return found
+
+
+def _for_every_head(x: Array, heads: int) -> Array:
+    return np.repeat(wide(x), heads // x.shape[1], axis=1)
+
+
+def attention_forward(values: Values, attrs: Attributes) -> tuple[Array, Array]:
+    """The output, and the log of each row's sum of exponentials (-inf where nothing is seen)."""
+    query, heads = values[0], values[0].shape[1]
+    key, value = (_for_every_head(x, heads) for x in values[1:3])
+    scores = _scores(query, key, values[3:], attrs)
+    top = np.max(scores, axis=-1, initial=-np.inf)
+    safe = np.where(np.isfinite(top), top, 0)
+    lse = np.log(np.exp(scores - safe[..., None]).sum(axis=-1)) + safe
+    return np.matmul(softmax(scores), value), lse
+
+
+def attention_backward(values: Values, attrs: Attributes) -> tuple[Array, Array, Array]:
+    """What the gradient of the output means for queries, keys and values."""
+    gradient, query, output = (wide(values[i]) for i in (0, 1, 4))
+    heads, groups = query.shape[1], values[2].shape[1]
+    key, value = (_for_every_head(x, heads) for x in values[2:4])
+    scores = _scores(query, key, values[6:], attrs)
+    lse = values[5][..., None]
+    weights = np.exp(scores - np.where(np.isfinite(lse), lse, 0))
+    change = np.matmul(gradient, np.swapaxes(value, -1, -2))
+    change = weights * (change - (gradient * output).sum(axis=-1, keepdims=True))
+    change = change * np.float32(attrs["scale"])
+
+    def of_group(x: Array) -> Array:
+        summed: Array = x.reshape(x.shape[0], groups, heads // groups, *x.shape[2:]).sum(axis=2)
+        return summed
+
+    for_key = np.matmul(np.swapaxes(change, -1, -2), query)
+    for_value = np.matmul(np.swapaxes(weights, -1, -2), gradient)
+    return np.matmul(change, key), of_group(for_key), of_group(for_value)
 
 
 def cache_write(values: Values, attrs: Attributes) -> Array:
