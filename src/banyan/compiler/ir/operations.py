@@ -18,6 +18,9 @@ contract    dot{transpose_b, dtype}(a[B,M,K], b[B,K,N]); sums in f32
             dot{packed}(a[M,K], b[K/p,N,p])            packed_dot{columns, dtype}(a[..,K],
             w[N/16,K/p,16,p]) -> [.., columns]         grouped_dot{dtype}(x[R,K], w[E,N,K], e[R])
             group_rows{groups}(e[R]) -> (order i32[R], starts i32[E+1]): stable counting sort
+quantised   unpack{bits}: u8[..., K/2] -> u8[..., K], two values of 4 bits a byte, low first
+            quantized_linear{format, group, activation, dtype, rows}(x[..., K], weight, scales,
+            zeros?): x times the transpose of (weight - zeros) * scales; see `quantized`
 models      attention{causal, scale}(q[B,Tq,D], k[B,Tk,D], v[B,Tk,D], mask?)
             attention_forward{causal, scale}(q[B,H,Tq,D], k[B,G,Tk,D], v[B,G,Tk,D'], mask?) ->
             (o[B,H,Tq,D'], lse f32[B,H,Tq]): G divides H; lse is the log of the sum of exponentials
@@ -39,6 +42,7 @@ as 0 and never written.
 from typing import Any
 
 from banyan.compiler.ir.model_operations import MODEL_RULES
+from banyan.compiler.ir.quantized import QUANTIZED_RULES
 from banyan.compiler.ir.symbols import Dim, ceil_divide, product
 from banyan.compiler.ir.type_rules import Attributes, Rule, Types, require
 from banyan.compiler.ir.types import DType, Space, TensorType, TupleType, ValueType
@@ -326,6 +330,7 @@ _RULES: dict[str, Rule] = {
     "packed_dot": _packed_dot,
     "grouped_dot": _grouped_dot,
     "group_rows": _group_rows,
+    **QUANTIZED_RULES,
     **MODEL_RULES,
     "extern": _extern,
     "get": _get,

@@ -16,6 +16,7 @@ class DType(Enum):
     FLOAT32 = "f32"
     BFLOAT16 = "bf16"
     FLOAT16 = "f16"
+    FLOAT8_E4M3 = "f8e4m3"
     INT64 = "i64"
     INT32 = "i32"
     INT8 = "i8"
@@ -35,13 +36,14 @@ class DType(Enum):
     @property
     def is_floating(self) -> bool:
         """True for the types that hold fractions."""
-        return self in {DType.FLOAT32, DType.BFLOAT16, DType.FLOAT16}
+        return self.numpy.kind not in "iub"
 
 
 _NUMPY_TYPES: dict[DType, np.dtype[np.generic]] = {
     DType.FLOAT32: np.dtype(np.float32),
     DType.BFLOAT16: np.dtype(ml_dtypes.bfloat16),
     DType.FLOAT16: np.dtype(np.float16),
+    DType.FLOAT8_E4M3: np.dtype(ml_dtypes.float8_e4m3fn),
     DType.INT64: np.dtype(np.int64),
     DType.INT32: np.dtype(np.int32),
     DType.INT8: np.dtype(np.int8),

@@ -7,6 +7,7 @@ from banyan.compiler.ir.graph import Graph
 from banyan.compiler.ir.verify import verify
 from banyan.compiler.passes.canonical import canonical
 from banyan.compiler.passes.expand_attention import expand_attention
+from banyan.compiler.passes.expand_quantized import expand_quantized
 from banyan.compiler.passes.flatten_rows import flatten_rows
 from banyan.compiler.passes.pack_weights import pack_weights
 from banyan.compiler.passes.simplify import simplify
@@ -28,6 +29,7 @@ def passes(options: TileOptions) -> tuple[Pass, ...]:
     return (
         Pass("simplify", simplify),
         Pass("expand_attention", expand_attention),
+        Pass("expand_quantized", lambda graph: expand_quantized(graph, options.quantized)),
         Pass("canonical", canonical),
         Pass("flatten_rows", flatten_rows),
         *packing,

@@ -39,6 +39,7 @@ class TileOptions:
     widest_row: elements up to which a row without reductions stays in one piece.
     row_piece: elements of one piece of a longer row.
     packing: weights change to the panels that micro-kernels read.
+    quantized: weight formats of `quantized_linear` that the target has kernels for.
     tuned: shapes of products with packed weights that have a block of their own.
     """
 
@@ -49,6 +50,7 @@ class TileOptions:
     widest_row: int = 8192
     row_piece: int = 2048
     packing: bool = True
+    quantized: frozenset[str] = frozenset()
     tuned: tuple[tuple[LinearShape, LinearBlock], ...] = ()
 
     def linear_block(self, shape: LinearShape) -> LinearBlock:

@@ -15,6 +15,7 @@ STORED = {
     DType.FLOAT32: "float",
     DType.BFLOAT16: "banyan::bfloat16",
     DType.FLOAT16: "banyan::float16",
+    DType.FLOAT8_E4M3: "banyan::float8_e4m3",
     DType.INT64: "int64_t",
     DType.INT32: "int32_t",
     DType.INT8: "int8_t",
@@ -49,6 +50,9 @@ _CALLS = {
     "sqrt": "std::sqrt",
     "floor": "std::floor",
 }
+NARROW_FLOATS = frozenset({DType.BFLOAT16, DType.FLOAT16, DType.FLOAT8_E4M3})
+"""Floats that are stored in fewer bits than they are computed in."""
+
 _COMPARISONS = frozenset({"eq", "ne", "lt", "le", "gt", "ge"})
 _SMALL_INTEGERS = frozenset({DType.INT32, DType.INT8, DType.UINT8})
 
@@ -66,14 +70,14 @@ def computed_type(dtype: DType) -> str:
 
 def from_memory(text: str, dtype: DType) -> str:
     """The computed value of the stored element `text`."""
-    if dtype in (DType.BFLOAT16, DType.FLOAT16):
+    if dtype in NARROW_FLOATS:
         return f"banyan::to_float({text})"
     return text
 
 
 def to_memory(text: str, dtype: DType) -> str:
     """The stored form of the computed value `text`."""
-    if dtype in (DType.BFLOAT16, DType.FLOAT16):
+    if dtype in NARROW_FLOATS:
         return f"banyan::from_float<{STORED[dtype]}>({text})"
     return text
 

@@ -19,8 +19,8 @@ Attributes: TypeAlias = Mapping[str, Any]
 
 
 def wide(array: Array) -> Array:
-    """16-bit floats as float32; everything else as it is."""
-    narrow = (DType.BFLOAT16.numpy, DType.FLOAT16.numpy)
+    """Floats of 8 and 16 bits as float32; everything else as it is."""
+    narrow = (DType.BFLOAT16.numpy, DType.FLOAT16.numpy, DType.FLOAT8_E4M3.numpy)
     return array.astype(np.float32) if array.dtype in narrow else array
 
 

@@ -1,4 +1,4 @@
-// Sixteen-bit floating point as storage; arithmetic is always float32.
+// Floating point of 16 and 8 bits as storage; arithmetic is always float32.
 #ifndef BANYAN_TYPES_H
 #define BANYAN_TYPES_H
 
@@ -15,6 +15,11 @@ struct bfloat16 {
 
 struct float16 {
   uint16_t bits;
+};
+
+// Four bits of exponent, three of fraction; no infinity, NaN is 0x7f.
+struct float8_e4m3 {
+  uint8_t bits;
 };
 
 BANYAN_INLINE float float_from_bits(uint32_t bits) {
@@ -43,6 +48,14 @@ BANYAN_INLINE float to_float(float16 value) {
   // 2^112 moves the exponent from the bias of half to that of float and normalises subnormals.
   const float scaled = float_from_bits(magnitude) * 0x1p112f;
   return float_from_bits((special ? (magnitude | 0x7f800000u) : bits_of(scaled)) | sign);
+}
+
+// Exact for every value; 2^120 moves the exponent from the bias 7 to 127 and normalises subnormals.
+BANYAN_INLINE float to_float(float8_e4m3 value) {
+  const uint32_t sign = static_cast<uint32_t>(value.bits & 0x80u) << 24;
+  const uint32_t magnitude = value.bits & 0x7fu;
+  const uint32_t scaled = bits_of(float_from_bits(magnitude << 20) * 0x1p120f);
+  return float_from_bits((magnitude == 0x7fu ? 0x7fc00000u : scaled) | sign);
 }
 
 template <class T>
@@ -74,6 +87,19 @@ BANYAN_INLINE float16 from_float<float16>(float value) {
   const uint32_t special = magnitude > 0x7f800000u ? 0x7e00u : 0x7c00u;
   const uint32_t half = magnitude >= 0x477ff000u ? special : finite;
   return float16{static_cast<uint16_t>(half | ((bits >> 16) & 0x8000u))};
+}
+
+// Round to nearest even; beyond 464 it becomes NaN, as there is no infinity.
+template <>
+BANYAN_INLINE float8_e4m3 from_float<float8_e4m3>(float value) {
+  const uint32_t bits = bits_of(value);
+  const uint32_t magnitude = bits & 0x7fffffffu;
+  const uint32_t normal = (magnitude - 0x3c000000u + 0x7ffffu + ((magnitude >> 20) & 1u)) >> 20;
+  // Adding 2^14 puts the last bit of a subnormal at the last bit of the float.
+  const uint32_t small = bits_of(float_from_bits(magnitude) + 0x1p14f) - 0x46800000u;
+  const uint32_t finite = magnitude < 0x3c800000u ? small : normal;
+  const uint32_t eighth = magnitude > 0x43e80000u ? 0x7fu : finite;
+  return float8_e4m3{static_cast<uint8_t>(eighth | ((bits >> 24) & 0x80u))};
 }
 
 }  // namespace banyan

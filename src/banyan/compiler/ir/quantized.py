@@ -1,0 +1,52 @@
+"""What a `quantized_linear` node may be: formats of weights, groups, scales and zeros.
+
+The weight has N rows; x times its transpose has the sums in float32.
+
+- format "int8": weight i8[N, K], scales f32[N, K/group].
+- format "int4": weight u8[N, K/2], two values 0..15 in a byte, the low nibble first; scales
+  f32[N, K/group]; zeros u8[N, K/group], 8 where absent.
+- format "fp8": weight f8e4m3[N, K]; scales f32[ceil(N/rows), ceil(K/group)], `rows` an attribute.
+- activation "plain": x as it is. "int8": each row of x is rounded, half to even, to multiples of
+  its largest magnitude / 127 (of 1 for a row of zeros), and the scales apply to whole sums.
+"""
+
+from typing import Any
+
+from banyan.compiler.ir.symbols import ceil_divide
+from banyan.compiler.ir.type_rules import Attributes, Rule, require
+from banyan.compiler.ir.types import DType, TensorType, ValueType
+
+STORED = {"int8": DType.INT8, "int4": DType.UINT8, "fp8": DType.FLOAT8_E4M3}
+"""Element type of the weight in each format."""
+
+ACTIVATIONS = ("plain", "int8")
+
+
+def _unpack(op: str, types: tuple[Any, ...], attrs: Attributes) -> ValueType:
+    (packed,) = types
+    require(packed.dtype is DType.UINT8 and attrs["bits"] == 4, op, types, "takes u8 and bits 4")
+    return TensorType((*packed.shape[:-1], packed.shape[-1] * 2), DType.UINT8, packed.space)
+
+
+def _quantized_linear(op: str, types: tuple[Any, ...], attrs: Attributes) -> ValueType:
+    x, weight, scales, *zeros = types
+    layout, group, rows = attrs["format"], attrs["group"], attrs.get("rows", 1)
+    require(layout in STORED, op, types, f"format is one of {', '.join(STORED)}")
+    known = attrs["activation"] in ACTIVATIONS
+    require(known, op, types, f"activation is one of {', '.join(ACTIVATIONS)}")
+    stored = weight.dtype is STORED[layout] and weight.rank == 2
+    require(stored, op, types, f"an {layout} weight is {STORED[layout].value} with two dims")
+    columns, depth = weight.shape[0], weight.shape[1] * (2 if layout == "int4" else 1)
+    require(x.shape[-1] == depth, op, types, "contracted sizes differ")
+    whole = layout == "fp8" or (depth % group == 0 and rows == 1)
+    require(whole, op, types, f"groups of {group} do not divide the width {depth}")
+    blocks = (ceil_divide(columns, rows), ceil_divide(depth, group))
+    wanted = TensorType(blocks, DType.FLOAT32, scales.space)
+    require(scales == wanted, op, types, f"scales must be {wanted}")
+    if zeros:
+        fits = layout == "int4" and zeros == [TensorType(blocks, DType.UINT8, scales.space)]
+        require(fits, op, types, "zeros are u8 in the shape of the scales, and for int4 only")
+    return TensorType((*x.shape[:-1], columns), attrs["dtype"], x.space)
+
+
+QUANTIZED_RULES: dict[str, Rule] = {"unpack": _unpack, "quantized_linear": _quantized_linear}
