@@ -8,7 +8,7 @@ import ctypes
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, final
+from typing import Any, TypeAlias, final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,12 +17,16 @@ from banyan.devices.device import Buffer, LoadedProgram, Program
 from banyan.devices.host_memory import HostBuffer, adopt_host_array, allocate_host_memory
 from banyan.devices.launches import check_launch
 from banyan.devices.native import is_whole
+from banyan.devices.recorder import LaunchRecorder
 from banyan.devices.thread_pool import ThreadPool
 from banyan.foundation.errors import CompilationFailed, EnvironmentProblem, InputError
 
 # int32_t banyan_run(const banyan_runtime*, void* const* buffers, const int64_t* symbols);
 # see native/program_abi.h
 _Entry = ctypes.CFUNCTYPE(ctypes.c_int32, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p)
+
+Invoke: TypeAlias = Callable[[Any, int, Any, Any], int]
+"""How an entry is called: (entry, runtime, buffers, symbols) -> code."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +56,7 @@ class CpuDevice:
         self._pool: ThreadPool | None = None
         self._closed = False
         self._turn = threading.Lock()
+        self._invoke: Invoke = _call
 
     @property
     def name(self) -> str:
@@ -128,9 +133,14 @@ class CpuDevice:
         values = (ctypes.c_int64 * len(symbols))(*symbols)
         with self._turn:
             runtime = self._runtime(program)
-            code = int(loaded.entry(runtime, addresses, values))
+            code = self._invoke(loaded.entry, runtime, addresses, values)
         if code != 0:
             raise EnvironmentProblem(f"program {program.name!r} failed with code {code}")
+
+    def record(self, recorder: LaunchRecorder | None) -> None:
+        """Let a recorder note every kernel from now on; None ends it."""
+        with self._turn:
+            self._invoke = _call if recorder is None else recorder.invoke
 
     def synchronize(self) -> None:
         """A launch is done when it returns: nothing to wait for."""
@@ -156,6 +166,10 @@ class CpuDevice:
         if self._pool is None:
             self._pool = self._open_pool(self._num_threads)
         return self._pool
+
+
+def _call(entry: Any, runtime: int, addresses: Any, values: Any) -> int:
+    return int(entry(runtime, addresses, values))
 
 
 def _address(buffer: Buffer) -> int:
