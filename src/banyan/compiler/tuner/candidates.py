@@ -4,7 +4,6 @@ Pure. The model knows four costs: the arithmetic, the bytes of the weight, what 
 from the caches, and threads that wait because the blocks do not divide evenly.
 """
 
-from banyan.compiler.ir.symbols import ceil_divide
 from banyan.compiler.tiling.options import LinearBlock, LinearShape
 from banyan.compiler.tuner.roofline import CACHE_SPEEDUP
 from banyan.devices.profile import DeviceProfile
@@ -37,7 +36,7 @@ def predicted_seconds(
     """Seconds of one launch over `rows` rows of activations."""
     panels = -(-shape.columns // COLUMNS_OF_PANEL)
     height, width = min(block.rows, rows), min(block.panels, panels)
-    row_blocks, groups = int(ceil_divide(rows, height)), int(ceil_divide(panels, width))
+    row_blocks, groups = -(-rows // height), -(-panels // width)
     programs = row_blocks * groups
     threads = profile.num_threads
     busiest = -(-programs // threads) * threads / programs
