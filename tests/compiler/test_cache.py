@@ -8,7 +8,7 @@ from banyan.compiler.executable import Argument
 from banyan.compiler.ir.symbols import ceil_divide, symbol
 from banyan.compiler.ir.types import DType, TensorType
 from banyan.compiler.report import CompileReport, ExternUse
-from banyan.compiler.targets.cpp.memory import Location, Memory, Slot
+from banyan.compiler.targets.memory import Location, Memory, Slot
 
 T, B = symbol("T", 1, 4096), symbol("B", 2, 8)
 

@@ -16,6 +16,7 @@ from banyan.compiler.executable import Executable
 from banyan.compiler.ir.graph import Builder, Graph, Output
 from banyan.compiler.ir.symbols import symbol
 from banyan.compiler.ir.types import DType, TensorType
+from banyan.compiler.targets.cpp.target import CppTarget
 from banyan.devices.device import Device
 from banyan.devices.discovery import find_device
 from banyan.devices.native import Missing, find_compiler
@@ -148,8 +149,8 @@ def test_weights_and_states_must_be_there_and_fit(
 
 def test_an_unknown_target_or_instruction_set_is_refused(tmp_path: Path) -> None:
     options = CompileOptions(tmp_path, instruction_set="mmx")
-    with pytest.raises(InputError, match="unknown target 'triton'"):
-        compile_graph(mixed_graph(), device=NullDevice(), target="triton", options=options)
+    with pytest.raises(InputError, match="unknown target 'abacus'"):
+        compile_graph(mixed_graph(), device=NullDevice(), target="abacus", options=options)
     with pytest.raises(InputError, match="'mmx' is not available here; choose from"):
         compile_graph(mixed_graph(), device=NullDevice(), options=options)
 
@@ -178,7 +179,7 @@ def test_the_second_compilation_lowers_and_builds_nothing(
         raise AssertionError("a warm start must not come here")
 
     monkeypatch.setattr(door, "lower", refuse)
-    monkeypatch.setattr(door, "build_shared_object", refuse)
+    monkeypatch.setattr(CppTarget, "build", refuse)
     again = compile_mixed(device, tmp_path)
     assert again.report.cached
     np.testing.assert_allclose(ready(again).run({"x": X})["y"], expected(), rtol=1e-5, atol=1e-5)

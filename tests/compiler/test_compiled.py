@@ -17,7 +17,8 @@ from banyan.devices.discovery import find_device
 from banyan.devices.native import Missing, find_compiler
 from banyan.foundation.errors import InputError
 from banyan.foundation.settings import Settings
-from tests.compiler.small_graphs import Weights
+from tests.compiler.distant import DistantDevice
+from tests.compiler.small_graphs import Weights, mixed_graph, mixed_weights
 
 F32, BF16 = DType.FLOAT32, DType.BFLOAT16
 ANY = symbol("n")
@@ -105,3 +106,41 @@ def test_a_size_that_no_argument_tells_is_named(device: Device, cache: Path) -> 
     program = compile_graph(graph, device=device, options=options(cache))
     with pytest.raises(InputError, match="no argument tells the size n"):
         program.run({"x": np.zeros(4, np.float32)})
+
+
+def test_a_program_runs_on_a_device_whose_memory_only_copies_reach(
+    device: Device, cache: Path
+) -> None:
+    distant: Device = DistantDevice(device)
+    program = compile_graph(mixed_graph(), device=distant, options=options(cache))
+    weights = mixed_weights()
+    arrays = weights.arrays
+    program.load_weights(weights)
+    program.allocate_state({"T": 3})
+    x = np.arange(24, dtype=np.float32).reshape(3, 8) / 10
+    wanted = x @ arrays["layer.weight"].T + arrays["layer.bias"].astype(np.float32)
+    np.testing.assert_allclose(program.run({"x": x})["y"], wanted, rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(program.run({"x": x})["sum"], 2 * x)
+    program.write_state("total", 10 * x)
+    np.testing.assert_allclose(program.run({"x": x})["sum"], 11 * x)
+    with pytest.raises(InputError, match="state 'total' is"):
+        program.write_state("total", x[:2])
+
+
+def test_an_operation_of_the_framework_reads_and_writes_memory_the_host_cannot_see(
+    device: Device, cache: Path
+) -> None:
+    builder = Builder()
+    kind = TensorType((4, 3), F32)
+    x = builder.input("x", kind)
+    doubled = builder.add("add", (x, x))
+    types = (kind, TensorType((4, 3), DType.INT64))
+    target, static = "aten.sort.default", (("tensor", 0),)
+    parts = builder.add("extern", (doubled,), target=target, static=static, types=types)
+    values = builder.add("get", (parts,), index=0)
+    y = builder.add("mul", (values, values))
+    graph = Graph("sorted", (x,), (Output("y", y),))
+    distant: Device = DistantDevice(device)
+    program = compile_graph(graph, device=distant, options=options(cache))
+    given = np.array([[3, 1, 2]] * 4, np.float32)
+    np.testing.assert_array_equal(program.run({"x": given})["y"], [[4, 16, 36]] * 4)

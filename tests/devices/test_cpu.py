@@ -125,6 +125,7 @@ def test_a_buffer_that_the_host_cannot_address_is_refused(
     program: Program, open_device: Callable[[int], CpuDevice]
 ) -> None:
     class ForeignBuffer:
+        is_on_host = False
         num_bytes = 4
 
         def array(self, dtype: object, shape: object) -> np.ndarray:

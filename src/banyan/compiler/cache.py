@@ -18,7 +18,7 @@ from banyan.compiler.executable import Argument
 from banyan.compiler.ir.symbols import Dim, Expression, Quotient, Symbol
 from banyan.compiler.ir.types import DType, TensorType
 from banyan.compiler.report import CompileReport, ExternUse
-from banyan.compiler.targets.cpp.memory import Location, Memory, Slot
+from banyan.compiler.targets.memory import Location, Memory, Slot
 
 _logger = logging.getLogger(__name__)
 _READ_ERRORS = (OSError, ValueError, KeyError, TypeError, IndexError)

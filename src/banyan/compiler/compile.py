@@ -7,6 +7,7 @@ place in memory, print, build, keep. Imports torch only to capture a module.
 import os
 import time
 import warnings
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,33 +19,21 @@ from banyan.compiler.interpreted import InterpretedGraph, graph_arguments
 from banyan.compiler.ir.graph import Graph
 from banyan.compiler.ir.symbols import upper_bound
 from banyan.compiler.ir.text import print_graph
-from banyan.compiler.packed_weights import WeightLoader, packer_program
+from banyan.compiler.options import CompileOptions
+from banyan.compiler.packed_weights import WeightLoader
 from banyan.compiler.passes.pipeline import lower
 from banyan.compiler.report import CompileReport, count_nodes, extern_uses
 from banyan.compiler.targets.cpp.alignment import aligned_inputs
-from banyan.compiler.targets.cpp.memory import (
+from banyan.compiler.targets.cpp.target import open_cpp_target
+from banyan.compiler.targets.memory import (
     ExternCall,
     Placement,
     arena_offsets,
     place_memory,
 )
-from banyan.compiler.targets.cpp.packing import build_packer
-from banyan.compiler.targets.cpp.program import CppTarget
-from banyan.compiler.targets.cpp.registry import KERNEL_DIRECTORY, rows_per_item
 from banyan.compiler.targets.target import PrintedProgram, Target
-from banyan.compiler.tiling.options import TileOptions
-from banyan.devices.device import Device, LoadedProgram
+from banyan.devices.device import Device
 from banyan.devices.discovery import find_device
-from banyan.devices.instruction_sets import InstructionSet, detect_instruction_sets
-from banyan.devices.native import (
-    OPTIMISED_FLAGS,
-    Compiler,
-    Missing,
-    SharedObject,
-    build_shared_object,
-    find_compiler,
-)
-from banyan.devices.thread_pool import NATIVE_DIRECTORY
 from banyan.foundation.errors import CompilationFailed, CompilerMissing, InputError
 from banyan.foundation.settings import load_settings
 
@@ -54,46 +43,38 @@ if TYPE_CHECKING:
 
 __all__ = ["CompileOptions", "Executable", "compile", "compile_graph"]
 
-HEADER_DIRECTORY = Path(__file__).parent / "targets" / "cpp" / "headers"
-TARGETS = ("cpp", "interpreter")
+TARGETS: Mapping[str, Callable[[Device, CompileOptions], Target]] = {"cpp": open_cpp_target}
+"""What opens each target for a device; "interpreter" runs the graph itself and needs none."""
+
+_TARGET_OF_CHIP = {"cpu": "cpp", "null": "cpp"}
+"""The target that makes programs for a device, by the first part of the device's name."""
+
 LARGEST_SCRATCH_BYTES = 1 << 30
 """Scratch memory of one thread beyond which a program is refused."""
 
 
-@dataclass(frozen=True, slots=True)
-class CompileOptions:
-    """How to compile.
-
-    Attributes:
-        cache_directory: where programs are kept; see `foundation.settings`.
-        compiler_command: the C++ compiler; None takes the first one found.
-        instruction_set: vector instructions to use; None takes the best of this machine.
-        optimise: False builds faster and runs slower, for tests.
-        use_cache: False compiles even what is kept.
-    """
-
-    cache_directory: Path
-    compiler_command: str | None = None
-    instruction_set: str | None = None
-    optimise: bool = True
-    use_cache: bool = True
-
-
 def compile_graph(
-    graph: Graph, *, device: Device, target: str = "cpp", options: CompileOptions
+    graph: Graph, *, device: Device, target: str | None = None, options: CompileOptions
 ) -> Executable:
-    """Compile a captured graph for a device.
+    """Compile a captured graph for a device; `target` None takes the one its chip needs.
 
     Raises:
         CompilerMissing: target "cpp" on a machine without a C++ compiler; "interpreter" needs none.
         CompilationFailed: the generated text did not build, which is a fault of ours.
         InputError: an unknown target or instruction set, or sizes without a useful bound.
     """
-    if target == "interpreter":
+    chosen = target or target_of(device)
+    if chosen == "interpreter":
         return InterpretedGraph(graph, _interpreter_report(graph))
-    if target != "cpp":
-        raise InputError(f"unknown target {target!r}; known are {', '.join(TARGETS)}")
-    return _CppCompilation(graph, device, options, _instruction_set(options)).run()
+    if chosen not in TARGETS:
+        known = ", ".join((*TARGETS, "interpreter"))
+        raise InputError(f"unknown target {chosen!r}; known are {known}")
+    return _Compilation(graph, device, TARGETS[chosen](device, options), options).run()
+
+
+def target_of(device: Device) -> str:
+    """The target whose programs a device runs."""
+    return _TARGET_OF_CHIP.get(device.name.partition(":")[0], "cpp")
 
 
 def compile(  # noqa: A001  (the name of torch.compile)
@@ -139,19 +120,6 @@ def compile(  # noqa: A001  (the name of torch.compile)
     return CompiledModule(executable, device, structure, leaves(example_args))
 
 
-def _instruction_set(options: CompileOptions) -> InstructionSet:
-    available = detect_instruction_sets()
-    if options.instruction_set is None:
-        return available[0]
-    for level in available:
-        if level.name == options.instruction_set:
-            return level
-    names = ", ".join(level.name for level in available)
-    raise InputError(
-        f"instruction set {options.instruction_set!r} is not available here; choose from {names}"
-    )
-
-
 def _interpreter_report(graph: Graph) -> CompileReport:
     return CompileReport(
         name=graph.name,
@@ -172,15 +140,15 @@ def _interpreter_report(graph: Graph) -> CompileReport:
 
 
 @dataclass(frozen=True, slots=True)
-class _CppCompilation:
+class _Compilation:
     graph: Graph
     device: Device
+    target: Target
     options: CompileOptions
-    level: InstructionSet
 
     def run(self) -> Executable:
         began = time.perf_counter()
-        key = program_key(print_graph(self.graph), f"{self.level.name} {' '.join(self._flags())}")
+        key = program_key(print_graph(self.graph), f"{self.target.name} {self.target.settings}")
         directory = self.options.cache_directory
         kept = read_manifest(directory, key) if self.options.use_cache else None
         if kept is not None:
@@ -193,27 +161,20 @@ class _CppCompilation:
             keep_manifest(directory, key, manifest)
         return self._ready(manifest, externs)
 
-    def _flags(self) -> tuple[str, ...]:
-        flags: tuple[str, ...] = OPTIMISED_FLAGS
-        if not self.options.optimise:
-            flags = tuple("-O1" if flag == "-O3" else flag for flag in flags)
-        return (*flags, *self.level.compiler_flags)
-
     def _compile(self, began: float) -> tuple[Manifest, tuple[ExternCall, ...]]:
-        compiler = self._compiler()
-        lowered = lower(self.graph, TileOptions(row_block=rows_per_item(self.level.name)))
+        target = self.target
+        lowered = lower(self.graph, target.tiling)
         placement = place_memory(lowered)
-        target: Target = CppTarget(self.level.name)
         text = target.emit(lowered, placement)
         _check_scratch(lowered, text)
-        built = self._build(text, compiler)
+        image = target.build(text)
         arena = arena_offsets(
             placement.slots, [upper_bound(slot.num_bytes) for slot in placement.slots]
         )
         report = CompileReport(
             name=self.graph.name,
             target=target.name,
-            instruction_set=self.level.name,
+            instruction_set=target.detail,
             num_nodes=count_nodes(self.graph),
             num_kernels=text.num_kernels,
             num_launches=text.num_launches,
@@ -229,33 +190,11 @@ class _CppCompilation:
             cached=False,
         )
         externs = tuple(step for step in placement.steps if isinstance(step, ExternCall))
-        return make_manifest(self.graph, lowered, placement, text, built.path, report), externs
-
-    def _compiler(self) -> Compiler:
-        found = find_compiler(self.options.compiler_command)
-        if isinstance(found, Missing):
-            raise CompilerMissing(found.reason)
-        return found
-
-    def _build(self, text: PrintedProgram, compiler: Compiler) -> SharedObject:
-        return build_shared_object(
-            text.source,
-            flags=self._flags(),
-            cache_directory=self.options.cache_directory,
-            name="program",
-            include_directories=(HEADER_DIRECTORY, KERNEL_DIRECTORY, NATIVE_DIRECTORY),
-            compiler=compiler,
-        )
+        return make_manifest(self.graph, lowered, placement, text, image, report), externs
 
     def _ready(self, manifest: Manifest, externs: tuple[ExternCall, ...] = ()) -> CompiledProgram:
-        loader = WeightLoader(self.device, self._open_packer)
+        loader = WeightLoader(self.device, self.target.open_packer)
         return CompiledProgram(manifest, self.device, loader, externs)
-
-    def _open_packer(self) -> LoadedProgram:
-        found = find_compiler(self.options.compiler_command)
-        compiler = None if isinstance(found, Missing) else found
-        built = build_packer(self.level, self.options.cache_directory, compiler)
-        return self.device.load(packer_program(built.path))
 
 
 def _check_scratch(graph: Graph, text: PrintedProgram) -> None:

@@ -25,7 +25,7 @@ from banyan.compiler.ir.symbols import evaluate, upper_bound
 from banyan.compiler.ir.types import TensorType
 from banyan.compiler.packed_weights import WeightLoader
 from banyan.compiler.report import CompileReport
-from banyan.compiler.targets.cpp.memory import (
+from banyan.compiler.targets.memory import (
     ExternCall,
     Location,
     Memory,
@@ -191,13 +191,15 @@ class CompiledProgram:
 
     def write_state(self, name: str, value: Array) -> None:
         """Replace what a state holds."""
-        state: Array | None = None
+        state: TensorType | None = None
         for stored, buffer in zip(self._manifest.inputs, self._kept, strict=True):
             is_it = stored.argument.role == "state" and stored.argument.name == name
             if is_it and buffer is not None:
-                shape = tuple(evaluate(dim, self._sizes) for dim in stored.type.shape)
-                state = buffer.array(stored.type.dtype.numpy, shape)
-        check_state(state, name, value)[...] = value
+                state = stored.type
+                check_state(state, self._sizes, name, value)
+                self._device.copy_in(_contiguous(value), buffer)
+        if state is None:
+            check_state(None, self._sizes, name, value)
 
     def run(self, arguments: Mapping[str, Array]) -> dict[str, Array]:
         """Run once; the arrays returned show memory that the next run overwrites."""
@@ -265,14 +267,26 @@ class CompiledProgram:
         offsets: Sequence[int],
         sizes: Mapping[str, int],
     ) -> Array:
-        """The value at a location as a host array that shows its memory."""
+        """The value at a location as a host array: its very memory where the host can see it."""
         shape = tuple(evaluate(dim, sizes) for dim in kind.shape)
+        buffer, start = self._memory_of(location, buffers, offsets)
+        if not buffer.is_on_host:
+            found = np.empty(shape, kind.dtype.numpy)
+            self._device.copy_out(buffer, found, start)
+            return found
+        if start == 0:
+            return buffer.array(kind.dtype.numpy, shape)
+        whole = buffer.array(np.dtype(np.uint8), (start + _bytes(kind, sizes),))
+        return whole[start:].view(kind.dtype.numpy).reshape(shape)
+
+    def _memory_of(
+        self, location: Location, buffers: Sequence[Buffer], offsets: Sequence[int]
+    ) -> tuple[Buffer, int]:
+        """The buffer a value lies in, and how many bytes from its start."""
         if location.memory is Memory.ARENA and self._arena.buffer is not None:
-            start, size = offsets[location.index], _bytes(kind, sizes)
-            whole = self._arena.buffer.array(np.dtype(np.uint8), (start + size,))
-            return whole[start:].view(kind.dtype.numpy).reshape(shape)
+            return self._arena.buffer, offsets[location.index]
         first = 0 if location.memory is Memory.INPUT else len(self._manifest.inputs)
-        return buffers[first + location.index].array(kind.dtype.numpy, shape)
+        return buffers[first + location.index], 0
 
     def _call_extern(
         self,
@@ -291,12 +305,14 @@ class CompiledProgram:
         results = run_extern_node(call.node, values, sizes)
         listed = results if isinstance(results, tuple) else (results,)
         for result, kind, location in zip(listed, call.types, call.results, strict=True):
-            target = self._array(location, kind, buffers, offsets, sizes)
-            if target.shape != result.shape:
+            shape = tuple(evaluate(dim, sizes) for dim in kind.shape)
+            if shape != result.shape:
                 raise InputError(
-                    f"{call.node.attr('target')} gave shape {result.shape}, not {target.shape}"
+                    f"{call.node.attr('target')} gave shape {result.shape}, not {shape}"
                 )
-            target[...] = result
+            buffer, start = self._memory_of(location, buffers, offsets)
+            value = np.ascontiguousarray(result, kind.dtype.numpy)
+            self._device.copy_in(value, buffer, start)
 
 
 def load_segments(manifest: Manifest, device: Device) -> list[LoadedProgram]:

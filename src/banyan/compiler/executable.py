@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from banyan.compiler.ir.binding import bind_symbols
-from banyan.compiler.ir.symbols import Symbol
+from banyan.compiler.ir.symbols import Symbol, evaluate
 from banyan.compiler.ir.types import TensorType
 from banyan.compiler.report import CompileReport
 from banyan.foundation.errors import InputError
@@ -176,20 +176,22 @@ def _symbols(arguments: Sequence[Argument]) -> list[Symbol]:
     return list(dict.fromkeys(s for argument in arguments for s in argument.type.symbols()))
 
 
-def check_state(state: Array | None, name: str, value: Array) -> Array:
-    """The memory of a state that `value` is to be written to.
+def check_state(
+    state: TensorType | None, sizes: Mapping[str, int], name: str, value: Array
+) -> None:
+    """Compare `value` with the state it is to replace; None says that there is no such state.
 
     Raises:
         InputError: there is no such state, or its shape or element type differs.
     """
     if state is None:
         raise InputError(f"there is no state {name!r}; call allocate_state first")
-    if state.shape != value.shape or state.dtype != value.dtype:
+    shape = tuple(evaluate(dim, sizes) for dim in state.shape)
+    if shape != value.shape or state.dtype.numpy != value.dtype:
         raise InputError(
-            f"state {name!r} is {state.dtype}{list(state.shape)}, "
+            f"state {name!r} is {state.dtype.numpy}{list(shape)}, "
             f"not {value.dtype}{list(value.shape)}"
         )
-    return state
 
 
 def read_weight(source: WeightSource, argument: Argument) -> Array:

@@ -71,9 +71,9 @@ class InterpretedGraph:
 
     def write_state(self, name: str, value: Array) -> None:
         """Replace what a state holds."""
-        states = {state.name for state in of_role(self._inputs, "state")}
-        kept = self._kept.get(name) if name in states else None
-        check_state(kept, name, value)
+        states = {state.name: state.type for state in of_role(self._inputs, "state")}
+        kept = states.get(name) if name in self._kept else None
+        check_state(kept, self._sizes, name, value)
         self._kept[name] = value.copy()
 
     def run(self, arguments: Mapping[str, Array]) -> dict[str, Array]:

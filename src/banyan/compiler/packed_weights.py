@@ -34,21 +34,18 @@ class WeightLoader:
         shape = tuple(size for size in kind.shape if isinstance(size, int))
         if packing is None and array.dtype == kind.dtype.numpy:
             self.device.copy_in(np.ascontiguousarray(array), buffer)
-            return
-        target = buffer.array(kind.dtype.numpy, shape)
-        if packing is None:
-            _convert(array, target)
-            return
-        pairs = (
-            zip(array, target, strict=True) if packing == "stacked_panels" else [(array, target)]
-        )
-        for plain, panels in pairs:
-            self._pack(np.ascontiguousarray(plain), panels, kind.dtype)
+        elif buffer.is_on_host:
+            target = buffer.array(kind.dtype.numpy, shape)
+            _write(array, target, packing, lambda a, b: self._pack(a, b, kind.dtype))
+        else:
+            made = np.empty(shape, kind.dtype.numpy)
+            _write(array, made, packing, lambda a, b: _pack_on_host(a, b, kind.dtype))
+            self.device.copy_in(made, buffer)
 
     def _pack(self, weight: Array, target: Array, dtype: DType) -> None:
         code = next((c for d, c in _CODES.items() if d.numpy == weight.dtype), None)
         if code is None:
-            target[...] = pack_linear(weight, dtype).reshape(target.shape)
+            _pack_on_host(weight, target, dtype)
             return
         if self.packer is None:
             self.packer = self.open_packer()
@@ -56,6 +53,22 @@ class WeightLoader:
         buffers = (self.device.adopt(weight), self.device.adopt(target))
         self.device.launch(self.packer, buffers, (rows, columns, columns, code, _CODES[dtype]))
         self.device.synchronize()
+
+
+def _write(
+    array: Array, target: Array, packing: str | None, pack: Callable[[Array, Array], None]
+) -> None:
+    """Fill `target` with a weight; `pack` writes one matrix of it."""
+    if packing is None:
+        _convert(array, target)
+        return
+    stacked = packing == "stacked_panels"
+    for plain, panels in zip(array, target, strict=True) if stacked else [(array, target)]:
+        pack(np.ascontiguousarray(plain), panels)
+
+
+def _pack_on_host(weight: Array, target: Array, dtype: DType) -> None:
+    target[...] = pack_linear(weight, dtype).reshape(target.shape)
 
 
 def _convert(source: Array, target: Array) -> None:

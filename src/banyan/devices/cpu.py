@@ -10,11 +10,16 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias, final
 
-import numpy as np
 from numpy.typing import NDArray
 
 from banyan.devices.device import Buffer, LoadedProgram, Program
-from banyan.devices.host_memory import HostBuffer, adopt_host_array, allocate_host_memory
+from banyan.devices.host_memory import (
+    HostBuffer,
+    adopt_host_array,
+    allocate_host_memory,
+    copy_from_buffer,
+    copy_into_buffer,
+)
 from banyan.devices.launches import check_launch
 from banyan.devices.native import is_whole
 from banyan.devices.recorder import LaunchRecorder
@@ -85,13 +90,13 @@ class CpuDevice:
         """Use the array's own memory; its alignment stays what it is."""
         return adopt_host_array(array)
 
-    def copy_in(self, source: NDArray[Any], target: Buffer) -> None:
-        """Copy a host array to the start of a buffer."""
-        np.copyto(target.array(source.dtype, source.shape), source)
+    def copy_in(self, source: NDArray[Any], target: Buffer, offset: int = 0) -> None:
+        """Copy a host array into a buffer."""
+        copy_into_buffer(source, target, offset)
 
-    def copy_out(self, source: Buffer, target: NDArray[Any]) -> None:
-        """Copy the start of a buffer into a host array."""
-        np.copyto(target, source.array(target.dtype, target.shape))
+    def copy_out(self, source: Buffer, target: NDArray[Any], offset: int = 0) -> None:
+        """Copy what a buffer holds into a host array."""
+        copy_from_buffer(source, target, offset)
 
     def load(self, program: Program) -> CpuProgram:
         """Open the program's shared object and find its entry; start the threads if need be.

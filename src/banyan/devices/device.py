@@ -47,6 +47,11 @@ class Buffer(Protocol):
         """How many bytes the caller asked for."""
         ...
 
+    @property
+    def is_on_host(self) -> bool:
+        """Whether `array` can show it; else `copy_in` and `copy_out` are the only way."""
+        ...
+
     def array(self, dtype: np.dtype[Any], shape: Sequence[int]) -> NDArray[Any]:
         """Show the first bytes as a NumPy array of `shape`, without copying.
 
@@ -88,12 +93,14 @@ class Device(Protocol):
         """
         ...
 
-    def copy_in(self, source: NDArray[Any], target: Buffer) -> None:
-        """Copy a host array to the start of a buffer."""
+    def copy_in(self, source: NDArray[Any], target: Buffer, offset: int = 0) -> None:
+        """Copy a host array into a buffer, `offset` bytes from its start."""
         ...
 
-    def copy_out(self, source: Buffer, target: NDArray[Any]) -> None:
-        """Copy the start of a buffer into a contiguous host array."""
+    def copy_out(self, source: Buffer, target: NDArray[Any], offset: int = 0) -> None:
+        """Copy what lies `offset` bytes from the start of a buffer into a contiguous host array,
+        after everything launched before has finished.
+        """
         ...
 
     def load(self, program: Program) -> LoadedProgram:

@@ -11,6 +11,7 @@ from typing import Any, final
 import numpy as np
 from numpy.typing import NDArray
 
+from banyan.devices.device import Buffer
 from banyan.foundation.errors import EnvironmentProblem, InputError
 
 HUGE_PAGE_BYTES = 2 * 1024 * 1024
@@ -32,6 +33,11 @@ class HostBuffer:
         return self._bytes.nbytes
 
     @property
+    def is_on_host(self) -> bool:
+        """Always: this is memory of the host."""
+        return True
+
+    @property
     def address(self) -> int:
         """Where the first byte lies in this process."""
         return self._address
@@ -45,6 +51,32 @@ class HostBuffer:
                 f"the buffer has {self.num_bytes}"
             )
         return self._bytes[:wanted].view(dtype).reshape(tuple(shape))
+
+
+def copy_into_buffer(source: NDArray[Any], target: Buffer, offset: int) -> None:
+    """Copy an array to `offset` bytes from the start of a buffer the host can address.
+
+    Raises:
+        InputError: it does not fit.
+    """
+    np.copyto(_part(target, source.dtype, source.shape, offset), source)
+
+
+def copy_from_buffer(source: Buffer, target: NDArray[Any], offset: int) -> None:
+    """Copy what lies `offset` bytes from the start of such a buffer into an array.
+
+    Raises:
+        InputError: the buffer ends before.
+    """
+    np.copyto(target, _part(source, target.dtype, target.shape, offset))
+
+
+def _part(
+    buffer: Buffer, dtype: np.dtype[Any], shape: tuple[int, ...], offset: int
+) -> NDArray[Any]:
+    size = math.prod(shape) * dtype.itemsize
+    whole = buffer.array(np.dtype(np.uint8), (offset + size,))
+    return whole[offset:].view(dtype).reshape(shape)
 
 
 def allocate_host_memory(num_bytes: int) -> HostBuffer:

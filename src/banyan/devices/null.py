@@ -8,11 +8,15 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, final
 
-import numpy as np
 from numpy.typing import NDArray
 
 from banyan.devices.device import Buffer, LoadedProgram, Program
-from banyan.devices.host_memory import HostBuffer, allocate_host_memory
+from banyan.devices.host_memory import (
+    HostBuffer,
+    allocate_host_memory,
+    copy_from_buffer,
+    copy_into_buffer,
+)
 from banyan.devices.launches import check_launch
 
 
@@ -64,15 +68,15 @@ class NullDevice:
         self.copy_in(array, buffer)
         return buffer
 
-    def copy_in(self, source: NDArray[Any], target: Buffer) -> None:
+    def copy_in(self, source: NDArray[Any], target: Buffer, offset: int = 0) -> None:
         """Copy, and count the bytes."""
         self._count(bytes_copied_in=source.nbytes)
-        np.copyto(target.array(source.dtype, source.shape), source)
+        copy_into_buffer(source, target, offset)
 
-    def copy_out(self, source: Buffer, target: NDArray[Any]) -> None:
+    def copy_out(self, source: Buffer, target: NDArray[Any], offset: int = 0) -> None:
         """Copy, and count the bytes."""
         self._count(bytes_copied_out=target.nbytes)
-        np.copyto(target, source.array(target.dtype, target.shape))
+        copy_from_buffer(source, target, offset)
 
     def load(self, program: Program) -> NullProgram:
         """Note the program; its image is not opened."""

@@ -91,14 +91,14 @@ class SimulatedDevice:
         self.copy_in(array, buffer)
         return buffer
 
-    def copy_in(self, source: NDArray[Any], target: Buffer) -> None:
+    def copy_in(self, source: NDArray[Any], target: Buffer, offset: int = 0) -> None:
         """Copy, and let the time of the copy pass."""
-        self._memory.copy_in(source, target)
+        self._memory.copy_in(source, target, offset)
         self._seconds += source.nbytes / self._profile.copy_bytes_per_second
 
-    def copy_out(self, source: Buffer, target: NDArray[Any]) -> None:
+    def copy_out(self, source: Buffer, target: NDArray[Any], offset: int = 0) -> None:
         """Copy, and let the time of the copy pass."""
-        self._memory.copy_out(source, target)
+        self._memory.copy_out(source, target, offset)
         self._seconds += target.nbytes / self._profile.copy_bytes_per_second
 
     def load(self, program: Program) -> SimulatedProgram:

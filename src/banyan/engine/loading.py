@@ -197,7 +197,7 @@ def _compile_and_pack(
         cache_directory=settings.cache_directory, compiler_command=settings.compiler_command
     )
     try:
-        executable = compile_graph(graph, device=device, target="cpp", options=options)
+        executable = compile_graph(graph, device=device, options=options)
     except CompilerMissing as error:
         _logger.warning("%s; running on the interpreter, which is very slow", error)
         executable = compile_graph(graph, device=device, target="interpreter", options=options)

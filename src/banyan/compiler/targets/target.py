@@ -1,10 +1,18 @@
-"""What a printer of chip text promises: a lowered graph in, text and its needs out."""
+"""What a target promises: how to lower for it, its text, and something a device can load.
+
+The front door (`compiler.compile`) knows targets by name only. A new one is a file with a class
+like these two protocols describe, one line in the door's table, and a device that loads what
+`build` leaves on disk.
+"""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Protocol
 
 from banyan.compiler.ir.graph import Graph
-from banyan.compiler.targets.cpp.memory import Placement
+from banyan.compiler.targets.memory import Placement
+from banyan.compiler.tiling.options import TileOptions
+from banyan.devices.device import LoadedProgram
 
 
 class PrintedProgram(Protocol):
@@ -37,11 +45,26 @@ class PrintedProgram(Protocol):
 
 
 class Target(Protocol):
-    """A printer for one kind of chip."""
+    """One kind of chip text, for one device, with the settings it is made with."""
 
     @property
     def name(self) -> str:
         """The name a person types."""
+        ...
+
+    @property
+    def detail(self) -> str:
+        """The instructions or the chip that the text is for, as reports show it."""
+        ...
+
+    @property
+    def settings(self) -> str:
+        """Everything but the graph that decides what a program looks like: part of its key."""
+        ...
+
+    @property
+    def tiling(self) -> TileOptions:
+        """How graphs are lowered for it."""
         ...
 
     def emit(self, graph: Graph, placement: Placement) -> PrintedProgram:
@@ -49,5 +72,22 @@ class Target(Protocol):
 
         Raises:
             CompilationFailed: an operation this target has no text for.
+        """
+        ...
+
+    def build(self, text: PrintedProgram) -> Path:
+        """Make what the device loads; it stays on disk and is found again by its content.
+
+        Raises:
+            CompilerMissing: the compiler it needs is not here.
+            CompilationFailed: the text does not build.
+        """
+        ...
+
+    def open_packer(self) -> LoadedProgram:
+        """The program that packs weights; asked for only where `tiling.packing` is on.
+
+        Raises:
+            CompilerMissing: the compiler it needs is not here.
         """
         ...

@@ -4,15 +4,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from banyan.compiler.compile import HEADER_DIRECTORY, make_manifest
+from banyan.compiler.compile import make_manifest
 from banyan.compiler.compiled import CompiledProgram, Manifest
 from banyan.compiler.ir.graph import Graph
 from banyan.compiler.packed_weights import WeightLoader
 from banyan.compiler.passes.pipeline import lower
 from banyan.compiler.report import CompileReport
-from banyan.compiler.targets.cpp.memory import place_memory
 from banyan.compiler.targets.cpp.program import ProgramText, print_program
 from banyan.compiler.targets.cpp.registry import KERNEL_DIRECTORY
+from banyan.compiler.targets.cpp.target import HEADER_DIRECTORY
+from banyan.compiler.targets.memory import place_memory
 from banyan.devices.device import Device, LoadedProgram
 from banyan.devices.instruction_sets import InstructionSet
 from banyan.devices.native import OPTIMISED_FLAGS, build_shared_object

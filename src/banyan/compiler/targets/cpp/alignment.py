@@ -2,7 +2,7 @@
 
 from banyan.compiler.ir.graph import Kernel, Node
 from banyan.compiler.ir.placement import place
-from banyan.compiler.targets.cpp.memory import Launch, Memory, Placement
+from banyan.compiler.targets.memory import Launch, Memory, Placement
 
 
 def aligned_inputs(placement: Placement) -> frozenset[int]:

@@ -9,7 +9,7 @@ from banyan.compiler.ir.text import print_kernel as kernel_key
 from banyan.compiler.ir.types import DType
 from banyan.compiler.targets.cpp.expressions import STORED, dim_text, literal, to_memory
 from banyan.compiler.targets.cpp.kernel import KernelText, print_kernel
-from banyan.compiler.targets.cpp.memory import (
+from banyan.compiler.targets.memory import (
     CopyStep,
     ExternCall,
     Launch,
@@ -39,22 +39,6 @@ class ProgramText:
     num_kernels: int
     num_launches: int
     scratch_bytes: int
-
-
-@dataclass(frozen=True, slots=True)
-class CppTarget:
-    """The printer of C++ for one level of vector instructions; a `Target`."""
-
-    instruction_set: str
-
-    @property
-    def name(self) -> str:
-        """Always "cpp"."""
-        return "cpp"
-
-    def emit(self, graph: Graph, placement: Placement) -> ProgramText:
-        """Print a lowered graph whose values are placed."""
-        return print_program(graph, placement, self.instruction_set)
 
 
 def print_program(graph: Graph, placement: Placement, instruction_set: str) -> ProgramText:

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from banyan.compiler.ir.graph import Builder, Graph, Kernel, Node, Output, Region, scalar_type
 from banyan.compiler.ir.symbols import symbol
 from banyan.compiler.ir.types import DType, TensorType
-from banyan.compiler.targets.cpp.memory import (
+from banyan.compiler.targets.memory import (
     CopyStep,
     Launch,
     Location,
