@@ -9,13 +9,11 @@ from numpy.typing import NDArray
 
 from banyan.compiler.ir.types import DType, TensorType
 from banyan.compiler.targets.cpp.packing import pack_linear
-from banyan.devices.device import Buffer, Device, LoadedProgram, Program
+from banyan.devices.device import Buffer, Device, LoadedProgram
 
 Array = NDArray[Any]
 
 _CODES = {DType.FLOAT32: 0, DType.BFLOAT16: 1, DType.FLOAT16: 2}
-PACKER_BUFFERS = 2
-PACKER_SYMBOLS = 5
 
 
 @dataclass(slots=True)
@@ -74,16 +72,3 @@ def _pack_on_host(weight: Array, target: Array, dtype: DType) -> None:
 def _convert(source: Array, target: Array) -> None:
     """Copy with a change of element type; NumPy converts in small pieces, without a whole copy."""
     np.copyto(target, source, casting="unsafe")
-
-
-def packer_program(image: Any) -> Program:
-    """The packing program in a shared object."""
-    return Program(
-        name="packing",
-        target="cpp",
-        image=image,
-        entry="banyan_run",
-        num_buffers=PACKER_BUFFERS,
-        num_symbols=PACKER_SYMBOLS,
-        scratch_bytes_per_thread=0,
-    )

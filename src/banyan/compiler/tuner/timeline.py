@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from banyan.compiler.ir.graph import Graph
-from banyan.compiler.targets.cpp.memory import Launch, Location, Memory, Placement
+from banyan.compiler.targets.memory import Launch, Location, Memory, Placement
 from banyan.compiler.tuner.roofline import Floor, kernel_floor
 from banyan.compiler.tuner.work import Work, kernel_work
 from banyan.devices.profile import DeviceProfile

@@ -5,14 +5,13 @@ from pathlib import Path
 
 from banyan.compiler.ir.graph import Graph
 from banyan.compiler.options import CompileOptions
-from banyan.compiler.packed_weights import packer_program
 from banyan.compiler.targets.cpp.packing import build_packer
 from banyan.compiler.targets.cpp.program import ProgramText, print_program
 from banyan.compiler.targets.cpp.registry import KERNEL_DIRECTORY, rows_per_item
 from banyan.compiler.targets.memory import Placement
 from banyan.compiler.targets.target import PrintedProgram
 from banyan.compiler.tiling.options import TileOptions
-from banyan.devices.device import Device, LoadedProgram
+from banyan.devices.device import Device, LoadedProgram, Program
 from banyan.devices.instruction_sets import InstructionSet, detect_instruction_sets
 from banyan.devices.native import (
     OPTIMISED_FLAGS,
@@ -24,6 +23,8 @@ from banyan.devices.native import (
 from banyan.devices.thread_pool import NATIVE_DIRECTORY
 from banyan.foundation.errors import CompilerMissing, InputError
 
+_PACKER_BUFFERS = 2
+_PACKER_SYMBOLS = 5
 HEADER_DIRECTORY = Path(__file__).parent / "headers"
 
 
@@ -78,7 +79,7 @@ class CppTarget:
         found = find_compiler(self.options.compiler_command)
         compiler: Compiler | None = None if isinstance(found, Missing) else found
         built = build_packer(self.level, self.options.cache_directory, compiler)
-        return self.device.load(packer_program(built.path))
+        return self.device.load(_packer_program(built.path))
 
     def _flags(self) -> tuple[str, ...]:
         flags: tuple[str, ...] = OPTIMISED_FLAGS
@@ -106,4 +107,17 @@ def _instruction_set(options: CompileOptions) -> InstructionSet:
     names = ", ".join(level.name for level in available)
     raise InputError(
         f"instruction set {options.instruction_set!r} is not available here; choose from {names}"
+    )
+
+
+def _packer_program(image: Path) -> Program:
+    """The packing program in a shared object."""
+    return Program(
+        name="packing",
+        target="cpp",
+        image=image,
+        entry="banyan_run",
+        num_buffers=_PACKER_BUFFERS,
+        num_symbols=_PACKER_SYMBOLS,
+        scratch_bytes_per_thread=0,
     )
