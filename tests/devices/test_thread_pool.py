@@ -5,6 +5,7 @@ import os
 import signal
 import threading
 import time
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -36,6 +37,10 @@ void slow_note(void* context, int64_t item, int64_t thread) {
   std::this_thread::sleep_for(std::chrono::milliseconds(2));
   note(context, item, thread);
 }
+void uneven_note(void* context, int64_t item, int64_t thread) {
+  std::this_thread::sleep_for(std::chrono::milliseconds(thread == 0 ? 1 : 30));
+  note(context, item, thread);
+}
 void nest(void* context, int64_t, int64_t thread) {
   auto* record = static_cast<Record*>(context);
   if (thread == 0) {
@@ -44,13 +49,14 @@ void nest(void* context, int64_t, int64_t thread) {
 }
 }
 extern "C" int32_t run(const banyan_runtime* runtime, int64_t items, int64_t* count,
-                       int64_t* thread, int64_t repeats, int32_t slow) {
+                       int64_t* thread, int64_t repeats, int32_t speed) {
   Record record{runtime, count, thread, 0};
   for (int64_t t = 0; t < runtime->num_threads; ++t) {
     *static_cast<int64_t*>(runtime->scratch[t]) = 0;
   }
   for (int64_t i = 0; i < repeats; ++i) {
-    runtime->parallel_for(runtime->pool, items, slow ? slow_note : note, &record);
+    const banyan_task tasks[] = {note, slow_note, uneven_note};
+    runtime->parallel_for(runtime->pool, items, tasks[speed], &record);
   }
   return 0;
 }
@@ -88,14 +94,14 @@ def loops(cache: Path) -> ctypes.CDLL:
 
 
 def run(
-    loops: ctypes.CDLL, pool: ThreadPool, items: int, *, repeats: int = 1, slow: bool = False
+    loops: ctypes.CDLL, pool: ThreadPool, items: int, *, repeats: int = 1, speed: str = "fast"
 ) -> tuple[list[int], list[int]]:
     """How often each item ran, and on which thread last."""
     count, thread = np.zeros(items, np.int64), np.full(items, 99, np.int64)
     loops.run(
         ctypes.c_void_p(pool.runtime(64)), ctypes.c_int64(items),
         ctypes.c_void_p(count.ctypes.data), ctypes.c_void_p(thread.ctypes.data),
-        ctypes.c_int64(repeats), ctypes.c_int32(slow),
+        ctypes.c_int64(repeats), ctypes.c_int32(("fast", "slow", "uneven").index(speed)),
     )  # fmt: skip
     return count.tolist(), thread.tolist()
 
@@ -110,12 +116,47 @@ def test_every_item_runs_exactly_once(
     assert count == [20] * items
 
 
-def test_threads_take_contiguous_ranges_and_the_first_ones_the_remainder(
-    loops: ctypes.CDLL, cache: Path
-) -> None:
-    with open_thread_pool(3, cache_directory=cache) as pool:
-        _, thread = run(loops, pool, 8)
-    assert thread == [0, 0, 0, 1, 1, 1, 2, 2]
+def test_neighbouring_items_stay_on_one_thread(loops: ctypes.CDLL, cache: Path) -> None:
+    with open_thread_pool(2, cache_directory=cache) as pool:
+        _, thread = run(loops, pool, 24, speed="slow")
+    changes = sum(a != b for a, b in pairwise(thread))
+    assert (thread[0], changes in {1, 2, 3}) == (0, True)  # two ranges; an end may be taken over
+
+
+def test_a_slow_thread_leaves_its_items_to_the_others(loops: ctypes.CDLL, cache: Path) -> None:
+    with open_thread_pool(2, cache_directory=cache) as pool:
+        count, thread = run(loops, pool, 40, speed="uneven")
+    assert count == [1] * 40
+    assert thread.count(0) > 30  # fixed halves would give 20
+
+
+def test_a_worker_on_the_callers_cpu_moves_away(loops: ctypes.CDLL, cache: Path) -> None:
+    allowed = os.sched_getaffinity(0)
+    if len(allowed) < 2:
+        pytest.skip("one CPU only")
+    library = build_thread_pool(cache).path
+    before = set(os.listdir("/proc/self/task"))
+    with ThreadPool(2, library=library, spin_microseconds=0) as pool:
+        run(loops, pool, 4)
+        (worker,) = (int(task) for task in set(os.listdir("/proc/self/task")) - before)
+        here = min(allowed)
+        try:
+            os.sched_setaffinity(0, {here})
+            os.sched_setaffinity(worker, {here})
+            time.sleep(0.05)  # it parks
+            for _ in range(5):
+                run(loops, pool, 8, speed="slow")
+            found = os.sched_getaffinity(worker)
+        finally:
+            os.sched_setaffinity(0, allowed)
+    assert here not in found
+
+
+def test_millions_of_items_are_taken_in_larger_units(loops: ctypes.CDLL, cache: Path) -> None:
+    items = (1 << 23) + 5
+    with open_thread_pool(2, cache_directory=cache) as pool:
+        count, _ = run(loops, pool, items)
+    assert count == [1] * items
 
 
 def test_a_loop_inside_a_loop_is_refused(loops: ctypes.CDLL, cache: Path) -> None:
@@ -137,7 +178,7 @@ def test_workers_that_went_to_sleep_wake_up(loops: ctypes.CDLL, cache: Path) -> 
         for _ in range(50):
             assert run(loops, pool, 6)[0] == [1] * 6
             time.sleep(0.0005)
-        assert run(loops, pool, 6, slow=True)[0] == [1] * 6
+        assert run(loops, pool, 6, speed="slow")[0] == [1] * 6
 
 
 def test_python_threads_take_turns(loops: ctypes.CDLL, cache: Path) -> None:

@@ -14,7 +14,7 @@ from banyan.devices.native import OPTIMISED_FLAGS, Compiler, SharedObject, build
 from banyan.foundation.errors import InputError
 
 NATIVE_DIRECTORY = Path(__file__).parent / "native"
-SPIN_MICROSECONDS = 50
+SPIN_MICROSECONDS = 200
 
 
 class ThreadPool:

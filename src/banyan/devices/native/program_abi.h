@@ -23,8 +23,9 @@ enum {
 typedef struct banyan_runtime {
   int64_t num_threads;
   // Runs task(context, item, thread) once for every item in [0, num_items) and returns when all are
-  // done. Thread t gets one contiguous range of items; the first (num_items % num_threads) threads
-  // get one item more. Returns BANYAN_OK or BANYAN_NESTED. Callers on different threads take turns.
+  // done. Thread t begins with the t-th part of the items and goes on to its end; who is done takes
+  // from the ends of the others. Returns BANYAN_OK or BANYAN_NESTED. Callers on different threads
+  // take turns.
   int32_t (*parallel_for)(void* pool, int64_t num_items, banyan_task task, void* context);
   void* pool;      // first argument of parallel_for
   void** scratch;  // [num_threads], each 64-byte aligned, as large as the program asked for

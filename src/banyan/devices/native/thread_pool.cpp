@@ -2,6 +2,11 @@
 //
 // Kernels of a decode step last tens of microseconds, so a sleeping worker that has to be woken costs
 // more than the work. Workers therefore spin for a bounded time after each loop, then park.
+//
+// Every thread owns a contiguous range of the items and takes from its front; who is done takes from
+// the back of the others. So neighbouring items stay on one core, yet nobody waits for a core that is
+// slow, asleep or lent to another program: a worker that comes late finds the loop closed.
+#include <algorithm>
 #include <atomic>
 #include <chrono>
 #include <condition_variable>
@@ -25,6 +30,8 @@ using Clock = std::chrono::steady_clock;
 constexpr int64_t kCacheLine = 64;
 constexpr int64_t kHugePage = 2 << 20;
 constexpr int kSpinsPerClockRead = 32;
+constexpr int64_t kOwnShare = 32;    // a thread takes 1/32 of what is left of its own range
+constexpr int64_t kOtherShare = 4;   // and 1/4 of what is left of another's
 
 // Children made by fork() have no workers; they notice it through this count and run loops alone.
 std::atomic<int> fork_count{0};
@@ -54,6 +61,51 @@ bool spin_until(std::chrono::nanoseconds limit, Ready ready) {
   return ready();
 }
 
+inline int current_cpu() {
+#if defined(__linux__)
+  return sched_getcpu();
+#else
+  return -1;
+#endif
+}
+
+// What is left of one thread's items: a count of loops (so that a thread that slept through a loop
+// cannot take from the next one by mistake), the first item and the end, in units of items.
+constexpr int kUnitBits = 22;
+constexpr uint64_t kMostUnits = (uint64_t{1} << kUnitBits) - 1;
+
+struct Units {
+  int64_t begin;
+  int64_t end;
+};
+
+class alignas(kCacheLine) Range {
+ public:
+  void open(uint64_t loop, int64_t begin, int64_t end) {
+    left_.store(packed(loop, begin, end), std::memory_order_release);
+  }
+
+  // Takes 1 / `share` of what is left, at least one unit; empty when nothing is left of this loop.
+  Units take(uint64_t loop, bool from_front, int64_t share) {
+    uint64_t left = left_.load(std::memory_order_acquire);
+    for (;;) {
+      const int64_t begin = left >> kUnitBits & kMostUnits, end = left & kMostUnits;
+      if (packed(loop, begin, end) != left || begin == end) return {0, 0};
+      const int64_t count = std::max<int64_t>(1, (end - begin) / share);
+      const Units taken = from_front ? Units{begin, begin + count} : Units{end - count, end};
+      const uint64_t rest = from_front ? packed(loop, taken.end, end) : packed(loop, begin, taken.begin);
+      if (left_.compare_exchange_weak(left, rest, std::memory_order_acq_rel)) return taken;
+    }
+  }
+
+ private:
+  static uint64_t packed(uint64_t loop, uint64_t begin, uint64_t end) {
+    return loop << (2 * kUnitBits) | begin << kUnitBits | end;
+  }
+
+  std::atomic<uint64_t> left_{0};
+};
+
 void* allocate_scratch(int64_t bytes) {
   const int64_t alignment = bytes >= kHugePage ? kHugePage : kCacheLine;
   const int64_t size = (bytes + alignment - 1) / alignment * alignment;
@@ -70,7 +122,10 @@ class Pool {
       : num_threads_(num_threads),
         spin_(spin_nanoseconds),
         forks_at_start_(fork_count.load()),
-        scratch_(num_threads, nullptr) {
+        scratch_(num_threads, nullptr),
+        ranges_(num_threads),
+        cpus_now_(num_threads) {
+    for (std::atomic<int>& cpu : cpus_now_) cpu.store(-1);
     if (cpus != nullptr) cpus_.assign(cpus, cpus + num_threads);
   }
 
@@ -98,46 +153,72 @@ class Pool {
     if (running_pool == this) return BANYAN_NESTED;
     const void* outer = running_pool;
     running_pool = this;
-    if (forked()) {
+    if (forked() || num_threads_ == 1 || num_items <= 1) {
+      std::unique_lock<std::mutex> turn(turn_, std::defer_lock);
+      if (!forked()) turn.lock();
       for (int64_t item = 0; item < num_items; ++item) task(context, item, 0);
     } else {
       std::lock_guard<std::mutex> turn(turn_);
-      num_items_ = num_items;
-      task_ = task;
-      context_ = context;
-      if (num_items > 1 && num_threads_ > 1) {
-        start_workers();
-        share();
-      } else {
-        run_range(0);
-      }
+      start_workers();
+      share(num_items, task, context);
     }
     running_pool = outer;
     return BANYAN_OK;
   }
 
-  void share() {
-    pending_.store(num_threads_ - 1, std::memory_order_relaxed);
-    generation_.fetch_add(1);  // publishes the loop; ordered against parked_ below
+  void share(int64_t num_items, banyan_task task, void* context) {
+    const int64_t unit = (num_items - 1) / static_cast<int64_t>(kMostUnits) + 1;
+    const int64_t units = (num_items - 1) / unit + 1;
+    const uint64_t loop = generation_.load(std::memory_order_relaxed) + 1;
+    num_items_.store(num_items, std::memory_order_relaxed);
+    unit_.store(unit, std::memory_order_relaxed);
+    task_.store(task, std::memory_order_relaxed);
+    context_.store(context, std::memory_order_relaxed);
+    cpus_now_[0].store(current_cpu(), std::memory_order_relaxed);
+    units_left_.store(units, std::memory_order_relaxed);
+    int64_t begin = 0;
+    for (int64_t thread = 0; thread < num_threads_; ++thread) {
+      const int64_t end = begin + units / num_threads_ + (thread < units % num_threads_ ? 1 : 0);
+      ranges_[thread].open(loop, begin, end);
+      begin = end;
+    }
+    generation_.store(loop);  // publishes the loop; ordered against parked_ below
     if (parked_.load() > 0) {
       std::lock_guard<std::mutex> lock(mutex_);
       wake_.notify_all();
     }
-    run_range(0);
-    const auto done = [this] { return pending_.load(std::memory_order_acquire) == 0; };
+    take_part(0, loop);
+    const auto done = [this] { return units_left_.load(std::memory_order_acquire) == 0; };
     if (spin_until(spin_, done)) return;
     std::unique_lock<std::mutex> lock(mutex_);
     caller_parked_.store(true);
-    done_.wait(lock, [this] { return pending_.load() == 0; });
+    done_.wait(lock, [this] { return units_left_.load() == 0; });
     caller_parked_.store(false);
   }
 
-  void run_range(int64_t thread) {
-    const int64_t share = num_items_ / num_threads_;
-    const int64_t extra = num_items_ % num_threads_;
-    const int64_t begin = thread * share + (thread < extra ? thread : extra);
-    const int64_t end = begin + share + (thread < extra ? 1 : 0);
-    for (int64_t item = begin; item < end; ++item) task_(context_, item, thread);
+  // Runs items of a loop until none is left to take. What is read here belongs to that loop whenever
+  // a unit of it can be taken: the caller changes nothing before all units are done.
+  void take_part(int64_t thread, uint64_t loop) {
+    const banyan_task task = task_.load(std::memory_order_relaxed);
+    void* const context = context_.load(std::memory_order_relaxed);
+    const int64_t num_items = num_items_.load(std::memory_order_relaxed);
+    const int64_t unit = unit_.load(std::memory_order_relaxed);
+    int64_t done = 0;
+    for (int64_t i = 0; i < num_threads_; ++i) {
+      const bool own = i == 0;
+      Range& range = ranges_[(thread + i) % num_threads_];
+      for (;;) {
+        const Units taken = range.take(loop, own, own ? kOwnShare : kOtherShare);
+        if (taken.begin == taken.end) break;
+        const int64_t end = std::min(taken.end * unit, num_items);
+        for (int64_t item = taken.begin * unit; item < end; ++item) task(context, item, thread);
+        done += taken.end - taken.begin;
+      }
+    }
+    if (done > 0 && units_left_.fetch_sub(done) == done && caller_parked_.load()) {
+      std::lock_guard<std::mutex> lock(mutex_);
+      done_.notify_one();
+    }
   }
 
   void work(int64_t thread) {
@@ -146,23 +227,46 @@ class Pool {
     const auto changed = [this, &seen] { return generation_.load() != seen; };
     for (;;) {
       if (!spin_until(spin_, changed)) {
-        std::unique_lock<std::mutex> lock(mutex_);
-        parked_.fetch_add(1);
-        wake_.wait(lock, changed);
-        parked_.fetch_sub(1);
+        {
+          std::unique_lock<std::mutex> lock(mutex_);
+          parked_.fetch_add(1);
+          wake_.wait(lock, changed);
+          parked_.fetch_sub(1);
+        }
+        step_aside(thread);
       }
-      ++seen;
+      seen = generation_.load();
       if (stopping_.load()) return;
-      run_range(thread);
-      if (pending_.fetch_sub(1) == 1 && caller_parked_.load()) {
-        std::lock_guard<std::mutex> lock(mutex_);
-        done_.notify_one();
-      }
+      take_part(thread, seen);
     }
+  }
+
+  // A worker may be woken on the CPU of the thread that woke it. Both then take turns there, sleep
+  // too often for the system to move one, and half the machine stays idle for seconds.
+  void step_aside(int64_t thread) {
+#if defined(__linux__)
+    const int here = current_cpu();
+    cpus_now_[thread].store(here, std::memory_order_relaxed);
+    if (!cpus_.empty()) return;
+    cpu_set_t free = allowed_;
+    for (int64_t other = 0; other < num_threads_; ++other) {
+      const int taken = cpus_now_[other].load(std::memory_order_relaxed);
+      if (other != thread && taken >= 0 && taken < CPU_SETSIZE) CPU_CLR(taken, &free);
+    }
+    if (here < 0 || CPU_ISSET(here, &free) || CPU_COUNT(&free) == 0) return;
+    pthread_setaffinity_np(pthread_self(), sizeof free, &free);  // a wish: failure is harmless
+    cpus_now_[thread].store(current_cpu(), std::memory_order_relaxed);
+#else
+    (void)thread;
+#endif
   }
 
   void start_workers() {
     if (!workers_.empty()) return;
+#if defined(__linux__)
+    CPU_ZERO(&allowed_);
+    pthread_getaffinity_np(pthread_self(), sizeof allowed_, &allowed_);
+#endif
     for (int64_t thread = 1; thread < num_threads_; ++thread) {
       workers_.emplace_back(&Pool::work, this, thread);
       pin(workers_.back(), thread);
@@ -213,16 +317,23 @@ class Pool {
   int64_t scratch_bytes_ = 0;
   banyan_runtime runtime_{};
 
+#if defined(__linux__)
+  cpu_set_t allowed_;  // to the process when the workers started
+#endif
+  std::vector<Range> ranges_;
+  std::vector<std::atomic<int>> cpus_now_;  // where each thread was seen last
+
   std::mutex turn_;  // held by the thread whose loop runs
-  int64_t num_items_ = 0;
-  banyan_task task_ = nullptr;
-  void* context_ = nullptr;
+  std::atomic<int64_t> num_items_{0};
+  std::atomic<int64_t> unit_{1};  // items of a unit: 1, unless there are millions
+  std::atomic<banyan_task> task_{nullptr};
+  std::atomic<void*> context_{nullptr};
 
   std::mutex mutex_;  // guards only parking and waking
   std::condition_variable wake_;
   std::condition_variable done_;
   alignas(kCacheLine) std::atomic<uint64_t> generation_{0};
-  alignas(kCacheLine) std::atomic<int64_t> pending_{0};
+  alignas(kCacheLine) std::atomic<int64_t> units_left_{0};
   alignas(kCacheLine) std::atomic<int64_t> parked_{0};
   std::atomic<bool> caller_parked_{false};
   std::atomic<bool> stopping_{false};
