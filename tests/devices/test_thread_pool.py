@@ -106,6 +106,10 @@ def run(
     return count.tolist(), thread.tolist()
 
 
+def tasks_of_this_process() -> set[int]:
+    return {int(task.name) for task in Path("/proc/self/task").iterdir()}
+
+
 @pytest.mark.parametrize("num_threads", [1, 2, 3, 5])
 @pytest.mark.parametrize("items", [0, 1, 2, 7, 64, 1000])
 def test_every_item_runs_exactly_once(
@@ -135,10 +139,10 @@ def test_a_worker_on_the_callers_cpu_moves_away(loops: ctypes.CDLL, cache: Path)
     if len(allowed) < 2:
         pytest.skip("one CPU only")
     library = build_thread_pool(cache).path
-    before = set(os.listdir("/proc/self/task"))
+    before = tasks_of_this_process()
     with ThreadPool(2, library=library, spin_microseconds=0) as pool:
         run(loops, pool, 4)
-        (worker,) = (int(task) for task in set(os.listdir("/proc/self/task")) - before)
+        (worker,) = tasks_of_this_process() - before
         here = min(allowed)
         try:
             os.sched_setaffinity(0, {here})
