@@ -13,6 +13,16 @@ from tests.compiler.random_graphs import Case, cases
 SMALL = TileOptions(
     row_block=3, panel_group=1, product_rows=2, product_columns=3, widest_row=4, row_piece=3
 )
+BLOCKS = TileOptions(
+    product_rows=4,
+    product_columns=4,
+    packing=False,
+    depth_piece=2,
+    longest_tile=3,
+    longest_scores=0,
+)
+"""As targets of block languages lower: no packed weights, loops over depth and over long rows."""
+
 LOWERED = {"input", "data", "reshape", "call", "get", "extern"}
 
 
@@ -44,6 +54,12 @@ def test_lowered_random_graphs_give_the_same_numbers(case: Case) -> None:
 @given(cases(max_steps=8, with_bfloat16=False))
 def test_small_pieces_give_the_same_numbers(case: Case) -> None:
     assert_same_results(case.graph, lower(case.graph, SMALL), case.arrays)
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@given(cases(max_steps=8, with_bfloat16=False))
+def test_loops_over_depth_and_long_rows_give_the_same_numbers(case: Case) -> None:
+    assert_same_results(case.graph, lower(case.graph, BLOCKS), case.arrays)
 
 
 @settings(max_examples=30, deadline=None, suppress_health_check=list(HealthCheck))

@@ -52,6 +52,12 @@ def test_experts_that_are_no_weights_stay_as_they_are() -> None:
     assert_same_results(graph, lowered, arrays(20, 6, DType.FLOAT32))
 
 
+def test_experts_sum_over_their_depth_in_pieces() -> None:
+    graph = grouped_graph(20, 6, DType.FLOAT32, "weight")
+    blocks = TileOptions(row_block=2, panel_group=1, packing=False, depth_piece=4, longest_tile=3)
+    assert_same_results(graph, tile(graph, blocks), arrays(20, 6, DType.FLOAT32))
+
+
 def test_layers_that_share_their_experts_sort_the_rows_once() -> None:
     builder = Builder()
     x = builder.input("x", TensorType((7, 6), DType.FLOAT32))

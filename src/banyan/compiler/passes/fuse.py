@@ -12,6 +12,7 @@ from banyan.compiler.ir.graph import Graph, Node
 from banyan.compiler.ir.operations import POINTWISE
 from banyan.compiler.ir.packing import stored_weight
 from banyan.compiler.ir.symbols import product, upper_bound
+from banyan.compiler.tiling.options import TileOptions
 
 LEAVES = frozenset({"input", "data"})
 FREE = frozenset({"constant", "iota", "size"})
@@ -35,10 +36,6 @@ LARGEST_GROUP = 60
 ROW_OF_SCORES = 512
 """Columns up to which a product is one block wide, so that its left side is computed once."""
 
-
-LONGEST_ROW_OF_SCORES = 2048
-"""Largest inner length of two chained products that are computed in one kernel."""
-
 BETWEEN_PRODUCTS = POINTWISE | MOVEMENT | REDUCTIONS | {"dot"}
 
 
@@ -55,14 +52,15 @@ class Fusion:
     siblings: dict[Node, tuple[Node, ...]]
 
 
-def plan_fusion(graph: Graph) -> Fusion:
+def plan_fusion(graph: Graph, options: TileOptions | None = None) -> Fusion:
     """Decide for every node of a stage-1 graph whether it lies in memory."""
-    planner = _Planner(graph, join_siblings=True)
+    longest = (options or TileOptions()).longest_scores
+    planner = _Planner(graph, longest, join_siblings=True)
     plan = planner.plan()
     # A kernel of siblings runs where the first of them stands; all it reads must come before.
     if planner.is_in_order(plan):
         return plan
-    return _Planner(graph, join_siblings=False).plan()
+    return _Planner(graph, longest, join_siblings=False).plan()
 
 
 def is_view(node: Node, memory: "frozenset[Node] | set[Node]") -> bool:
@@ -73,7 +71,8 @@ def is_view(node: Node, memory: "frozenset[Node] | set[Node]") -> bool:
 
 
 class _Planner:
-    def __init__(self, graph: Graph, *, join_siblings: bool) -> None:
+    def __init__(self, graph: Graph, longest_scores: int, *, join_siblings: bool) -> None:
+        self.longest_scores = longest_scores
         self.join_siblings = join_siblings
         self.leader: dict[Node, Node] = {}
         self.graph = graph
@@ -158,7 +157,7 @@ class _Planner:
             if node.op not in BETWEEN_PRODUCTS or not inside:
                 continue
             if node.op == "dot":
-                if upper_bound(node.shape[-1]) > LONGEST_ROW_OF_SCORES:
+                if upper_bound(node.shape[-1]) > self.longest_scores:
                     return
                 cone.add(node)
                 continue

@@ -78,6 +78,7 @@ def _grouped_dot(context: Context, node: Node) -> Node:
         node.dtype,
         context.options.row_block,
         context.options.panel_group,
+        context.options.depth_piece,
     )
     kernel = context.once(
         ("grouped_linear", layer), lambda: grouped_linear_kernel(context.builder, layer)
@@ -101,8 +102,10 @@ def _sorted_rows(context: Context, experts: Node, groups: int) -> list[Node]:
 
 def _group_call(context: Context, experts: Node, groups: int) -> Node:
     kind: TensorType = experts.tensor
+    piece = context.options.longest_tile
     kernel = context.once(
-        ("group_rows", kind, groups), lambda: group_rows_kernel(context.builder, kind, groups)
+        ("group_rows", kind, groups),
+        lambda: group_rows_kernel(context.builder, kind, groups, piece),
     )
     return _call(context, kernel, [experts])
 

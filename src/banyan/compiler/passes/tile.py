@@ -37,7 +37,7 @@ class _Lowering:
     def __init__(self, graph: Graph, options: TileOptions) -> None:
         self.graph = graph
         self.options = options
-        self.fusion: Fusion = plan_fusion(graph)
+        self.fusion: Fusion = plan_fusion(graph, options)
         self.memory = set(self.fusion.memory)
         self.builder = Builder()
         self.lowered: dict[Node, Node] = {}
@@ -101,14 +101,17 @@ class _Lowering:
         found = self.kernels.get(key)
         if found is None:
             writer = Writer(
-                self.builder, lambda node: node not in roots and self.is_memory(node), RULES
+                self.builder,
+                lambda node: node not in roots and self.is_memory(node),
+                RULES,
+                self.options,
             )
             for leaf in shape.leaves:
                 writer.pointer(leaf)
             if product is None:
-                found = row_kernel(writer, roots, self.options)
+                found = row_kernel(writer, roots)
             else:
-                found = product_kernel(writer, root, product, self.options)
+                found = product_kernel(writer, root, product)
             found = replace(found, name=self.unique_name(found.name))
             self.kernels[key] = found
         return found, shape.leaves

@@ -21,7 +21,7 @@ class _Block:
     span: Span
 
 
-def product_kernel(writer: Writer, root: Node, product: Node, options: TileOptions) -> Kernel:
+def product_kernel(writer: Writer, root: Node, product: Node) -> Kernel:
     """The kernel of `product` with its epilogue up to `root`; both have one shape.
 
     Packed weights: grid (panel groups, batch..., row blocks), so that neighbouring programs read
@@ -31,13 +31,14 @@ def product_kernel(writer: Writer, root: Node, product: Node, options: TileOptio
         CannotPull: a node behind `root` must lie in memory.
     """
     packed = product.op == "packed_dot"
+    options = writer.options
     if packed:
         block = _linear_block(product, options)
         panels = ceil_divide(root.shape[-1], PANEL_COLUMNS)
         rows = _block(writer, root.shape[-2], block.rows, "block_rows", 1)
         across = _block(writer, panels, block.panels, "block_panels", PANEL_COLUMNS)
     else:
-        step = _column_step(writer, product, options)
+        step = _column_step(writer, product)
         rows = _block(writer, root.shape[-2], options.product_rows, "block_rows", 1)
         across = _block(writer, root.shape[-1], step, "block_columns", 1)
     batch = tuple(writer.builder.parameter(scalar_type(DType.INT64)) for _ in root.shape[:-2])
@@ -65,7 +66,7 @@ def _linear_block(product: Node, options: TileOptions) -> LinearBlock:
     return options.linear_block(LinearShape(depth, columns, panels.dtype.value))
 
 
-def _column_step(writer: Writer, product: Node, options: TileOptions) -> int:
+def _column_step(writer: Writer, product: Node) -> int:
     """One block wide when the left side is computed here, so that it is computed once."""
     left, columns = product.args[0], product.shape[-1]
     while left.op in {"permute", "reshape", "expand", "slice", "cast"}:
@@ -74,7 +75,7 @@ def _column_step(writer: Writer, product: Node, options: TileOptions) -> int:
         left = left.args[0]
     if isinstance(columns, int) and not writer.is_memory(left):
         return columns
-    return options.product_columns
+    return writer.options.product_columns
 
 
 def _block(writer: Writer, size: Dim, step: int, name: str, scale: int) -> _Block:

@@ -41,6 +41,9 @@ class TileOptions:
     packing: weights change to the panels that micro-kernels read.
     quantized: weight formats of `quantized_linear` that the target has kernels for.
     tuned: shapes of products with packed weights that have a block of their own.
+    depth_piece: products sum over this many elements at a time; None takes them all at once.
+    longest_tile: elements up to which a row that is reduced stays in one tile; None has no limit.
+    longest_scores: inner length up to which two chained products share a kernel.
     """
 
     row_block: int = 64
@@ -50,6 +53,9 @@ class TileOptions:
     widest_row: int = 8192
     row_piece: int = 2048
     packing: bool = True
+    depth_piece: int | None = None
+    longest_tile: int | None = None
+    longest_scores: int = 2048
     quantized: frozenset[str] = frozenset()
     tuned: tuple[tuple[LinearShape, LinearBlock], ...] = ()
 

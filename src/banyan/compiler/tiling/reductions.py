@@ -2,6 +2,7 @@
 
 from banyan.compiler.ir.attributes import integer, integers
 from banyan.compiler.ir.graph import Node
+from banyan.compiler.ir.symbols import upper_bound
 from banyan.compiler.ir.types import DType
 from banyan.compiler.tiling.windows import (
     At,
@@ -51,9 +52,42 @@ def reduce(writer: Writer, node: Node, window: Window) -> Node:
 def _one_tile(writer: Writer, node: Node, source: Node, inner: list[Entry | None]) -> Node:
     asked = _complete(inner)
     kind, axes = str(node.attr("kind")), integers(node, "axes")
+    longest = writer.options.longest_tile
+    for axis in axes:
+        entry = asked[axis]
+        if longest and isinstance(entry, Span) and upper_bound(entry.size) > longest:
+            return _in_pieces(writer, node, inner, axis)
     tile = writer.tile(source, asked)
     positions = tuple(i for i, label in enumerate(labels(asked)) if label in axes)
     return writer.builder.add("reduce", (tile,), axes=positions, kind=kind)
+
+
+def _in_pieces(writer: Writer, node: Node, inner: list[Entry | None], axis: int) -> Node:
+    """The reduction of an axis too long for one tile."""
+    (source,) = node.args
+    kind, add = str(node.attr("kind")), writer.builder.add
+    best_kind = "max" if kind == "argmax" else kind
+    wide = DType.FLOAT32 if source.dtype.is_floating else source.dtype
+    removed = integers(node, "axes")
+    shape = tile_shape(tuple(e for i, e in enumerate(inner) if e is not None and i not in removed))
+
+    def body(span: Span, best: Node, *place: Node) -> list[Node]:
+        asked = _complete([*inner[:axis], span, *inner[axis + 1 :]])
+        tile = _cast(writer, writer.tile(source, asked), wide)
+        axes = tuple(i for i, label in enumerate(labels(asked)) if label in removed)
+        part = add("reduce", (tile,), axes=axes, kind=best_kind)
+        if not place:
+            return [add(COMBINE[kind], (best, part))]
+        number = add("reduce", (tile,), axes=axes, kind="argmax")
+        number = add("add", (number, writer.grown(span.start, shape)))
+        better = add("gt", (part, best))
+        return [add("max", (best, part)), add("where", (better, number, place[0]))]
+
+    carried = [writer.fill(_neutral(best_kind, wide), wide, shape)]
+    if kind == "argmax":
+        carried.append(writer.fill(0, DType.INT64, shape))
+    _, found = writer.pieces(source.shape[axis], writer.options.longest_tile, carried, body)
+    return found[1] if kind == "argmax" else _cast(writer, found[0], node.dtype)
 
 
 def _loops(writer: Writer, node: Node, inner: list[Entry | None], looped: list[int]) -> Node:

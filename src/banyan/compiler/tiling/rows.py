@@ -5,9 +5,8 @@ from itertools import pairwise
 
 from banyan.compiler.ir.graph import Kernel, Node, Region, scalar_type
 from banyan.compiler.ir.operations import POINTWISE
-from banyan.compiler.ir.symbols import Dim, ceil_divide, symbol
+from banyan.compiler.ir.symbols import Dim, ceil_divide, symbol, upper_bound
 from banyan.compiler.ir.types import DType
-from banyan.compiler.tiling.options import TileOptions
 from banyan.compiler.tiling.windows import At, MustCut, Span, Window
 from banyan.compiler.tiling.writer import Writer
 
@@ -22,7 +21,7 @@ class _Row:
     window: Window
 
 
-def row_kernel(writer: Writer, roots: tuple[Node, ...], options: TileOptions) -> Kernel:
+def row_kernel(writer: Writer, roots: tuple[Node, ...]) -> Kernel:
     """The kernel that computes `roots`, one row of their last axes at a time.
 
     Several roots differ in the last axis only.
@@ -33,7 +32,7 @@ def row_kernel(writer: Writer, roots: tuple[Node, ...], options: TileOptions) ->
     first = roots[0]
     row = _whole_row(writer, first, scalars=len(roots) == 1)
     if _may_be_cut(writer, roots, row):
-        row = _pieces(writer, first, row, options) or row
+        row = _pieces(writer, first, row) or row
     targets = [
         writer.builder.pointer("out" if root is first else f"out{i}", root.tensor, "write")
         for i, root in enumerate(roots)
@@ -61,6 +60,9 @@ def _stores(writer: Writer, root: Node, target: Node, whole: Window) -> list[Nod
     pending = [whole]
     while pending:
         window = pending.pop(0)
+        if _is_long(writer, root, window):
+            stores += _store_in_pieces(writer, root, target, window)
+            continue
         try:
             value = writer.tile(root, window)
         except MustCut as cut:
@@ -68,6 +70,29 @@ def _stores(writer: Writer, root: Node, target: Node, whole: Window) -> list[Nod
         else:
             stores.append(writer.store(target, value, window))
     return stores
+
+
+def _is_long(writer: Writer, root: Node, window: Window) -> bool:
+    longest = writer.options.longest_tile
+    if longest is None or not window or not isinstance(window[-1], Span):
+        return False
+    running = any(node.op == "cumsum" for node in _group(writer, (root,)))
+    return upper_bound(window[-1].size) > longest and not running
+
+
+def _store_in_pieces(writer: Writer, root: Node, target: Node, window: Window) -> tuple[Node, ...]:
+    """A loop that computes and stores a row too long for one tile."""
+    row = window[-1]
+    if not isinstance(row, Span):
+        raise TypeError("only a span has pieces")
+
+    def body(span: Span) -> list[Node]:
+        start = writer.indices.add(row.start, span.start)
+        part = (*window[:-1], Span(start, span.size))
+        return [writer.store(target, writer.tile(root, part), part)]
+
+    effects, _ = writer.pieces(row.size, writer.options.longest_tile, [], body)
+    return effects
 
 
 def _whole_row(writer: Writer, root: Node, *, scalars: bool) -> _Row:
@@ -102,10 +127,10 @@ def _parameter(writer: Writer) -> Node:
     return writer.builder.parameter(scalar_type(DType.INT64))
 
 
-def _pieces(writer: Writer, root: Node, row: _Row, options: TileOptions) -> _Row | None:
+def _pieces(writer: Writer, root: Node, row: _Row) -> _Row | None:
     """Cut rows that are long, or as long as a symbol says, into pieces for several programs."""
-    width, piece = root.shape[-1], options.row_piece
-    if isinstance(width, int) and width <= options.widest_row:
+    width, piece = root.shape[-1], writer.options.row_piece
+    if isinstance(width, int) and width <= writer.options.widest_row:
         return None
     number = _parameter(writer)
     start = writer.indices.multiply(number, piece)

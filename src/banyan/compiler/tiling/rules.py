@@ -7,6 +7,7 @@ from banyan.compiler.ir.graph import Node
 from banyan.compiler.ir.operations import PANEL_COLUMNS, POINTWISE
 from banyan.compiler.ir.symbols import Dim
 from banyan.compiler.ir.types import DType
+from banyan.compiler.tiling.contractions import contract
 from banyan.compiler.tiling.indices import known
 from banyan.compiler.tiling.reductions import cumsum, reduce
 from banyan.compiler.tiling.reshaping import through_reshape
@@ -238,11 +239,21 @@ def _dot(writer: Writer, node: Node, window: Window) -> Node:
         raise CannotPull(node)
     if not all(isinstance(entry, At) for entry in batch):
         raise CannotPull(node)
-    depth = whole(writer.indices, a.shape[-1])
-    left = writer.tile(a, (*batch, row, depth))
-    across = (column, depth) if attrs.get("transpose_b") else (depth, column)
-    right = writer.tile(b, (*batch, *across))
-    return writer.builder.add("dot", (left, right), **attrs)
+    transposed = bool(attrs.get("transpose_b"))
+
+    def factors(depth: Span) -> tuple[Node, Node]:
+        across = (column, depth) if transposed else (depth, column)
+        return writer.tile(a, (*batch, row, depth)), writer.tile(b, (*batch, *across))
+
+    return contract(
+        writer,
+        factors,
+        a.shape[-1],
+        writer.options.depth_piece,
+        shape=(row.size, column.size),
+        dtype=node.dtype,
+        transpose_b=transposed,
+    )
 
 
 def _packed_dot(writer: Writer, node: Node, window: Window) -> Node:

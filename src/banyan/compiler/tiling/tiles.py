@@ -1,20 +1,26 @@
 """The words in which bodies of kernels are written: numbers, reads, writes, loops."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from banyan.compiler.ir.graph import Builder, Node, Region, scalar_type
-from banyan.compiler.ir.symbols import Dim
-from banyan.compiler.ir.types import DType
+from banyan.compiler.ir.symbols import Dim, symbol, upper_bound
+from banyan.compiler.ir.types import DType, TupleType
 from banyan.compiler.tiling.indices import Indices
-from banyan.compiler.tiling.windows import At, Each, Span, Window
+from banyan.compiler.tiling.windows import At, Each, Span, Window, whole
 
 
 @dataclass(slots=True)
 class Tiles:
-    """Writes nodes of tile space through one builder."""
+    """Writes nodes of tile space through one builder.
+
+    Attributes:
+        builder: makes the nodes.
+        num_pieces: axes cut into pieces so far, for their names.
+    """
 
     builder: Builder
+    num_pieces: int = field(default=0, init=False, kw_only=True)
 
     @property
     def indices(self) -> Indices:
@@ -75,6 +81,42 @@ class Tiles:
         region = Region((index, *inner), (), tuple(body(index, *inner)))
         loop = self.builder.add("loop", (start, stop, *carried), step=1, body=region)
         return [self.builder.add("get", (loop,), index=i) for i in range(len(carried))]
+
+    def pieces(
+        self, size: Dim, piece: int | None, carried: list[Node], body: Callable[..., list[Node]]
+    ) -> tuple[tuple[Node, ...], list[Node]]:
+        """Go over an axis of `size` in pieces, or at once where one is enough.
+
+        `body(span, *carried)` gives the new carried values, and stores if it has any. The size of
+        the last piece may be smaller, and is then a symbol inside the loop. Gives the effects that
+        the kernel must name, and what is carried in the end.
+        """
+        if piece is None or upper_bound(size) <= piece:
+            once = body(whole(self.indices, size), *carried)
+            done = tuple(node for node in once if isinstance(node.type, TupleType))
+            return done, [node for node in once if node not in done]
+        start = self.parameter()
+        inner = [self.builder.parameter(value.tensor) for value in carried]
+        width, binds = self.rest(size, start, piece)
+        results = body(Span(start, width), *inner)
+        effects = tuple(node for node in results if isinstance(node.type, TupleType))
+        kept = tuple(node for node in results if node not in effects)
+        region = Region((start, *inner), (*binds, *effects), kept)
+        stop = (self.indices.number(0), self.indices.number(size))
+        loop = self.builder.add("loop", (*stop, *carried), step=piece, body=region)
+        gets = [self.builder.add("get", (loop,), index=i) for i in range(len(carried))]
+        return (loop,) if effects else (), gets
+
+    def rest(self, size: Dim, start: Node, piece: int) -> tuple[Dim, tuple[Node, ...]]:
+        """The elements of the piece at `start` of an axis, and the `bind` that this needs."""
+        if isinstance(size, int) and size % piece == 0:
+            return piece, ()
+        name = f"piece_{self.num_pieces}"
+        self.num_pieces += 1
+        left = self.indices.subtract(self.indices.number(size), start)
+        count = self.indices.smaller(left, self.indices.number(piece))
+        bind = self.builder.add("bind", (count,), name=name, minimum=1, maximum=piece)
+        return symbol(name, 1, piece), (bind,)
 
 
 def access(window: Window) -> tuple[tuple[str, ...], tuple[Dim, ...], tuple[Node, ...]]:

@@ -11,6 +11,7 @@ from typing import TypeAlias
 
 from banyan.compiler.ir.graph import Node
 from banyan.compiler.ir.operations import POINTWISE
+from banyan.compiler.tiling.options import TileOptions
 from banyan.compiler.tiling.tiles import Tiles
 from banyan.compiler.tiling.windows import (
     CannotPull,
@@ -32,10 +33,12 @@ class Writer(Tiles):
         leaves: nodes in memory -> this kernel's pointer to them, in order of first use.
         is_memory: does this node lie in memory?
         rules: how each operation that is not pointwise is computed on a tile.
+        options: how large the pieces are.
     """
 
     is_memory: Callable[[Node], bool]
     rules: Mapping[str, TileRule]
+    options: TileOptions = field(default_factory=TileOptions)
     leaves: dict[Node, Node] = field(default_factory=dict)
     tiles: dict[tuple[Node, Window], Node] = field(default_factory=dict)
 
