@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from banyan.engine.runner import LaneSlice, Runner
+from banyan.engine.runner import LaneSlice, Runner, step_arguments
 from banyan.engine.sequence_table import SequenceTable
 
 
@@ -44,9 +44,7 @@ def test_one_token_each_reads_the_newest_token_and_writes_behind_the_others() ->
 
 def test_chunks_and_single_tokens_share_a_step() -> None:
     table = table_of((list(range(50, 70)), [4, 1]), ([8, 9, 10], [0]))
-    arguments = Runner(Recorder(), table).arguments(
-        [LaneSlice(1, 2, 1, True), LaneSlice(0, 14, 4, False)]
-    )
+    arguments = step_arguments(table, [LaneSlice(1, 2, 1, True), LaneSlice(0, 14, 4, False)])
     assert arguments["token_ids"].tolist() == [10, 64, 65, 66, 67]
     assert arguments["positions"].tolist() == [2, 14, 15, 16, 17]
     assert arguments["slots"].tolist() == [2, 4 * 16 + 14, 4 * 16 + 15, 16, 17]
@@ -64,7 +62,7 @@ def test_a_step_that_wants_no_logits_asks_for_one_row_and_gives_none() -> None:
 
 def test_the_arrays_have_the_types_of_the_contract_and_lie_in_one_piece() -> None:
     table = table_of(([1, 2, 3], [0]))
-    arguments = Runner(Recorder(), table).arguments([LaneSlice(0, 0, 3, True)])
+    arguments = step_arguments(table, [LaneSlice(0, 0, 3, True)])
     assert {name: array.dtype.name for name, array in arguments.items()} == {
         "token_ids": "int64",
         "positions": "int64",

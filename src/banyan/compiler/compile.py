@@ -41,7 +41,14 @@ if TYPE_CHECKING:
     from banyan.compiler.capture.arrays import Module
     from banyan.compiler.compiled_module import CompiledModule
 
-__all__ = ["CompileOptions", "Executable", "compile", "compile_graph"]
+__all__ = [
+    "CompileOptions",
+    "Executable",
+    "LoweredProgram",
+    "compile",
+    "compile_graph",
+    "lower_for",
+]
 
 TARGETS: Mapping[str, Callable[[Device, CompileOptions], Target]] = {"cpp": open_cpp_target}
 """What opens each target for a device; "interpreter" runs the graph itself and needs none."""
@@ -66,10 +73,46 @@ def compile_graph(
     chosen = target or target_of(device)
     if chosen == "interpreter":
         return InterpretedGraph(graph, _interpreter_report(graph))
-    if chosen not in TARGETS:
+    return _Compilation(graph, device, _open_target(chosen, device, options), options).run()
+
+
+@dataclass(frozen=True, slots=True)
+class LoweredProgram:
+    """A graph just before it is built, for those who want to look inside.
+
+    Attributes:
+        graph: of kernels.
+        placement: the launches in order, and the memory of every value.
+        text: what the target printed.
+    """
+
+    graph: Graph
+    placement: Placement
+    text: PrintedProgram
+
+
+def lower_for(
+    graph: Graph, *, device: Device, target: str | None = None, options: CompileOptions
+) -> LoweredProgram:
+    """Lower and print a graph as `compile_graph` does, and stop there.
+
+    Raises:
+        CompilationFailed, InputError: as `compile_graph`.
+    """
+    return _lowered(graph, _open_target(target or target_of(device), device, options))
+
+
+def _open_target(name: str, device: Device, options: CompileOptions) -> Target:
+    if name not in TARGETS:
         known = ", ".join((*TARGETS, "interpreter"))
-        raise InputError(f"unknown target {chosen!r}; known are {known}")
-    return _Compilation(graph, device, TARGETS[chosen](device, options), options).run()
+        raise InputError(f"unknown target {name!r}; known are {known}")
+    return TARGETS[name](device, options)
+
+
+def _lowered(graph: Graph, target: Target) -> LoweredProgram:
+    lowered = lower(graph, target.tiling)
+    placement = place_memory(lowered)
+    return LoweredProgram(lowered, placement, target.emit(lowered, placement))
 
 
 def target_of(device: Device) -> str:
@@ -163,9 +206,8 @@ class _Compilation:
 
     def _compile(self, began: float) -> tuple[Manifest, tuple[ExternCall, ...]]:
         target = self.target
-        lowered = lower(self.graph, target.tiling)
-        placement = place_memory(lowered)
-        text = target.emit(lowered, placement)
+        made = _lowered(self.graph, target)
+        lowered, placement, text = made.graph, made.placement, made.text
         _check_scratch(lowered, text)
         image = target.build(text)
         arena = arena_offsets(

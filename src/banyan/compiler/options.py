@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from banyan.compiler.tiling.options import LinearBlock, LinearShape
+
 
 @dataclass(frozen=True, slots=True)
 class CompileOptions:
@@ -14,6 +16,7 @@ class CompileOptions:
         instruction_set: vector instructions to use; None takes the best of this machine.
         optimise: False builds faster and runs slower, for tests.
         use_cache: False compiles even what is kept.
+        tuned: blocks of single linear layers; None takes the known ones, see `schedules`.
     """
 
     cache_directory: Path
@@ -21,3 +24,4 @@ class CompileOptions:
     instruction_set: str | None = None
     optimise: bool = True
     use_cache: bool = True
+    tuned: tuple[tuple[LinearShape, LinearBlock], ...] | None = None

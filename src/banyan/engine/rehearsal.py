@@ -18,7 +18,7 @@ from banyan.devices.cpu import CpuDevice
 from banyan.devices.profile import DeviceProfile
 from banyan.devices.recorder import LaunchRecorder
 from banyan.engine.key_value_blocks import blocks_for
-from banyan.engine.runner import LaneSlice, Runner
+from banyan.engine.runner import LaneSlice, step_arguments
 from banyan.engine.sequence_table import SequenceTable
 
 WARM_RUNS = 2
@@ -49,14 +49,14 @@ def typical_steps(max_model_len: int, num_blocks: int) -> Iterator[Step]:
         yield Step(f"{many} answers after {context} tokens", many, context, 1)
 
 
-def step_arguments(step: Step) -> dict[str, NDArray[Any]]:
+def arguments_of(step: Step) -> dict[str, NDArray[Any]]:
     """The decoder's arguments for a step; every sequence has blocks of its own."""
     length = step.past + step.new
     num_blocks = blocks_for(length)
     table = SequenceTable(step.sequences, length)
     table.blocks_LB[:] = np.arange(step.sequences * num_blocks).reshape(step.sequences, num_blocks)
     slices = [LaneSlice(lane, step.past, step.new, True) for lane in range(step.sequences)]
-    return Runner(_Nothing(), table).arguments(slices)
+    return step_arguments(table, slices)
 
 
 def rehearse(
@@ -73,7 +73,7 @@ def rehearse(
 
     `program` is what `executable` was made from; its states are allocated.
     """
-    arguments = step_arguments(step)
+    arguments = arguments_of(step)
     types = {str(node.attr("name")): node.tensor for node in program.graph.inputs}
     shapes = {name: array.shape for name, array in arguments.items()}
     sizes = bind_symbols({name: types[name] for name in shapes}, shapes)
@@ -92,10 +92,3 @@ def rehearse(
             )
     device.record(None)
     return sorted(found, key=lambda timeline: timeline.seconds)[rounds // 2]
-
-
-class _Nothing:
-    """A model that is never run: only the layout of its arguments is wanted."""
-
-    def run(self, arguments: object) -> dict[str, NDArray[Any]]:
-        raise NotImplementedError

@@ -21,7 +21,7 @@ class StepModel(Protocol):
     """Anything that computes the decoder's step: a compiled program or a fake."""
 
     def run(self, arguments: Mapping[str, NDArray[Any]]) -> Mapping[str, NDArray[Any]]:
-        """Return "logits" [R, V] float32 for arguments named as in `Runner.run`.
+        """Return "logits" [R, V] float32 for arguments named as in `step_arguments`.
 
         The result may be overwritten by the next call.
         """
@@ -50,40 +50,41 @@ class Runner:
 
     def run(self, slices: Sequence[LaneSlice]) -> FloatArray:
         """Run the model once over all slices; returns logits [R, V]."""
-        logits_RV: FloatArray = self._model.run(self.arguments(slices))["logits"]
+        logits_RV: FloatArray = self._model.run(step_arguments(self._table, slices))["logits"]
         return logits_RV[: sum(slice_.wants_logits for slice_ in slices)]
 
-    def arguments(self, slices: Sequence[LaneSlice]) -> dict[str, NDArray[Any]]:
-        """Lay out the decoder's arguments for one step.
 
-        Programs are made for at least one row of logits: when no slice wants any, the last token
-        is asked for.
-        """
-        num_slices = len(slices)
-        columns = np.array(
-            [(s.lane, s.start, s.num_tokens, s.wants_logits) for s in slices], dtype=np.int64
-        ).reshape(num_slices, 4)
-        lanes_S, starts_S, counts_S, wanted_S = columns.T
-        ends_S = starts_S + counts_S
-        query_starts = np.zeros(num_slices + 1, dtype=np.int32)
-        np.cumsum(counts_S, out=query_starts[1:])
+def step_arguments(table: SequenceTable, slices: Sequence[LaneSlice]) -> dict[str, NDArray[Any]]:
+    """Lay out the decoder's arguments for one step.
 
-        if int(query_starts[-1]) == num_slices:  # one token each, the usual step
-            lanes_T, positions_T = lanes_S, starts_S
-        else:
-            lanes_T = np.repeat(lanes_S, counts_S)
-            shift_S = starts_S - query_starts[:-1]
-            positions_T = np.arange(query_starts[-1]) + np.repeat(shift_S, counts_S)
-        blocks_T = self._table.blocks_LB[lanes_T, positions_T // BLOCK_SIZE]
-        num_blocks = blocks_for(int(ends_S.max()))
-        last_S = query_starts[1:].astype(np.int64) - 1
-        rows_R = last_S[wanted_S != 0]
-        return {
-            "token_ids": self._table.tokens_LT[lanes_T, positions_T].astype(np.int64),
-            "positions": np.ascontiguousarray(positions_T),
-            "slots": blocks_T.astype(np.int64) * BLOCK_SIZE + positions_T % BLOCK_SIZE,
-            "block_tables": self._table.blocks_LB[lanes_S, :num_blocks],
-            "query_starts": query_starts,
-            "context_lengths": ends_S.astype(np.int32),
-            "logit_rows": rows_R if len(rows_R) else last_S[-1:],
-        }
+    Programs are made for at least one row of logits: when no slice wants any, the last token
+    is asked for.
+    """
+    num_slices = len(slices)
+    columns = np.array(
+        [(s.lane, s.start, s.num_tokens, s.wants_logits) for s in slices], dtype=np.int64
+    ).reshape(num_slices, 4)
+    lanes_S, starts_S, counts_S, wanted_S = columns.T
+    ends_S = starts_S + counts_S
+    query_starts = np.zeros(num_slices + 1, dtype=np.int32)
+    np.cumsum(counts_S, out=query_starts[1:])
+
+    if int(query_starts[-1]) == num_slices:  # one token each, the usual step
+        lanes_T, positions_T = lanes_S, starts_S
+    else:
+        lanes_T = np.repeat(lanes_S, counts_S)
+        shift_S = starts_S - query_starts[:-1]
+        positions_T = np.arange(query_starts[-1]) + np.repeat(shift_S, counts_S)
+    blocks_T = table.blocks_LB[lanes_T, positions_T // BLOCK_SIZE]
+    num_blocks = blocks_for(int(ends_S.max()))
+    last_S = query_starts[1:].astype(np.int64) - 1
+    rows_R = last_S[wanted_S != 0]
+    return {
+        "token_ids": table.tokens_LT[lanes_T, positions_T].astype(np.int64),
+        "positions": np.ascontiguousarray(positions_T),
+        "slots": blocks_T.astype(np.int64) * BLOCK_SIZE + positions_T % BLOCK_SIZE,
+        "block_tables": table.blocks_LB[lanes_S, :num_blocks],
+        "query_starts": query_starts,
+        "context_lengths": ends_S.astype(np.int32),
+        "logit_rows": rows_R if len(rows_R) else last_S[-1:],
+    }

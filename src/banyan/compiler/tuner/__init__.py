@@ -1,1 +1,1 @@
-"""What kernels cost, before and after they run, and the choice of their block sizes."""
+"""What kernels cost, before and after they run, and the search for better block sizes."""

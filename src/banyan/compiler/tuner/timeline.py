@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from banyan.compiler.ir.graph import Graph
-from banyan.compiler.targets.memory import Launch, Location, Memory, Placement
+from banyan.compiler.compile import LoweredProgram
+from banyan.compiler.targets.memory import Launch, Location, Memory
 from banyan.compiler.tuner.roofline import Floor, kernel_floor
 from banyan.compiler.tuner.work import Work, kernel_work
 from banyan.devices.profile import DeviceProfile
@@ -79,22 +79,21 @@ class Timeline:
 
 def read_timeline(
     title: str,
-    graph: Graph,
-    placement: Placement,
+    program: LoweredProgram,
     arguments: Mapping[str, NDArray[Any]],
     sizes: Mapping[str, int],
     launches: Sequence[LaunchTime],
     profile: DeviceProfile,
 ) -> Timeline:
-    """Put the times of one run beside what each launch of the placed `graph` had to do.
+    """Put the times of one run beside what each launch of the program had to do.
 
     Raises:
-        InputError: `launches` are not those of one run of this graph.
+        InputError: `launches` are not those of one run of this program.
     """
-    steps = [step for step in placement.steps if isinstance(step, Launch)]
+    steps = [step for step in program.placement.steps if isinstance(step, Launch)]
     if len(steps) != len(launches):
         raise InputError(f"one run has {len(steps)} launches, {len(launches)} were noted")
-    known = [_integers(arguments.get(str(node.attr("name")))) for node in graph.inputs]
+    known = [_integers(arguments.get(str(node.attr("name")))) for node in program.graph.inputs]
     start = launches[0].begin if launches else 0
     works: dict[tuple[object, ...], Work] = {}
     found = []

@@ -5,12 +5,13 @@ from pathlib import Path
 
 from banyan.compiler.ir.graph import Graph
 from banyan.compiler.options import CompileOptions
+from banyan.compiler.schedules.known import known_blocks
 from banyan.compiler.targets.cpp.packing import build_packer
 from banyan.compiler.targets.cpp.program import ProgramText, print_program
 from banyan.compiler.targets.cpp.registry import KERNEL_DIRECTORY, rows_per_item
 from banyan.compiler.targets.memory import Placement
 from banyan.compiler.targets.target import PrintedProgram
-from banyan.compiler.tiling.options import TileOptions
+from banyan.compiler.tiling.options import LinearBlock, LinearShape, TileOptions
 from banyan.devices.device import Device, LoadedProgram, Program
 from banyan.devices.instruction_sets import InstructionSet, detect_instruction_sets
 from banyan.devices.native import (
@@ -35,6 +36,7 @@ class CppTarget:
     level: InstructionSet
     device: Device
     options: CompileOptions
+    tuned: tuple[tuple[LinearShape, LinearBlock], ...] = ()
 
     @property
     def name(self) -> str:
@@ -48,13 +50,13 @@ class CppTarget:
 
     @property
     def settings(self) -> str:
-        """The vector instructions and the compiler's flags."""
-        return f"{self.level.name} {' '.join(self._flags())}"
+        """The vector instructions, the compiler's flags, and the blocks that were tuned."""
+        return f"{self.level.name} {' '.join(self._flags())} {self.tuned}"
 
     @property
     def tiling(self) -> TileOptions:
         """Blocks of rows as the micro-kernels of this level like them."""
-        return TileOptions(row_block=rows_per_item(self.level.name))
+        return TileOptions(row_block=rows_per_item(self.level.name), tuned=self.tuned)
 
     def emit(self, graph: Graph, placement: Placement) -> ProgramText:
         """Print a lowered graph whose values are placed."""
@@ -94,7 +96,10 @@ def open_cpp_target(device: Device, options: CompileOptions) -> CppTarget:
     Raises:
         InputError: an unknown instruction set.
     """
-    return CppTarget(_instruction_set(options), device, options)
+    level = _instruction_set(options)
+    kept = known_blocks(level.name, options.cache_directory)
+    tuned = kept if options.tuned is None else options.tuned
+    return CppTarget(level, device, options, tuned)
 
 
 def _instruction_set(options: CompileOptions) -> InstructionSet:

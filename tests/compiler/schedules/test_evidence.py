@@ -2,8 +2,8 @@ from pathlib import Path
 
 import pytest
 
+from banyan.compiler.schedules.evidence import Evidence, Finding, Timing
 from banyan.compiler.tiling.options import LinearBlock, LinearShape
-from banyan.compiler.tuner.evidence import Evidence, Finding, Timing
 from banyan.foundation.errors import StorageFull
 
 SHAPE = LinearShape(1024, 3072, "bf16")
