@@ -35,13 +35,13 @@ ROTATE = """\
   char* const scratch = static_cast<char*>(self.scratch[thread]);
   const float* const p0 = static_cast<const float*>(self.pointers[0]);  // x
   float* const p1 = static_cast<float*>(self.pointers[1]);  // y
-  const int64_t n0 = self.sizes[0];  // T
-  const int64_t g0 = item;
-  const int64_t s1 = g0 * int64_t(4);
+  const index_t n0 = self.sizes[0];  // T
+  const index_t g0 = item;
+  const index_t s1 = g0 * int64_t(4);
   {
-    for (int64_t i0 = 0; i0 < minimum(int64_t(4), int64_t(n0 - s1)); ++i0) {
+    for (index_t i0 = 0; i0 < minimum(index_t(4), index_t(n0 - s1)); ++i0) {
 #pragma omp simd
-      for (int64_t i1 = 0; i1 < 4; ++i1) {
+      for (index_t i1 = 0; i1 < 4; ++i1) {
         const float v2 = p0[8 * s1 + 8 * i0 + i1];
         const float v3 = p0[8 * s1 + 8 * i0 + i1 + 4];
         const float v4 = -v3;
@@ -49,7 +49,7 @@ ROTATE = """\
         p1[8 * s1 + 8 * i0 + i1] = v5;
       }
 #pragma omp simd
-      for (int64_t i6 = 4; i6 < 8; ++i6) {
+      for (index_t i6 = 4; i6 < 8; ++i6) {
         const float v7 = p0[8 * s1 + 8 * i0 + i6];
         const float v8 = p0[8 * s1 + 8 * i0 + i6 - 4];
         const float v9 = v7 + v8;

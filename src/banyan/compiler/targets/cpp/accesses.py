@@ -135,4 +135,4 @@ def check_text(index: Index, size_text: str, *, low: bool, high: bool) -> str:
         return f"{index} < {size_text}"
     if high:
         return f"{index} >= 0"
-    return f"static_cast<uint64_t>({index}) < static_cast<uint64_t>({size_text})"
+    return f"uint64_t({index}) < uint64_t({size_text})"

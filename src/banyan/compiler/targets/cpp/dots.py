@@ -116,7 +116,7 @@ def clipped_extent(scope: Scope, start: Node, size: Dim, dim: Dim) -> tuple[str,
     if is_inside(scope.facts, position, dim, text)[1]:
         return scope.dim(size), False
     rest = scope.dim(dim) if text == "int64_t(0)" else f"{scope.dim(dim)} - {text}"
-    return f"minimum(int64_t({scope.dim(size)}), int64_t({rest}))", True
+    return f"minimum(index_t({scope.dim(size)}), index_t({rest}))", True
 
 
 def _condition(scope: Scope, access: Access, axis: int) -> str | None:
@@ -127,6 +127,21 @@ def _condition(scope: Scope, access: Access, axis: int) -> str | None:
     if low and high:
         return None
     return f"({check_text(index, scope.dim(dim), low=low, high=high)})"
+
+
+@dataclass(frozen=True, slots=True)
+class MicroKernels:
+    """Products by the micro-kernels of one instruction set."""
+
+    instruction_set: str
+
+    def print_dot(self, scope: Scope, node: Node) -> Buffer:
+        """Print a product into a float32 tile of its own."""
+        return print_dot(scope, node, self.instruction_set)
+
+    def add_dot(self, scope: Scope, node: Node, target: Buffer) -> None:
+        """Print a product with a packed block that adds to a float32 tile."""
+        add_tile_dot(scope, node, target)
 
 
 def print_dot(scope: Scope, node: Node, instruction_set: str) -> Buffer:

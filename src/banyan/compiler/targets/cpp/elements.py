@@ -166,7 +166,7 @@ class Elements:
     def _clamped(self, index: Index, start: Dim, size: Dim) -> Index:
         shifted = f"{index} - {self.scope.dim(start)}"
         text = (
-            f"maximum(int64_t(0), minimum(int64_t({shifted}), int64_t({self.scope.dim(size)} - 1)))"
+            f"maximum(index_t(0), minimum(index_t({shifted}), index_t({self.scope.dim(size)} - 1)))"
         )
         largest = max(upper_bound(size) - 1, 0)
         return Index(((Variable(text, index.level, 0, largest), 1),))

@@ -1,4 +1,4 @@
-"""C++ text of element types, literals, sizes and pointwise operations.
+"""Text of element types, literals, sizes and pointwise operations, the same in every dialect.
 
 Everything here is text in, text out. Inside a kernel the 16-bit floats are computed as `float`;
 they are rounded where they are stored and where the graph casts.
@@ -13,16 +13,16 @@ from banyan.compiler.ir.types import DType
 
 STORED = {
     DType.FLOAT32: "float",
-    DType.BFLOAT16: "banyan::bfloat16",
-    DType.FLOAT16: "banyan::float16",
-    DType.FLOAT8_E4M3: "banyan::float8_e4m3",
+    DType.BFLOAT16: "bf16_t",
+    DType.FLOAT16: "f16_t",
+    DType.FLOAT8_E4M3: "f8e4m3_t",
     DType.INT64: "int64_t",
     DType.INT32: "int32_t",
     DType.INT8: "int8_t",
     DType.UINT8: "uint8_t",
     DType.BOOL: "bool",
 }
-"""The C++ type of one element in memory."""
+"""The type of one element in memory, as each dialect's header defines it."""
 
 _SYMBOLS = {
     "add": "+",
@@ -39,16 +39,16 @@ _SYMBOLS = {
     "xor": "^",
 }
 _CALLS = {
-    "exp": "banyan::exp",
-    "log": "banyan::log",
-    "tanh": "banyan::tanh",
-    "erf": "banyan::erf",
-    "sin": "banyan::sin",
-    "cos": "banyan::cos",
-    "sigmoid": "banyan::sigmoid",
-    "rsqrt": "banyan::rsqrt",
-    "sqrt": "std::sqrt",
-    "floor": "std::floor",
+    "exp": "banyan_exp",
+    "log": "banyan_log",
+    "tanh": "banyan_tanh",
+    "erf": "banyan_erf",
+    "sin": "banyan_sin",
+    "cos": "banyan_cos",
+    "sigmoid": "banyan_sigmoid",
+    "rsqrt": "banyan_rsqrt",
+    "sqrt": "sqrtf",
+    "floor": "floorf",
 }
 NARROW_FLOATS = frozenset({DType.BFLOAT16, DType.FLOAT16, DType.FLOAT8_E4M3})
 """Floats that are stored in fewer bits than they are computed in."""
@@ -64,21 +64,21 @@ COSTS = {
 
 
 def computed_type(dtype: DType) -> str:
-    """The C++ type in which values of `dtype` are computed."""
+    """The type in which values of `dtype` are computed."""
     return "float" if dtype.is_floating else STORED[dtype]
 
 
 def from_memory(text: str, dtype: DType) -> str:
     """The computed value of the stored element `text`."""
     if dtype in NARROW_FLOATS:
-        return f"banyan::to_float({text})"
+        return f"from_{dtype.value}({text})"
     return text
 
 
 def to_memory(text: str, dtype: DType) -> str:
     """The stored form of the computed value `text`."""
     if dtype in NARROW_FLOATS:
-        return f"banyan::from_float<{STORED[dtype]}>({text})"
+        return f"to_{dtype.value}({text})"
     return text
 
 
@@ -90,15 +90,15 @@ def literal(value: bool | int | float, dtype: DType) -> str:
         return f"{STORED[dtype]}({int(value)})"
     number = float(dtype.numpy.type(value))
     if math.isnan(number):
-        return "std::numeric_limits<float>::quiet_NaN()"
+        return "NAN"
     if math.isinf(number):
-        return f"{'-' if number < 0 else ''}std::numeric_limits<float>::infinity()"
+        return f"{'-' if number < 0 else ''}INFINITY"
     text = repr(number)
     return f"{text}f" if "." in text or "e" in text else f"{text}.0f"
 
 
 def dim_text(dim: Dim, names: Mapping[str, str]) -> str:
-    """The C++ expression of a size; `names` gives the variable of each symbol."""
+    """The expression of a size; `names` gives the variable of each symbol."""
     if isinstance(dim, int):
         return str(dim)
     parts = [_monomial(monomial, factor, names) for monomial, factor in dim.terms]
@@ -118,11 +118,11 @@ def _atom(atom: Symbol | Quotient, names: Mapping[str, str]) -> str:
     top = dim_text(atom.numerator, names)
     if lower_bound(atom.numerator) >= 0:
         return f"({top} / {atom.denominator})"
-    return f"floor_divide(int64_t({top}), int64_t({atom.denominator}))"
+    return f"floor_divide(index_t({top}), index_t({atom.denominator}))"
 
 
 def pointwise_text(node: Node, values: Sequence[str]) -> str:
-    """The C++ expression of a pointwise operation on computed values."""
+    """The expression of a pointwise operation on computed values."""
     if node.op == "cast":
         return _cast(values[0], node.args[0].dtype, node.dtype)
     if node.op == "where":
@@ -141,7 +141,7 @@ def _unary(op: str, value: str, dtype: DType) -> str:
         return f"!{value}" if dtype is DType.BOOL else f"~{value}"
     if op == "abs":
         if dtype.is_floating:
-            return f"std::fabs({value})"
+            return f"fabsf({value})"
         return _narrow(f"{value} < 0 ? -{value} : {value}", dtype)
     if op == "floor" and not dtype.is_floating:
         return value
@@ -164,19 +164,19 @@ def _binary(node: Node, left: str, right: str) -> str:
 
 
 def _power(node: Node, left: str, right: str) -> str:
-    """Small constant powers are products: std::pow does not vectorise."""
+    """Small constant powers are products: powf does not vectorise."""
     exponent = constant_value(node.args[1])
     if exponent == 2:
         return f"{left} * {left}"
     if exponent == 3:
         return f"{left} * {left} * {left}"
     if exponent == 0.5:
-        return f"std::sqrt({left})"
+        return f"sqrtf({left})"
     if exponent == -0.5:
-        return f"banyan::rsqrt({left})"
+        return f"banyan_rsqrt({left})"
     if not node.dtype.is_floating:
         return f"{STORED[node.dtype]}(integer_power({left}, {right}))"
-    return f"std::pow({left}, {right})"
+    return f"powf({left}, {right})"
 
 
 def constant_value(node: Node) -> float | None:
@@ -203,7 +203,7 @@ def _cast(value: str, source: DType, target: DType) -> str:
         if source is target:
             return value
         wide = value if source.is_floating else f"float({value})"
-        return f"banyan::to_float(banyan::from_float<{STORED[target]}>({wide}))"
+        return f"from_{target.value}(to_{target.value}({wide}))"
     return value if source is target else f"{STORED[target]}({value})"
 
 

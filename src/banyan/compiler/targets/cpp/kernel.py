@@ -12,7 +12,8 @@ from banyan.compiler.targets.cpp import reductions
 from banyan.compiler.targets.cpp.accesses import scalar_text
 from banyan.compiler.targets.cpp.accumulation import Accumulation, accumulations
 from banyan.compiler.targets.cpp.bounds import kernel_facts
-from banyan.compiler.targets.cpp.dots import is_direct_operand, print_dot
+from banyan.compiler.targets.cpp.dialect import CPP, Dialect
+from banyan.compiler.targets.cpp.dots import MicroKernels, is_direct_operand
 from banyan.compiler.targets.cpp.elements import Elements
 from banyan.compiler.targets.cpp.expressions import (
     STORED,
@@ -20,7 +21,7 @@ from banyan.compiler.targets.cpp.expressions import (
     dim_text,
     pointwise_text,
 )
-from banyan.compiler.targets.cpp.loops import print_loop
+from banyan.compiler.targets.cpp.loops import Products, print_loop
 from banyan.compiler.targets.cpp.materialise import kept_tiles
 from banyan.compiler.targets.cpp.nest import Nest, print_nest
 from banyan.compiler.targets.cpp.prefetch import note_following_blocks, scalars_first
@@ -54,7 +55,7 @@ class RegionPrinter:
     order: Mapping[Region, Sequence[Node]]
     kept: frozenset[Node]
     operands: frozenset[Node]
-    instruction_set: str
+    products: Products
     results: dict[Node, tuple[Held, ...]]
     sums: Mapping[Node, Accumulation]
 
@@ -77,7 +78,7 @@ class RegionPrinter:
             name = str(node.attr("name"))
             scope.symbols[name] = scope.name("n")
             value = scalar_text(scope, node.args[0])
-            scope.emit(f"const int64_t {scope.symbols[name]} = {value};  // {name}")
+            scope.emit(f"const index_t {scope.symbols[name]} = {value};  // {name}")
         elif node.op == "loop":
             self.results[node] = print_loop(self, scope, node)
         elif node.op == "get":
@@ -95,13 +96,15 @@ class RegionPrinter:
             return
         if node.op == "size":
             dim = scope.facts.exactly(node)
-            scope.values[node] = Scalar(f"int64_t({scope.dim(dim if dim is not None else 0)})")
+            scope.values[node] = Scalar(f"index_t({scope.dim(dim if dim is not None else 0)})")
         elif node.op == "reduce":
             scope.values[node] = reductions.reduce_into_scalar(scope, node)
         elif node.op in POINTWISE:
             text = pointwise_text(node, [scalar_text(scope, arg) for arg in node.args])
             name = scope.name("s")
-            scope.emit(f"const {computed_type(node.dtype)} {name} = {text};")
+            is_index = scope.facts.exactly(node) is not None
+            kind = "index_t" if is_index else computed_type(node.dtype)
+            scope.emit(f"const {kind} {name} = {text};")
             scope.values[node] = Scalar(name)
         else:
             scope.values[node] = self._picked(scope, node)
@@ -114,13 +117,13 @@ class RegionPrinter:
         def body(nest: Nest) -> None:
             nest.emit(f"{name} = {Elements(scope, nest).element(node, ()).text};")
 
-        scope.lines += print_nest(body, scope.symbols)
+        scope.lines += print_nest(body, scope.symbols, scope.dialect)
         return Scalar(name)
 
     def keep(self, scope: Scope, node: Node) -> Buffer:
         """Print a tile into a scratch buffer."""
         if node.op in _DOTS:
-            return print_dot(scope, node, self.instruction_set)
+            return self.products.print_dot(scope, node)
         is_narrow = node.dtype.is_floating and node not in self.operands
         target = scope.allocate(node.shape, DType.FLOAT32 if is_narrow else node.dtype)
         if node.op == "reduce":
@@ -132,30 +135,63 @@ class RegionPrinter:
         return target
 
 
+@dataclass(frozen=True, slots=True)
+class KernelBody:
+    """What every dialect's function of a kernel holds.
+
+    Attributes:
+        lines: the statements after the declarations of pointers and sizes.
+        pointers: the name of each pointer.
+        names: the name of each symbol, in the order they are passed.
+        symbols: the symbols.
+        scratch_bytes: scratch memory one item needs.
+        nodes: everything the kernel computes.
+    """
+
+    lines: tuple[str, ...]
+    pointers: Mapping[Node, str]
+    names: Mapping[str, str]
+    symbols: tuple[Symbol, ...]
+    scratch_bytes: int
+    nodes: tuple[Node, ...]
+
+
 def print_kernel(kernel: Kernel, instruction_set: str) -> KernelText:
-    """Print one kernel.
+    """Print one kernel as a C++ function.
 
     Raises:
         CompilationFailed: an operation that the C++ target has no text for.
     """
+    body = print_body(kernel, CPP, MicroKernels(instruction_set))
+    lines = _opening(kernel, body.names, body.pointers)
+    if any(node.op == "dot" and dict(node.attrs).get("packed") for node in body.nodes):
+        lines.append("const banyan::DotSession session;")
+    text = "\n".join(indented([*lines, *body.lines]))
+    return KernelText(text, body.symbols, body.scratch_bytes)
+
+
+def print_body(kernel: Kernel, dialect: Dialect, products: Products) -> KernelBody:
+    """Print what a kernel computes for the grid item whose number is `item`.
+
+    Raises:
+        CompilationFailed: an operation that has no text.
+    """
     order = place(kernel.body)
     facts = kernel_facts(kernel)
-    nodes = [node for region in order.values() for node in region]
+    nodes = tuple(node for region in order.values() for node in region)
     symbols = _kernel_symbols(kernel, nodes, frozenset(facts.bound))
     names = {symbol.name: f"n{i}" for i, symbol in enumerate(symbols)}
     pointers = {pointer: f"p{i}" for i, pointer in enumerate(kernel.pointers)}
     scratch = Scratch()
-    scope = Scope(dict(names), pointers, facts, scratch, count=[len(symbols)])
-    lines = _opening(kernel, names, pointers)
-    lines += _grid(kernel, scope, names)
-    if any(node.op == "dot" and dict(node.attrs).get("packed") for node in nodes):
-        lines.append("const banyan::DotSession session;")
+    scope = Scope(dict(names), pointers, facts, scratch, dialect, count=[len(symbols)])
+    lines = _grid(kernel, scope, names)
     kept = kept_tiles(order, lambda node, user: is_direct_operand(node, user, facts))
     operands = frozenset(arg for node in nodes if node.op in _DOTS for arg in node.args)
     sums = accumulations(order)
-    printer = RegionPrinter(order, kept, operands & kept, instruction_set, {}, sums)
+    printer = RegionPrinter(order, kept, operands & kept, products, {}, sums)
     printer.region(scope, kernel.body)
-    return KernelText("\n".join(_indented([*lines, *scope.lines])), symbols, scratch.most_bytes)
+    all_lines = (*lines, *scope.lines)
+    return KernelBody(all_lines, pointers, names, symbols, scratch.most_bytes, nodes)
 
 
 def _kernel_symbols(
@@ -189,7 +225,7 @@ def _opening(kernel: Kernel, names: Mapping[str, str], pointers: Mapping[Node, s
             f"  // {pointer.attr('name')}"
         )
     for i, (symbol, name) in enumerate(names.items()):
-        lines.append(f"const int64_t {name} = self.sizes[{i}];  // {symbol}")
+        lines.append(f"const index_t {name} = self.sizes[{i}];  // {symbol}")
     return lines
 
 
@@ -204,11 +240,12 @@ def _grid(kernel: Kernel, scope: Scope, names: Mapping[str, str]) -> list[str]:
         text = "item" if inner == 1 else f"item / ({dim_text(inner, names)})"
         if axis > 0:
             text = f"({text}) % ({dim_text(kernel.grid[axis], names)})"
-        lines.append(f"const int64_t {name} = {text};")
+        lines.append(f"const index_t {name} = {text};")
     return lines
 
 
-def _indented(lines: Sequence[str]) -> list[str]:
+def indented(lines: Sequence[str]) -> list[str]:
+    """The lines with two spaces for each open brace."""
     depth, found = 1, []
     for line in lines:
         depth -= line.startswith("}")

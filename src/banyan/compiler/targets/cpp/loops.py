@@ -8,11 +8,22 @@ from banyan.compiler.ir.operations import POINTWISE
 from banyan.compiler.ir.types import DType
 from banyan.compiler.targets.cpp.accesses import scalar_text
 from banyan.compiler.targets.cpp.accumulation import Accumulation
-from banyan.compiler.targets.cpp.dots import add_tile_dot
 from banyan.compiler.targets.cpp.expressions import computed_type
 from banyan.compiler.targets.cpp.scope import Buffer, Held, Scalar, Scope
 from banyan.compiler.targets.cpp.tiles import copy_tile, print_tile
 from banyan.foundation.errors import CompilationFailed
+
+
+class Products(Protocol):
+    """Prints matrix products."""
+
+    def print_dot(self, scope: Scope, node: Node) -> Buffer:
+        """Print a product into a float32 tile of its own."""
+        ...
+
+    def add_dot(self, scope: Scope, node: Node, target: Buffer) -> None:
+        """Print a product that adds to a float32 tile."""
+        ...
 
 
 class RegionPrinter(Protocol):
@@ -22,6 +33,7 @@ class RegionPrinter(Protocol):
     """
 
     sums: Mapping[Node, Accumulation]
+    products: Products
 
     def region(self, scope: Scope, region: Region) -> None:
         """Print every node of a region that needs text of its own."""
@@ -38,13 +50,13 @@ def print_loop(printer: RegionPrinter, scope: Scope, node: Node) -> tuple[Held, 
     index = scope.name("r")
     first, last = scalar_text(scope, start), scalar_text(scope, stop)
     advance = f"++{index}" if step == 1 else f"{index} += {step}"
-    scope.emit(f"for (int64_t {index} = {first}; {index} < {last}; {advance}) {{")
+    scope.emit(f"for (index_t {index} = {first}; {index} < {last}; {advance}) {{")
     inner = scope.inner()
     mark = scope.scratch.next_byte
     inner.values[body.parameters[0]] = Scalar(index)
     inner.values.update(zip(body.parameters[1:], carried, strict=True))
     printer.region(inner, body)
-    _assign(inner, body, carried, printer.sums)
+    _assign(printer, inner, body, carried)
     scope.scratch.next_byte = mark
     scope.lines += [*inner.lines, "}"]
     return carried
@@ -60,9 +72,7 @@ def _carry(scope: Scope, value: Node) -> Held:
     return target
 
 
-def _assign(
-    scope: Scope, body: Region, carried: Sequence[Held], sums: Mapping[Node, Accumulation]
-) -> None:
+def _assign(printer: RegionPrinter, scope: Scope, body: Region, carried: Sequence[Held]) -> None:
     """Give every carried value its next one.
 
     A tile computed in place reads other carried tiles as they were, so readers go first; where two
@@ -84,7 +94,7 @@ def _assign(
         in_place = bool(ready) and not _moves(scope, result, parameters[k])
         if not in_place:
             aside[k] = scope.allocate(result.shape, target.dtype)
-        _print_result(scope, result, target if in_place else aside[k], sums.get(result))
+        _print_result(printer, scope, result, target if in_place else aside[k])
     for k, buffer in aside.items():
         target = carried[k]
         if isinstance(target, Buffer):
@@ -92,13 +102,14 @@ def _assign(
     _assign_scalars(scope, body, carried)
 
 
-def _print_result(scope: Scope, result: Node, target: Buffer, total: Accumulation | None) -> None:
+def _print_result(printer: RegionPrinter, scope: Scope, result: Node, target: Buffer) -> None:
+    total = printer.sums.get(result)
     if total is None:
         print_tile(scope, result, target)
         return
     print_tile(scope, total.base, target)
     for dot in total.dots:
-        add_tile_dot(scope, dot, target)
+        printer.products.add_dot(scope, dot, target)
 
 
 def _assign_scalars(scope: Scope, body: Region, carried: Sequence[Held]) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from banyan.compiler.ir.symbols import Dim, upper_bound
+from banyan.compiler.targets.cpp.dialect import Dialect
 from banyan.compiler.targets.cpp.expressions import dim_text
 from banyan.compiler.targets.cpp.indices import (
     UNBOUNDED,
@@ -29,6 +30,8 @@ from banyan.foundation.errors import CompilationFailed
 UNROLLED_STEPS = 4
 """Innermost loops together no longer than this are written out, so that the next one vectorises."""
 _MOST_CHANGES = 40
+_ENOUGH_STEPS = 32
+"""Steps that keep the work-items of a group busy: of loops with as many the inner one is shared."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +75,7 @@ class Nest:
     """The text of one nest while it is printed; made by `print_nest`."""
 
     symbols: Mapping[str, str]
+    dialect: Dialect
     changes: Mapping[str, tuple[Change, ...]]
     num_names: int = 0
     blocks: list[list[str]] = field(default_factory=lambda: [[]])
@@ -114,14 +118,24 @@ class Nest:
         *,
         label: str = "",
         vector: str | None = None,
+        independent: int = 0,
     ) -> None:
         """Print loops over `axes` around what `body` prints.
 
-        `vector` is the text after `omp simd` for the innermost loop; None keeps it scalar.
+        `vector` is the text after `omp simd` for the innermost loop; None keeps it scalar. Steps of
+        the last `independent` axes may run in any order, each on another work-item.
         """
         leaves: list[_Leaf] = []
-        indices = [self._leaves(f"{label}{i}", axis, leaves) for i, axis in enumerate(axes)]
-        chosen = _vector_leaf(leaves) if vector is not None else None
+        first = [len(leaves)]
+        indices = []
+        for i, axis in enumerate(axes):
+            indices.append(self._leaves(f"{label}{i}", axis, leaves))
+            first.append(len(leaves))
+        is_shared = self.dialect.is_shared and independent > 0
+        chosen = _vector_leaf(leaves) if vector is not None and not is_shared else None
+        split = _shared_leaf(leaves, first[len(axes) - independent]) if is_shared else None
+        if is_shared and split is None:
+            self._enter([self.dialect.once()])
 
         def visit(position: int, found: dict[str, Index]) -> None:
             if position == len(leaves):
@@ -129,16 +143,18 @@ class Nest:
                 return
             leaf = leaves[position]
             unrolled = leaf.is_single or (chosen is not None and position > chosen)
-            pragma = f"#pragma omp simd {vector}".rstrip() if position == chosen else None
+            pragma = self.dialect.pragma(vector or "") if position == chosen else []
             for start, stop in zip((0, *leaf.points), (*leaf.points, None), strict=True):
                 if unrolled:
                     self._unroll(leaf, start, stop, lambda i: visit(position + 1, found | i))
                 else:
-                    variable = self._open(leaf, start, stop, pragma)
+                    variable = self._open(leaf, start, stop, pragma, shared=position == split)
                     visit(position + 1, found | {leaf.path: variable_index(variable)})
                     self._close()
 
         visit(0, {})
+        if is_shared and split is None:
+            self._close()
 
     def _unroll(
         self, leaf: _Leaf, start: int, stop: int | None, body: Callable[[dict[str, Index]], None]
@@ -159,23 +175,27 @@ class Nest:
         inner = self._leaves(f"{path}i", Axis(split.factor), leaves)
         return [(p, stride * split.factor) for p, stride in outer] + inner
 
-    def _open(self, leaf: _Leaf, start: int, stop: int | None, pragma: str | None) -> Variable:
+    def _open(
+        self, leaf: _Leaf, start: int, stop: int | None, pragma: list[str], *, shared: bool
+    ) -> Variable:
         whole = leaf.extent or dim_text(leaf.size, self.symbols)
         end = whole
         largest = min(upper_bound(leaf.size), UNBOUNDED) - 1
         if stop is not None:
             is_fixed = isinstance(leaf.size, int) and leaf.extent is None
-            end = str(stop) if is_fixed else f"minimum(int64_t({whole}), int64_t({stop}))"
+            end = str(stop) if is_fixed else f"minimum(index_t({whole}), index_t({stop}))"
             largest = min(largest, stop - 1)
         name = self.name("i")
-        header = [] if pragma is None else [pragma]
-        header.append(f"for (int64_t {name} = {start}; {name} < {end}; ++{name}) {{")
+        header = [*pragma, self.dialect.loop(name, str(start), end, shared=shared)]
+        self._enter(header)
+        exact = leaf.size if leaf.extent is None and not leaf.points else None
+        return Variable(name, self.level, start, largest, leaf.path, exact, leaf.limit)
+
+    def _enter(self, header: list[str]) -> None:
         # Values known outside the loop may still be added before it, so its header waits inside.
         self.blocks.append([])
         self.headers.append(header)
         self.known.append({})
-        exact = leaf.size if leaf.extent is None and not leaf.points else None
-        return Variable(name, self.level, start, largest, leaf.path, exact, leaf.limit)
 
     def _close(self) -> None:
         inner = self.blocks.pop()
@@ -183,18 +203,21 @@ class Nest:
         self.blocks[-1] += [*self.headers.pop(), *inner, "}"]
 
 
-def print_nest(body: Callable[[Nest], None], symbols: Mapping[str, str]) -> list[str]:
+def print_nest(
+    body: Callable[[Nest], None], symbols: Mapping[str, str], dialect: Dialect
+) -> list[str]:
     """The lines of the nest that `body` prints, in a scope of its own."""
     changes: dict[str, tuple[Change, ...]] = {}
     for _ in range(_MOST_CHANGES):
-        nest = Nest(symbols, changes)
+        nest = Nest(symbols, dialect, changes)
         try:
             body(nest)
         except Reshaped as request:
             path = request.change.axis
             changes = {**changes, path: (*changes.get(path, ()), request.change)}
             continue
-        return ["{", *nest.blocks[0], "}"]
+        lines = ["{", *nest.blocks[0], "}"]
+        return [*lines, *dialect.after(lines)]
     raise CompilationFailed(f"a loop nest did not settle after {_MOST_CHANGES} changes of shape")
 
 
@@ -208,6 +231,14 @@ def _vector_leaf(leaves: Sequence[_Leaf]) -> int | None:
             break
         position -= 1
     return position if leaves else None
+
+
+def _shared_leaf(leaves: Sequence[_Leaf], first: int) -> int | None:
+    """The loop whose steps work-items share: the longest from `first` on, inner before outer."""
+    found = [i for i in range(first, len(leaves)) if not leaves[i].is_single]
+    return max(
+        found, key=lambda i: (min(upper_bound(leaves[i].size), _ENOUGH_STEPS), i), default=None
+    )
 
 
 def _compose(parts: Sequence[tuple[str, int]], found: Mapping[str, Index]) -> Index:

@@ -7,12 +7,13 @@ from banyan.compiler.ir.symbols import Dim
 from banyan.compiler.ir.types import DType
 from banyan.compiler.targets.cpp.accesses import times
 from banyan.compiler.targets.cpp.elements import Elements, Indices, buffer_offset
-from banyan.compiler.targets.cpp.expressions import computed_type, to_memory
+from banyan.compiler.targets.cpp.expressions import STORED, computed_type, literal, to_memory
 from banyan.compiler.targets.cpp.indices import Index, add
 from banyan.compiler.targets.cpp.nest import Axis, Nest, print_nest
 from banyan.compiler.targets.cpp.scope import Buffer, Scalar, Scope
 from banyan.foundation.errors import CompilationFailed
 
+_UINT8 = {"max": "uint8_t(0)", "min": "uint8_t(255)"}
 _VECTOR = {"sum": "+", "prod": "*", "max": "max", "min": "min"}
 
 
@@ -31,9 +32,9 @@ def reduce_into_buffer(scope: Scope, node: Node, target: Buffer) -> None:
             place = buffer_offset(target, outer)
             nest.emit(f"{target.text}[{place}] = {to_memory(name, target.dtype)};")
 
-        nest.loops(sizes, row, label="k")
+        nest.loops(sizes, row, label="k", independent=len(sizes))
 
-    scope.lines += print_nest(body, scope.symbols)
+    scope.lines += print_nest(body, scope.symbols, scope.dialect)
 
 
 def reduce_into_scalar(scope: Scope, node: Node) -> Scalar:
@@ -42,9 +43,10 @@ def reduce_into_scalar(scope: Scope, node: Node) -> Scalar:
     scope.emit(f"{computed_type(node.dtype)} {result};")
 
     def body(nest: Nest) -> None:
-        nest.emit(f"{result} = {reduce_element(scope, nest, node, {})};")
+        total = reduce_element(scope, nest, node, {})
+        nest.emit(f"{result} = {total};")
 
-    scope.lines += print_nest(body, scope.symbols)
+    scope.lines += print_nest(body, scope.symbols, scope.dialect)
     return Scalar(result)
 
 
@@ -63,7 +65,12 @@ def reduce_element(scope: Scope, nest: Nest, node: Node, outer: dict[int, Index]
         nest.emit(f"{total} = {combine(kind, node.dtype, total, cell.text)};")
 
     vector = None if node.dtype is DType.BOOL else f"reduction({_VECTOR[kind]}:{total})"
-    nest.loops(sizes, step, label="r", vector=vector)
+    if outer:
+        nest.loops(sizes, step, label="r", vector=vector)
+        return total
+    nest.loops(sizes, step, label="r", vector=vector, independent=len(sizes))
+    for line in scope.dialect.joined(total, kind, node.dtype):
+        nest.emit(line)
     return total
 
 
@@ -71,7 +78,7 @@ def _argmax(scope: Scope, nest: Nest, node: Node, outer: dict[int, Index]) -> st
     source, axes = node.args[0], reduced_axes(node)
     best, at = nest.name("a"), nest.name("a")
     nest.emit(f"{computed_type(source.dtype)} {best} = {start_value('max', source.dtype)};")
-    nest.emit(f"int64_t {at} = 0;")
+    nest.emit(f"index_t {at} = 0;")
 
     def step(inner: Indices) -> None:
         found = {**outer, **dict(zip(axes, inner, strict=True))}
@@ -100,7 +107,11 @@ def _reduce_columns(scope: Scope, node: Node, target: Buffer, sizes: Sequence[Ax
 
     def clear(nest: Nest) -> None:
         value = to_memory(start_value(kind, node.dtype), target.dtype)
-        nest.loops(sizes, lambda i: nest.emit(f"{_at(target, i)} = {value};"), vector="")
+
+        def step(indices: Indices) -> None:
+            nest.emit(f"{_at(target, indices)} = {value};")
+
+        nest.loops(sizes, step, vector="", independent=len(sizes))
 
     def accumulate(nest: Nest) -> None:
         def step(indices: Indices) -> None:
@@ -110,10 +121,10 @@ def _reduce_columns(scope: Scope, node: Node, target: Buffer, sizes: Sequence[Ax
             nest.emit(f"{place} = {combine(kind, node.dtype, place, cell.text)};")
 
         loops = [*(Axis(source.shape[a]) for a in axes), *sizes]
-        nest.loops(loops, step, vector="")
+        nest.loops(loops, step, vector="", independent=len(sizes))
 
-    scope.lines += print_nest(clear, scope.symbols)
-    scope.lines += print_nest(accumulate, scope.symbols)
+    scope.lines += print_nest(clear, scope.symbols, scope.dialect)
+    scope.lines += print_nest(accumulate, scope.symbols, scope.dialect)
 
 
 def running_sum(scope: Scope, node: Node, target: Buffer) -> None:
@@ -138,9 +149,10 @@ def running_sum(scope: Scope, node: Node, target: Buffer) -> None:
 
             nest.loops([Axis(length)], step, label="c")
 
-        nest.loops([Axis(source.shape[a]) for a in others], line, label="k")
+        rows = [Axis(source.shape[a]) for a in others]
+        nest.loops(rows, line, label="k", independent=len(rows))
 
-    scope.lines += print_nest(body, scope.symbols)
+    scope.lines += print_nest(body, scope.symbols, scope.dialect)
 
 
 def reduced_axes(node: Node) -> tuple[int, ...]:
@@ -155,10 +167,11 @@ def start_value(kind: str, dtype: DType) -> str:
         return f"{computed_type(dtype)}(0)"
     if kind == "prod":
         return f"{computed_type(dtype)}(1)"
-    number = f"std::numeric_limits<{computed_type(dtype)}>"
     if dtype.is_floating:
-        return f"{'-' if kind == 'max' else ''}{number}::infinity()"
-    return f"{number}::{'lowest' if kind == 'max' else 'max'}()"
+        return f"{'-' if kind == 'max' else ''}INFINITY"
+    if dtype in (DType.BOOL, DType.UINT8):
+        return literal(kind == "min", DType.BOOL) if dtype is DType.BOOL else _UINT8[kind]
+    return f"{STORED[dtype].removesuffix('_t').upper()}_{'MIN' if kind == 'max' else 'MAX'}"
 
 
 def combine(kind: str, dtype: DType, left: str, right: str) -> str:

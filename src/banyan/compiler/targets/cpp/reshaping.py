@@ -95,8 +95,8 @@ def _divided_at_run_time(scope: Scope, nest: Nest, linear: Index, size: Dim) -> 
     divisor = scope.dim(size)
     parts = []
     for sign in ("/", "%"):
-        text = f"int64_t({linear}) {sign} int64_t({divisor})"
-        cell = nest.recall(text) or nest.value(text, "int64_t", text, linear.level)
+        text = f"index_t({linear}) {sign} index_t({divisor})"
+        cell = nest.recall(text) or nest.value(text, "index_t", text, linear.level)
         largest = size - 1 if isinstance(size, int) and sign == "%" else UNBOUNDED
         parts.append(Index(((Variable(cell.text, cell.level, 0, largest), 1),)))
     return parts[0], parts[1]

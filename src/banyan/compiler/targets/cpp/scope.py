@@ -8,7 +8,8 @@ from banyan.compiler.ir.graph import Node
 from banyan.compiler.ir.symbols import Dim, upper_bound
 from banyan.compiler.ir.types import DType
 from banyan.compiler.targets.cpp.bounds import Facts
-from banyan.compiler.targets.cpp.expressions import STORED, dim_text
+from banyan.compiler.targets.cpp.dialect import CPP, Dialect
+from banyan.compiler.targets.cpp.expressions import dim_text
 from banyan.compiler.targets.cpp.indices import UNBOUNDED, Index, Variable, constant_index
 
 ALIGNMENT_BYTES = 64
@@ -61,6 +62,7 @@ class Scope:
         values: what was printed, and where it is held.
         lines: the text so far.
         count: how many names were given.
+        dialect: how the language says what names cannot.
         ahead: for a dot, the text of the block that the next dot will read.
     """
 
@@ -68,6 +70,7 @@ class Scope:
     pointers: Mapping[Node, str]
     facts: Facts
     scratch: Scratch
+    dialect: Dialect = CPP
     values: dict[Node, Held] = field(default_factory=dict)
     lines: list[str] = field(default_factory=list)
     count: list[int] = field(default_factory=lambda: [0])
@@ -80,6 +83,7 @@ class Scope:
             self.pointers,
             self.facts,
             self.scratch,
+            self.dialect,
             dict(self.values),
             count=self.count,
             ahead=self.ahead,
@@ -111,8 +115,7 @@ class Scope:
         num_bytes = (strides[0] * sizes[0] if sizes else 1) * dtype.num_bytes
         offset = self.scratch.take(num_bytes)
         name = self.name("t")
-        kind = STORED[dtype]
-        self.emit(f"{kind}* const {name} = reinterpret_cast<{kind}*>(scratch + {offset});")
+        self.emit(self.dialect.scratch(name, dtype, offset))
         return Buffer(name, dtype, strides)
 
 

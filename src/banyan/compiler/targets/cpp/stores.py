@@ -35,6 +35,6 @@ def print_store(scope: Scope, node: Node) -> list[str]:
             guard = f"if ({' && '.join(checks)}) " if checks else ""
             nest.emit(f"{guard}{target} = {text};")
 
-        nest.loops(axes, step, vector="")
+        nest.loops(axes, step, vector="", independent=len(axes))
 
-    return print_nest(body, scope.symbols)
+    return print_nest(body, scope.symbols, scope.dialect)

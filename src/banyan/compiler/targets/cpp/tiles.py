@@ -20,9 +20,10 @@ def print_tile(scope: Scope, node: Node, target: Buffer) -> None:
             text = stored_cell(Elements(scope, nest), node, indices, target.dtype)
             nest.emit(f"{target.text}[{buffer_offset(target, indices)}] = {text};")
 
-        nest.loops([Axis(size) for size in node.shape], step, vector="")
+        axes = [Axis(size) for size in node.shape]
+        nest.loops(axes, step, vector="", independent=len(axes))
 
-    scope.lines += print_nest(body, scope.symbols)
+    scope.lines += print_nest(body, scope.symbols, scope.dialect)
 
 
 def copy_tile(scope: Scope, shape: tuple[Dim, ...], source: Buffer, target: Buffer) -> None:
@@ -33,6 +34,7 @@ def copy_tile(scope: Scope, shape: tuple[Dim, ...], source: Buffer, target: Buff
             read, written = buffer_offset(source, indices), buffer_offset(target, indices)
             nest.emit(f"{target.text}[{written}] = {source.text}[{read}];")
 
-        nest.loops([Axis(size) for size in shape], step, vector="")
+        axes = [Axis(size) for size in shape]
+        nest.loops(axes, step, vector="", independent=len(axes))
 
-    scope.lines += print_nest(body, scope.symbols)
+    scope.lines += print_nest(body, scope.symbols, scope.dialect)

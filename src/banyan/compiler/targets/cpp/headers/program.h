@@ -22,6 +22,28 @@
 
 namespace {
 
+// The vocabulary of printed kernels; every dialect's header defines it.
+using index_t = int64_t;
+using bf16_t = banyan::bfloat16;
+using f16_t = banyan::float16;
+using f8e4m3_t = banyan::float8_e4m3;
+
+BANYAN_INLINE float from_bf16(bf16_t x) { return banyan::to_float(x); }
+BANYAN_INLINE float from_f16(f16_t x) { return banyan::to_float(x); }
+BANYAN_INLINE float from_f8e4m3(f8e4m3_t x) { return banyan::to_float(x); }
+BANYAN_INLINE bf16_t to_bf16(float x) { return banyan::from_float<bf16_t>(x); }
+BANYAN_INLINE f16_t to_f16(float x) { return banyan::from_float<f16_t>(x); }
+BANYAN_INLINE f8e4m3_t to_f8e4m3(float x) { return banyan::from_float<f8e4m3_t>(x); }
+
+BANYAN_INLINE float banyan_exp(float x) { return banyan::exp(x); }
+BANYAN_INLINE float banyan_log(float x) { return banyan::log(x); }
+BANYAN_INLINE float banyan_tanh(float x) { return banyan::tanh(x); }
+BANYAN_INLINE float banyan_erf(float x) { return banyan::erf(x); }
+BANYAN_INLINE float banyan_sin(float x) { return banyan::sin(x); }
+BANYAN_INLINE float banyan_cos(float x) { return banyan::cos(x); }
+BANYAN_INLINE float banyan_sigmoid(float x) { return banyan::sigmoid(x); }
+BANYAN_INLINE float banyan_rsqrt(float x) { return banyan::rsqrt(x); }
+
 // The arguments of one launch.
 struct call {
   void* const* scratch;  // [num_threads]
