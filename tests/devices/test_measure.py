@@ -3,8 +3,8 @@ from pathlib import Path
 import pytest
 
 from banyan.devices.chip import Cache, Topology
-from banyan.devices.measure import Effort, bytes_to_read, measure_cpu
-from banyan.devices.profile import load_profile, save_profile
+from banyan.devices.measure import Effort, bytes_to_read, kept_or_measured_profile, measure_cpu
+from banyan.devices.profile import DeviceProfile, load_profile, save_profile
 from banyan.foundation.errors import CompilerMissing
 from banyan.foundation.settings import Settings
 
@@ -30,6 +30,17 @@ def test_the_processor_is_measured_and_the_profile_is_found_again(tmp_path: Path
     assert seen[-1] == ("done", 9, 9)
     save_profile(profile, tmp_path)
     assert load_profile(profile.fingerprint, tmp_path) == profile
+
+
+def test_a_profile_is_measured_once(tmp_path: Path) -> None:
+    def profile(day: str) -> DeviceProfile:
+        return kept_or_measured_profile(
+            settings=Settings(tmp_path),
+            measured_on=day,
+            effort=Effort(rounds=1, seconds_per_round=0.001, memory_bytes=8 * MEBIBYTE),
+        )
+
+    assert profile("2026-01-02") == profile("2026-01-03")
 
 
 def test_without_a_compiler_nothing_is_measured(tmp_path: Path) -> None:

@@ -15,6 +15,8 @@ from openai.types.chat import ChatCompletionUserMessageParam
 
 from banyan.cli.compile import run_compile
 from banyan.client import Client
+from banyan.devices.cpu_probe import CpuProbe
+from banyan.devices.profile import DeviceProfile, fingerprint_of, save_profile
 from banyan.foundation.settings import Settings
 from tests.conftest import Checkpoint
 from tests.end_to_end.servers import Server, running_server, serve_command, wait_until
@@ -149,15 +151,45 @@ def test_compiling_ahead_reports_full_coverage(
     checkpoint: Checkpoint,
     program_cache: dict[str, str],
     capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
 ) -> None:
     assert real_server.process.poll() is None
     settings = Settings(cache_directory=Path(program_cache["BANYAN_CACHE"]))
-    model = str(checkpoint("llama"))
-    run_compile(model, device="auto", dtype="auto", details=True, settings=settings)
+    save_profile(some_profile(), settings.cache_directory)
+    run_compile(
+        str(checkpoint("llama")),
+        device="auto",
+        dtype="auto",
+        details=True,
+        settings=settings,
+        dump=tmp_path / "dump",
+    )
     said = capsys.readouterr().out
     assert "100.0 % of the compute nodes in our kernels" in said
     assert "from the cache" in said
-    assert "paged_attention" in said
+    for title in ("a prompt of 512 tokens", "16 answers after 512 tokens"):
+        timeline = said.partition(title)[2].partition("answer")[0]
+        assert "paged_attention_0" in timeline
+        assert "linear" in timeline
+    page = (tmp_path / "dump" / "index.html").read_text()
+    assert "an answer after 512 tokens" in page
+
+
+def some_profile() -> DeviceProfile:
+    """What a machine like this one can do, so that the test need not measure it."""
+    facts = CpuProbe().inventory()[0]
+    return DeviceProfile(
+        fingerprint=fingerprint_of(facts, num_threads=facts.cores),
+        model=facts.model,
+        measured_on="2026-01-01",
+        num_threads=facts.cores,
+        read_bytes_per_second=4e10,
+        read_bytes_per_second_one_thread=3e10,
+        copy_bytes_per_second=4e10,
+        operations_per_second=(("float32", 2e11), ("bfloat16", 4e11), ("int8", 8e11)),
+        operations_per_second_one_thread=(("float32", 1e11),),
+        launch_seconds=1e-6,
+    )
 
 
 def test_without_a_compiler_the_interpreter_serves_with_a_clear_warning(

@@ -8,6 +8,7 @@ its own, imported when the command runs, so that `banyan --help` is quick.
 import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -149,8 +150,17 @@ def demo(
 def compile_command(
     model: Model = None,
     report: Annotated[
-        bool, typer.Option("--report", help="List every kernel and what stayed outside.")
+        bool,
+        typer.Option("--report", help="Run the model too; list operations and kernels with times."),
     ] = False,
+    dump: Annotated[
+        Path | None,
+        typer.Option(
+            "--dump",
+            metavar="DIR",
+            help="Write the graph after each pass, the program's text and a page about its runs.",
+        ),
+    ] = None,
     device: DeviceOption = "auto",
     dtype: DtypeOption = "auto",
 ) -> None:
@@ -158,7 +168,29 @@ def compile_command(
     from banyan.cli.compile import run_compile
     from banyan.cli.shipped import find_model
 
-    run_compile(find_model(model), device=device, dtype=dtype, details=report, settings=_settings())
+    run_compile(
+        find_model(model),
+        device=device,
+        dtype=dtype,
+        details=report,
+        settings=_settings(),
+        dump=dump,
+    )
+
+
+@app.command(rich_help_panel=_SERVING)
+def tune(
+    model: Model = None,
+    dtype: DtypeOption = "auto",
+    fresh: Annotated[
+        bool, typer.Option("--fresh", help="Search again what was found before.")
+    ] = False,
+) -> None:
+    """Find the fastest [bold]block sizes[/bold] of a model's layers on this machine."""
+    from banyan.cli.shipped import find_model
+    from banyan.cli.tune import run_tune
+
+    run_tune(find_model(model), dtype=dtype, fresh=fresh, settings=_settings())
 
 
 @app.command(rich_help_panel=_MACHINE)

@@ -32,6 +32,7 @@ from banyan.compiler.targets.memory import (
     place_memory,
 )
 from banyan.compiler.targets.target import PrintedProgram, Target
+from banyan.compiler.tiling.options import TileOptions
 from banyan.devices.device import Device
 from banyan.devices.discovery import find_device
 from banyan.foundation.errors import CompilationFailed, CompilerMissing, InputError
@@ -84,11 +85,13 @@ class LoweredProgram:
         graph: of kernels.
         placement: the launches in order, and the memory of every value.
         text: what the target printed.
+    tiling: how the target wanted it lowered.
     """
 
     graph: Graph
     placement: Placement
     text: PrintedProgram
+    tiling: TileOptions
 
 
 def lower_for(
@@ -112,7 +115,7 @@ def _open_target(name: str, device: Device, options: CompileOptions) -> Target:
 def _lowered(graph: Graph, target: Target) -> LoweredProgram:
     lowered = lower(graph, target.tiling)
     placement = place_memory(lowered)
-    return LoweredProgram(lowered, placement, target.emit(lowered, placement))
+    return LoweredProgram(lowered, placement, target.emit(lowered, placement), target.tiling)
 
 
 def target_of(device: Device) -> str:

@@ -21,7 +21,7 @@ from banyan.devices.discovery import find_device
 from banyan.devices.host_memory import HostBuffer, allocate_host_memory
 from banyan.devices.instruction_sets import detect_instruction_sets
 from banyan.devices.native import OPTIMISED_FLAGS, Missing, build_shared_object, find_compiler
-from banyan.devices.profile import DeviceProfile, fingerprint_of
+from banyan.devices.profile import DeviceProfile, fingerprint_of, load_profile, save_profile
 from banyan.devices.thread_pool import NATIVE_DIRECTORY
 from banyan.foundation.errors import CompilerMissing
 from banyan.foundation.settings import Settings
@@ -58,6 +58,31 @@ class _Measurement:
     effort: Effort
     memory: HostBuffer
     operations: ctypes.c_double = field(default_factory=ctypes.c_double)
+
+
+def kept_or_measured_profile(
+    *,
+    settings: Settings,
+    measured_on: str,
+    progress: Progress | None = None,
+    effort: Effort | None = None,
+) -> DeviceProfile:
+    """The CPU's profile; measured and kept first where that was never done.
+
+    Raises:
+        CompilerMissing, EnvironmentProblem: as `measure_cpu`.
+        StorageFull: the profile cannot be kept.
+    """
+    facts = CpuProbe().inventory()[0]
+    fingerprint = fingerprint_of(facts, num_threads=facts.cores)
+    kept = load_profile(fingerprint, settings.cache_directory)
+    if kept is not None:
+        return kept
+    profile = measure_cpu(
+        settings=settings, measured_on=measured_on, progress=progress, effort=effort
+    )
+    save_profile(profile, settings.cache_directory)
+    return profile
 
 
 def measure_cpu(
@@ -145,9 +170,13 @@ def _prepare(
 
 def bytes_to_read(topology: Topology, memory_bytes: int) -> int:
     """Choose how much to read so that caches do not answer, within a quarter of the memory."""
+    return min(max(256 * 1024 * 1024, 4 * last_cache_bytes(topology)), memory_bytes // 4)
+
+
+def last_cache_bytes(topology: Topology) -> int:
+    """All caches of the last level together."""
     last = max((cache.level for cache in topology.caches), default=0)
-    caches = sum(cache.num_bytes for cache in topology.caches if cache.level == last)
-    return min(max(256 * 1024 * 1024, 4 * caches), memory_bytes // 4)
+    return sum(cache.num_bytes for cache in topology.caches if cache.level == last)
 
 
 def _read_rate(measurement: _Measurement, threads: int) -> float:

@@ -25,7 +25,7 @@ from banyan.engine.options import EngineOptions
 from banyan.engine.sampling import SamplingOptions
 from banyan.foundation.errors import CompilerMissing
 from banyan.foundation.settings import Settings
-from banyan.models.configuration import ModelConfiguration
+from banyan.models.configuration import EncoderConfiguration, ModelConfiguration
 from banyan.models.loading import GenerationDefaults, ModelDirectory, open_model
 from banyan.models.step_graph import decoder_step_graph, encoder_graph
 from banyan.models.weights import CheckpointWeights
@@ -136,6 +136,15 @@ def load_encoder(
         return LoadedEncoder(directory, runner, executable, device)
 
     return _on_device(options, settings, build)
+
+
+def model_graph(directory: ModelDirectory, dtype: str, settings: Settings) -> Graph:
+    """Return the graph that serves a model: a decoder's step, or an encoder."""
+    configuration = directory.configuration
+    cache = settings.cache_directory
+    if isinstance(configuration, EncoderConfiguration):
+        return encoder_graph(configuration, dtype=dtype, cache_directory=cache)
+    return decoder_step_graph(configuration, dtype=dtype, cache_directory=cache)
 
 
 def choose_dtype(asked: str, checkpoint_dtype: str | None) -> str:

@@ -1,10 +1,10 @@
-"""Typical steps of a loaded decoder, kernel by kernel: a prompt, one answer, many answers.
+"""Typical runs of a loaded model, kernel by kernel: a prompt, one answer, many answers, a text.
 
-For `banyan compile --report` and `--dump`. The tokens mean nothing; the work is that of real steps.
+For `banyan compile --report` and `--dump`. The tokens mean nothing; the work is that of real runs.
 """
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -13,82 +13,104 @@ from numpy.typing import NDArray
 from banyan.compiler.compile import LoweredProgram
 from banyan.compiler.executable import Executable
 from banyan.compiler.ir.binding import bind_symbols
-from banyan.compiler.tuner.timeline import Timeline, read_timeline
+from banyan.compiler.tuner.timeline import Run, Timeline, read_timeline
 from banyan.devices.cpu import CpuDevice
 from banyan.devices.profile import DeviceProfile
 from banyan.devices.recorder import LaunchRecorder
 from banyan.engine.key_value_blocks import blocks_for
+from banyan.engine.options import EngineLimits
 from banyan.engine.runner import LaneSlice, step_arguments
 from banyan.engine.sequence_table import SequenceTable
 
-WARM_RUNS = 2
+CONTEXT = 512
+SEQUENCES = 16
+_WARM_RUNS = 2
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
-    """Attributes:
-    title: for people.
-    sequences: how many take part.
-    past: tokens of each that are in the cache already.
-    new: tokens of each that are computed.
-    """
+class Rehearsal:
+    """One run: what people call it, its arguments, and sizes that only states have."""
 
     title: str
-    sequences: int
-    past: int
-    new: int
+    arguments: Mapping[str, NDArray[Any]]
+    state_sizes: Mapping[str, int] = field(default_factory=dict)
 
 
-def typical_steps(max_model_len: int, num_blocks: int) -> Iterator[Step]:
-    """The steps that fit a context and a cache of this size."""
-    context = min(512, max_model_len - 1)
-    yield Step(f"prompt of {context} tokens", 1, 0, context)
-    yield Step(f"one answer after {context} tokens", 1, context, 1)
-    many = min(16, num_blocks // blocks_for(context + 1))
+def decoder_rehearsals(limits: EngineLimits) -> Iterator[Rehearsal]:
+    """Steps of a decoder that fit its limits."""
+    states = {"num_blocks": limits.num_blocks}
+    context = min(CONTEXT, limits.max_model_len - 1)
+    if context < 1:
+        return
+    prompt = f"a prompt of {context} tokens"
+    yield Rehearsal(prompt, _step(1, past=0, new=context), states)
+    yield Rehearsal(f"an answer after {context} tokens", _step(1, past=context, new=1), states)
+    many = min(SEQUENCES, limits.max_num_seqs, limits.num_blocks // blocks_for(context + 1))
     if many > 1:
-        yield Step(f"{many} answers after {context} tokens", many, context, 1)
+        title = f"{many} answers after {context} tokens"
+        yield Rehearsal(title, _step(many, past=context, new=1), states)
 
 
-def arguments_of(step: Step) -> dict[str, NDArray[Any]]:
-    """The decoder's arguments for a step; every sequence has blocks of its own."""
-    length = step.past + step.new
-    num_blocks = blocks_for(length)
-    table = SequenceTable(step.sequences, length)
-    table.blocks_LB[:] = np.arange(step.sequences * num_blocks).reshape(step.sequences, num_blocks)
-    slices = [LaneSlice(lane, step.past, step.new, True) for lane in range(step.sequences)]
+def encoder_rehearsals(max_tokens: int) -> Iterator[Rehearsal]:
+    """Batches of an encoder."""
+    length = min(CONTEXT, max_tokens)
+    for batch, tokens in ((1, min(16, length)), (8, length)):
+        shape = (batch, tokens)
+        arguments = {
+            "token_ids": np.zeros(shape, np.int64),
+            "attention_mask": np.ones(shape, np.int64),
+            "token_types": np.zeros(shape, np.int64),
+        }
+        yield Rehearsal(f"{batch} x {tokens} tokens", arguments)
+
+
+def _step(sequences: int, *, past: int, new: int) -> dict[str, NDArray[Any]]:
+    """The decoder's arguments; every sequence has blocks of its own."""
+    num_blocks = blocks_for(past + new)
+    table = SequenceTable(sequences, past + new)
+    table.blocks_LB[:] = np.arange(sequences * num_blocks).reshape(sequences, num_blocks)
+    slices = [LaneSlice(lane, past, new, True) for lane in range(sequences)]
     return step_arguments(table, slices)
 
 
-def rehearse(
-    step: Step,
-    executable: Executable,
-    program: LoweredProgram,
-    device: CpuDevice,
-    recorder: LaunchRecorder,
-    profile: DeviceProfile,
-    *,
-    rounds: int = 5,
-) -> Timeline:
-    """Run a step and give the timeline of the median round.
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """What a rehearsal needs.
 
-    `program` is what `executable` was made from; its states are allocated.
+    Attributes:
+        executable: its weights are loaded, its states allocated.
+        program: what `executable` was made from.
+        device: runs it.
+        recorder: times each kernel.
+        profile: what the device can do.
+        cache_bytes: of the last cache, all cores together.
     """
-    arguments = arguments_of(step)
-    types = {str(node.attr("name")): node.tensor for node in program.graph.inputs}
+
+    executable: Executable
+    program: LoweredProgram
+    device: CpuDevice
+    recorder: LaunchRecorder
+    profile: DeviceProfile
+    cache_bytes: int
+
+
+def rehearse(rehearsal: Rehearsal, stage: Stage, *, rounds: int = 5) -> Timeline:
+    """Run several times and give the timeline of the median round."""
+    types = {str(node.attr("name")): node.tensor for node in stage.program.graph.inputs}
+    arguments = rehearsal.arguments
     shapes = {name: array.shape for name, array in arguments.items()}
     sizes = bind_symbols({name: types[name] for name in shapes}, shapes)
-    states = (node.tensor for node in program.graph.inputs if node.attr("role") == "state")
-    sizes.update({symbol.name: symbol.maximum for kind in states for symbol in kind.symbols()})
+    sizes.update(rehearsal.state_sizes)
+    run = Run(rehearsal.title, arguments, sizes)
     found = []
-    for number in range(WARM_RUNS + rounds):
-        recorder.clear()
-        device.record(recorder if number >= WARM_RUNS else None)
-        executable.run(arguments)
-        if number >= WARM_RUNS:
+    for number in range(_WARM_RUNS + rounds):
+        stage.recorder.clear()
+        stage.device.record(stage.recorder if number >= _WARM_RUNS else None)
+        stage.executable.run(arguments)
+        if number >= _WARM_RUNS:
+            launches = tuple(stage.recorder.launches)
             found.append(
-                read_timeline(
-                    step.title, program, arguments, sizes, tuple(recorder.launches), profile
-                )
+                read_timeline(run, stage.program, launches, stage.profile, stage.cache_bytes)
             )
-    device.record(None)
+    stage.device.record(None)
     return sorted(found, key=lambda timeline: timeline.seconds)[rounds // 2]

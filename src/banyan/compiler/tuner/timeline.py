@@ -77,15 +77,26 @@ class Timeline:
         return sorted(groups, key=lambda group: -group.seconds)
 
 
+@dataclass(frozen=True, slots=True)
+class Run:
+    """What was run: its name for people, the arguments, and the value of every symbol."""
+
+    title: str
+    arguments: Mapping[str, NDArray[Any]]
+    sizes: Mapping[str, int]
+
+
 def read_timeline(
-    title: str,
+    run: Run,
     program: LoweredProgram,
-    arguments: Mapping[str, NDArray[Any]],
-    sizes: Mapping[str, int],
     launches: Sequence[LaunchTime],
     profile: DeviceProfile,
+    cache_bytes: int = 0,
 ) -> Timeline:
     """Put the times of one run beside what each launch of the program had to do.
+
+    Weights and states come from memory, unless all that a run reads of them fits into a cache of
+    `cache_bytes`.
 
     Raises:
         InputError: `launches` are not those of one run of this program.
@@ -93,21 +104,39 @@ def read_timeline(
     steps = [step for step in program.placement.steps if isinstance(step, Launch)]
     if len(steps) != len(launches):
         raise InputError(f"one run has {len(steps)} launches, {len(launches)} were noted")
-    known = [_integers(arguments.get(str(node.attr("name")))) for node in program.graph.inputs]
+    works = _works(run, program, steps)
+    outside = sum(
+        moved
+        for step, work in zip(steps, works, strict=True)
+        for at, moved in zip(step.locations, work.bytes_moved, strict=True)
+        if at.memory is not Memory.ARENA
+    )
     start = launches[0].begin if launches else 0
-    works: dict[tuple[object, ...], Work] = {}
     found = []
-    for step, time in zip(steps, launches, strict=True):
-        key = (step.kernel, *(at if _is_input(at) else None for at in step.locations))
+    for step, work, time in zip(steps, works, launches, strict=True):
+        far = [at.memory is not Memory.ARENA and outside > cache_bytes for at in step.locations]
+        begin = (time.begin - start) / 1e9
+        floor = kernel_floor(work, far, profile)
+        found.append(KernelTime(step.kernel.name, begin, time.seconds, work, floor))
+    seconds = (launches[-1].end - start) / 1e9 if launches else 0.0
+    return Timeline(run.title, tuple(found), seconds)
+
+
+def _works(run: Run, program: LoweredProgram, steps: Sequence[Launch]) -> list[Work]:
+    """The work of each launch; launches of one kernel on the same inputs share it."""
+    names = [str(node.attr("name")) for node in program.graph.inputs]
+    known = [_integers(run.arguments.get(name)) for name in names]
+    works: dict[tuple[object, ...], Work] = {}
+    for step in steps:
+        key = _key(step)
         if key not in works:
             arrays = [known[at.index] if _is_input(at) else None for at in step.locations]
-            works[key] = kernel_work(step.kernel, sizes, arrays)
-        far = [at.memory is not Memory.ARENA for at in step.locations]
-        floor = kernel_floor(works[key], far, profile)
-        begin = (time.begin - start) / 1e9
-        found.append(KernelTime(step.kernel.name, begin, time.seconds, works[key], floor))
-    seconds = (launches[-1].end - start) / 1e9 if launches else 0.0
-    return Timeline(title, tuple(found), seconds)
+            works[key] = kernel_work(step.kernel, run.sizes, arrays)
+    return [works[_key(step)] for step in steps]
+
+
+def _key(step: Launch) -> tuple[object, ...]:
+    return (step.kernel, *(at if _is_input(at) else None for at in step.locations))
 
 
 def _is_input(location: Location) -> bool:
