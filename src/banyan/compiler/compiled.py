@@ -210,6 +210,45 @@ class CompiledProgram:
                 raise InputError(f"no argument tells the size {name}; pass states or arrays of it")
         offsets = self._arena.offsets(sizes)
         buffers = [*self._input_buffers(arguments), *self._output_buffers(sizes)]
+        self._launch(buffers, offsets, sizes)
+        return {
+            stored.argument.name: self._array(
+                stored.location, stored.argument.type, buffers, offsets, sizes
+            )
+            for stored in self._manifest.outputs
+        }
+
+    @property
+    def manifest(self) -> Manifest:
+        """What the program reads and writes, for callers that bring the memory."""
+        return self._manifest
+
+    def load_weight(self, place: int, array: Array) -> None:
+        """Bring one weight into the layout that the input number `place` is read in."""
+        stored = self._manifest.inputs[place]
+        buffer = self._kept[place] or self._device.allocate(stored.type.maximum_bytes)
+        self._loader.load(array, stored.type, stored.packing, buffer)
+        self._kept[place] = buffer
+        self._note_missing()
+
+    def run_on(
+        self, inputs: Sequence[Buffer | None], memories: Sequence[Buffer], sizes: Mapping[str, int]
+    ) -> None:
+        """Run once in the caller's memory, unchecked.
+
+        Args:
+            inputs: one for each input of the manifest, contiguous and aligned as it says; None for
+                a weight that `load_weight` brought.
+            memories: one for each memory of the manifest.
+            sizes: the value of every symbol.
+        """
+        given = [b or kept for b, kept in zip(inputs, self._kept, strict=True)]
+        buffers = [*(buffer for buffer in given if buffer is not None), *memories]
+        self._launch(buffers, self._arena.offsets(sizes), sizes)
+
+    def _launch(
+        self, buffers: Sequence[Buffer], offsets: Sequence[int], sizes: Mapping[str, int]
+    ) -> None:
         arena = self._arena.buffer or self._device.allocate(64)
         symbols = [*(sizes[name] for name in self._manifest.symbols), *offsets]
         for number, segment in enumerate(self._segments):
@@ -218,12 +257,6 @@ class CompiledProgram:
                 self._device.synchronize()
                 self._call_extern(self._externs[number], buffers, offsets, sizes)
         self._device.synchronize()
-        return {
-            stored.argument.name: self._array(
-                stored.location, stored.argument.type, buffers, offsets, sizes
-            )
-            for stored in self._manifest.outputs
-        }
 
     def _input_buffers(self, arguments: Mapping[str, Array]) -> list[Buffer]:
         if self._missing:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from banyan.devices.device import Buffer, LoadedProgram, Program
 from banyan.devices.host_memory import (
+    BorrowedBuffer,
     HostBuffer,
     adopt_host_array,
     allocate_host_memory,
@@ -178,6 +179,6 @@ def _call(entry: Any, runtime: int, addresses: Any, values: Any) -> int:
 
 
 def _address(buffer: Buffer) -> int:
-    if not isinstance(buffer, HostBuffer):
+    if not isinstance(buffer, HostBuffer | BorrowedBuffer):
         raise InputError(f"the CPU cannot read a buffer of type {type(buffer).__name__}")
     return buffer.address

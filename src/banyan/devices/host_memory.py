@@ -3,6 +3,7 @@
 Owns how the CPU's buffers come to be. Called by the CPU device and by measurements.
 """
 
+import ctypes
 import math
 import mmap
 from collections.abc import Sequence
@@ -51,6 +52,30 @@ class HostBuffer:
                 f"the buffer has {self.num_bytes}"
             )
         return self._bytes[:wanted].view(dtype).reshape(tuple(shape))
+
+
+@final
+class BorrowedBuffer:
+    """Memory of the host that somebody else owns and keeps alive while it is used."""
+
+    __slots__ = ("address", "num_bytes")
+
+    def __init__(self, address: int, num_bytes: int) -> None:
+        self.address = address
+        self.num_bytes = num_bytes
+
+    @property
+    def is_on_host(self) -> bool:
+        """Always: this is memory of the host."""
+        return True
+
+    def array(self, dtype: np.dtype[Any], shape: Sequence[int]) -> NDArray[Any]:
+        """Show the first bytes as a NumPy array of `shape`, without copying."""
+        count = math.prod(shape)
+        if count == 0:
+            return np.empty(tuple(shape), dtype)
+        memory = (ctypes.c_uint8 * (count * dtype.itemsize)).from_address(self.address)
+        return np.frombuffer(memory, np.uint8).view(dtype).reshape(tuple(shape))
 
 
 def copy_into_buffer(source: NDArray[Any], target: Buffer, offset: int) -> None:

@@ -2,7 +2,13 @@
 
 from collections.abc import Mapping
 
-from banyan.compiler.capture import aten_contract, aten_pointwise, aten_reduce, aten_shape
+from banyan.compiler.capture import (
+    aten_contract,
+    aten_pointwise,
+    aten_reduce,
+    aten_shape,
+    aten_training,
+)
 from banyan.compiler.capture.emitter import Rule
 
 RULES: Mapping[str, Rule] = {
@@ -10,5 +16,6 @@ RULES: Mapping[str, Rule] = {
     **aten_shape.RULES,
     **aten_reduce.RULES,
     **aten_contract.RULES,
+    **aten_training.RULES,
 }
 """Anything that is not here becomes an `extern` node."""

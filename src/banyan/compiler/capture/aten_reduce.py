@@ -224,18 +224,6 @@ def _layer_norm(
     return emit.cast(result, emit.dtype)
 
 
-def _native_layer_norm(
-    emit: Emitter,
-    x: Node,
-    size: Sequence[Dim],
-    weight: Node | None,
-    bias: Node | None,
-    epsilon: float,
-) -> tuple[Node, ...]:
-    # The saved mean and scale are for training; nobody reads them in a forward graph.
-    return (_layer_norm(emit, x, size, weight, bias, epsilon),)
-
-
 def _vector_norm(
     emit: Emitter, x: Node, order: Number = 2, axes: Any = None, keep: bool = False, *_: Any
 ) -> Node:
@@ -360,7 +348,6 @@ RULES: Mapping[str, Rule] = {
     **{f"aten.{name}": _log_softmax for name in ("log_softmax.int", "_log_softmax.default")},
     "aten.rms_norm.default": _rms_norm,
     "aten.layer_norm.default": _layer_norm,
-    "aten.native_layer_norm.default": _native_layer_norm,
     "aten.linalg_vector_norm.default": _vector_norm,
     "aten.embedding.default": _embedding,
     "aten.index_select.default": _index_select,

@@ -13,7 +13,7 @@ import ml_dtypes
 import numpy as np
 import torch
 
-from banyan.compiler.capture.emitter import Emitter, Results, from_torch_dtype, to_torch_dtype
+from banyan.compiler.capture.emitter import Emitter, from_torch_dtype, to_torch_dtype
 from banyan.compiler.ir.graph import Node
 from banyan.compiler.ir.symbols import Expression, evaluate
 from banyan.compiler.ir.types import DType, TensorType
@@ -23,21 +23,35 @@ Array = np.ndarray[Any, np.dtype[Any]]
 
 
 def write_extern(
-    emit: Emitter, target: str, values: Sequence[Any], keywords: Mapping[str, Any]
-) -> Results:
-    """The node that calls `target` with these values (our nodes, sizes and constants)."""
+    emit: Emitter,
+    target: str,
+    values: Sequence[Any],
+    keywords: Mapping[str, Any],
+    instance: int | None = None,
+) -> Any:
+    """The node that calls `target` with these values (our nodes, sizes and constants).
+
+    Results that PyTorch leaves out are None. `instance` tells calls apart that draw random numbers.
+    """
     tensors: list[Node] = []
     entries = [_encode(value, tensors) for value in values]
     entries += [("keyword", name, _encode(value, tensors)) for name, value in keywords.items()]
     several = isinstance(emit.result, list | tuple)
     fakes = list(emit.result) if several else [emit.result]
-    types = tuple(_fake_type(emit, fake) for fake in fakes)
-    node = emit.add("extern", *tensors, target=target, static=tuple(entries), types=types)
+    types = tuple(_fake_type(emit, fake) for fake in fakes if fake is not None)
+    attrs: dict[str, Any] = {} if instance is None else {"instance": instance}
+    node = emit.add("extern", *tensors, target=target, static=tuple(entries), types=types, **attrs)
     if not several:
         return node
-    if len(types) == 1:
-        return (node,)
-    return tuple(emit.add("get", node, index=i) for i in range(len(types)))
+    present = iter(range(len(types)))
+    return tuple(
+        None if fake is None else node if len(types) == 1 else _get(emit, node, next(present))
+        for fake in fakes
+    )
+
+
+def _get(emit: Emitter, node: Node, index: int) -> Node:
+    return emit.add("get", node, index=index)
 
 
 def _fake_type(emit: Emitter, fake: Any) -> TensorType:
@@ -80,7 +94,7 @@ def run_extern(
             positional.append(_decode(entry, tensors, sizes))
     results = _find(target)(*positional, **keywords)
     listed = results if isinstance(results, list | tuple) else [results]
-    return tuple(_to_numpy(result) for result in listed)
+    return tuple(_to_numpy(result) for result in listed if result is not None)
 
 
 def _find(target: str) -> Callable[..., Any]:

@@ -1,0 +1,1 @@
+"""`torch.compile(model, backend="banyan")`: inference and training through this compiler."""
