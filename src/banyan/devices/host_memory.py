@@ -75,7 +75,8 @@ class BorrowedBuffer:
         if count == 0:
             return np.empty(tuple(shape), dtype)
         memory = (ctypes.c_uint8 * (count * dtype.itemsize)).from_address(self.address)
-        return np.frombuffer(memory, np.uint8).view(dtype).reshape(tuple(shape))
+        whole: NDArray[np.uint8] = np.ctypeslib.as_array(memory)
+        return whole.view(dtype).reshape(tuple(shape))
 
 
 def copy_into_buffer(source: NDArray[Any], target: Buffer, offset: int) -> None:

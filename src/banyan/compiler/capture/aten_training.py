@@ -138,7 +138,7 @@ def _first_of(emit: Emitter, spread: Node, axes: Sequence[int]) -> Node:
 
 def _layer_norm_backward(
     emit: Emitter, gradient: Node, x: Node, size: Sequence[Dim], mean: Node, *rest: Any
-) -> tuple[Node | None, ...]:
+) -> tuple[Any, ...]:
     scale, weight, _bias, wanted = rest
     lead = x.tensor.rank - len(size)
     inner, outer = tuple(range(lead, x.tensor.rank)), tuple(range(lead))
@@ -146,7 +146,7 @@ def _layer_norm_backward(
     spread = emit.broadcast(_wide(emit, scale), x.shape)
     centred = emit.add("sub", wide, emit.broadcast(_wide(emit, mean), x.shape))
     normed = emit.add("mul", centred, spread)
-    results: list[Node | None] = [None, None, None]
+    results: list[Any] = [None, None, None]
     if wanted[0]:
         own = change
         if weight is not None:

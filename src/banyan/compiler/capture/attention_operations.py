@@ -70,7 +70,7 @@ def attention_backward(
     change = weights * (gradient.float() @ wide.mT - inner) * scale
 
     def of_group(x: Tensor) -> Tensor:
-        return x.unflatten(1, (groups, -1)).sum(2)
+        return x.reshape(x.shape[0], groups, -1, *x.shape[2:]).sum(2)
 
     for_query = change @ key.float().repeat_interleave(query.shape[1] // groups, 1)
     for_key = of_group(change.mT @ query.float())
@@ -133,11 +133,11 @@ def attend(
         )
     factor = 1.0 / math.sqrt(query.shape[-1]) if scale is None else scale
     mask = None if attn_mask is None else _four_dims(attn_mask, query.ndim)
-    if query.ndim == 3:
+    rank = query.ndim
+    if rank == 3:
         query, key, value = (x.unsqueeze(1) for x in (query, key, value))
-        return attention_forward(query, key, value, mask, is_causal, factor)[0].squeeze(1)
     output: Tensor = attention_forward(query, key, value, mask, is_causal, factor)[0]
-    return output
+    return output.squeeze(1) if rank == 3 else output
 
 
 def _four_dims(mask: Tensor, rank: int) -> Tensor:

@@ -218,7 +218,8 @@ class _Translation:
             except GraphError:
                 # A use the rule does not know; PyTorch does.
                 pass
-        return write_extern(self.emit, str(operation), values, keywords)
+        found: Results = write_extern(self.emit, str(operation), values, keywords)
+        return found
 
     def _plain_call(self, node: Any, values: list[Any]) -> Any:
         if isinstance(node.meta.get("val"), torch.SymInt | int | bool | float):

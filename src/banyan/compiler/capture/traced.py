@@ -10,6 +10,7 @@ from typing import Any
 
 import sympy  # type: ignore[import-untyped]
 import torch
+from torch._subclasses.fake_tensor import unset_fake_temporarily
 
 from banyan.compiler.capture.calls import CallWriter
 from banyan.compiler.capture.emitter import Emitter, from_torch_dtype
@@ -197,11 +198,12 @@ class _Capture:
             raise GraphError(f"{node.target} is {type(tensor).__name__}, not a tensor")
         dtype = from_torch_dtype(tensor.dtype)
         if tensor.numel() <= LARGEST_CONSTANT:
-            flat = tensor.detach().reshape(-1)
-            numbers = flat.float() if dtype.is_floating else flat
-            values = tuple(numbers.tolist())
+            with unset_fake_temporarily():
+                flat = tensor.detach().reshape(-1)
+                values = tuple((flat.float() if dtype.is_floating else flat).tolist())
             return writer.emit.add("data", values=values, shape=tuple(tensor.shape), dtype=dtype)
-        self.constants[node.name] = tensor.detach().contiguous()
+        with unset_fake_temporarily():
+            self.constants[node.name] = tensor.detach().contiguous()
         kind = TensorType(tuple(tensor.shape), dtype)
         self.inputs.append(writer.emit.builder.input(node.name, kind))
         return self.inputs[-1]

@@ -5,15 +5,17 @@ forward and a backward graph of ATen operations, and each of these becomes one p
 become one runs as PyTorch runs it, and a warning says which node stood in the way.
 """
 
-import functools
 import os
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from functools import cache, partial
 from typing import Any
 
 import torch
-from functorch.compile import make_boxed_func, min_cut_rematerialization_partition
 from torch._dynamo.backends.common import aot_autograd
+from torch._functorch._aot_autograd.utils import make_boxed_func
+from torch._functorch.partitioners import min_cut_rematerialization_partition
 from torch._guards import TracingContext
 from torch.nn import functional
 
@@ -21,13 +23,13 @@ from banyan.compiler.capture.attention_operations import attend
 from banyan.compiler.capture.traced import Traced, capture_traced
 from banyan.compiler.compile import compile_graph
 from banyan.compiler.compiled import CompiledProgram
-from banyan.compiler.dynamo.calling import TracedFunction
+from banyan.compiler.dynamo.calling import TracedFunction, boxed
 from banyan.compiler.dynamo.decompositions import chosen_decompositions
 from banyan.compiler.ir.graph import Graph
 from banyan.compiler.options import CompileOptions
 from banyan.devices.device import Device
 from banyan.devices.discovery import find_device
-from banyan.foundation.errors import BanyanError, CompilationFailed, CompilerMissing, InputError
+from banyan.foundation.errors import BanyanError, InputError
 from banyan.foundation.settings import load_settings
 
 Function = Callable[..., Any]
@@ -35,6 +37,21 @@ Function = Callable[..., Any]
 
 class BanyanFallback(UserWarning):
     """A part of the model runs as PyTorch runs it, because this compiler cannot say it."""
+
+
+@dataclass(frozen=True, slots=True)
+class BackendOptions:
+    """What `torch.compile(..., options={...})` may hold.
+
+    Attributes:
+        pack_weights: whether inference keeps parameters in the layout of its kernels. They are read
+            again when their version counter changes; code that writes through `parameter.data`
+            leaves it as it is and needs False.
+        optimise: False builds faster and runs slower, for tests.
+    """
+
+    pack_weights: bool = True
+    optimise: bool = True
 
 
 def banyan(
@@ -49,29 +66,34 @@ def banyan(
     Args:
         module: the traced calls.
         example_inputs: fake arguments.
-        options: "pack_weights" (default True): whether inference keeps parameters in the layout
-            of its kernels. They are read again when their version counter changes; code that
-            writes through `parameter.data` does not change it and needs False.
+        options: see `BackendOptions`.
         mode: of `torch.compile`; "default" is the only one.
 
     Raises:
         InputError: an unknown option or mode.
     """
-    wanted = dict(options or {})
-    pack = wanted.pop("pack_weights", True)
-    if wanted or mode not in (None, "default"):
-        asked = f"option {next(iter(wanted))!r}" if wanted else f"mode {mode!r}"
-        raise InputError(f"backend banyan has no {asked}; known is the option 'pack_weights'")
+    wanted = _checked(options or {}, mode)
     _use_our_attention(module)
+    # Parameters change with every step of training: packing them would have to be done again.
+    training = replace(wanted, pack_weights=False)
     compiler = aot_autograd(
-        fw_compiler=functools.partial(_compile, kind="forward", pack=False),
-        bw_compiler=functools.partial(_compile, kind="backward", pack=False),
-        inference_compiler=functools.partial(_compile, kind="inference", pack=pack),
+        fw_compiler=partial(_compile, kind="forward", options=training),
+        bw_compiler=partial(_compile, kind="backward", options=training),
+        inference_compiler=partial(_compile, kind="inference", options=wanted),
         partition_fn=min_cut_rematerialization_partition,
         decompositions=chosen_decompositions(),
     )
     compiled: Function = compiler(module, example_inputs)
     return compiled
+
+
+def _checked(options: Mapping[str, Any], mode: str | None) -> BackendOptions:
+    known = [entry.name for entry in fields(BackendOptions)]
+    unknown = [name for name in options if name not in known]
+    if unknown or mode not in (None, "default"):
+        asked = f"option {unknown[0]!r}" if unknown else f"mode {mode!r}"
+        raise InputError(f"backend banyan has no {asked}; its options are {', '.join(known)}")
+    return BackendOptions(**options)
 
 
 def _use_our_attention(module: torch.fx.GraphModule) -> None:
@@ -84,16 +106,20 @@ def _use_our_attention(module: torch.fx.GraphModule) -> None:
 
 
 def _compile(
-    module: torch.fx.GraphModule, example_inputs: Sequence[Any], *, kind: str, pack: bool
+    module: torch.fx.GraphModule,
+    example_inputs: Sequence[Any],
+    *,
+    kind: str,
+    options: BackendOptions,
 ) -> Function:
-    static = _static_places() if pack else frozenset()
+    static = _static_places() if options.pack_weights else frozenset()
 
     def capture(seen: Mapping[str, int]) -> Traced:
         return capture_traced(module, kind, static, seen)
 
     try:
-        return TracedFunction(capture, _build)
-    except (BanyanError, CompilerMissing, CompilationFailed) as error:
+        return boxed(TracedFunction(capture, partial(_build, optimise=options.optimise)))
+    except BanyanError as error:
         warnings.warn(
             f"the {kind} graph runs in PyTorch, because banyan cannot compile it: {error}",
             BanyanFallback,
@@ -113,16 +139,17 @@ def _static_places() -> frozenset[int]:
     return frozenset(i for i in places if not metadata.input_info[i].mutates_data)
 
 
-def _build(graph: Graph) -> CompiledProgram:
+def _build(graph: Graph, *, optimise: bool) -> CompiledProgram:
     settings = load_settings(os.environ)
-    options = CompileOptions(settings.cache_directory, settings.compiler_command)
+    command = settings.compiler_command
+    options = CompileOptions(settings.cache_directory, command, optimise=optimise)
     program = compile_graph(graph, device=_device(), target="cpp", options=options)
     if not isinstance(program, CompiledProgram):
         raise InputError(f"target cpp gave {type(program).__name__}")
     return program
 
 
-@functools.cache
+@cache
 def _device() -> Device:
     """The CPU, shared by every program of the process; its threads end with the process."""
     return find_device("cpu", settings=load_settings(os.environ))

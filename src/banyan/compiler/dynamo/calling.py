@@ -32,9 +32,6 @@ class TracedFunction:
     at twice that length.
     """
 
-    # AOTAutograd then passes one list, and we let go of what is in it.
-    _boxed_call = True
-
     def __init__(self, capture: Capture, compile: Compile) -> None:
         """Capture and compile at once: what cannot be done must be known before anything runs."""
         self._capture, self._compile = capture, compile
@@ -52,6 +49,16 @@ class TracedFunction:
             results = self._program.run(arguments, sizes)
         arguments.clear()
         return results
+
+
+def boxed(function: TracedFunction) -> Callable[[list[Any]], list[Any]]:
+    """The function as AOTAutograd likes it: it takes one list, of which we let go."""
+
+    def call(arguments: list[Any]) -> list[Any]:
+        return function(arguments)
+
+    call._boxed_call = True  # type: ignore[attr-defined]
+    return call
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,12 +154,9 @@ class _BoundProgram:
     def _input(
         self, number: int, source: _Source, arguments: list[Any], held: list[torch.Tensor]
     ) -> Buffer | None:
-        if source.place is None:
-            tensor = source.constant
-            if tensor is None:
-                return BorrowedBuffer(0, 0)
-        else:
-            tensor = arguments[source.place]
+        if source.place is None and source.constant is None:
+            return BorrowedBuffer(0, 0)
+        tensor = self._given(source, arguments)
         if source.is_packed:
             self._pack(number, source, tensor)
             return None
@@ -160,6 +164,12 @@ class _BoundProgram:
         if laid is not tensor:
             held.append(laid)
         return BorrowedBuffer(laid.data_ptr(), laid.nbytes)
+
+    @staticmethod
+    def _given(source: _Source, arguments: list[Any]) -> torch.Tensor:
+        found = source.constant if source.place is None else arguments[source.place]
+        assert isinstance(found, torch.Tensor)
+        return found
 
     def _pack(self, number: int, source: _Source, tensor: torch.Tensor) -> None:
         known = self._packed.get(number)
@@ -182,8 +192,7 @@ class _BoundProgram:
         if stored.location.memory is Memory.INPUT:
             # A result of its own, whatever is done to the input afterwards.
             source = self._sources[index]
-            given = source.constant if source.place is None else arguments[source.place]
-            memory = _laid_out(given, source).clone()
+            memory = _laid_out(self._given(source, arguments), source).clone()
         else:
             memory = memories[index]
             if index in taken:

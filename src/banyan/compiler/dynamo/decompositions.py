@@ -14,8 +14,9 @@ wrong gradients in silence, so both stay whole."""
 
 def chosen_decompositions() -> dict[Any, Callable[..., Any]]:
     """PyTorch's own table without what we have a rule for and without halves of pairs."""
+    table: dict[Any, Callable[..., Any]] = dict(core_aten_decompositions())
     return {
         operation: function
-        for operation, function in core_aten_decompositions().items()
+        for operation, function in table.items()
         if str(operation) not in RULES and not any(part in str(operation) for part in PAIRED)
     }
