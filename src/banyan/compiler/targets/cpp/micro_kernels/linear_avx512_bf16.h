@@ -1,8 +1,11 @@
 // Packed linear with vdpbf16ps: two bfloat16 products per float32 lane and instruction.
 //
-// Register block 6 rows x 4 panels: 24 accumulators, 4 weights, 1 broadcast. Panels are walked in
-// groups of four and in chunks of k that stay in the first-level cache while the rows pass by; the
-// next chunk is fetched meanwhile, so weights may come from memory at full arithmetic speed.
+// Up to eight rows: the time is that of fetching weights. Panels are walked one by one, so that
+// memory sees one ascending stream, and lines are asked for far ahead, across panels and items.
+//
+// More rows: register block 6 rows x 4 panels, 24 accumulators, 4 weights, 1 broadcast. Panels are
+// walked in groups of four and in chunks of k that stay in the first-level cache while the rows pass
+// by; the next chunk is fetched meanwhile, so weights may come from memory at full arithmetic speed.
 #ifndef BANYAN_LINEAR_AVX512_BF16_H
 #define BANYAN_LINEAR_AVX512_BF16_H
 
@@ -20,15 +23,14 @@ constexpr int kPanels = 4;
 constexpr int64_t kSomeRows = 48;
 constexpr int64_t kSmallChunk = 128;  // 4 panels of 4 KB
 constexpr int64_t kLargeChunk = 512;  // 4 panels of 16 KB
-// One or two rows leave fetching to the hardware, which only has to be shown where the next panels
-// begin. More rows, and CPUs with tiles, name every line in advance: each exactly once.
+// CPUs with tiles stream up to three rows only, and there four panels at once were measured faster.
 #if defined(__AMX_BF16__)
-constexpr int64_t kHardwareRows = 0;
+constexpr int kStreamedPanels = 4;
+constexpr int64_t kAhead = 1024;  // elements of each panel
 #else
-constexpr int64_t kHardwareRows = 2;
+constexpr int kStreamedPanels = 1;
+constexpr int64_t kAhead = 4096;
 #endif
-constexpr int64_t kShown = 32;  // k of the next panels shown to the hardware
-constexpr int64_t kNamed = 64;  // k of the distance of named lines: 2 KB of each panel
 
 using View = PanelView<bfloat16>;
 
@@ -124,26 +126,21 @@ static void rows_block(int64_t rows, const bfloat16* a, int64_t lda, View b, int
   }
 }
 
-// Up to six rows against P panels of a packed weight.
-template <int P>
-static void stream_group(const bfloat16* a, int64_t lda, const bfloat16* w, int64_t k, int64_t rows,
-                         float* c, int64_t ldc) {
+// Few rows against all panels.
+template <int R>
+static void stream_rows(const bfloat16* a, int64_t lda, const bfloat16* w, int64_t k, int64_t panels,
+                        float* c, int64_t ldc) {
+  constexpr int P = kStreamedPanels;
   const int64_t stride = panel_elements<bfloat16>(k);
-  const View b{w, stride, 2 * kPanelColumns};
-  const bool named = rows > kHardwareRows;
-  const int64_t shown = named ? kNamed : kShown;
-  if (P < kPanels || k < 2 * shown) {
-    rows_block<P, 0>(rows, a, lda, b, k, c, ldc, false, nullptr);
-    return;
+  int64_t p = 0;
+  for (; p + P <= panels; p += P) {
+    const View b{w + p * stride, stride, 2 * kPanelColumns};
+    block<R, P, P, 1>(a, lda, b, k, c + p * kPanelColumns, ldc, false, b.base + kAhead);
   }
-  const int64_t most = round_up(k - shown, 2);
-  if (named) {
-    rows_block<P, P>(rows, a, lda, b, most, c, ldc, false, w + shown * kPanelColumns);
-  } else {
-    rows_block<P, 0>(rows, a, lda, b, most, c, ldc, false, nullptr);
+  for (; p < panels; ++p) {
+    const View b{w + p * stride, stride, 2 * kPanelColumns};
+    block<R, 1, 1, 1>(a, lda, b, k, c + p * kPanelColumns, ldc, false, b.base + kAhead);
   }
-  const View end{w + most * kPanelColumns, stride, 2 * kPanelColumns};
-  rows_block<P, P>(rows, a + most, lda, end, k - most, c, ldc, true, w + P * stride);
 }
 
 // More rows against P panels of a packed weight.
@@ -193,16 +190,25 @@ static void near_panels(const bfloat16* a, int64_t lda, View b, int64_t k, int64
 inline void linear_tile_avx512_bf16(const bfloat16* a, int64_t lda, const bfloat16* w, int64_t k,
                                     int64_t rows, int64_t panels, float* c, int64_t ldc) {
   using namespace avx512_bf16;
-  const int64_t stride = panel_elements<bfloat16>(k);
-  const bool stream = rows <= kRows;
-  int64_t p = 0;
-  for (int64_t left = panels / kPanels; left > 0; --left, p += kPanels) {
-    const auto group = stream ? stream_group<kPanels> : panel_group<kPanels>;
-    group(a, lda, w + p * stride, k, rows, c + p * kPanelColumns, ldc);
+  switch (rows) {
+    case 1: return stream_rows<1>(a, lda, w, k, panels, c, ldc);
+    case 2: return stream_rows<2>(a, lda, w, k, panels, c, ldc);
+    case 3: return stream_rows<3>(a, lda, w, k, panels, c, ldc);
+#if !defined(__AMX_BF16__)
+    case 4: return stream_rows<4>(a, lda, w, k, panels, c, ldc);
+    case 5: return stream_rows<5>(a, lda, w, k, panels, c, ldc);
+    case 6: return stream_rows<6>(a, lda, w, k, panels, c, ldc);
+    case 7: return stream_rows<7>(a, lda, w, k, panels, c, ldc);
+    case 8: return stream_rows<8>(a, lda, w, k, panels, c, ldc);
+#endif
   }
-  for (int64_t left = panels % kPanels; left > 0; --left, ++p) {
-    const auto group = stream ? stream_group<1> : panel_group<1>;
-    group(a, lda, w + p * stride, k, rows, c + p * kPanelColumns, ldc);
+  const int64_t stride = panel_elements<bfloat16>(k);
+  int64_t p = 0;
+  for (; p + kPanels <= panels; p += kPanels) {
+    panel_group<kPanels>(a, lda, w + p * stride, k, rows, c + p * kPanelColumns, ldc);
+  }
+  for (; p < panels; ++p) {
+    panel_group<1>(a, lda, w + p * stride, k, rows, c + p * kPanelColumns, ldc);
   }
 }
 
