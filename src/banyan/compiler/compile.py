@@ -62,9 +62,11 @@ LARGEST_SCRATCH_BYTES = 1 << 30
 
 
 def compile_graph(
-    graph: Graph, *, device: Device, target: str | None = None, options: CompileOptions
+    graph: Graph, *, device: Device, target: "str | Target | None" = None, options: CompileOptions
 ) -> Executable:
     """Compile a captured graph for a device; `target` None takes the one its chip needs.
+
+    A target may be given itself instead of its name: see "A new target" in the documentation.
 
     Raises:
         CompilerMissing: target "cpp" on a machine without a C++ compiler; "interpreter" needs none.
@@ -74,7 +76,8 @@ def compile_graph(
     chosen = target or target_of(device)
     if chosen == "interpreter":
         return InterpretedGraph(graph, _interpreter_report(graph))
-    return _Compilation(graph, device, _open_target(chosen, device, options), options).run()
+    opened = _open_target(chosen, device, options) if isinstance(chosen, str) else chosen
+    return _Compilation(graph, device, opened, options).run()
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ like these two protocols describe, one line in the door's table, and a device th
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
@@ -42,6 +43,25 @@ class PrintedProgram(Protocol):
     def scratch_bytes(self) -> int:
         """Private memory of each thread."""
         ...
+
+
+@dataclass(frozen=True, slots=True)
+class ProgramText:
+    """The text of a program.
+
+    Attributes:
+        source: one translation unit.
+        entries: C functions to call, one for each run of launches between extern calls.
+        num_kernels: distinct kernels.
+        num_launches: launches of one run.
+        scratch_bytes: scratch memory each thread needs.
+    """
+
+    source: str
+    entries: tuple[str, ...]
+    num_kernels: int
+    num_launches: int
+    scratch_bytes: int
 
 
 class Target(Protocol):

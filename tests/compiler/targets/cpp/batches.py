@@ -10,10 +10,11 @@ from banyan.compiler.ir.graph import Graph
 from banyan.compiler.packed_weights import WeightLoader
 from banyan.compiler.passes.pipeline import lower
 from banyan.compiler.report import CompileReport
-from banyan.compiler.targets.cpp.program import ProgramText, print_program
+from banyan.compiler.targets.cpp.program import print_program
 from banyan.compiler.targets.cpp.registry import KERNEL_DIRECTORY
 from banyan.compiler.targets.cpp.target import HEADER_DIRECTORY
 from banyan.compiler.targets.memory import place_memory
+from banyan.compiler.targets.target import ProgramText
 from banyan.devices.device import Device, LoadedProgram
 from banyan.devices.instruction_sets import InstructionSet
 from banyan.devices.native import OPTIMISED_FLAGS, build_shared_object

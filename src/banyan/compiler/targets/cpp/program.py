@@ -17,28 +17,10 @@ from banyan.compiler.targets.memory import (
     Memory,
     Placement,
 )
+from banyan.compiler.targets.target import ProgramText
 from banyan.foundation.errors import CompilationFailed
 
 _LANES_OF_LINE = 8
-
-
-@dataclass(frozen=True, slots=True)
-class ProgramText:
-    """The text of a program.
-
-    Attributes:
-        source: one translation unit.
-        entries: C functions to call, one for each run of launches between extern calls.
-        num_kernels: distinct kernels.
-        num_launches: launches of one run.
-        scratch_bytes: scratch memory each thread needs.
-    """
-
-    source: str
-    entries: tuple[str, ...]
-    num_kernels: int
-    num_launches: int
-    scratch_bytes: int
 
 
 def print_program(graph: Graph, placement: Placement, instruction_set: str) -> ProgramText:

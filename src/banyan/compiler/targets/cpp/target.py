@@ -7,10 +7,10 @@ from banyan.compiler.ir.graph import Graph
 from banyan.compiler.options import CompileOptions
 from banyan.compiler.schedules.known import known_blocks
 from banyan.compiler.targets.cpp.packing import build_packer
-from banyan.compiler.targets.cpp.program import ProgramText, print_program
+from banyan.compiler.targets.cpp.program import print_program
 from banyan.compiler.targets.cpp.registry import KERNEL_DIRECTORY, rows_per_item
 from banyan.compiler.targets.memory import Placement
-from banyan.compiler.targets.target import PrintedProgram
+from banyan.compiler.targets.target import PrintedProgram, ProgramText
 from banyan.compiler.tiling.options import LinearBlock, LinearShape, TileOptions
 from banyan.devices.device import Device, LoadedProgram, Program
 from banyan.devices.instruction_sets import InstructionSet, detect_instruction_sets
