@@ -131,6 +131,8 @@ def compile(  # noqa: A001  (the name of torch.compile)
     example_args: tuple[Any, ...],
     target: str = "cpp",
     dynamic_shapes: Any = None,
+    *,
+    example_kwargs: Mapping[str, Any] | None = None,
 ) -> "CompiledModule":
     """Compile a PyTorch module for the CPUs of this machine.
 
@@ -139,6 +141,7 @@ def compile(  # noqa: A001  (the name of torch.compile)
         example_args: tensors like those it will be called with.
         target: "cpp" or "interpreter".
         dynamic_shapes: sizes that may change, as for `torch.export.export`; others are fixed.
+        example_kwargs: arguments that it will be called with by name.
 
     Without a C++ compiler the interpreter runs instead, and a warning says so.
 
@@ -147,15 +150,22 @@ def compile(  # noqa: A001  (the name of torch.compile)
         InputError: an unknown target.
     """
     # Imported here because they import torch, which `import banyan` must not.
-    from banyan.compiler.capture.arrays import leaves, result_structure  # noqa: PLC0415
+    from banyan.compiler.capture.arrays import leaves, result_nesting  # noqa: PLC0415
     from banyan.compiler.capture.export import Names, capture_module  # noqa: PLC0415
     from banyan.compiler.compiled_module import CompiledModule, fill  # noqa: PLC0415
 
-    structure = result_structure(module, example_args)
-    names = Names(arguments=[f"argument.{i}" for i in range(len(leaves(example_args)))])
+    keywords = dict(example_kwargs or {})
+    nesting = result_nesting(module, example_args, keywords)
+    example = leaves((example_args, keywords))
+    names = Names(arguments=[f"argument.{i}" for i in range(len(example))])
     name = type(module).__name__
     graph = capture_module(
-        module, example_args, name=name, dynamic_shapes=dynamic_shapes, names=names
+        module,
+        example_args,
+        name=name,
+        example_keywords=keywords,
+        dynamic_shapes=dynamic_shapes,
+        names=names,
     )
     settings = load_settings(os.environ)
     device = find_device("cpu", settings=settings)
@@ -166,7 +176,7 @@ def compile(  # noqa: A001  (the name of torch.compile)
         warnings.warn(f"{error}; running on the interpreter, which is slow", stacklevel=2)
         executable = compile_graph(graph, device=device, target="interpreter", options=options)
     fill(executable, module)
-    return CompiledModule(executable, device, structure, leaves(example_args))
+    return CompiledModule(executable, device, nesting, example, tuple(keywords))
 
 
 def _interpreter_report(graph: Graph) -> CompileReport:

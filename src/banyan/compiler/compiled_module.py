@@ -6,9 +6,9 @@ from typing import Any, final
 
 from banyan.compiler.capture.arrays import (
     ModuleWeights,
+    Nesting,
     is_same_constant,
     leaves,
-    nest,
     to_array,
     to_tensor,
 )
@@ -26,30 +26,43 @@ class CompiledModule:
     """
 
     def __init__(
-        self, executable: Executable, device: Device, structure: Any, example: Sequence[Any]
+        self,
+        executable: Executable,
+        device: Device,
+        nesting: Nesting,
+        example: Sequence[Any],
+        keywords: Sequence[str] = (),
     ) -> None:
-        """Wrap a filled program; `example` holds the leaves of the arguments it was traced on."""
+        """Wrap a filled program; `example` holds the leaves of the arguments it was traced on.
+
+        `keywords` are the names of the last of these arguments, in order.
+        """
+        self._keywords = tuple(keywords)
         self._executable = executable
         self._device = device
-        self._structure = structure
+        self._nesting = nesting
         self._example = tuple(example)
         self._arguments = of_role(executable.inputs, "argument")
         self._turn = threading.Lock()
 
-    def __call__(self, *arguments: Any) -> Any:
+    def __call__(self, *arguments: Any, **keywords: Any) -> Any:
         """Run on tensors or arrays; results are tensors, nested as the module nests them.
 
         Raises:
             InputError: the arguments do not fit those it was compiled for.
         """
-        given = leaves(arguments)
+        if set(keywords) != set(self._keywords):
+            raise InputError(
+                f"called with the names {sorted(keywords)}, compiled for {sorted(self._keywords)}"
+            )
+        given = leaves((arguments, {name: keywords[name] for name in self._keywords}))
         self._check_fixed(given)
         named = {f"argument.{i}": value for i, value in enumerate(given)}
         arrays = {a.name: to_array(named[a.name]) for a in self._arguments}
         with self._turn:
             results = self._executable.run(arrays)
             tensors = [to_tensor(results[output.name]) for output in self._executable.outputs]
-        return nest(self._structure, tensors)
+        return self._nesting.fill(tensors)
 
     def _check_fixed(self, given: Sequence[Any]) -> None:
         """Arguments that are no tensors became part of the program: they must be the same."""

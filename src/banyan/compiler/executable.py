@@ -213,4 +213,4 @@ def read_weight(source: WeightSource, argument: Argument) -> Array:
 
 def plain_weight(array: Array, dtype: np.dtype[Any]) -> Array:
     """A contiguous array of the wanted element type, copied only where needed."""
-    return np.ascontiguousarray(array, dtype=dtype)
+    return np.asarray(array, dtype=dtype, order="C")

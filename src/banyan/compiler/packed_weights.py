@@ -31,7 +31,7 @@ class WeightLoader:
         """Write one weight in its stored form."""
         shape = tuple(size for size in kind.shape if isinstance(size, int))
         if packing is None and array.dtype == kind.dtype.numpy:
-            self.device.copy_in(np.ascontiguousarray(array), buffer)
+            self.device.copy_in(np.asarray(array, order="C"), buffer)
         elif buffer.is_on_host:
             target = buffer.array(kind.dtype.numpy, shape)
             _write(array, target, packing, lambda a, b: self._pack(a, b, kind.dtype))

@@ -1,7 +1,6 @@
 """What a compilation did: the numbers behind `banyan compile --report`."""
 
 from collections import Counter
-from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -82,15 +81,12 @@ def count_nodes(graph: Graph) -> int:
 
 def extern_uses(graph: Graph) -> tuple[ExternUse, ...]:
     """What a graph leaves to the framework."""
-    targets = Counter(_targets(graph))
-    return tuple(
-        ExternUse(target, count, "the compiler has no rule for this operation and these arguments")
-        for target, count in targets.items()
+    uses = Counter(
+        (str(node.attr("target")), str(dict(node.attrs).get("reason", "not known")))
+        for node in graph.nodes()
+        if node.op == "extern"
     )
-
-
-def _targets(graph: Graph) -> Iterable[str]:
-    return (str(node.attr("target")) for node in graph.nodes() if node.op == "extern")
+    return tuple(ExternUse(target, count, reason) for (target, reason), count in uses.items())
 
 
 def _size(num_bytes: int) -> str:

@@ -1,3 +1,5 @@
+from typing import Any
+
 import ml_dtypes
 import numpy as np
 import pytest
@@ -5,26 +7,45 @@ import torch
 
 from banyan.compiler.capture.extern import run_extern
 from banyan.compiler.ir.symbols import symbol
+from banyan.compiler.report import extern_uses
 from banyan.foundation.errors import GraphError
 from tests.compiler.capture.capturing import assert_agrees, captured, interpreted
 
 X = torch.tensor([[3.0, 1.0, 2.0], [0.5, -1.0, 4.0]])
 
 
+class Unusual(torch.nn.Module):
+    """Two operations without a rule of ours."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = torch.lgamma(x)
+        rows = torch.tensor([1, 0])
+        found: torch.Tensor = torch.ops.aten.index_put(y, [rows, None, rows], torch.tensor(2.0))
+        return found
+
+
 def test_an_operation_with_several_results_is_read_with_get() -> None:
-    graph = captured(lambda x: list(torch.sort(x, dim=-1, descending=True)), X)
+    graph = captured(lambda x: list(torch.frexp(x)), X)
     assert [n.op for n in graph.nodes()] == ["input", "extern", "get", "get"]
-    values, places = interpreted(graph, X)
-    wanted = X.sort(-1, descending=True)
-    assert values.tolist() == wanted.values.tolist()
-    assert places.tolist() == wanted.indices.tolist()
+    fractions, powers = interpreted(graph, X)
+    wanted = torch.frexp(X)
+    assert fractions.tolist() == wanted.mantissa.tolist()
+    assert powers.tolist() == wanted.exponent.tolist()
 
 
 def test_lists_of_tensors_and_missing_ones_are_put_together_again() -> None:
     rows = torch.tensor([1, 0])
-    assert_agrees(
-        lambda x: x[rows, :, rows], X[None].repeat(2, 1, 1), externs=["aten.index.Tensor"]
-    )
+
+    def changed(x: torch.Tensor) -> Any:
+        return torch.ops.aten.index_put(x, [rows, None, rows], torch.tensor(2.0))
+
+    assert_agrees(changed, X[None].repeat(2, 1, 1), externs=["aten.index_put.default"])
+
+
+def test_an_operation_that_stays_says_why_and_where() -> None:
+    first, second = extern_uses(captured(Unusual(), X[None].repeat(2, 1, 1)))
+    assert first.reason == "there is no rule for it (test_extern.py:21: y = torch.lgamma(x))"
+    assert second.reason.startswith("index_put with gaps between the indexed axes")
 
 
 def test_bfloat16_passes_through_pytorch_unchanged() -> None:

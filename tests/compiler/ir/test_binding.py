@@ -18,6 +18,13 @@ def test_a_symbol_takes_the_size_of_the_dim_that_is_just_that_symbol() -> None:
     assert bind_symbols(TYPES, {"x": (3, 4), "starts": (4,)}) == {"T": 3}
 
 
+def test_a_symbol_is_found_in_a_multiple_of_it() -> None:
+    types = {"x": TensorType((8 * T + 2,), DType.FLOAT32)}
+    assert bind_symbols(types, {"x": (26,)}) == {"T": 3}
+    with pytest.raises(InputError, match="a dim of 26 is 27"):
+        bind_symbols(types, {"x": (27,)})
+
+
 @pytest.mark.parametrize(
     ("shapes", "message"),
     [

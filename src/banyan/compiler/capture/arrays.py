@@ -1,6 +1,7 @@
 """Between tensors and arrays: the only place where results of a program become tensors."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import ml_dtypes
@@ -36,14 +37,30 @@ def leaves(value: Any) -> list[Any]:
     return list(pytree.tree_leaves(value))
 
 
-def result_structure(module: Module, arguments: tuple[Any, ...]) -> Any:
+@dataclass(frozen=True, slots=True)
+class Nesting:
+    """The containers of a result; `present` tells of each place whether it holds more than None."""
+
+    structure: Any
+    present: tuple[bool, ...]
+
+    def fill(self, values: Sequence[Any]) -> Any:
+        """Values put back into the containers."""
+        given = iter(values)
+        whole = [next(given) if here else None for here in self.present]
+        return pytree.tree_unflatten(whole, self.structure)
+
+
+def result_nesting(
+    module: Module, arguments: tuple[Any, ...], keywords: Mapping[str, Any]
+) -> Nesting:
     """How the results of a module nest; runs it once and puts its buffers back as they were."""
     before = {name: buffer.clone() for name, buffer in module.named_buffers()}
     with torch.no_grad():
-        structure = pytree.tree_structure(module(*arguments))
+        found, structure = pytree.tree_flatten(module(*arguments, **keywords))
         for name, buffer in module.named_buffers():
             buffer.copy_(before[name])
-    return structure
+    return Nesting(structure, tuple(leaf is not None for leaf in found))
 
 
 def is_same_constant(left: Any, right: Any) -> bool:
@@ -51,11 +68,6 @@ def is_same_constant(left: Any, right: Any) -> bool:
     if isinstance(left, torch.Tensor) or isinstance(right, torch.Tensor):
         return isinstance(left, torch.Tensor) and isinstance(right, torch.Tensor)
     return type(left) is type(right) and bool(left == right)
-
-
-def nest(structure: Any, values: list[Any]) -> Any:
-    """Values put back into the containers of `structure`."""
-    return pytree.tree_unflatten(values, structure)
 
 
 class ModuleWeights:

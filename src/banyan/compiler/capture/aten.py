@@ -6,8 +6,10 @@ from banyan.compiler.capture import (
     aten_contract,
     aten_pointwise,
     aten_reduce,
+    aten_scatter,
     aten_shape,
     aten_training,
+    aten_window,
 )
 from banyan.compiler.capture.emitter import Rule
 
@@ -17,5 +19,7 @@ RULES: Mapping[str, Rule] = {
     **aten_reduce.RULES,
     **aten_contract.RULES,
     **aten_training.RULES,
+    **aten_window.RULES,
+    **aten_scatter.RULES,
 }
 """Anything that is not here becomes an `extern` node."""

@@ -100,6 +100,26 @@ def _grouped_linear(emit: Emitter, x: Node, weight: Node, experts: Node) -> Node
     return emit.add("grouped_dot", x, weight, experts, dtype=emit.dtype)
 
 
+def _grouped_matrix(
+    emit: Emitter, x: Node, weight: Node, ends: Node | None, bias: Node | None = None, *_: Any
+) -> Node:
+    """Rows in groups, one for each matrix of `weight` [E,K,N]; group e stops before ends[e]."""
+    if ends is None or bias is not None or (x.tensor.rank, weight.tensor.rank) != (2, 3):
+        raise Unlowered("grouped product whose groups are not rows, or with a bias")
+    groups, rows = ends.shape[0], x.shape[0]
+    numbers = emit.broadcast(emit.add("iota", size=rows, dtype=DType.INT64), (groups, rows))
+    stops = emit.reshape(emit.cast(ends, DType.INT64), (groups, 1))
+    passed = emit.add("ge", numbers, emit.broadcast(stops, (groups, rows)))
+    experts = emit.reduce(emit.cast(passed, DType.INT64), (0,), "sum")
+    last = emit.scalar("min", experts, groups - 1)
+    transposed = emit.add("permute", weight, order=(0, 2, 1))
+    result = emit.add("grouped_dot", x, transposed, last, dtype=emit.dtype)
+    # Rows behind the last group belong to nobody and are 0.
+    owned = emit.reshape(emit.scalar("lt", experts, groups), (rows, 1))
+    zero = emit.constant(0.0, emit.dtype, result.shape)
+    return emit.add("where", emit.broadcast(owned, result.shape), result, zero)
+
+
 RULES: Mapping[str, Rule] = {
     **{f"aten.{name}.default": _plain_product for name in ("mm", "bmm")},
     "aten.linear.default": _linear,
@@ -109,5 +129,7 @@ RULES: Mapping[str, Rule] = {
     "banyan.cache_write_values.default": _cache_write("values"),
     "banyan.paged_attention.default": _paged_attention,
     "banyan.grouped_linear.default": _grouped_linear,
+    "transformers.grouped_mm_fallback.default": _grouped_matrix,
+    "aten._grouped_mm.default": _grouped_matrix,
 }
 """Rules by the name of the ATen overload."""

@@ -74,12 +74,12 @@ def _variance_correction(
 
 def _extreme(kind: str) -> Rule:
     def rule(emit: Emitter, x: Node, axes: Any = None, keep: bool = False) -> Node:
-        return _extreme_or_nan(emit, x, positive_axes(axes, x.tensor.rank), kind, keep=keep)
+        return extreme_or_nan(emit, x, positive_axes(axes, x.tensor.rank), kind, keep=keep)
 
     return rule
 
 
-def _extreme_or_nan(emit: Emitter, x: Node, axes: Sequence[int], kind: str, *, keep: bool) -> Node:
+def extreme_or_nan(emit: Emitter, x: Node, axes: Sequence[int], kind: str, *, keep: bool) -> Node:
     """The largest or smallest; NaN where there is one, which the reduction itself passes over."""
     found = emit.reduce(x, axes, kind, keep=keep)
     if not x.dtype.is_floating:
@@ -108,7 +108,7 @@ def _extreme_with_index(kind: str) -> Rule:
         axes = positive_axes(axis, x.tensor.rank)
         position = _reversed_order(emit, x) if kind == "min" else x
         return (
-            _extreme_or_nan(emit, x, axes, kind, keep=keep),
+            extreme_or_nan(emit, x, axes, kind, keep=keep),
             _first_extreme(emit, position, axes, keep=keep),
         )
 
@@ -200,7 +200,26 @@ def _rms_norm(
     return emit.cast(result, emit.dtype)
 
 
-def _layer_norm(
+def _normalised(
+    emit: Emitter, x: Node, axes: Sequence[int], epsilon: float
+) -> tuple[Node, Node, Node]:
+    """A float32 tensor with mean 0 and variance 1 over `axes`; its mean and its 1 / deviation."""
+    mean = _mean_over(emit, x, axes, keep=True)
+    centred = emit.add("sub", x, emit.broadcast(mean, x.shape))
+    variance = _mean_over(emit, emit.add("mul", centred, centred), axes, keep=True)
+    scale = emit.add("rsqrt", emit.scalar("add", variance, epsilon))
+    return emit.add("mul", centred, emit.broadcast(scale, x.shape)), mean, scale
+
+
+def _scaled_and_moved(emit: Emitter, x: Node, weight: Node | None, bias: Node | None) -> Node:
+    if weight is not None:
+        x = emit.add("mul", x, emit.operand(weight, DType.FLOAT32, x.shape))
+    if bias is not None:
+        x = emit.add("add", x, emit.operand(bias, DType.FLOAT32, x.shape))
+    return emit.cast(x, emit.dtype)
+
+
+def _layer_norm_parts(
     emit: Emitter,
     x: Node,
     size: Sequence[Dim],
@@ -208,20 +227,31 @@ def _layer_norm(
     bias: Node | None = None,
     epsilon: float = 1e-5,
     *_: Any,
-) -> Node:
+) -> tuple[Node, ...]:
     axes = tuple(range(x.tensor.rank - len(size), x.tensor.rank))
     wide = emit.cast(x, DType.FLOAT32)
-    centred = emit.add(
-        "sub", wide, emit.broadcast(_mean_over(emit, wide, axes, keep=True), x.shape)
-    )
-    variance = _mean_over(emit, emit.add("mul", centred, centred), axes, keep=True)
-    scale = emit.add("rsqrt", emit.scalar("add", variance, epsilon))
-    result = emit.add("mul", centred, emit.broadcast(scale, x.shape))
-    if weight is not None:
-        result = emit.add("mul", result, emit.operand(weight, DType.FLOAT32, x.shape))
-    if bias is not None:
-        result = emit.add("add", result, emit.operand(bias, DType.FLOAT32, x.shape))
-    return emit.cast(result, emit.dtype)
+    result, mean, scale = _normalised(emit, wide, axes, epsilon)
+    return _scaled_and_moved(emit, result, weight, bias), mean, scale
+
+
+def _layer_norm(emit: Emitter, *args: Any) -> Node:
+    return _layer_norm_parts(emit, *args)[0]
+
+
+def _native_group_norm(
+    emit: Emitter,
+    x: Node,
+    weight: Node | None,
+    bias: Node | None,
+    *sizes: Any,
+) -> tuple[Node, ...]:
+    batch, channels, places, groups, epsilon = sizes
+    parts = emit.reshape(x, (batch, groups, channels // groups * places))
+    result, mean, scale = _normalised(emit, emit.cast(parts, DType.FLOAT32), (2,), epsilon)
+    tall = (channels, *(1,) * (x.tensor.rank - 2))
+    factor, offset = (v if v is None else emit.reshape(v, tall) for v in (weight, bias))
+    whole = _scaled_and_moved(emit, emit.reshape(result, x.shape), factor, offset)
+    return whole, *(emit.cast(emit.reshape(v, (batch, groups)), emit.dtype) for v in (mean, scale))
 
 
 def _vector_norm(
@@ -264,24 +294,35 @@ def _index(emit: Emitter, x: Node, indices: Sequence[Node | None]) -> Node:
 
 
 def _index_flat(emit: Emitter, x: Node, used: Sequence[tuple[int, Node]]) -> Node:
-    """Several index tensors on neighbouring axes become one index of the flattened axes."""
+    """Several index tensors on neighbouring axes become one index of the flattened axes.
+
+    With gaps between them, PyTorch puts the indexed dims first; so do we.
+    """
     axes = [axis for axis, _ in used]
-    if axes != list(range(axes[0], axes[0] + len(axes))) or used[0][1].dtype is DType.BOOL:
-        raise Unlowered("index with gaps or with a mask")
+    if any(index.dtype is DType.BOOL for _, index in used):
+        raise Unlowered("the size of the result depends on the data: indexing with a mask")
     rank = emit.result.ndim - (x.tensor.rank - len(axes))
-    shape = emit.shape[axes[0] : axes[0] + rank]
-    flat: Node | None = None
+    if axes != list(range(axes[0], axes[0] + len(axes))):
+        rest = [axis for axis in range(x.tensor.rank) if axis not in axes]
+        x = emit.add("permute", x, order=(*axes, *rest))
+        used = [(place, index) for place, (_, index) in enumerate(used)]
+        axes = list(range(len(axes)))
+    flat = flat_index(emit, x, used, emit.shape[axes[0] : axes[0] + rank])
+    merged = product(tuple(x.shape[a] for a in axes))
+    source = emit.reshape(x, (*x.shape[: axes[0]], merged, *x.shape[axes[-1] + 1 :]))
+    return emit.add("gather", source, flat, axis=axes[0])
+
+
+def flat_index(
+    emit: Emitter, x: Node, used: Sequence[tuple[int, Node]], shape: Sequence[Dim]
+) -> Node:
+    """The row-major number, in the indexed axes, of each place that index tensors name."""
+    flat = emit.constant(0, DType.INT64, shape)
     for axis, index in used:
         size = x.shape[axis]
         part = emit.broadcast(_not_negative(emit, index, size), shape)
-        if flat is not None:
-            scaled = emit.add("mul", flat, emit.operand(size, DType.INT64, shape))
-            part = emit.add("add", scaled, part)
-        flat = part
-    merged = product(tuple(x.shape[a] for a in axes))
-    source = emit.reshape(x, (*x.shape[: axes[0]], merged, *x.shape[axes[-1] + 1 :]))
-    assert flat is not None
-    return emit.add("gather", source, flat, axis=axes[0])
+        flat = emit.add("add", emit.scalar("mul", flat, size), part)
+    return flat
 
 
 def _take_along(emit: Emitter, x: Node, axis: int, index: Node, *_: Any) -> Node:
@@ -348,6 +389,7 @@ RULES: Mapping[str, Rule] = {
     **{f"aten.{name}": _log_softmax for name in ("log_softmax.int", "_log_softmax.default")},
     "aten.rms_norm.default": _rms_norm,
     "aten.layer_norm.default": _layer_norm,
+    "aten.native_group_norm.default": _native_group_norm,
     "aten.linalg_vector_norm.default": _vector_norm,
     "aten.embedding.default": _embedding,
     "aten.index_select.default": _index_select,

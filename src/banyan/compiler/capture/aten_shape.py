@@ -37,7 +37,7 @@ def _repeat(emit: Emitter, x: Node, repeats: Sequence[Dim]) -> Node:
     return emit.reshape(grown, emit.shape)
 
 
-def _clipped(index: Any, size: Dim, default: Dim) -> Dim:
+def clipped(index: Any, size: Dim, default: Dim) -> Dim:
     """A slice bound counted from the front and, where it can be told, inside the axis."""
     if index is None:
         return default
@@ -55,8 +55,8 @@ def _slice(
 ) -> Node:
     axis %= x.tensor.rank
     size = x.shape[axis]
-    first = _clipped(start, size, 0)
-    last = _clipped(stop, size, size)
+    first = clipped(start, size, 0)
+    last = clipped(stop, size, size)
     kept = emit.shape[axis]
     if step == 1:
         last = first + kept
@@ -104,11 +104,15 @@ def _pad(emit: Emitter, x: Node, amounts: Sequence[int], value: Number = 0) -> N
 
 def _flip(emit: Emitter, x: Node, axes: Sequence[int]) -> Node:
     for axis in axes:
-        size = x.shape[axis]
-        forward = emit.add("iota", size=size, dtype=DType.INT64)
-        last = emit.operand(size - 1, DType.INT64, (size,))
-        x = emit.add("gather", x, emit.add("sub", last, forward), axis=axis % x.tensor.rank)
+        x = flipped(emit, x, axis % x.tensor.rank)
     return x
+
+
+def flipped(emit: Emitter, x: Node, axis: int) -> Node:
+    """One axis in reverse order."""
+    size = x.shape[axis]
+    forward = emit.add("iota", size=size, dtype=DType.INT64)
+    return emit.add("gather", x, emit.scalar("sub", forward, size - 1, reverse=True), axis=axis)
 
 
 def _arange(emit: Emitter, start: Number | Dim, stop: Number | Dim, step: Number | Dim) -> Node:
@@ -145,6 +149,10 @@ def _full(emit: Emitter, _: Any, value: Number | Dim, *__: Any) -> Node:
     return emit.operand(value, emit.dtype, emit.shape)
 
 
+def _copy(emit: Emitter, _: Node, source: Node, *__: Any) -> Node:
+    return emit.operand(source, emit.dtype, emit.shape)
+
+
 def _scalar_tensor(emit: Emitter, value: Number | Dim, *_: Any) -> Node:
     return emit.operand(value, emit.dtype, ())
 
@@ -170,6 +178,11 @@ RULES: Mapping[str, Rule] = {
     "aten.arange.start_step": _arange_step,
     **{f"aten.{n}.default": _filled(0) for n in ("zeros", "zeros_like", "new_zeros")},
     **{f"aten.{n}.default": _filled(1) for n in ("ones", "ones_like", "new_ones")},
+    **{
+        f"aten.{name}": _filled(0)  # what uninitialised memory holds is ours to choose
+        for name in ("empty.memory_format", "empty_like.default", "empty_permuted.default")
+    },
+    "aten.copy.default": _copy,
     "aten.full.default": _full,
     "aten.full_like.default": _full,
     "aten.new_full.default": lambda emit, _x, size, value, *rest: _full(emit, size, value),

@@ -1,6 +1,8 @@
 """One ATen call of an FX graph becomes nodes of ours: by its rule, or as a call to PyTorch."""
 
+import re
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -18,6 +20,15 @@ IGNORED = frozenset(
         "aten._assert_async.msg",
     }
 )
+
+
+def source_line(node: Any) -> str:
+    """Where in the user's module a traced node came from, in brackets; "" if that is unknown."""
+    lines = str(node.meta.get("stack_trace") or "").strip().splitlines()
+    found = re.match(r'\s*File "(.*)", line (\d+)', lines[-2]) if len(lines) > 1 else None
+    if found is None:
+        return ""
+    return f" ({Path(found[1]).name}:{found[2]}: {lines[-1].strip()})"
 
 
 @dataclass(slots=True)
@@ -54,9 +65,10 @@ class CallWriter:
             return None
         if known:
             return self.number(self.emit.result)
-        return self._rewrite(node.target, values, keywords)
+        return self._rewrite(node, values, keywords)
 
-    def _rewrite(self, operation: Any, values: list[Any], keywords: dict[str, Any]) -> Any:
+    def _rewrite(self, node: Any, values: list[Any], keywords: dict[str, Any]) -> Any:
+        operation, reason = node.target, "there is no rule for it"
         rule = RULES.get(str(operation))
         if rule is not None:
             whole = [
@@ -65,15 +77,16 @@ class CallWriter:
             ]
             try:
                 return rule(self.emit, *whole)
-            except GraphError:
+            except GraphError as error:
                 # A use the rule does not know; PyTorch does.
-                pass
+                reason = str(error)
         instance = None
         if torch.Tag.nondeterministic_seeded in operation.tags:
             # Two draws are two nodes, however alike their arguments.
             self.num_random += 1
             instance = self.num_random
-        return write_extern(self.emit, str(operation), values, keywords, instance)
+        why = reason + source_line(node)
+        return write_extern(self.emit, str(operation), values, keywords, why, instance)
 
     def number(self, value: Any) -> Any:
         """A size or plain number as rules take it."""

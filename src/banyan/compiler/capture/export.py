@@ -15,9 +15,8 @@ import torch
 from torch.export.graph_signature import InputKind, OutputKind
 from torch.utils import _pytree as pytree
 
-from banyan.compiler.capture.aten import RULES
-from banyan.compiler.capture.emitter import Emitter, Results, from_torch_dtype
-from banyan.compiler.capture.extern import write_extern
+from banyan.compiler.capture.calls import CallWriter
+from banyan.compiler.capture.emitter import Emitter, from_torch_dtype
 from banyan.compiler.capture.sizes import read_symbols
 from banyan.compiler.ir.graph import Graph, Node, Output
 from banyan.compiler.ir.types import TensorType
@@ -29,13 +28,6 @@ LARGEST_CONSTANT = 4096
 KEPT_WHOLE = frozenset(
     "linear scaled_dot_product_attention silu gelu embedding rms_norm layer_norm index_select"
     " softmax log_softmax topk addmm".split()
-)
-IGNORED = frozenset(
-    {
-        "aten._assert_tensor_metadata.default",
-        "aten._assert_scalar.default",
-        "aten._assert_async.msg",
-    }
 )
 
 
@@ -57,6 +49,7 @@ def capture_module(
     example_arguments: tuple[Any, ...],
     *,
     name: str,
+    example_keywords: Mapping[str, Any] | None = None,
     dynamic_shapes: Any = None,
     names: Names | None = None,
 ) -> Graph:
@@ -66,13 +59,17 @@ def capture_module(
     constant buffers become `data` nodes.
 
     Args:
+        example_keywords: arguments given by name; they follow the others in `names`.
         dynamic_shapes: as for `torch.export.export`; the `Dim` names become symbol names.
 
     Raises:
         GraphError: the module cannot be captured.
     """
-    program = _export(module, _distinct(example_arguments), dynamic_shapes)
-    return _Translation(program, names or Names(), dynamic_shapes, example_arguments).graph(name)
+    keywords = dict(example_keywords or {})
+    program = _export(module, *_distinct((example_arguments, keywords)), shapes=dynamic_shapes)
+    everything = (*example_arguments, *keywords.values())
+    requests = _requests(everything, _ordered(dynamic_shapes, keywords))
+    return _Translation(program, names or Names(), requests).graph(name)
 
 
 def _distinct(arguments: Any) -> Any:
@@ -91,7 +88,15 @@ def _distinct(arguments: Any) -> Any:
     return pytree.tree_map(own, arguments)
 
 
-def _export(module: torch.nn.Module, arguments: tuple[Any, ...], shapes: Any) -> Any:
+def _ordered(shapes: Any, keywords: Mapping[str, Any]) -> Any:
+    """The dynamic shapes in the order of the arguments, those given by name last."""
+    if not isinstance(shapes, Mapping):
+        return shapes
+    plain = [value for name, value in shapes.items() if name not in keywords]
+    return (*plain, *(shapes[name] for name in keywords))
+
+
+def _export(module: torch.nn.Module, arguments: Any, keywords: Any, *, shapes: Any) -> Any:
     table = torch.export.default_decompositions()
     for operation in list(table):
         if str(operation).split(".")[1] in KEPT_WHOLE:
@@ -100,7 +105,9 @@ def _export(module: torch.nn.Module, arguments: tuple[Any, ...], shapes: Any) ->
         with torch.no_grad(), warnings.catch_warnings():
             # torch 2.13 copies its own deprecated LeafSpec; nothing the caller could change.
             warnings.filterwarnings("ignore", ".*LeafSpec.*", FutureWarning)
-            program = torch.export.export(module, arguments, dynamic_shapes=shapes, strict=False)
+            program = torch.export.export(
+                module, arguments, keywords, dynamic_shapes=shapes, strict=False
+            )
             return program.run_decompositions(table)
     except (RuntimeError, ValueError, TypeError, AssertionError) as error:
         lines = [line.strip(" -") for line in str(error).splitlines() if line.strip()]
@@ -110,8 +117,6 @@ def _export(module: torch.nn.Module, arguments: tuple[Any, ...], shapes: Any) ->
 
 def _requests(arguments: Any, shapes: Any) -> list[Any]:
     """The dynamic shape request of each flattened argument."""
-    if isinstance(shapes, Mapping) and isinstance(arguments, tuple):
-        shapes = tuple(shapes.values())
     if isinstance(arguments, list | tuple):
         inner = shapes if shapes is not None else [None] * len(arguments)
         return [r for a, s in zip(arguments, inner, strict=True) for r in _requests(a, s)]
@@ -124,28 +129,28 @@ def _requests(arguments: Any, shapes: Any) -> list[Any]:
 class _Translation:
     """One exported program on its way to a graph."""
 
-    def __init__(self, program: Any, names: Names, shapes: Any, arguments: tuple[Any, ...]) -> None:
+    def __init__(self, program: Any, names: Names, requests: Sequence[Any]) -> None:
         self.program = program
         self.names = names
-        self.values: dict[Any, Any] = {}
         self.inputs: list[Node] = []
         self.first_owner: dict[int, str] = {}
         self.placeholders = {n.name: n for n in program.graph.nodes if n.op == "placeholder"}
         self.users = [s for s in program.graph_signature.input_specs if _is_user(s)]
         fakes = [self.placeholders[spec.arg.name].meta["val"] for spec in self.users]
-        pairs = zip(fakes, _requests(arguments, shapes), strict=True)
+        pairs = zip(fakes, requests, strict=True)
         tensors = [(f, r) for f, r in pairs if isinstance(f, torch.Tensor)]
         sizes = read_symbols(
             [f for f, _ in tensors], [r for _, r in tensors], program.range_constraints
         )
         self.emit = Emitter(sizes)
+        self.calls = CallWriter(self.emit)
+        self.values = self.calls.values
 
     def graph(self, name: str) -> Graph:
         self._read_inputs()
         for node in self.program.graph.nodes:
             if node.op == "call_function":
-                self.emit.result = node.meta.get("val")
-                self.values[node] = self._call(node)
+                self.calls.write(node)
         (output,) = (n for n in self.program.graph.nodes if n.op == "output")
         outputs = self._outputs(output.args[0])
         return Graph(name, self._with_roles(outputs), outputs)
@@ -194,50 +199,15 @@ class _Translation:
         name = spec.target if owner is None else self.first_owner.setdefault(id(owner), spec.target)
         return self._input(name, fake, "weight")
 
-    def _call(self, node: Any) -> Any:
-        values = pytree.tree_map_only(torch.fx.Node, self.values.__getitem__, list(node.args))
-        keywords = pytree.tree_map_only(torch.fx.Node, self.values.__getitem__, dict(node.kwargs))
-        if not isinstance(node.target, torch._ops.OpOverload):
-            return self._plain_call(node, values)
-        target = str(node.target)
-        if target in IGNORED:
-            return None
-        if isinstance(node.meta.get("val"), torch.SymInt | int | bool | float):
-            return self._number(node.meta["val"])
-        return self._rewrite(node.target, values, keywords)
-
-    def _rewrite(self, operation: Any, values: list[Any], keywords: dict[str, Any]) -> Results:
-        rule = RULES.get(str(operation))
-        if rule is not None:
-            whole = [
-                values[i] if i < len(values) else keywords.get(a.name, a.default_value)
-                for i, a in enumerate(operation._schema.arguments)
-            ]
-            try:
-                return rule(self.emit, *whole)
-            except GraphError:
-                # A use the rule does not know; PyTorch does.
-                pass
-        found: Results = write_extern(self.emit, str(operation), values, keywords)
-        return found
-
-    def _plain_call(self, node: Any, values: list[Any]) -> Any:
-        if isinstance(node.meta.get("val"), torch.SymInt | int | bool | float):
-            return self._number(node.meta["val"])
-        if node.target.__name__ == "getitem":
-            return values[0][values[1]]
-        raise GraphError(f"cannot capture a call of {node.target.__name__}")
-
-    def _number(self, value: Any) -> Any:
-        return self.emit.sizes.dim(value) if isinstance(value, torch.SymInt) else value
-
     def _outputs(self, results: Sequence[Any]) -> tuple[Output, ...]:
         specs = self.program.graph_signature.output_specs
-        count = sum(spec.kind is OutputKind.USER_OUTPUT for spec in specs)
+        # Containers may hold None where a result could have been; it is no output.
+        kept = [(s, r) for s, r in zip(specs, results, strict=True) if r is not None]
+        count = sum(spec.kind is OutputKind.USER_OUTPUT for spec, _ in kept)
         default = ["output"] if count == 1 else [f"output.{i}" for i in range(count)]
         given = iter(list(self.names.outputs) or default)
         outputs = []
-        for spec, result in zip(specs, results, strict=True):
+        for spec, result in kept:
             value = self.values[result] if isinstance(result, torch.fx.Node) else result
             if spec.kind is OutputKind.USER_OUTPUT:
                 name = next(given)

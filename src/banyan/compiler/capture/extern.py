@@ -27,11 +27,13 @@ def write_extern(
     target: str,
     values: Sequence[Any],
     keywords: Mapping[str, Any],
+    reason: str,
     instance: int | None = None,
 ) -> Any:
     """The node that calls `target` with these values (our nodes, sizes and constants).
 
-    Results that PyTorch leaves out are None. `instance` tells calls apart that draw random numbers.
+    Results that PyTorch leaves out are None. `reason` says why it is no operation of ours; reports
+    show it. `instance` tells calls apart that draw random numbers.
     """
     tensors: list[Node] = []
     entries = [_encode(value, tensors) for value in values]
@@ -39,8 +41,15 @@ def write_extern(
     several = isinstance(emit.result, list | tuple)
     fakes = list(emit.result) if several else [emit.result]
     types = tuple(_fake_type(emit, fake) for fake in fakes if fake is not None)
-    attrs: dict[str, Any] = {} if instance is None else {"instance": instance}
-    node = emit.add("extern", *tensors, target=target, static=tuple(entries), types=types, **attrs)
+    attrs: dict[str, Any] = {
+        "target": target,
+        "static": tuple(entries),
+        "types": types,
+        "reason": reason,
+    }
+    if instance is not None:
+        attrs["instance"] = instance
+    node = emit.add("extern", *tensors, **attrs)
     if not several:
         return node
     present = iter(range(len(types)))

@@ -86,6 +86,15 @@ def read_symbols(
                 wanted = _requested_name(request, axis) is not None
                 if wanted or size.node.expr not in found:
                     found[size.node.expr] = symbol(name, *_bounds(ranges.get(size.node.expr)))
+    for tensor, request in zip(tensors, requests, strict=True):
+        for axis, size in enumerate(tensor.shape):
+            # A size like 8 * chunks, whose symbol is no size of its own.
+            hidden: set[Any] = set()
+            if isinstance(size, torch.SymInt):
+                hidden = size.node.expr.free_symbols - set(found)
+            for inner in hidden:
+                name = _requested_name(request, axis) or str(inner)
+                found[inner] = symbol(name, *_bounds(ranges.get(inner)))
     return SizeTable(found)
 
 
@@ -96,7 +105,8 @@ def _requested_name(request: Any, axis: int) -> str | None:
         entry = request[axis]
     else:
         return None
-    return entry.__name__ if isinstance(entry, torch.export.Dim) else None
+    root = getattr(entry, "root", entry)  # of a size like 8 * chunks, chunks
+    return root.__name__ if isinstance(root, torch.export.Dim) else None
 
 
 def _bounds(value_range: Any) -> tuple[int, int]:

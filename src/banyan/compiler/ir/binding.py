@@ -17,14 +17,19 @@ def bind_symbols(
             value lies outside the symbol's bounds.
     """
     values: dict[str, int] = {}
+    solvable: list[tuple[str, int, tuple[Symbol, int, int]]] = []
     for name, value_type in types.items():
         shape = shapes[name]
         if len(shape) != value_type.rank:
             raise InputError(f"{name} has shape {shape}; {value_type.rank} dims are needed")
         for dim, size in zip(value_type.shape, shape, strict=True):
-            found = _single_symbol(dim)
+            found = _linear(dim)
             if found is not None:
-                _assign(values, found, size, name)
+                solvable.append((name, size, found))
+    # Dims that are just a symbol say best what it is.
+    for name, size, (symbol, factor, offset) in sorted(solvable, key=lambda s: s[2][1:] != (1, 0)):
+        if (factor, offset) == (1, 0) or symbol.name not in values:
+            _assign(values, symbol, (size - offset) // factor, name)
     for name, value_type in types.items():
         for dim, size in zip(value_type.shape, shapes[name], strict=True):
             wanted = evaluate(dim, values) if _is_known(dim, values) else size
@@ -33,12 +38,18 @@ def bind_symbols(
     return values
 
 
-def _single_symbol(dim: Dim) -> Symbol | None:
-    if isinstance(dim, Expression) and len(dim.terms) == 1:
-        (monomial, coefficient) = dim.terms[0]
-        if coefficient == 1 and len(monomial) == 1 and isinstance(monomial[0], Symbol):
-            return monomial[0]
-    return None
+def _linear(dim: Dim) -> tuple[Symbol, int, int] | None:
+    """Symbol, factor and offset of `factor * symbol + offset`; None for any other size."""
+    if not isinstance(dim, Expression):
+        return None
+    terms = dict(dim.terms)
+    offset = terms.pop((), 0)
+    if len(terms) != 1:
+        return None
+    ((monomial, factor),) = terms.items()
+    if len(monomial) != 1 or not isinstance(monomial[0], Symbol):
+        return None
+    return monomial[0], factor, offset
 
 
 def _is_known(dim: Dim, values: Mapping[str, int]) -> bool:

@@ -27,7 +27,7 @@ models      attention{causal, scale}(q[B,Tq,D], k[B,Tk,D], v[B,Tk,D], mask?)
             attention_backward{causal, scale}(do, q, k, v, o, lse, mask?) -> (dq, dk, dv)
             cache_write{layout}(cache, rows[T,H,D], slots[T]): a new cache, layout "keys"|"values"
             paged_attention{scale, window}(q[T,H,D], keys, values, tables, starts, lengths)
-escape      extern{target, static, types}(...): calls the framework    get{index}(tuple)
+escape      extern{target, static, types, reason}(...): calls the framework    get{index}(tuple)
 kernel      call{kernel}(...) -> its written pointers in order
 kernel only load{index, sizes}(pointer, i...)  store{index, sizes}(pointer, value, i...)
             loop{step, body}(start, stop, carried...)  bind{name, minimum, maximum}(n): inside this

@@ -83,7 +83,7 @@ def _in_pieces(writer: Writer, node: Node, inner: list[Entry | None], axis: int)
         better = add("gt", (part, best))
         return [add("max", (best, part)), add("where", (better, number, place[0]))]
 
-    carried = [writer.fill(_neutral(best_kind, wide), wide, shape)]
+    carried = [writer.fill(neutral(best_kind, wide), wide, shape)]
     if kind == "argmax":
         carried.append(writer.fill(0, DType.INT64, shape))
     _, found = writer.pieces(source.shape[axis], writer.options.longest_tile, carried, body)
@@ -97,7 +97,7 @@ def _loops(writer: Writer, node: Node, inner: list[Entry | None], looped: list[i
     kept = tuple(
         e for i, e in enumerate(inner) if e is not None and i not in integers(node, "axes")
     )
-    start = writer.fill(_neutral(kind, wide), wide, tile_shape(kept))
+    start = writer.fill(neutral(kind, wide), wide, tile_shape(kept))
 
     def level(depth: int, indices: tuple[Node, ...], total: Node) -> list[Node]:
         if depth == len(looped):
@@ -169,7 +169,8 @@ def _cast(writer: Writer, tile: Node, dtype: DType) -> Node:
     return tile if tile.dtype is dtype else writer.builder.add("cast", (tile,), dtype=dtype)
 
 
-def _neutral(kind: str, dtype: DType) -> float:
+def neutral(kind: str, dtype: DType) -> float:
+    """The value that changes nothing in a sum, prod, max or min."""
     if kind in ("sum", "prod"):
         return 0 if kind == "sum" else 1
     if dtype.is_floating:

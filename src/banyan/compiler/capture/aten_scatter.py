@@ -1,0 +1,386 @@
+"""ATen operations that sort, count, or write at places that the data name.
+
+None of them is an operation of ours: each is said with comparisons and a reduction, so that every
+target has them. The price is work for each pair of places, which is small next to a model as long
+as an axis has a few thousand places.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from banyan.compiler.capture.aten_reduce import Unlowered, extreme_or_nan, flat_index
+from banyan.compiler.capture.aten_shape import clipped
+from banyan.compiler.capture.emitter import Emitter, Number, Operand, Rule
+from banyan.compiler.ir.graph import Node
+from banyan.compiler.ir.symbols import Dim, product
+from banyan.compiler.ir.types import DType
+from banyan.compiler.tiling.reductions import neutral
+
+LONGEST_SORT = 16384
+"""Places of a sorted axis beyond which comparing all pairs is unreasonable."""
+
+
+def _last(emit: Emitter, x: Node, axis: int) -> Node:
+    """`axis` and the last axis change places; does its own undoing."""
+    order = list(range(x.tensor.rank))
+    order[axis], order[-1] = order[-1], order[axis]
+    return x if axis == x.tensor.rank - 1 else emit.add("permute", x, order=tuple(order))
+
+
+def _pairs(emit: Emitter, x: Node, count: Dim, *, rows: bool) -> Node:
+    """[..., n] as [..., count, n] (along rows) or [..., n, count] (along columns)."""
+    *lead, size = x.shape
+    grown = emit.reshape(x, (*lead, 1, size) if rows else (*lead, size, 1))
+    return emit.broadcast(grown, (*lead, count, size) if rows else (*lead, size, count))
+
+
+def _numbers(emit: Emitter, shape: Sequence[Dim], axis: int) -> Node:
+    """The number of each place along one axis, in a tensor of `shape`."""
+    plain = emit.add("iota", size=shape[axis], dtype=DType.INT64)
+    lying = tuple(d if i == axis else 1 for i, d in enumerate(shape))
+    return emit.broadcast(emit.reshape(plain, lying), tuple(shape))
+
+
+def sorted_order(emit: Emitter, x: Node, *, descending: bool) -> Node:
+    """The places of the last axis in sorted order; equal values keep theirs, NaN is the largest."""
+    size = x.shape[-1]
+    if isinstance(size, int) and size > LONGEST_SORT:
+        raise Unlowered(f"sorting more than {LONGEST_SORT} values")
+    if x.dtype is DType.BOOL:
+        x = emit.cast(x, DType.INT32)
+    own, other = (_pairs(emit, x, size, rows=rows) for rows in (False, True))
+    shape = own.shape
+    before = emit.add("gt" if descending else "lt", other, own)
+    tied = emit.add("eq", other, own)
+    if x.dtype.is_floating:
+        own_nan, other_nan = emit.add("ne", own, own), emit.add("ne", other, other)
+        ahead, behind = (other_nan, own_nan) if descending else (own_nan, other_nan)
+        before = emit.add("or", before, emit.add("and", ahead, emit.add("not", behind)))
+        tied = emit.add("or", tied, emit.add("and", own_nan, other_nan))
+    last = len(shape) - 1
+    earlier = emit.add("lt", _numbers(emit, shape, last), _numbers(emit, shape, last - 1))
+    wins = emit.add("or", before, emit.add("and", tied, earlier))
+    ranks = emit.reduce(emit.cast(wins, DType.INT64), (last,), "sum")
+    # The place whose rank is r stands at r.
+    found = emit.add("eq", _pairs(emit, ranks, size, rows=True), _numbers(emit, shape, last - 1))
+    places = emit.add("mul", emit.cast(found, DType.INT64), _numbers(emit, shape, last))
+    return emit.reduce(places, (last,), "sum")
+
+
+def _sort(emit: Emitter, x: Node, axis: int = -1, descending: bool = False) -> tuple[Node, Node]:
+    if x.tensor.rank == 0:
+        return x, emit.constant(0, DType.INT64)
+    axis %= x.tensor.rank
+    moved = _last(emit, x, axis)
+    order = sorted_order(emit, moved, descending=descending)
+    values = emit.add("take_along", moved, order, axis=x.tensor.rank - 1)
+    return _last(emit, values, axis), _last(emit, order, axis)
+
+
+def _stable_sort(
+    emit: Emitter, x: Node, _: Any, axis: int = -1, descending: bool = False
+) -> tuple[Node, Node]:
+    return _sort(emit, x, axis, descending)
+
+
+def _hits(emit: Emitter, index: Node, count: Dim) -> Node:
+    """[..., n] -> bool [..., count, n]: does entry i go to place j?"""
+    wide = _pairs(emit, emit.cast(index, DType.INT64), count, rows=True)
+    return emit.add("eq", wide, _numbers(emit, wide.shape, wide.tensor.rank - 2))
+
+
+def _last_writer(emit: Emitter, hits: Node) -> Node:
+    """One more than the number of the last entry that goes to each place; 0 where none does."""
+    axis = hits.tensor.rank - 1
+    numbers = emit.scalar("add", _numbers(emit, hits.shape, axis), 1)
+    marked = emit.add("mul", emit.cast(hits, DType.INT64), numbers)
+    if hits.shape[axis] == 0:
+        return emit.constant(0, DType.INT64, hits.shape[:axis])
+    return emit.reduce(marked, (axis,), "max")
+
+
+def _scatter(emit: Emitter, x: Node, axis: int, index: Node, source: Operand) -> Node:
+    """`x` with source[.., i, ..] at index[.., i, ..]; the last of equal places wins."""
+    if index.tensor.num_elements == 0:
+        return x
+    rank = max(1, x.tensor.rank)
+    whole, places = (emit.reshape(v, v.shape or (1,)) for v in (x, index))
+    axis %= rank
+    moved = _last(emit, whole, axis)
+    places = _last(emit, places, axis)
+    writer = _last_writer(emit, _hits(emit, places, moved.shape[-1]))
+    chosen = emit.scalar("max", emit.scalar("sub", writer, 1), 0)
+    if isinstance(source, Node):
+        given = _last(emit, emit.reshape(source, source.shape or (1,)), axis)
+        values = emit.add("take_along", _cut(emit, given, places.shape), chosen, axis=rank - 1)
+    else:
+        values = emit.constant(source, x.dtype, writer.shape)  # type: ignore[arg-type]
+    writer, values = (_grown(emit, v, moved.shape) for v in (writer, values))
+    result = emit.add("where", emit.scalar("gt", writer, 0), values, moved)
+    return emit.reshape(_last(emit, result, axis), x.shape)
+
+
+def _cut(emit: Emitter, x: Node, shape: Sequence[Dim]) -> Node:
+    """The first places of each axis."""
+    for axis, stop in enumerate(shape):
+        if x.shape[axis] != stop:
+            x = emit.add("slice", x, axis=axis, start=0, stop=stop, step=1)
+    return x
+
+
+def _grown(emit: Emitter, x: Node, shape: Sequence[Dim], value: Number = 0) -> Node:
+    """Filled up with `value` behind the last place of each axis."""
+    for axis, want in enumerate(shape):
+        if x.shape[axis] != want:
+            x = emit.add("pad", x, axis=axis, low=0, high=want - x.shape[axis], value=value)
+    return x
+
+
+_KINDS = {"sum": "sum", "prod": "prod", "amax": "max", "amin": "min", "mean": "sum"}
+
+
+def _scatter_reduce(
+    emit: Emitter,
+    x: Node,
+    axis: int,
+    index: Node,
+    source: Node,
+    kind: str,
+    include_self: bool = True,
+) -> Node:
+    if index.tensor.num_elements == 0:
+        return x
+    whole, places, given = (emit.reshape(v, v.shape or (1,)) for v in (x, index, source))
+    axis %= whole.tensor.rank
+    own, places, given = (_last(emit, v, axis) for v in (whole, places, given))
+    wide = DType.FLOAT32 if x.dtype.is_floating else x.dtype
+    hits = _hits(emit, places, own.shape[-1])
+    values = emit.cast(_cut(emit, given, places.shape), wide)
+    nothing = neutral(_KINDS[kind], wide)
+    every = emit.add(
+        "where",
+        hits,
+        _pairs(emit, values, own.shape[-1], rows=True),
+        emit.constant(nothing, wide, hits.shape),
+    )
+    shape = (*own.shape, places.shape[-1])
+    result = _joined(
+        emit,
+        emit.cast(own, wide),
+        _grown(emit, every, shape, nothing),
+        _grown(emit, emit.cast(hits, DType.INT64), shape),
+        kind,
+        include_self,
+    )
+    return emit.reshape(_last(emit, emit.cast(result, x.dtype), axis), x.shape)
+
+
+def _joined(
+    emit: Emitter, own: Node, every: Node, hits: Node, kind: str, include_self: bool
+) -> Node:
+    """What is at each place [...] and the values [..., n] that go there, as one value."""
+    last = own.tensor.rank
+    count = emit.reduce(hits, (last,), "sum")
+    if not include_self:
+        nothing = emit.constant(neutral(_KINDS[kind], own.dtype), own.dtype, own.shape)
+        own = emit.add("where", emit.scalar("gt", count, 0), nothing, own)
+    entries = emit.add("concat", emit.reshape(own, (*own.shape, 1)), every, axis=last)
+    if kind in ("amax", "amin"):
+        return extreme_or_nan(emit, entries, (last,), _KINDS[kind], keep=False)
+    total = emit.reduce(entries, (last,), _KINDS[kind])
+    if kind != "mean":
+        return total
+    number = emit.scalar("max", emit.scalar("add", count, int(include_self)), 1)
+    divide = "div" if own.dtype.is_floating else "floordiv"
+    return emit.add(divide, total, emit.cast(number, own.dtype))
+
+
+def _scatter_add(emit: Emitter, x: Node, axis: int, index: Node, source: Node) -> Node:
+    return _scatter_reduce(emit, x, axis, index, source, "sum")
+
+
+def _index_put(
+    emit: Emitter,
+    x: Node,
+    indices: Sequence[Node | None],
+    values: Node,
+    accumulate: bool = False,
+    *_: Any,
+) -> Node:
+    used = [(axis, index) for axis, index in enumerate(indices) if index is not None]
+    if len(used) == 1 and used[0][1].dtype is DType.BOOL:
+        return _put_where(emit, x, used[0], values, accumulate)
+    first = used[0][0]
+    axes = [axis for axis, _ in used]
+    if axes != list(range(first, first + len(axes))) or used[0][1].dtype is DType.BOOL:
+        raise Unlowered("index_put with gaps between the indexed axes or with several masks")
+    shape = _common_shape([index for _, index in used])
+    flat = flat_index(emit, x, used, shape)
+    before, after = x.shape[:first], x.shape[first + len(axes) :]
+    merged = product(x.shape[first : first + len(axes)])
+    number = product(tuple(shape))
+    given = emit.broadcast(emit.cast(values, x.dtype), (*before, *shape, *after))
+    rows = emit.reshape(given, (product(before), number, product(after)))
+    target = emit.reshape(x, (product(before), merged, product(after)))
+    place = emit.reshape(flat, (1, number, 1))
+    if accumulate:
+        index = emit.broadcast(place, rows.shape)
+        return emit.reshape(_scatter_add(emit, target, 1, index, rows), x.shape)
+    writer = _last_writer(emit, _hits(emit, emit.reshape(flat, (number,)), merged))
+    chosen = emit.scalar("max", emit.scalar("sub", writer, 1), 0)
+    new = emit.add("gather", rows, chosen, axis=1)
+    written = emit.reshape(emit.scalar("gt", writer, 0), (1, merged, 1))
+    return emit.reshape(
+        emit.add("where", emit.broadcast(written, target.shape), new, target), x.shape
+    )
+
+
+def _common_shape(parts: Sequence[Node]) -> tuple[Dim, ...]:
+    """The shape that all parts broadcast to."""
+    rank = max(part.tensor.rank for part in parts)
+    grown = [(*(1,) * (rank - part.tensor.rank), *part.shape) for part in parts]
+    return tuple(next((d for d in dims if d != 1), 1) for dims in zip(*grown, strict=True))
+
+
+def _put_where(
+    emit: Emitter, x: Node, mask: tuple[int, Node], values: Node, accumulate: bool
+) -> Node:
+    axis, flags = mask
+    if product(values.shape) != 1 or axis:
+        raise Unlowered("index_put of several values at a mask")
+    rank = x.tensor.rank - flags.tensor.rank
+    chosen = emit.broadcast(emit.reshape(flags, (*flags.shape, *(1,) * rank)), x.shape)
+    new = emit.broadcast(emit.reshape(emit.cast(values, x.dtype), ()), x.shape)
+    return emit.add("where", chosen, emit.add("add", x, new) if accumulate else new, x)
+
+
+def _histogram(emit: Emitter, x: Node, bins: int, low: Number, high: Number) -> Node:
+    """Counts of `bins` equal parts of [low, high]; the last includes its end."""
+    if low == high:
+        raise Unlowered("histc over the range of the data")
+    flat = emit.reshape(emit.cast(x, DType.FLOAT32), (x.tensor.num_elements,))
+    scaled = emit.scalar("mul", emit.scalar("sub", flat, low), bins)
+    part = emit.add("floor", emit.scalar("div", scaled, high - low))
+    part = emit.scalar("min", part, float(bins - 1))
+    inside = emit.add("and", emit.scalar("ge", flat, low), emit.scalar("le", flat, high))
+    part = emit.add("where", inside, part, emit.constant(-1.0, DType.FLOAT32, flat.shape))
+    hits = _hits(emit, part, bins)
+    counts = emit.reduce(emit.cast(hits, DType.INT64), (1,), "sum")
+    return emit.cast(counts, emit.dtype)
+
+
+def _running(kind: str) -> Rule:
+    """A running product or extreme: every place looks at those up to it."""
+
+    def rule(emit: Emitter, x: Node, axis: int, *_: Any) -> Any:
+        if x.tensor.rank == 0:
+            return emit.cast(x, emit.dtype)
+        wide = DType.FLOAT32 if emit.dtype.is_floating else emit.dtype
+        axis %= x.tensor.rank
+        moved = _last(emit, emit.cast(x, wide), axis)
+        seen = _pairs(emit, moved, moved.shape[-1], rows=True)
+        last = seen.tensor.rank - 1
+        past = emit.add(
+            "le", _numbers(emit, seen.shape, last), _numbers(emit, seen.shape, last - 1)
+        )
+        start = emit.constant(neutral(kind, wide), wide, seen.shape)
+        kept = emit.add("where", past, seen, start)
+        return emit.cast(_last(emit, emit.reduce(kept, (last,), kind), axis), emit.dtype)
+
+    return rule
+
+
+def _search(
+    emit: Emitter, borders: Node, values: Node, right: bool, strict_side: str | None = None
+) -> Node:
+    """How many borders come before each value."""
+    if borders.dtype is not values.dtype:
+        raise Unlowered("searching among another element type")
+    if borders.tensor.rank == 1:
+        shape = (*values.shape, borders.shape[0])
+        asked = emit.broadcast(emit.reshape(values, (*values.shape, 1)), shape)
+        known = emit.broadcast(borders, shape)
+    else:
+        asked = _pairs(emit, values, borders.shape[-1], rows=False)
+        known = _pairs(emit, borders, values.shape[-1], rows=True)
+    before = emit.add("le" if right or strict_side == "right" else "lt", known, asked)
+    if values.dtype.is_floating:  # NaN stands behind every border
+        before = emit.add("or", before, emit.add("ne", asked, asked))
+    counts = emit.reduce(emit.cast(before, DType.INT64), (asked.tensor.rank - 1,), "sum")
+    return emit.cast(counts, emit.dtype)
+
+
+def _bucketize(
+    emit: Emitter, values: Node, borders: Node, out_int32: bool = False, right: bool = False
+) -> Node:
+    return _search(emit, borders, values, right)
+
+
+def _searchsorted(
+    emit: Emitter,
+    borders: Node,
+    values: Node,
+    out_int32: bool = False,
+    right: bool = False,
+    side: str | None = None,
+    sorter: Node | None = None,
+) -> Node:
+    if sorter is not None:
+        borders = emit.add("take_along", borders, sorter, axis=borders.tensor.rank - 1)
+    return _search(emit, borders, values, right, side)
+
+
+def _slice_scatter(
+    emit: Emitter,
+    x: Node,
+    source: Node,
+    axis: int = 0,
+    start: Any = None,
+    stop: Any = None,
+    step: int = 1,
+) -> Node:
+    """`x` with `source` in the place of a slice."""
+    axis %= x.tensor.rank
+    size, count = x.shape[axis], source.shape[axis]
+    first = clipped(start, size, 0)
+    if count == size and step == 1:
+        return emit.cast(source, x.dtype)
+    from_front = emit.scalar("sub", _numbers(emit, x.shape, axis), first)
+    if step == 1:
+        widths = {"low": first, "high": size - first - count, "value": 0}
+        new = emit.add("pad", emit.cast(source, x.dtype), axis=axis, **widths)
+        inside = emit.scalar("lt", from_front, count)
+    else:
+        line = emit.scalar("sub", emit.add("iota", size=size, dtype=DType.INT64), first)
+        place = emit.scalar("max", emit.scalar("floordiv", line, step), 0)
+        place = emit.scalar("min", place, count - 1)
+        new = emit.add("gather", emit.cast(source, x.dtype), place, axis=axis)
+        exact = emit.scalar("eq", emit.scalar("mod", from_front, step), 0)
+        inside = emit.add("and", exact, emit.scalar("lt", from_front, count * step))
+    chosen = emit.add("and", inside, emit.scalar("ge", from_front, 0))
+    return emit.add("where", chosen, new, x)
+
+
+def _select_scatter(emit: Emitter, x: Node, source: Node, axis: int, index: int) -> Node:
+    axis %= x.tensor.rank
+    first = index if not isinstance(index, int) or index >= 0 else x.shape[axis] + index
+    row = emit.reshape(source, (*x.shape[:axis], 1, *x.shape[axis + 1 :]))
+    return _slice_scatter(emit, x, row, axis, first, first + 1)
+
+
+RULES: Mapping[str, Rule] = {
+    "aten.sort.default": _sort,
+    "aten.sort.stable": _stable_sort,
+    "aten.scatter.value": _scatter,
+    "aten.scatter.src": _scatter,
+    "aten.scatter_add.default": _scatter_add,
+    "aten.scatter_reduce.two": _scatter_reduce,
+    "aten.index_put.default": _index_put,
+    "aten.histc.default": _histogram,
+    "aten.cumprod.default": _running("prod"),
+    "aten.bucketize.Tensor": _bucketize,
+    "aten.searchsorted.Tensor": _searchsorted,
+    "aten.slice_scatter.default": _slice_scatter,
+    "aten.select_scatter.default": _select_scatter,
+}
+"""Rules by the name of the ATen overload."""
