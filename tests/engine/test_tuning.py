@@ -41,7 +41,7 @@ def test_only_layers_without_evidence_are_searched_and_what_is_found_is_kept(
 
     (finding,) = tuned()
     assert finding.shape == shapes[0]
-    assert len(finding.timings) == 2
+    assert 2 <= len(finding.timings) <= 3
     assert dict(evidence.blocks())[shapes[0]] == finding.block
     assert tuned() == []
 

@@ -21,6 +21,9 @@ from banyan.engine.loading import choose_dtype, model_graph
 from banyan.foundation.settings import Settings
 from banyan.models.loading import open_model
 
+WIDTH = 110
+"""Columns a table may take where the output is no terminal."""
+
 
 def run_compile(
     model: str,
@@ -83,7 +86,7 @@ def print_operations(console: Console, graph: Graph) -> None:
         table.add_row(operation, str(count), "")
     for operation, count in outside.most_common():
         table.add_row(escape(operation), "", str(count))
-    console.print(table)
+    console.print(table, width=max(console.width, WIDTH))
 
 
 def print_timeline(console: Console, timeline: Timeline) -> None:
@@ -106,4 +109,4 @@ def print_timeline(console: Console, timeline: Timeline) -> None:
             f"{share:.0%}",
             group.bound,
         )
-    console.print(table)
+    console.print(table, width=max(console.width, WIDTH))

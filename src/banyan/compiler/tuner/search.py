@@ -18,6 +18,9 @@ from banyan.compiler.ir.symbols import symbol
 from banyan.compiler.ir.types import DType, TensorType
 from banyan.compiler.passes.pipeline import stages
 from banyan.compiler.schedules.evidence import Finding, Timing
+from banyan.compiler.schedules.known import seed_blocks
+from banyan.compiler.targets.cpp.registry import rows_per_item
+from banyan.compiler.targets.cpp.target import open_cpp_target
 from banyan.compiler.tiling.options import LinearBlock, LinearShape, TileOptions
 from banyan.compiler.tuner.candidates import ranked_blocks
 from banyan.devices.cpu import CpuDevice
@@ -84,14 +87,22 @@ def tune(
 
 def tune_shape(shape: LinearShape, bench: Bench) -> Finding:
     """Time the best-ranked blocks of one shape."""
+    general = known_block(shape, bench)
     ranked = ranked_blocks(shape, bench.rows, bench.profile)[:BEST_TIMED]
-    timings = time_blocks(shape, ranked, bench)
+    timings = time_blocks(shape, list(dict.fromkeys([general, *ranked])), bench)
     fastest = {m: min(dict(t.seconds)[m] for t in timings) for m in bench.rows}
 
     def loss(timing: Timing) -> float:
         return sum(seconds / fastest[m] for m, seconds in timing.seconds)
 
     return Finding(shape, min(timings, key=loss).block, tuple(timings), bench.measured_on)
+
+
+def known_block(shape: LinearShape, bench: Bench) -> LinearBlock:
+    """The block that is used without tuning: a candidate too, so that tuning never loses."""
+    level = open_cpp_target(bench.device, bench.options).level.name
+    general = TileOptions(row_block=rows_per_item(level), tuned=seed_blocks(level))
+    return general.linear_block(shape)
 
 
 def time_blocks(shape: LinearShape, blocks: Sequence[LinearBlock], bench: Bench) -> list[Timing]:
