@@ -75,13 +75,6 @@ def test_an_unknown_architecture_is_named_with_those_known(tmp_path: Path) -> No
         read(tmp_path, architectures=None)
 
 
-def test_a_quantised_checkpoint_is_refused_with_its_method(tmp_path: Path) -> None:
-    with pytest.raises(UnsupportedModelError, match="weights quantised with gptq"):
-        read(tmp_path, quantization_config={"quant_method": "gptq", "bits": 4})
-    with pytest.raises(UnsupportedModelError, match="an unnamed method"):
-        read(tmp_path, quantization_config={"bits": 4})
-
-
 def test_biases_belong_to_the_families_that_have_them(tmp_path: Path) -> None:
     qwen = read(tmp_path, architectures=["Qwen2ForCausalLM"])
     assert (qwen.query_key_value_bias, qwen.attention_output_bias) == (True, False)

@@ -42,6 +42,14 @@ DtypeOption = Annotated[
 ThreadsOption = Annotated[
     int | None, typer.Option("--threads", min=1, help="CPU threads; one per core by default.")
 ]
+QuantizationOption = Annotated[
+    str | None,
+    typer.Option("--quantization", help="Round weights while loading: int8, int4 or fp8."),
+]
+ActivationOption = Annotated[
+    str | None,
+    typer.Option("--activation", help="Inputs of quantised layers: plain, or int8."),
+]
 LengthOption = Annotated[
     int | None,
     typer.Option("--max-model-len", min=1, help="Longest prompt plus answer, in tokens."),
@@ -81,6 +89,8 @@ def serve(
     max_model_len: LengthOption = None,
     max_num_seqs: Annotated[int, typer.Option(min=1, help="Most answers computed together.")] = 64,
     threads: ThreadsOption = None,
+    quantization: QuantizationOption = None,
+    activation: ActivationOption = None,
     served_model_name: Annotated[
         str | None, typer.Option(help="The name clients ask for; the model's own by default.")
     ] = None,
@@ -102,6 +112,8 @@ def serve(
         threads=threads,
         max_model_len=max_model_len,
         max_num_seqs=max_num_seqs,
+        quantization=quantization,
+        activation=activation,
     )
     options = ServeOptions(
         model=find_model(model),

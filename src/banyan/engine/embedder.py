@@ -22,6 +22,8 @@ class Embedder:
         device: a device name as `banyan devices` lists it.
         dtype: "float32", "bfloat16" or "auto" (the checkpoint's own).
         threads: CPU threads; None takes one per physical core.
+        quantization: round ordinary weights while loading: "int8", "int4" or "fp8".
+        activation: inputs of quantised layers: "plain", or "int8" to round them too.
         progress: called while the model loads with a stage, how much is done, how much there is.
 
     Raises:
@@ -35,9 +37,17 @@ class Embedder:
         device: str = "cpu",
         dtype: str = "auto",
         threads: int | None = None,
+        quantization: str | None = None,
+        activation: str | None = None,
         progress: Progress | None = None,
     ) -> None:
-        options = EngineOptions(device=device, dtype=dtype, threads=threads)
+        options = EngineOptions(
+            device=device,
+            dtype=dtype,
+            threads=threads,
+            quantization=quantization,
+            activation=activation,
+        )
         self._loaded: LoadedEncoder | None = load_encoder(
             os.fspath(model), options, settings=load_settings(os.environ), progress=progress
         )

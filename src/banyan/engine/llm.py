@@ -33,6 +33,8 @@ class LLM:
         max_num_seqs: most sequences computed together.
         max_num_batched_tokens: most tokens of one step; None chooses.
         num_blocks: size of the KV cache in blocks of 16 tokens; None chooses by free memory.
+        quantization: round ordinary weights while loading: "int8", "int4" or "fp8".
+        activation: inputs of quantised layers: "plain", or "int8" to round them too.
         seed: makes requests without a seed of their own reproducible.
         progress: called while the model loads with a stage, how much is done, how much there is.
 
@@ -53,6 +55,8 @@ class LLM:
         max_num_seqs: int = 64,
         max_num_batched_tokens: int | None = None,
         num_blocks: int | None = None,
+        quantization: str | None = None,
+        activation: str | None = None,
         seed: int | None = None,
         progress: Progress | None = None,
     ) -> None:
@@ -64,6 +68,8 @@ class LLM:
             max_num_seqs=max_num_seqs,
             max_num_batched_tokens=max_num_batched_tokens,
             num_blocks=num_blocks,
+            quantization=quantization,
+            activation=activation,
             seed=seed,
         )
         settings = load_settings(os.environ)

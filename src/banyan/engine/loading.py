@@ -27,6 +27,8 @@ from banyan.foundation.errors import CompilerMissing
 from banyan.foundation.settings import Settings
 from banyan.models.configuration import EncoderConfiguration, ModelConfiguration
 from banyan.models.loading import GenerationDefaults, ModelDirectory, open_model
+from banyan.models.quantisation.opening import QuantizedModel, quantized_model
+from banyan.models.quantisation.rounded import RoundingChoice
 from banyan.models.step_graph import decoder_step_graph, encoder_graph
 from banyan.models.weights import CheckpointWeights
 
@@ -94,7 +96,8 @@ def load_model(
         graph = decoder_step_graph(
             configuration, dtype=dtype, cache_directory=settings.cache_directory
         )
-        executable = _compile_and_pack(graph, device, weights, settings=settings, say=say)
+        model = _quantized(directory, weights, graph, options, dtype)
+        executable = _compile_and_pack(model, device, settings=settings, say=say)
         limits = choose_limits(
             options,
             _cache_shape(configuration, dtype),
@@ -131,7 +134,8 @@ def load_encoder(
     def build(device: Device) -> LoadedEncoder:
         say("Capturing the graph", 0, 1)
         graph = encoder_graph(configuration, dtype=dtype, cache_directory=settings.cache_directory)
-        executable = _compile_and_pack(graph, device, weights, settings=settings, say=say)
+        model = _quantized(directory, weights, graph, options, dtype)
+        executable = _compile_and_pack(model, device, settings=settings, say=say)
         runner = EncoderRunner(executable, pooling, vocab_size=configuration.vocab_size)
         return LoadedEncoder(directory, runner, executable, device)
 
@@ -191,14 +195,33 @@ def _on_device(
         raise
 
 
-def _compile_and_pack(
-    graph: Graph,
-    device: Device,
+def _quantized(
+    directory: ModelDirectory,
     weights: CheckpointWeights,
-    *,
-    settings: Settings,
-    say: Progress,
+    graph: Graph,
+    options: EngineOptions,
+    dtype: str,
+) -> QuantizedModel:
+    rounding = None
+    if options.quantization is not None:
+        rounding = RoundingChoice(options.quantization, activation=options.activation)
+    model = quantized_model(
+        directory, weights, graph, dtype=dtype, rounding=rounding, activation=options.activation
+    )
+    if model.widened:
+        _logger.warning(
+            "the experts of %s stay %s; only its %d other layers are quantised",
+            directory.name,
+            dtype,
+            model.layers,
+        )
+    return model
+
+
+def _compile_and_pack(
+    model: QuantizedModel, device: Device, *, settings: Settings, say: Progress
 ) -> Executable:
+    graph, weights = model.graph, model.weights
     # Before the long work, and with every missing name at once.
     weights.require(_weight_shapes(graph))
     say("Compiling", 0, 1)

@@ -9,6 +9,8 @@ DEFAULT_TOKEN_BUDGET = 1024
 
 # Programs are compiled for at most so many tokens in one step.
 MOST_TOKENS_PER_STEP = 65536
+FORMATS = ("int8", "int4", "fp8")
+ACTIVATIONS = ("plain", "int8")
 DTYPES = ("auto", "float32", "bfloat16")
 
 
@@ -25,6 +27,9 @@ class EngineOptions:
         max_num_seqs: most sequences computed together.
         max_num_batched_tokens: most tokens of one step; None chooses.
         num_blocks: blocks of 16 tokens in the KV cache; None chooses by free memory.
+        quantization: round ordinary weights while loading: "int8", "int4" or "fp8".
+        activation: inputs of quantised layers: "plain", or "int8" to round them too; None takes
+            what the checkpoint says, or "int8" for quantization "int8" and "plain" for others.
         seed: makes requests without a seed of their own reproducible, in order of arrival.
     """
 
@@ -35,11 +40,18 @@ class EngineOptions:
     max_num_seqs: int = 64
     max_num_batched_tokens: int | None = None
     num_blocks: int | None = None
+    quantization: str | None = None
+    activation: str | None = None
     seed: int | None = None
 
     def __post_init__(self) -> None:
         if self.dtype not in DTYPES:
             raise InputError(f"dtype={self.dtype!r} is not known; use one of {', '.join(DTYPES)}")
+        for name, known in (("quantization", FORMATS), ("activation", ACTIVATIONS)):
+            if getattr(self, name) not in (None, *known):
+                raise InputError(
+                    f"{name}={getattr(self, name)!r} is not known; use one of {', '.join(known)}"
+                )
         for name in ("threads", "max_model_len", "max_num_batched_tokens", "num_blocks"):
             if getattr(self, name) is not None:
                 _check_positive(name, getattr(self, name))

@@ -103,12 +103,11 @@ def read_configuration(directory: Path) -> ModelConfiguration | EncoderConfigura
     """Read `config.json` of a model directory.
 
     Raises:
-        UnsupportedModelError: an architecture, rope, activation or quantisation not known here.
+        UnsupportedModelError: an architecture, rope or activation not known here.
         ModelError: the file is missing, damaged or contradicts itself.
     """
     fields = Fields.read(directory / "config.json")
     architecture = _architecture(fields)
-    _refuse_quantised(fields)
     if architecture in ENCODER_ARCHITECTURES:
         return _read_encoder(fields, architecture)
     family = find_family(architecture)
@@ -129,16 +128,6 @@ def _architecture(fields: Fields) -> str:
         )
     model_type = fields.text("model_type")
     return architecture_of_model_type(model_type) or model_type
-
-
-def _refuse_quantised(fields: Fields) -> None:
-    quantisation = fields.nested("quantization_config")
-    if quantisation is not None:
-        method = quantisation.text("quant_method", "an unnamed method")
-        raise UnsupportedModelError(
-            f"{fields.origin} describes weights quantised with {method}; "
-            "use the checkpoint with float32, float16 or bfloat16 weights"
-        )
 
 
 def _read_decoder(fields: Fields, family: Family) -> ModelConfiguration:

@@ -18,6 +18,7 @@ from banyan.models.configuration import (
 from banyan.models.hub import find_model_directory
 from banyan.models.json_fields import Fields
 from banyan.models.pooling import Pooling, read_pooling
+from banyan.models.quantisation.settings import QuantisationSettings, read_quantisation
 from banyan.models.tokenizer import Tokenizer
 from banyan.models.weights import CheckpointWeights
 
@@ -42,7 +43,8 @@ class ModelDirectory:
     """One opened model.
 
     `name` is what the caller asked for; `pooling` is there for encoders only; `chat_template` is
-    None when the model has none.
+    None when the model has none; `quantisation` says how the weights are stored when they are no
+    floats.
     """
 
     name: str
@@ -52,6 +54,7 @@ class ModelDirectory:
     chat_template: ChatTemplate | None
     generation: GenerationDefaults
     pooling: Pooling | None
+    quantisation: QuantisationSettings | None = None
 
     def decoder_configuration(self) -> ModelConfiguration:
         """Give the configuration of a model that writes text, or refuse an encoder."""
@@ -118,6 +121,7 @@ def open_model(path_or_id: str, *, offline: bool = False) -> ModelDirectory:
         chat_template=read_chat_template(path, special_tokens=tokenizer.named_tokens),
         generation=_read_generation(path, configuration),
         pooling=pooling,
+        quantisation=read_quantisation(path),
     )
 
 

@@ -9,7 +9,7 @@ NumPy copies, not views, and views keep the memory at load small.
 import json
 import math
 import mmap
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,6 +31,14 @@ _READABLE: dict[str, np.dtype[Any]] = {
     "F32": np.dtype(np.float32),
     "F16": np.dtype(np.float16),
     "BF16": np.dtype(ml_dtypes.bfloat16),
+}
+_RAW: dict[str, np.dtype[Any]] = _READABLE | {
+    "BOOL": np.dtype(np.bool_),
+    "U8": np.dtype(np.uint8),
+    "I8": np.dtype(np.int8),
+    "I32": np.dtype(np.int32),
+    "I64": np.dtype(np.int64),
+    "F8_E4M3": np.dtype(ml_dtypes.float8_e4m3fn),
 }
 
 
@@ -69,17 +77,26 @@ class SafetensorsFile:
         return self.entries.keys()
 
     def read(self, name: str) -> np.ndarray[Any, np.dtype[Any]]:
-        """Give a read-only view of a tensor; its pages are read from disk when touched."""
+        """Give a read-only view of floats; its pages are read from disk when touched."""
+        return self._view(name, _READABLE)
+
+    def read_raw(self, name: str) -> np.ndarray[Any, np.dtype[Any]]:
+        """Give a read-only view of what a quantised layer is stored as, integers too."""
+        return self._view(name, _RAW)
+
+    def _view(
+        self, name: str, dtypes: Mapping[str, np.dtype[Any]]
+    ) -> np.ndarray[Any, np.dtype[Any]]:
         entry = self.entries[name]
-        if entry.dtype not in _READABLE:
+        if entry.dtype not in dtypes:
             raise UnsupportedModelError(
                 f"tensor {name} in {self.path} is stored as {entry.dtype}; supported are "
-                f"{', '.join(_READABLE)}"
+                f"{', '.join(dtypes)}"
             )
         count = math.prod(entry.shape)
         if count == 0:
-            return np.empty(entry.shape, _READABLE[entry.dtype])
-        flat = np.frombuffer(self._map, _READABLE[entry.dtype], count, entry.start)
+            return np.empty(entry.shape, dtypes[entry.dtype])
+        flat = np.frombuffer(self._map, dtypes[entry.dtype], count, entry.start)
         return flat.reshape(entry.shape)
 
     def release(self, name: str) -> None:

@@ -13,13 +13,13 @@ import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
 from banyan.foundation.errors import ModelError
 from banyan.models.json_fields import Fields
-from banyan.models.safetensors_file import SafetensorsFile
+from banyan.models.safetensors_file import SafetensorsFile, TensorEntry
 
 _SINGLE = "model.safetensors"
 _INDEX = "model.safetensors.index.json"
@@ -35,8 +35,12 @@ class _Stored:
     key: str
 
     @property
+    def entry(self) -> TensorEntry:
+        return self.file.entries[self.key]
+
+    @property
     def shape(self) -> tuple[int, ...]:
-        return self.file.entries[self.key].shape
+        return self.entry.shape
 
     def read(self) -> np.ndarray[Any, np.dtype[Any]]:
         return self.file.read(self.key)
@@ -63,6 +67,11 @@ class CheckpointWeights:
         single = (name for name in self._tensors if not _EXPERT.match(name))
         self._names = frozenset((*single, *self._stacks))
 
+    @property
+    def directory(self) -> Path:
+        """Where the files lie."""
+        return self._directory
+
     def names(self) -> Collection[str]:
         """Give the names that `require` accepts; experts appear as stacks only."""
         return self._names
@@ -80,9 +89,19 @@ class CheckpointWeights:
         return self._find(name).read()
 
     def release(self, name: str) -> None:
-        """Drop the pages of a tensor; views of it stay valid and are read again on touch."""
+        """Drop the pages of a tensor, by either name; views stay valid and are read again."""
         if name not in self._stacks:
             self._find(name).release()
+
+    def stored(self, name: str) -> TensorEntry | None:
+        """Tell how a tensor lies in its file, or None; experts go by the names they have there."""
+        found = self._tensors.get(name)
+        return None if found is None else found.entry
+
+    def read_stored(self, name: str) -> np.ndarray[Any, np.dtype[Any]]:
+        """Give a read-only view of a tensor of any element type, under its name in the file."""
+        stored = self._find(name)
+        return stored.file.read_raw(stored.key)
 
     def require(self, expected: Mapping[str, Sequence[int]]) -> None:
         """Check that every expected tensor is there with its shape.
@@ -90,20 +109,7 @@ class CheckpointWeights:
         Raises:
             ModelError: names what is missing, or the first shape that differs.
         """
-        missing = [name for name in expected if name not in self._names]
-        if missing:
-            named = ", ".join(missing[:_MAX_NAMES_IN_ERROR])
-            more = len(missing) - _MAX_NAMES_IN_ERROR
-            raise ModelError(
-                f"{self._directory} lacks tensors that its configuration asks for: {named}"
-                + (f" and {more} more" if more > 0 else "")
-            )
-        for name, shape in expected.items():
-            if self.shape(name) != tuple(shape):
-                raise ModelError(
-                    f"tensor {name} in {self._directory} has shape {list(self.shape(name))}; "
-                    f"the configuration asks for {list(shape)}"
-                )
+        require_tensors(self, expected)
 
     def _find(self, name: str) -> _Stored:
         stored = self._tensors.get(name)
@@ -127,6 +133,46 @@ class CheckpointWeights:
             # One expert is resident at a time, beside the stack itself.
             stored.release()
         return stack
+
+
+class Checked(Protocol):
+    """What `require_tensors` looks at."""
+
+    @property
+    def directory(self) -> Path:
+        """Where the files lie; for errors."""
+        ...
+
+    def names(self) -> Collection[str]:
+        """Every tensor there is."""
+        ...
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        """The shape of one of them."""
+        ...
+
+
+def require_tensors(weights: Checked, expected: Mapping[str, Sequence[int]]) -> None:
+    """Check that every expected tensor is there with its shape.
+
+    Raises:
+        ModelError: names what is missing, or the first shape that differs.
+    """
+    names = weights.names()
+    missing = [name for name in expected if name not in names]
+    if missing:
+        named = ", ".join(missing[:_MAX_NAMES_IN_ERROR])
+        more = len(missing) - _MAX_NAMES_IN_ERROR
+        raise ModelError(
+            f"{weights.directory} lacks tensors that its configuration asks for: {named}"
+            + (f" and {more} more" if more > 0 else "")
+        )
+    for name, shape in expected.items():
+        if weights.shape(name) != tuple(shape):
+            raise ModelError(
+                f"tensor {name} in {weights.directory} has shape {list(weights.shape(name))}; "
+                f"the configuration asks for {list(shape)}"
+            )
 
 
 def _open_files(directory: Path) -> dict[str, SafetensorsFile]:
