@@ -27,8 +27,8 @@ from banyan.foundation.errors import CompilerMissing
 from banyan.foundation.settings import Settings
 from banyan.models.configuration import EncoderConfiguration, ModelConfiguration
 from banyan.models.loading import GenerationDefaults, ModelDirectory, open_model
-from banyan.models.quantisation.opening import QuantizedModel, quantized_model
 from banyan.models.quantisation.rounded import RoundingChoice
+from banyan.models.quantized_model import QuantizedModel, quantized_model
 from banyan.models.step_graph import decoder_step_graph, encoder_graph
 from banyan.models.weights import CheckpointWeights
 
@@ -93,9 +93,7 @@ def load_model(
 
     def build(device: Device) -> LoadedModel:
         say("Capturing the graph", 0, 1)
-        graph = decoder_step_graph(
-            configuration, dtype=dtype, cache_directory=settings.cache_directory
-        )
+        graph = plain_graph(directory, dtype, settings)
         model = _quantized(directory, weights, graph, options, dtype)
         executable = _compile_and_pack(model, device, settings=settings, say=say)
         limits = choose_limits(
@@ -133,7 +131,7 @@ def load_encoder(
 
     def build(device: Device) -> LoadedEncoder:
         say("Capturing the graph", 0, 1)
-        graph = encoder_graph(configuration, dtype=dtype, cache_directory=settings.cache_directory)
+        graph = plain_graph(directory, dtype, settings)
         model = _quantized(directory, weights, graph, options, dtype)
         executable = _compile_and_pack(model, device, settings=settings, say=say)
         runner = EncoderRunner(executable, pooling, vocab_size=configuration.vocab_size)
@@ -144,6 +142,14 @@ def load_encoder(
 
 def model_graph(directory: ModelDirectory, dtype: str, settings: Settings) -> Graph:
     """Return the graph that serves a model: a decoder's step, or an encoder."""
+    graph = plain_graph(directory, dtype, settings)
+    if directory.quantisation is None:
+        return graph
+    return quantized_model(directory, directory.open_weights(), graph, dtype=dtype).graph
+
+
+def plain_graph(directory: ModelDirectory, dtype: str, settings: Settings) -> Graph:
+    """Return the graph that would serve a model whose weights are all floats."""
     configuration = directory.configuration
     cache = settings.cache_directory
     if isinstance(configuration, EncoderConfiguration):

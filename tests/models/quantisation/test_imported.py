@@ -10,8 +10,8 @@ from safetensors.numpy import load_file, save_file
 
 from banyan.foundation.errors import ModelError, UnsupportedModelError
 from banyan.models.loading import open_model
-from banyan.models.quantisation.opening import QuantizedModel, quantized_model
 from banyan.models.quantisation.scheme import dequantize
+from banyan.models.quantized_model import QuantizedModel, quantized_model
 from banyan.models.step_graph import decoder_step_graph
 from tests.conftest import Checkpoint
 from tests.models.quantisation.packers import (
