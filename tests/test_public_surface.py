@@ -59,6 +59,8 @@ def test_a_language_model_takes_these_arguments() -> None:
         "max_num_seqs=64",
         "max_num_batched_tokens=None",
         "num_blocks=None",
+        "quantization=None",
+        "activation=None",
         "seed=None",
         "progress=None",
     ]
@@ -113,6 +115,8 @@ def test_an_embedder_takes_these_arguments() -> None:
         "device='cpu'",
         "dtype='auto'",
         "threads=None",
+        "quantization=None",
+        "activation=None",
         "progress=None",
     ]
     assert parameters(Embedder.embed) == ["self", "texts"]
