@@ -7,13 +7,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from banyan.compiler.ir.packing import QUANTIZED_BYTES, QUANTIZED_NIBBLES
 from banyan.compiler.ir.types import DType, TensorType
 from banyan.compiler.targets.cpp.packing import pack_linear
+from banyan.compiler.targets.interpreter.packed_quantized import pack_quantized
 from banyan.devices.device import Buffer, Device, LoadedProgram
 
 Array = NDArray[Any]
 
 _CODES = {DType.FLOAT32: 0, DType.BFLOAT16: 1, DType.FLOAT16: 2}
+_PANELS = frozenset({"panels", "stacked_panels"})
+_QUANTIZED_CODES = {QUANTIZED_BYTES: 3, QUANTIZED_NIBBLES: 4}
 
 
 @dataclass(slots=True)
@@ -34,22 +38,22 @@ class WeightLoader:
             self.device.copy_in(np.asarray(array, order="C"), buffer)
         elif buffer.is_on_host:
             target = buffer.array(kind.dtype.numpy, shape)
-            _write(array, target, packing, lambda a, b: self._pack(a, b, kind.dtype))
+            _write(array, target, packing, lambda a, b: self._pack(a, b, kind.dtype, packing))
         else:
             made = np.empty(shape, kind.dtype.numpy)
-            _write(array, made, packing, lambda a, b: _pack_on_host(a, b, kind.dtype))
+            _write(array, made, packing, lambda a, b: _pack_on_host(a, b, kind.dtype, packing))
             self.device.copy_in(made, buffer)
 
-    def _pack(self, weight: Array, target: Array, dtype: DType) -> None:
-        code = next((c for d, c in _CODES.items() if d.numpy == weight.dtype), None)
-        if code is None:
-            _pack_on_host(weight, target, dtype)
+    def _pack(self, weight: Array, target: Array, dtype: DType, packing: str | None) -> None:
+        codes = _codes(weight, dtype, packing)
+        if codes is None:
+            _pack_on_host(weight, target, dtype, packing)
             return
         if self.packer is None:
             self.packer = self.open_packer()
         rows, columns = weight.shape
         buffers = (self.device.adopt(weight), self.device.adopt(target))
-        self.device.launch(self.packer, buffers, (rows, columns, columns, code, _CODES[dtype]))
+        self.device.launch(self.packer, buffers, (rows, columns, columns, *codes))
         self.device.synchronize()
 
 
@@ -65,8 +69,21 @@ def _write(
         pack(np.ascontiguousarray(plain), panels)
 
 
-def _pack_on_host(weight: Array, target: Array, dtype: DType) -> None:
-    target[...] = pack_linear(weight, dtype).reshape(target.shape)
+def _codes(weight: Array, dtype: DType, packing: str | None) -> tuple[int, int] | None:
+    """The types between which the packing program converts; None where it does not."""
+    if packing in _QUANTIZED_CODES:
+        return int(weight.dtype == np.int8), _QUANTIZED_CODES[packing]
+    if packing not in _PANELS:
+        return None
+    code = next((c for d, c in _CODES.items() if d.numpy == weight.dtype), None)
+    return None if code is None or dtype not in _CODES else (code, _CODES[dtype])
+
+
+def _pack_on_host(weight: Array, target: Array, dtype: DType, packing: str | None) -> None:
+    if packing is None or packing in _PANELS:
+        target[...] = pack_linear(weight, dtype).reshape(target.shape)
+    else:
+        target[...] = pack_quantized(weight, packing, target.shape[0])
 
 
 def _convert(source: Array, target: Array) -> None:

@@ -7,6 +7,20 @@ from banyan.compiler.ir.types import DType
 DEPTH_MULTIPLE = {DType.BFLOAT16: 32, DType.FLOAT32: 1}
 """The contracted dim of 16-bit panels is padded to whole matrix-unit tiles."""
 
+QUANTIZED_BYTES, QUANTIZED_NIBBLES = "quantized_bytes", "quantized_nibbles"
+_QUANTIZED_COLUMNS = "quantized_columns"
+
+
+def columns_packing(rows: int) -> str:
+    """The packing of scales or zeros of which each holds for `rows` columns of a weight."""
+    return f"{_QUANTIZED_COLUMNS}:{rows}"
+
+
+def columns_for_each(packing: str) -> int | None:
+    """How many columns share a scale in this packing; None for weights."""
+    name, _, rows = packing.partition(":")
+    return int(rows) if name == _QUANTIZED_COLUMNS else None
+
 
 def panel_shape(columns: int, depth: int, dtype: DType) -> tuple[int, int, int, int]:
     """The shape in which a [columns, depth] weight is stored as panels."""

@@ -8,6 +8,10 @@ The weight has N rows; x times its transpose has the sums in float32.
 - format "fp8": weight f8e4m3[N, K]; scales f32[ceil(N/rows), ceil(K/group)], `rows` an attribute.
 - activation "plain": x as it is. "int8": each row of x is rounded, half to even, to multiples of
   its largest magnitude / 127 (of 1 for a row of zeros), and the scales apply to whole sums.
+
+Two more operations appear when weights are packed, in the layout that `micro_kernels/README.md`
+tells: `quantize_rows{group}` gives each row as bytes with its step and the sums of its groups, and
+`quantized_dot` multiplies such rows (or plain ones) by packed weights and scales.
 """
 
 from typing import Any
@@ -20,6 +24,15 @@ STORED = {"int8": DType.INT8, "int4": DType.UINT8, "fp8": DType.FLOAT8_E4M3}
 """Element type of the weight in each format."""
 
 ACTIVATIONS = ("plain", "int8")
+
+BLOCK_COLUMNS = 64
+"""Columns that lie next to each other in packed quantised weights."""
+
+LINE_BYTES = 256
+"""What 64 columns store of 4 bytes, or of 8 values of 4 bits, along the contracted dim."""
+
+DEPTH_MULTIPLE = 64
+"""The contracted dim is padded to it."""
 
 
 def _unpack(op: str, types: tuple[Any, ...], attrs: Attributes) -> ValueType:
@@ -49,4 +62,42 @@ def _quantized_linear(op: str, types: tuple[Any, ...], attrs: Attributes) -> Val
     return TensorType((*x.shape[:-1], columns), attrs["dtype"], x.space)
 
 
-QUANTIZED_RULES: dict[str, Rule] = {"unpack": _unpack, "quantized_linear": _quantized_linear}
+def _quantize_rows(op: str, types: tuple[Any, ...], attrs: Attributes) -> ValueType:
+    (x,) = types
+    width = row_bytes(x.shape[-1], attrs["group"])
+    return TensorType((*x.shape[:-1], width), DType.INT8, x.space)
+
+
+def _quantized_dot(op: str, types: tuple[Any, ...], attrs: Attributes) -> ValueType:
+    x, lines, scales, *zeros = types
+    depth, group = attrs["depth"], attrs["group"]
+    width = row_bytes(depth, group) if attrs["activation"] == "int8" else depth
+    require(x.shape[-1] == width, op, types, f"rows of {width} elements")
+    blocks = lines.shape[0]
+    stored = (blocks, *weight_shape(attrs["format"], 1, depth)[1:])
+    require(lines.shape == stored, op, types, f"the weight must be u8{stored}")
+    wanted = (blocks, ceil_divide(depth, group), BLOCK_COLUMNS)
+    same = all(scale.shape == wanted for scale in (scales, *zeros))
+    require(same, op, types, f"scales and zeros must be {wanted}")
+    return TensorType((*x.shape[:-1], attrs["columns"]), attrs["dtype"], x.space)
+
+
+def weight_shape(layout: str, columns: int, depth: int) -> tuple[int, int, int]:
+    """The shape in which a [columns, depth] weight is packed, in bytes."""
+    padded = -(-depth // DEPTH_MULTIPLE) * DEPTH_MULTIPLE
+    return -(-columns // BLOCK_COLUMNS), padded // (8 if layout == "int4" else 4), LINE_BYTES
+
+
+def row_bytes(depth: int, group: int) -> int:
+    """Bytes of one row of `depth` quantised activations."""
+    values = -(-depth // DEPTH_MULTIPLE) * DEPTH_MULTIPLE
+    total = values + -(-4 * (1 + -(-depth // group)) // 64) * 64
+    return total + 64 if total % 1024 == 0 else total
+
+
+QUANTIZED_RULES: dict[str, Rule] = {
+    "unpack": _unpack,
+    "quantized_linear": _quantized_linear,
+    "quantize_rows": _quantize_rows,
+    "quantized_dot": _quantized_dot,
+}

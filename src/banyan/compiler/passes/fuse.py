@@ -17,12 +17,12 @@ from banyan.compiler.tiling.options import TileOptions
 LEAVES = frozenset({"input", "data"})
 FREE = frozenset({"constant", "iota", "size"})
 MOVEMENT = frozenset({"reshape", "expand", "permute", "slice", "concat", "pad"})
-PRODUCTS = frozenset({"dot", "packed_dot"})
+PRODUCTS = frozenset({"dot", "packed_dot", "quantized_dot"})
 PROGRAMS = frozenset({"paged_attention", "cache_write", "grouped_dot", "group_rows"})
 OPAQUE = PROGRAMS | {"extern", "attention", "get"}
 TRANSCENDENTAL = frozenset("exp log tanh erf sin cos sigmoid pow".split())
 LOOKUPS = frozenset({"gather", "take_along"})
-REDUCTIONS = frozenset({"reduce", "cumsum"})
+REDUCTIONS = frozenset({"reduce", "cumsum", "quantize_rows"})
 
 CHEAP = 6
 """Work per element up to which computing twice beats writing and reading memory."""
@@ -252,7 +252,7 @@ class _Planner:
     def _demands_memory(self, user: Node, node: Node) -> bool:
         if user.op == "grouped_dot" and stored_weight(node) is not node:
             return False
-        if user.op in OPAQUE or user.op == "packed_dot":
+        if user.op in OPAQUE or user.op in {"packed_dot", "quantized_dot"}:
             return True
         if user.op == "reshape":
             # A reshape that must be in memory is a view; its source is what lies there.

@@ -9,6 +9,7 @@ from banyan.compiler.passes.canonical import canonical
 from banyan.compiler.passes.expand_attention import expand_attention
 from banyan.compiler.passes.expand_quantized import expand_quantized
 from banyan.compiler.passes.flatten_rows import flatten_rows
+from banyan.compiler.passes.pack_quantized import pack_quantized
 from banyan.compiler.passes.pack_weights import pack_weights
 from banyan.compiler.passes.simplify import simplify
 from banyan.compiler.passes.tile import tile
@@ -25,11 +26,18 @@ class Pass:
 
 def passes(options: TileOptions) -> tuple[Pass, ...]:
     """All passes in the order they run."""
-    packing = (Pass("pack_weights", pack_weights),) if options.packing else ()
+    kept = options.quantized
+    packing: tuple[Pass, ...] = ()
+    packing_quantized: tuple[Pass, ...] = ()
+    if options.packing:
+        packing = (Pass("pack_weights", pack_weights),)
+        packing_quantized = (Pass("pack_quantized", lambda graph: pack_quantized(graph, kept)),)
+    written_out = kept if not options.packing else frozenset[str]()
     return (
         Pass("simplify", simplify),
         Pass("expand_attention", expand_attention),
-        Pass("expand_quantized", lambda graph: expand_quantized(graph, options.quantized)),
+        *packing_quantized,
+        Pass("expand_quantized", lambda graph: expand_quantized(graph, written_out)),
         Pass("canonical", canonical),
         Pass("flatten_rows", flatten_rows),
         *packing,

@@ -2,8 +2,10 @@
 
 from dataclasses import dataclass
 
+from banyan.compiler.ir.attributes import integer
 from banyan.compiler.ir.graph import Kernel, Node, Region, scalar_type
 from banyan.compiler.ir.operations import PANEL_COLUMNS
+from banyan.compiler.ir.quantized import BLOCK_COLUMNS
 from banyan.compiler.ir.symbols import Dim, ceil_divide, symbol
 from banyan.compiler.ir.types import DType
 from banyan.compiler.tiling.options import LinearBlock, LinearShape, TileOptions
@@ -30,13 +32,15 @@ def product_kernel(writer: Writer, root: Node, product: Node) -> Kernel:
     Raises:
         CannotPull: a node behind `root` must lie in memory.
     """
-    packed = product.op == "packed_dot"
+    packed = product.op in {"packed_dot", "quantized_dot"}
     options = writer.options
     if packed:
         block = _linear_block(product, options)
-        panels = ceil_divide(root.shape[-1], PANEL_COLUMNS)
+        unit = PANEL_COLUMNS if product.op == "packed_dot" else BLOCK_COLUMNS
+        units = ceil_divide(root.shape[-1], unit)
         rows = _block(writer, root.shape[-2], block.rows, "block_rows", 1)
-        across = _block(writer, panels, block.panels, "block_panels", PANEL_COLUMNS)
+        step = max(1, block.panels * PANEL_COLUMNS // unit)
+        across = _block(writer, units, step, "block_panels", unit)
     else:
         step = _column_step(writer, product)
         rows = _block(writer, root.shape[-2], options.product_rows, "block_rows", 1)
@@ -63,6 +67,9 @@ def _linear_block(product: Node, options: TileOptions) -> LinearBlock:
     depth, columns = left.shape[-1], product.shape[-1]
     if not isinstance(depth, int) or not isinstance(columns, int):
         return LinearBlock(options.row_block, options.panel_group)
+    if product.op == "quantized_dot":
+        shape = LinearShape(integer(product, "depth"), columns, str(product.attr("format")))
+        return options.linear_block(shape)
     return options.linear_block(LinearShape(depth, columns, panels.dtype.value))
 
 

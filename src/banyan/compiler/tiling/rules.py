@@ -5,6 +5,7 @@ from typing import Any
 
 from banyan.compiler.ir.graph import Node
 from banyan.compiler.ir.operations import PANEL_COLUMNS, POINTWISE
+from banyan.compiler.ir.quantized import BLOCK_COLUMNS
 from banyan.compiler.ir.symbols import Dim
 from banyan.compiler.ir.types import DType
 from banyan.compiler.tiling.contractions import contract
@@ -21,6 +22,7 @@ from banyan.compiler.tiling.windows import (
     Window,
     entry_for,
     index_of,
+    is_whole,
     labels,
     tile_shape,
     whole,
@@ -273,6 +275,31 @@ def _packed_dot(writer: Writer, node: Node, window: Window) -> Node:
     )
 
 
+def _quantize_rows(writer: Writer, node: Node, window: Window) -> Node:
+    (x,) = node.args
+    *heads, last = window
+    if not is_whole(last, node.shape[-1]) or not all(isinstance(entry, At) for entry in heads):
+        raise CannotPull(node)
+    row = writer.tile(x, (*heads, whole(writer.indices, x.shape[-1])))
+    return writer.builder.add("quantize_rows", (row,), **_attrs(node))
+
+
+def _quantized_dot(writer: Writer, node: Node, window: Window) -> Node:
+    rows, *weights = node.args
+    row, column = window
+    if not isinstance(row, Span) or not isinstance(column, Span):
+        raise CannotPull(node)
+    left = writer.tile(rows, (row, whole(writer.indices, rows.shape[-1])))
+    first = writer.indices.divide(column.start, BLOCK_COLUMNS)
+    chosen = Span(first, column.size // BLOCK_COLUMNS)
+    tiles = [left]
+    for part in weights:
+        rest = tuple(whole(writer.indices, size) for size in part.shape[1:])
+        tiles.append(writer.load(part, (chosen, *rest)))
+    attrs = {**_attrs(node), "columns": column.size}
+    return writer.builder.add("quantized_dot", tiles, **attrs)
+
+
 RULES: Mapping[str, TileRule] = {
     "constant": _constant,
     "size": _size,
@@ -289,5 +316,7 @@ RULES: Mapping[str, TileRule] = {
     "cumsum": cumsum,
     "dot": _dot,
     "packed_dot": _packed_dot,
+    "quantize_rows": _quantize_rows,
+    "quantized_dot": _quantized_dot,
 }
 """By operation."""

@@ -20,7 +20,7 @@ from banyan.compiler.ir.types import TensorType, TupleType
 from banyan.compiler.targets.interpreter.arithmetic import pointwise
 
 SAMPLED_PROGRAMS = 32
-PRODUCTS = frozenset({"dot", "packed_dot", "grouped_dot", "quantized_linear"})
+PRODUCTS = frozenset({"dot", "packed_dot", "grouped_dot", "quantized_linear", "quantized_dot"})
 _COSTLY = {"exp": 8, "log": 8, "tanh": 12, "erf": 12, "sin": 12, "cos": 12, "sigmoid": 10}
 """Elementary functions in units of one addition, as polynomials of vector code."""
 
@@ -129,7 +129,8 @@ class _Program:
         elif node.op in PRODUCTS:
             kind = node.args[1].dtype.value
             rows = _elements(node.tensor, self.sizes)
-            depth = evaluate(node.args[0].shape[-1], self.sizes)
+            told = node.attr("depth") if node.op == "quantized_dot" else node.args[0].shape[-1]
+            depth = evaluate(told, self.sizes)  # type: ignore[arg-type]
             done = 2.0 * rows * depth * times
             self.count.products[kind] = self.count.products.get(kind, 0.0) + done
         elif not isinstance(node.type, TupleType):
@@ -139,7 +140,7 @@ class _Program:
     def _elements_of(self, node: Node) -> float:
         if node.op in POINTWISE:
             return _COSTLY.get(node.op, 1) * _elements(node.tensor, self.sizes)
-        if node.op in {"reduce", "cumsum"}:
+        if node.op in {"reduce", "cumsum", "quantize_rows"}:
             return float(_elements(node.args[0].tensor, self.sizes))
         return 0.0
 

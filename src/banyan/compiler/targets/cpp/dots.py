@@ -2,8 +2,10 @@
 
 from dataclasses import dataclass
 
+from banyan.compiler.ir.attributes import integer
 from banyan.compiler.ir.graph import Node
 from banyan.compiler.ir.operations import PANEL_COLUMNS
+from banyan.compiler.ir.quantized import BLOCK_COLUMNS, STORED
 from banyan.compiler.ir.symbols import Dim, upper_bound
 from banyan.compiler.ir.types import DType
 from banyan.compiler.targets.cpp.accesses import (
@@ -148,6 +150,10 @@ def print_dot(scope: Scope, node: Node, instruction_set: str) -> Buffer:
     """Print a dot or packed_dot; its result is a float32 buffer."""
     if node.op == "packed_dot":
         return _packed_dot(scope, node, instruction_set)
+    if node.op == "quantize_rows":
+        return _quantize_row(scope, node)
+    if node.op == "quantized_dot":
+        return _quantized_dot(scope, node, instruction_set)
     if dict(node.attrs).get("packed"):
         return _tile_dot(scope, node)
     return _plain_dot(scope, node)
@@ -179,6 +185,34 @@ def _packed_dot(scope: Scope, node: Node, instruction_set: str) -> Buffer:
         f"{name}({rows_of_a.text}, {lda}, {panels_of_w.text} + "
         f"panel * {panels_of_w.strides[0]}, {scope.dim(depth)}, {rows}, 1, "
         f"{target.text} + panel * {PANEL_COLUMNS}, {stride});"
+    )
+    return target
+
+
+def _quantize_row(scope: Scope, node: Node) -> Buffer:
+    (x,) = node.args
+    row, target = operand(scope, x), scope.allocate(node.shape, DType.INT8)
+    name = choose(Operation.QUANTIZE_ROWS, "portable", x.dtype, DType.INT8).function
+    sizes = f"{scope.dim(x.shape[-1])}, {integer(node, 'group')}"
+    scope.emit(f"{_guard(row)}{name}({row.text}, {sizes}, {target.text});")
+    return target
+
+
+def _quantized_dot(scope: Scope, node: Node, instruction_set: str) -> Buffer:
+    rows, *weights = node.args
+    blocks = weights[0].shape[0]
+    parts = [operand(scope, part) for part in node.args]
+    target = scope.allocate((rows.shape[0], blocks * BLOCK_COLUMNS), DType.FLOAT32)
+    held = DType.INT8 if node.attr("activation") == "int8" else rows.dtype
+    stored = STORED[str(node.attr("format"))]
+    name = choose(Operation.QUANTIZED_LINEAR, instruction_set, held, stored).function
+    zeros = parts[3].text if len(parts) > 3 else "nullptr"
+    depth = f"{integer(node, 'depth')}, {integer(node, 'group')}"
+    weight = f"banyan::quantized::Weight{{{parts[1].text}, {parts[2].text}, {zeros}, {depth}}}"
+    _clear_if(scope, target, parts[0], parts[1], scope.dim(rows.shape[0]))
+    scope.emit(
+        f"{_guard(*parts)}{name}({parts[0].text}, {parts[0].strides[0]}, {weight}, "
+        f"{parts[0].sizes[0]}, {parts[1].sizes[0]}, {target.text}, {target.strides[0]});"
     )
     return target
 
@@ -239,8 +273,8 @@ def _plain_dot(scope: Scope, node: Node) -> Buffer:
     return target
 
 
-def _guard(left: Operand, right: Operand) -> str:
-    conditions = [c for c in (left.condition, right.condition) if c is not None]
+def _guard(*operands: Operand) -> str:
+    conditions = [o.condition for o in operands if o.condition is not None]
     return f"if ({' && '.join(conditions)}) " if conditions else ""
 
 

@@ -30,7 +30,7 @@ from banyan.compiler.targets.cpp.stores import print_store
 from banyan.compiler.targets.cpp.tiles import print_tile
 from banyan.foundation.errors import CompilationFailed
 
-_DOTS = frozenset({"dot", "packed_dot"})
+_DOTS = frozenset({"dot", "packed_dot", "quantize_rows", "quantized_dot"})
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,11 +11,11 @@ from banyan.compiler.ir.symbols import Dim, product, upper_bound
 from banyan.compiler.ir.types import TupleType
 from banyan.compiler.targets.cpp.expressions import COSTS
 
-BARRIERS = frozenset({"reduce", "cumsum", "dot", "packed_dot", "group_rows"})
+BARRIERS = frozenset({"reduce", "cumsum", "dot", "packed_dot", "group_rows", "quantize_rows", "quantized_dot"})
 """Operations whose results are always kept: an element depends on many elements."""
 
 _FREE = frozenset({"iota", "load", "constant", "expand"})
-_DOTS = frozenset({"dot", "packed_dot"})
+_DOTS = frozenset({"dot", "packed_dot", "quantize_rows", "quantized_dot"})
 _WORTH_KEEPING = 6
 _EXPENSIVE = 10
 _LARGEST_OPTIONAL_BYTES = 4 << 20

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from banyan.compiler.ir.types import DType
+from banyan.compiler.targets.interpreter.quantized import quantize_rows
 from banyan.devices.instruction_sets import INSTRUCTION_SETS
 from banyan.foundation.errors import GraphError
 
@@ -31,6 +32,8 @@ class Operation(Enum):
 
     LINEAR = "linear"
     TILE_DOT = "tile_dot"
+    QUANTIZE_ROWS = "quantize_rows"
+    QUANTIZED_LINEAR = "quantized_linear"
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +45,8 @@ class MicroKernel:
         operation: what it computes.
         instruction_set: the least instruction set it compiles for.
         activation: element type of the row-major operand.
-        weight: element type of the packed operand.
+        weight: element type of the packed operand; of quantised weights that of their format
+            (`ir.quantized.STORED`), with activations in int8 where rows are quantised.
         header: file to include, relative to `KERNEL_DIRECTORY`.
         function: the C++ name to call, template arguments included.
         row_block: rows computed at once in registers.
@@ -71,6 +75,13 @@ def linear_meaning(activations: Array, weight: Array) -> Array:
 def dot_meaning(left: Array, right: Array) -> Array:
     """Compute [rows, k] x [k, n] in float32, the meaning of every tile dot."""
     product: Array = left.astype(np.float32) @ right.astype(np.float32)
+    return product
+
+
+def quantized_rows_meaning(activations: Array, weight: Array) -> Array:
+    """Whole numbers in [-127, 127] times the step of each row; takes no weight."""
+    whole, step = quantize_rows(activations.astype(np.float32))
+    product: Array = whole * step
     return product
 
 
@@ -110,10 +121,64 @@ def _tile_dot(level: str, dtype: DType, block: tuple[int, int]) -> MicroKernel:
     )
 
 
+def _quantize_rows(activation: DType) -> MicroKernel:
+    return MicroKernel(
+        name=f"quantize_rows.{activation.value}",
+        operation=Operation.QUANTIZE_ROWS,
+        instruction_set="portable",
+        activation=activation,
+        weight=DType.INT8,
+        header="quantize_rows.h",
+        function=f"banyan::quantize_row<{_CPP_NAMES[activation]}>",
+        row_block=1,
+        column_block=1,
+        meaning=quantized_rows_meaning,
+    )
+
+
+def _linear_int8(level: str, weight: DType, block: tuple[int, int]) -> MicroKernel:
+    return MicroKernel(
+        name=f"quantized_linear.{level}.i8.{weight.value}",
+        operation=Operation.QUANTIZED_LINEAR,
+        instruction_set=level,
+        activation=DType.INT8,
+        weight=weight,
+        header="linear_int8.h",
+        function=f"banyan::linear_int8<{_BITS[weight]}>",
+        row_block=block[0],
+        column_block=block[1],
+        meaning=linear_meaning,
+    )
+
+
+def _linear_dequantized(level: str, types: tuple[DType, DType]) -> MicroKernel:
+    activation, weight = types
+    stored = f"banyan::Stored::{_STORED_NAMES[weight]}"
+    return MicroKernel(
+        name=f"quantized_linear.{level}.{activation.value}.{weight.value}",
+        operation=Operation.QUANTIZED_LINEAR,
+        instruction_set=level,
+        activation=activation,
+        weight=weight,
+        header="linear_dequantized.h",
+        function=f"banyan::linear_dequantized<{stored}, {_CPP_NAMES[activation]}>",
+        row_block=6,
+        column_block=64,
+        meaning=linear_meaning,
+    )
+
+
 _CPP_NAMES = {DType.FLOAT32: "float", DType.BFLOAT16: "banyan::bfloat16"}
 _F32 = (DType.FLOAT32, DType.FLOAT32)
 _BF16 = (DType.BFLOAT16, DType.BFLOAT16)
 _MIXED = (DType.FLOAT32, DType.BFLOAT16)
+_STORED_NAMES = {
+    DType.INT8: "kBytes",
+    DType.UINT8: "kNibbles",
+    DType.FLOAT8_E4M3: "kFloats",
+}
+_BITS = {DType.INT8: 8, DType.UINT8: 4}
+_INT8_BLOCKS = {"avx512_bf16": (6, 64), "avx512": (6, 32), "avx2": (4, 16), "portable": (2, 16)}
 _FMA_BLOCKS = {"avx512": (6, 64), "avx2": (6, 16), "portable": (2, 16)}
 
 KERNELS: tuple[MicroKernel, ...] = (
@@ -130,6 +195,18 @@ KERNELS: tuple[MicroKernel, ...] = (
         _tile_dot(level, dtype, block)
         for level, block in _FMA_BLOCKS.items()
         for dtype in (DType.FLOAT32, DType.BFLOAT16)
+    ),
+    *(_quantize_rows(dtype) for dtype in (DType.FLOAT32, DType.BFLOAT16)),
+    *(
+        _linear_int8(level, weight, block)
+        for level, block in _INT8_BLOCKS.items()
+        for weight in _BITS
+    ),
+    *(_linear_dequantized("avx512_bf16", (DType.BFLOAT16, weight)) for weight in _STORED_NAMES),
+    *(
+        _linear_dequantized("portable", (activation, weight))
+        for activation in (DType.FLOAT32, DType.BFLOAT16)
+        for weight in _STORED_NAMES
     ),
 )
 

@@ -26,6 +26,7 @@ from banyan.foundation.errors import CompilerMissing, InputError
 
 _PACKER_BUFFERS = 2
 _PACKER_SYMBOLS = 5
+QUANTIZED_FORMATS = frozenset({"int8", "int4", "fp8"})
 HEADER_DIRECTORY = Path(__file__).parent / "headers"
 
 
@@ -56,7 +57,11 @@ class CppTarget:
     @property
     def tiling(self) -> TileOptions:
         """Blocks of rows as the micro-kernels of this level like them."""
-        return TileOptions(row_block=rows_per_item(self.level.name), tuned=self.tuned)
+        return TileOptions(
+            row_block=rows_per_item(self.level.name),
+            quantized=QUANTIZED_FORMATS,
+            tuned=self.tuned,
+        )
 
     def emit(self, graph: Graph, placement: Placement) -> ProgramText:
         """Print a lowered graph whose values are placed."""

@@ -17,7 +17,12 @@ from banyan.compiler.ir.operations import POINTWISE
 from banyan.compiler.ir.placement import place
 from banyan.compiler.ir.symbols import Expression, evaluate
 from banyan.compiler.ir.types import TensorType, TupleType
-from banyan.compiler.targets.interpreter import arithmetic, quantized, sequences
+from banyan.compiler.targets.interpreter import (
+    arithmetic,
+    packed_quantized,
+    quantized,
+    sequences,
+)
 from banyan.compiler.targets.interpreter.access import load, store
 from banyan.compiler.targets.interpreter.arithmetic import Array
 from banyan.foundation.errors import GraphError
@@ -41,6 +46,8 @@ _TABLE: dict[str, Callable[[tuple[Array, ...], Mapping[str, Any]], Any]] = {
     "grouped_dot": arithmetic.grouped_dot,
     "unpack": quantized.unpack,
     "quantized_linear": quantized.quantized_linear,
+    "quantize_rows": packed_quantized.quantize_rows,
+    "quantized_dot": packed_quantized.quantized_dot,
     "attention": sequences.attention,
     "attention_forward": sequences.attention_forward,
     "attention_backward": sequences.attention_backward,

@@ -8,7 +8,9 @@
 #include <cstring>
 #include <limits>
 
+#include "linear_dequantized.h"
 #include "linear_fma.h"
+#include "linear_int8.h"
 #if defined(__AVX512BF16__)
 #include "linear_avx512_bf16.h"
 #endif

@@ -2,9 +2,12 @@
 // and target as buffers, and shares the panels among the threads.
 //
 // buffers: {source, target}; symbols: {n, k, elements between source rows, source type, target type}
-// types: 0 float32, 1 bfloat16, 2 float16 (source only).
+// types: 0 float32, 1 bfloat16, 2 float16 (source only). Targets 3 and 4 are quantised weights of
+// bytes and of pairs of nibbles; then k counts bytes, and the source type tells whether they are
+// signed (1) or kept as they are (0).
 #include "packed.h"
 #include "program_abi.h"
+#include "quantized.h"
 
 namespace {
 
@@ -14,6 +17,7 @@ struct Job {
   const void* source;
   void* target;
   int64_t n, k, source_stride;
+  bool is_signed;
 };
 
 // Columns of a panel are read side by side, so 16 streams of the source advance together; a block of
@@ -75,6 +79,54 @@ void pack_panel(void* context, int64_t panel, int64_t) {
   }
 }
 
+// Four weights of a row in the order of packed lines.
+BANYAN_INLINE uint32_t four_weights(const uint8_t* source, bool nibbles, bool is_signed) {
+  if (nibbles) {
+    return (source[0] & 15u) | (source[1] & 15u) << 8 | (source[0] >> 4) << 16 |
+           static_cast<uint32_t>(source[1] >> 4) << 24;
+  }
+  uint32_t four;
+  memcpy(&four, source, sizeof four);
+  four = (four & 0xff0000ffu) | (four & 0xff00u) << 8 | (four >> 8 & 0xff00u);
+  return is_signed ? four ^ 0x80808080u : four;
+}
+
+// 64 columns of a quantised weight: rows of the source side by side, a cache line of each at a time.
+template <int Bits>
+void pack_columns(void* context, int64_t block, int64_t) {
+  using namespace quantized;
+  const Job& job = *static_cast<const Job*>(context);
+  constexpr bool nibbles = Bits == 4;
+  constexpr int64_t four = nibbles ? 2 : 4;  // bytes of the source for four weights
+  const int64_t depth = padded_depth(job.k * 8 / Bits);
+  uint8_t* target = static_cast<uint8_t*>(job.target) + block * depth * kColumns * Bits / 8;
+  const int64_t columns = least(kColumns, job.n - block * kColumns);
+  memset(target, 0, depth * kColumns * Bits / 8);
+  for (int64_t first = 0; first < job.k; first += kBlock) {
+    const int64_t count = least(kBlock, job.k - first);
+    for (int64_t c = 0; c < columns; ++c) {
+      const uint8_t* row = static_cast<const uint8_t*>(job.source) +
+                           (block * kColumns + c) * job.source_stride + first;
+      uint8_t values[kBlock] = {};
+      memcpy(values, row, count);
+      // Bytes that are not there become zero like all padding, not the middle of the range.
+      for (int64_t i = 0; i < count; i += four) {
+        uint32_t weights = four_weights(values + i, nibbles, job.is_signed);
+        if (!nibbles && i + 4 > count) {
+          for (int64_t b = count - i; b < 4; ++b) {
+            const int place = b == 1 ? 2 : b == 2 ? 1 : 3;
+            weights &= ~(0xffu << 8 * place);
+          }
+        }
+        const int64_t number = (first + i) / four;
+        const int64_t line = nibbles ? number / 2 : number;
+        uint32_t* to = reinterpret_cast<uint32_t*>(target + line * kLineBytes) + c;
+        *to |= nibbles && number % 2 != 0 ? weights << 4 : weights;
+      }
+    }
+  }
+}
+
 template <class To>
 banyan_task packer(int64_t source_type) {
   switch (source_type) {
@@ -89,7 +141,12 @@ banyan_task packer(int64_t source_type) {
 
 extern "C" int32_t banyan_run(const banyan_runtime* runtime, void* const* buffers,
                               const int64_t* symbols) {
-  Job job{buffers[0], buffers[1], symbols[0], symbols[1], symbols[2]};
+  Job job{buffers[0], buffers[1], symbols[0], symbols[1], symbols[2], symbols[3] == 1};
+  if (symbols[4] == 3 || symbols[4] == 4) {
+    const banyan_task pack = symbols[4] == 3 ? &pack_columns<8> : &pack_columns<4>;
+    const int64_t blocks = ceil_divide(job.n, quantized::kColumns);
+    return runtime->parallel_for(runtime->pool, blocks, pack, &job);
+  }
   const banyan_task task = symbols[4] == 0 ? packer<float>(symbols[3]) : packer<bfloat16>(symbols[3]);
   if (task == nullptr) return 2;
   return runtime->parallel_for(runtime->pool, ceil_divide(job.n, kPanelColumns), task, &job);

@@ -1,0 +1,117 @@
+"""Quantised linear layers take their weights in the layout of kernels, and rows quantised once.
+
+Weight, scales and zeros of a `quantized_linear` become blocks of 64 columns, where nothing else
+reads them. Activations that the layer wants as integers are quantised by a node of their own; all
+layers that read the same activations with the same groups share it.
+"""
+
+from collections.abc import Collection
+
+from banyan.compiler.ir.attributes import integer
+from banyan.compiler.ir.graph import Builder, Graph, Node, Output, rebuild
+from banyan.compiler.ir.packing import QUANTIZED_BYTES, QUANTIZED_NIBBLES, columns_packing
+from banyan.compiler.ir.quantized import BLOCK_COLUMNS, weight_shape
+from banyan.compiler.ir.symbols import Dim, product
+from banyan.compiler.ir.types import DType, TensorType
+
+GROUP_MULTIPLE = 8
+"""Groups start lines of packed weights."""
+
+LARGEST_DEPTH = 1 << 16
+"""Contracted size up to which sums of products of bytes fit 32 bits."""
+
+
+def pack_quantized(graph: Graph, formats: Collection[str]) -> Graph:
+    """Pack the layers of these formats; others stay as they are."""
+    chosen = _choose(graph, formats)
+    builder = Builder()
+    new: dict[Node, Node] = {}
+    for node in graph.nodes():
+        args = tuple(new[arg] for arg in node.args)
+        if node in chosen:
+            new[node] = builder.input(str(node.attr("name")), *chosen[node])
+        elif node.op == "quantized_linear" and node.args[1] in chosen:
+            new[node] = _packed_layer(builder, node, args)
+        else:
+            new[node] = rebuild(builder, node, args)
+    return Graph(
+        graph.name,
+        tuple(new[node] for node in graph.inputs),
+        tuple(Output(o.name, new[o.node], o.updates) for o in graph.outputs),
+    )
+
+
+Stored = tuple[TensorType, str, str]
+"""Type, role and packing of a packed input."""
+
+
+def _choose(graph: Graph, formats: Collection[str]) -> dict[Node, Stored]:
+    """How to store each input of the layers that can be packed whole."""
+    uses: dict[Node, set[Stored | None]] = {output.node: {None} for output in graph.outputs}
+    layers: list[Node] = []
+    for node in graph.nodes():
+        fits = node.op == "quantized_linear" and _fits(node, formats)
+        layers += [node] if fits else []
+        for place, arg in enumerate(node.args):
+            wanted = _stored(node, place) if fits and place > 0 else None
+            uses.setdefault(arg, set()).add(wanted)
+    whole = [node for node in layers if all(_one_use(uses[arg]) for arg in node.args[1:])]
+    parts = {node: frozenset(node.args[1:]) for node in layers}
+    kept = frozenset[Node]().union(*(parts[node] for node in layers if node not in whole))
+    chosen: dict[Node, Stored] = {}
+    for node in whole:
+        if not parts[node] & kept:
+            chosen |= {arg: _stored(node, i + 1) for i, arg in enumerate(node.args[1:])}
+    return chosen
+
+
+def _one_use(found: set[Stored | None]) -> bool:
+    return len(found) == 1 and None not in found
+
+
+def _fits(node: Node, formats: Collection[str]) -> bool:
+    inputs = all(a.op == "input" and a.attr("role") == "weight" for a in node.args[1:])
+    depth = node.args[0].shape[-1]
+    known = isinstance(depth, int) and depth <= LARGEST_DEPTH
+    exact = node.attr("format") != "fp8" or node.attr("activation") == "plain"
+    group = integer(node, "group")
+    whole = group % GROUP_MULTIPLE == 0 or (isinstance(depth, int) and group >= depth)
+    floating = node.args[0].dtype in {DType.FLOAT32, DType.BFLOAT16}
+    return node.attr("format") in formats and inputs and known and exact and whole and floating
+
+
+def _stored(node: Node, place: int) -> Stored:
+    columns, depth = _static(node.shape[-1]), _static(node.args[0].shape[-1])
+    layout = str(node.attr("format"))
+    if place == 1:
+        kind = TensorType(weight_shape(layout, columns, depth), DType.UINT8)
+        return kind, "weight", QUANTIZED_NIBBLES if layout == "int4" else QUANTIZED_BYTES
+    rows = integer(node, "rows") if "rows" in dict(node.attrs) else 1
+    part = node.args[place]
+    shape = (-(-columns // BLOCK_COLUMNS), part.shape[1], BLOCK_COLUMNS)
+    return TensorType(shape, part.dtype), "weight", columns_packing(rows)
+
+
+def _packed_layer(builder: Builder, node: Node, args: tuple[Node, ...]) -> Node:
+    x = args[0]
+    depth, group = _static(x.shape[-1]), min(integer(node, "group"), _static(x.shape[-1]))
+    rows = builder.add("reshape", (x,), shape=(product(x.shape[:-1]), depth))
+    if node.attr("activation") == "int8":
+        rows = builder.add("quantize_rows", (rows,), group=group)
+    product_ = builder.add(
+        "quantized_dot",
+        (rows, *args[1:]),
+        format=str(node.attr("format")),
+        group=group,
+        activation=str(node.attr("activation")),
+        depth=depth,
+        columns=_static(node.shape[-1]),
+        dtype=node.dtype,
+    )
+    return builder.add("reshape", (product_,), shape=node.shape)
+
+
+def _static(size: Dim) -> int:
+    if not isinstance(size, int):
+        raise TypeError("a weight has fixed sizes")
+    return size
