@@ -8,6 +8,7 @@ import numpy as np
 from banyan.compiler.ir.graph import Graph
 from banyan.compiler.ir.types import DType
 from banyan.compiler.targets.interpreter.arithmetic import pack_panels
+from banyan.compiler.targets.interpreter.packed_quantized import pack_quantized
 from banyan.compiler.targets.interpreter.run import run_graph
 
 
@@ -15,7 +16,12 @@ def packed(graph: Graph, arrays: Mapping[str, Any]) -> dict[str, Any]:
     """The arrays, with weights in the layout that `graph` stores them in."""
     found = dict(arrays)
     for node in graph.inputs:
-        if node.attr("packing") is not None:
+        packing = str(node.attr("packing"))
+        if packing.startswith("quantized"):
+            name, blocks = str(node.attr("name")), node.shape[0]
+            assert isinstance(blocks, int)
+            found[name] = pack_quantized(arrays[name], packing, blocks)
+        elif node.attr("packing") is not None:
             multiple = 32 if node.dtype is DType.BFLOAT16 else 1
             width = 2 if node.dtype is DType.BFLOAT16 else 1
             name = str(node.attr("name"))

@@ -52,7 +52,7 @@ def _quantized_linear(op: str, types: tuple[Any, ...], attrs: Attributes) -> Val
     columns, depth = weight.shape[0], weight.shape[1] * (2 if layout == "int4" else 1)
     require(x.shape[-1] == depth, op, types, "contracted sizes differ")
     whole = layout == "fp8" or (depth % group == 0 and rows == 1)
-    require(whole, op, types, f"groups of {group} do not divide the width {depth}")
+    require(whole, op, types, _group_advice(depth, group))
     blocks = (ceil_divide(columns, rows), ceil_divide(depth, group))
     wanted = TensorType(blocks, DType.FLOAT32, scales.space)
     require(scales == wanted, op, types, f"scales must be {wanted}")
@@ -60,6 +60,13 @@ def _quantized_linear(op: str, types: tuple[Any, ...], attrs: Attributes) -> Val
         fits = layout == "int4" and zeros == [TensorType(blocks, DType.UINT8, scales.space)]
         require(fits, op, types, "zeros are u8 in the shape of the scales, and for int4 only")
     return TensorType((*x.shape[:-1], columns), attrs["dtype"], x.space)
+
+
+def _group_advice(depth: Any, group: int) -> str:
+    told = f"groups of {group} do not divide the width {depth}"
+    fitting = [size for size in (32, 64, 128) if isinstance(depth, int) and depth % size == 0]
+    nearest = min(fitting, key=lambda size: abs(size - group), default=depth)
+    return f"{told}; the nearest group that does is {nearest}"
 
 
 def _quantize_rows(op: str, types: tuple[Any, ...], attrs: Attributes) -> ValueType:

@@ -95,7 +95,7 @@ def _stored(node: Node, place: int) -> Stored:
 def _packed_layer(builder: Builder, node: Node, args: tuple[Node, ...]) -> Node:
     x = args[0]
     depth, group = _static(x.shape[-1]), min(integer(node, "group"), _static(x.shape[-1]))
-    rows = builder.add("reshape", (x,), shape=(product(x.shape[:-1]), depth))
+    rows = _reshaped(builder, x, (product(x.shape[:-1]), depth))
     if node.attr("activation") == "int8":
         rows = builder.add("quantize_rows", (rows,), group=group)
     product_ = builder.add(
@@ -108,7 +108,11 @@ def _packed_layer(builder: Builder, node: Node, args: tuple[Node, ...]) -> Node:
         columns=_static(node.shape[-1]),
         dtype=node.dtype,
     )
-    return builder.add("reshape", (product_,), shape=node.shape)
+    return _reshaped(builder, product_, node.shape)
+
+
+def _reshaped(builder: Builder, node: Node, shape: tuple[Dim, ...]) -> Node:
+    return node if node.shape == shape else builder.add("reshape", (node,), shape=shape)
 
 
 def _static(size: Dim) -> int:

@@ -171,12 +171,24 @@ def _group(writer: Writer, roots: tuple[Node, ...]) -> list[Node]:
 
 
 def _needs_whole_row(writer: Writer, root: Node) -> bool:
-    return any(node.op in {"reduce", "cumsum", "dot", "quantize_rows"} for node in _group(writer, (root,)))
+    return any(
+        node.op in {"reduce", "cumsum", "dot", "quantize_rows"} for node in _group(writer, (root,))
+    )
 
 
 def _name(writer: Writer, roots: tuple[Node, ...]) -> str:
     """A short name from what the group does, for reports and generated text."""
     ops = {node.op for node in _group(writer, roots)}
-    notable = ("quantize_rows", "reduce", "cumsum", "gather", "take_along", "concat", "exp", "cos", "sin")
+    notable = (
+        "quantize_rows",
+        "reduce",
+        "cumsum",
+        "gather",
+        "take_along",
+        "concat",
+        "exp",
+        "cos",
+        "sin",
+    )
     parts = [op for op in notable if op in ops]
     return "_".join(["row", *parts[:3]] if parts else ["row", roots[0].op])

@@ -5,12 +5,14 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeAlias
 
+import ml_dtypes
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from banyan.compiler.ir.packing import QUANTIZED_BYTES, QUANTIZED_NIBBLES
 from banyan.compiler.ir.types import DType
 from banyan.compiler.targets.cpp.packing import (
     build_packer,
@@ -19,6 +21,7 @@ from banyan.compiler.targets.cpp.packing import (
     packed_shape,
     unpack_linear,
 )
+from banyan.compiler.targets.interpreter.packed_quantized import pack_quantized
 from banyan.devices.instruction_sets import detect_instruction_sets
 from banyan.devices.thread_pool import open_thread_pool
 from banyan.foundation.errors import InputError
@@ -90,6 +93,27 @@ def test_the_native_program_writes_the_same_bytes(
     target = np.full(packed_shape(n, k, target_type), np.nan, target_type.numpy)
     assert pack(weight, target, (CODES[source_type], CODES[target_type])) == 0
     assert target.tobytes() == pack_linear(weight, target_type).tobytes()
+
+
+@pytest.mark.parametrize(
+    ("packing", "dtype", "codes"),
+    [
+        (QUANTIZED_BYTES, np.int8, (1, 3)),
+        (QUANTIZED_BYTES, ml_dtypes.float8_e4m3fn, (0, 3)),
+        (QUANTIZED_NIBBLES, np.uint8, (0, 4)),
+    ],
+)
+@settings(max_examples=20, deadline=None, suppress_health_check=list(HealthCheck))
+@given(n=st.integers(1, 140), k=st.integers(1, 150))
+def test_the_native_program_writes_the_same_quantised_bytes(
+    pack: Pack, packing: str, dtype: Any, codes: tuple[int, int], n: int, k: int
+) -> None:
+    bits = np.random.default_rng(n * 151 + k).integers(0, 256, (n, k)).astype(np.uint8)
+    weight = bits.view(dtype)
+    wanted = pack_quantized(weight, packing, -(-n // 64))
+    target = np.full(wanted.shape, 255, np.uint8)
+    assert pack(weight, target, codes) == 0
+    assert target.tobytes() == wanted.tobytes()
 
 
 def test_rows_that_lie_apart_are_packed_without_a_copy(pack: Pack) -> None:

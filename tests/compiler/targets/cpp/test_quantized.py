@@ -2,13 +2,17 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import ml_dtypes
 import numpy as np
 import pytest
 
-from banyan.compiler.ir.graph import Builder, Graph, Output
+from banyan.compiler.compile import compile_graph
+from banyan.compiler.ir.graph import Builder, Graph, Node, Output
+from banyan.compiler.ir.symbols import symbol
 from banyan.compiler.ir.types import DType, TensorType
+from banyan.compiler.options import CompileOptions
 from banyan.compiler.targets.interpreter import run_graph
 from banyan.devices.device import Device
 from banyan.devices.discovery import find_device
@@ -54,3 +58,61 @@ def test_programs_agree_with_the_interpreter(device: Device, object_cache: Path)
     with np.errstate(invalid="ignore"):
         expected = floats.astype(ml_dtypes.float8_e4m3fn).astype(np.float32)
     np.testing.assert_array_equal(rounded, expected)
+
+
+def feed_forward_graph(activation: str) -> Graph:
+    """out = x + down(silu(gate(x)) * up(x)): 4, 8 and 4 bits a weight."""
+    builder = Builder()
+    rows, width, inner = symbol("rows", 1, 100), 96, 160
+    x = builder.input("x", TensorType((rows, width), DType.BFLOAT16))
+    inputs = [x]
+
+    def layer(name: str, hidden: Node, layout: str, columns: int, group: int) -> Node:
+        depth = hidden.shape[-1]
+        assert isinstance(depth, int)
+        stored, stored_width = (
+            (DType.UINT8, depth // 2) if layout == "int4" else (DType.INT8, depth)
+        )
+        weight = TensorType((columns, stored_width), stored)
+        scales = TensorType((columns, depth // group), DType.FLOAT32)
+        parts = [builder.input(f"{name}.weight", weight, "weight")]
+        parts.append(builder.input(f"{name}.scales", scales, "weight"))
+        inputs.extend(parts)
+        attrs: dict[str, Any] = {
+            "format": layout,
+            "group": group,
+            "rows": 1,
+            "activation": activation,
+        }
+        return builder.add("quantized_linear", (hidden, *parts), **attrs, dtype=DType.BFLOAT16)
+
+    gate = layer("gate", x, "int4", inner, 32)
+    gated = builder.add("mul", (gate, builder.add("sigmoid", (gate,))))
+    hidden = builder.add("mul", (gated, layer("up", x, "int8", inner, 32)))
+    out = builder.add("add", (x, layer("down", hidden, "int4", width, 160)))
+    return Graph("feed_forward", tuple(inputs), (Output("out", out),))
+
+
+@pytest.mark.parametrize("activation", ["int8", "plain"])
+def test_whole_programs_use_the_kernels_and_agree(
+    device: Device, object_cache: Path, activation: str
+) -> None:
+    graph = feed_forward_graph(activation)
+    random = np.random.default_rng(2)
+    given: dict[str, Any] = {}
+    for node in graph.inputs[1:]:
+        shape = tuple(int(str(size)) for size in node.shape)
+        if node.dtype is DType.FLOAT32:
+            given[str(node.attr("name"))] = random.uniform(0.001, 0.003, shape).astype(np.float32)
+        else:
+            bits = random.integers(0, 256, shape).astype(np.uint8)
+            given[str(node.attr("name"))] = bits.view(node.dtype.numpy)
+    options = CompileOptions(object_cache, optimise=False, use_cache=False)
+    program = compile_graph(graph, device=device, target="cpp", options=options)
+    program.load_weights(Weights(given))
+    assert program.report.num_launches == (5 if activation == "int8" else 3)
+    for rows in (1, 4, 17, 80):
+        x = random.standard_normal((rows, 96)).astype(DType.BFLOAT16.numpy)
+        wanted = run_graph(graph, {**given, "x": x})["out"].astype(np.float32)
+        found = program.run({"x": x})["out"].astype(np.float32)
+        np.testing.assert_allclose(found, wanted, rtol=2e-2, atol=2e-2)

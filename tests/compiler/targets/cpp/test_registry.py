@@ -4,6 +4,7 @@ import itertools
 
 import pytest
 
+from banyan.compiler.ir.quantized import STORED
 from banyan.compiler.ir.types import DType
 from banyan.compiler.targets.cpp.registry import (
     KERNEL_DIRECTORY,
@@ -42,8 +43,15 @@ def test_the_best_linear_of_a_machine_is_chosen(
 
 def test_every_machine_has_every_operation_in_both_types() -> None:
     levels = [level.name for level in INSTRUCTION_SETS]
-    for level, operation, dtype in itertools.product(levels, Operation, (F32, BF16)):
+    plain = (Operation.LINEAR, Operation.TILE_DOT)
+    for level, operation, dtype in itertools.product(levels, plain, (F32, BF16)):
         assert choose(operation, level, dtype, dtype).operation is operation
+    for level, weight in itertools.product(levels, STORED.values()):
+        for activation in (F32, BF16):
+            assert choose(Operation.QUANTIZED_LINEAR, level, activation, weight).weight is weight
+    for level, weight in itertools.product(levels, (STORED["int8"], STORED["int4"])):
+        found = choose(Operation.QUANTIZED_LINEAR, level, DType.INT8, weight)
+        assert found.activation is DType.INT8
 
 
 def test_a_pair_of_types_without_a_kernel_is_named() -> None:

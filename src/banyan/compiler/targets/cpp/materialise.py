@@ -11,7 +11,9 @@ from banyan.compiler.ir.symbols import Dim, product, upper_bound
 from banyan.compiler.ir.types import TupleType
 from banyan.compiler.targets.cpp.expressions import COSTS
 
-BARRIERS = frozenset({"reduce", "cumsum", "dot", "packed_dot", "group_rows", "quantize_rows", "quantized_dot"})
+BARRIERS = frozenset(
+    {"reduce", "cumsum", "dot", "packed_dot", "group_rows", "quantize_rows", "quantized_dot"}
+)
 """Operations whose results are always kept: an element depends on many elements."""
 
 _FREE = frozenset({"iota", "load", "constant", "expand"})
