@@ -46,18 +46,19 @@ BF16 = DType.BFLOAT16
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """Quartiles of one ratio over the rounds."""
+    """Quartiles of one ratio over the rounds, and the median of what it is a ratio to."""
 
     name: str
     against: str
     quartiles: tuple[float, float, float]
+    limit: float
     bar: float
 
     def __str__(self) -> str:
         low, median, high = self.quartiles
         return (
-            f"{self.name:28s} {median:6.3f} [{low:.3f}..{high:.3f}] of {self.against:10s} "
-            f"bar {self.bar:.2f} {'yes' if median >= self.bar else 'NO'}"
+            f"{self.name:28s} {median:6.3f} [{low:.3f}..{high:.3f}] of {self.limit / 1e9:6.0f} "
+            f"{self.against:10s} bar {self.bar:.2f} {'yes' if median >= self.bar else 'NO'}"
         )
 
 
@@ -73,10 +74,15 @@ class Machine:
         options = CompileOptions(load_settings(os.environ).cache_directory)
         return compile_graph(graph, device=self.device, options=options)
 
-    def row(self, name: str, against: str, bar: float, ratio: Callable[[int], float]) -> Row:
-        ratio(0)
-        found = np.quantile([ratio(i + 1) for i in range(self.rounds)], (0.25, 0.5, 0.75))
-        row = Row(name, against, (float(found[0]), float(found[1]), float(found[2])), bar)
+    def row(
+        self, name: str, against: str, bar: float, pair: Callable[[int], tuple[float, float]]
+    ) -> Row:
+        """Measure (ours, limit) round by round; higher is better in both."""
+        pair(0)
+        pairs = [pair(i + 1) for i in range(self.rounds)]
+        low, median, high = np.quantile([a / b for a, b in pairs], (0.25, 0.5, 0.75)).tolist()
+        limit = float(np.median([b for _, b in pairs]))
+        row = Row(name, against, (low, median, high), limit, bar)
         print(row, flush=True)
         return row
 
@@ -125,7 +131,10 @@ def paged_arguments(layers: int, new: int, batch: int, context: int) -> dict[str
     }
     # Large batches of long contexts share blocks, but come back to one only after all others.
     chosen = np.concatenate(
-        [generator.permutation(POOL_BLOCKS) for _ in range(1 + layers * batch * columns // POOL_BLOCKS)]
+        [
+            generator.permutation(POOL_BLOCKS)
+            for _ in range(1 + layers * batch * columns // POOL_BLOCKS)
+        ]
     )
     for layer in range(layers):
         taken = chosen[layer * batch * columns : (layer + 1) * batch * columns]
@@ -147,11 +156,12 @@ def decode(machine: Machine, batch: int, context: int) -> Row:
     filled(program)
     arguments = paged_arguments(layers, 1, batch, context)
 
-    def ratio(i: int) -> float:
-        read = (machine.bench.read(2 * i) + machine.bench.read(2 * i + 1)) / 2
-        return moved * layers / seconds(lambda: program.run(arguments)) / read
+    def pair(i: int) -> tuple[float, float]:
+        before = machine.bench.read(2 * i)
+        ours = moved * layers / seconds(lambda: program.run(arguments))
+        return ours, (before + machine.bench.read(2 * i + 1)) / 2
 
-    return machine.row(f"decode batch {batch} context {context}", "bandwidth", 0.75, ratio)
+    return machine.row(f"decode batch {batch} context {context}", "GB/s", 0.75, pair)
 
 
 def causal_operations() -> int:
@@ -171,16 +181,17 @@ def prefill(machine: Machine, name: str, call: Callable[[], object]) -> list[Row
     """A whole prompt: the share of arithmetic, and the speed beside PyTorch's."""
     theirs = torch_attention()
 
-    def of_peak(i: int) -> float:
+    def beside_peak(i: int) -> tuple[float, float]:
         peak = machine.bench.arithmetic(i)
-        return causal_operations() / seconds(call) / peak
+        return causal_operations() / seconds(call), peak
 
-    def of_torch(i: int) -> float:
-        return seconds(theirs) / seconds(call)
+    def beside_torch(i: int) -> tuple[float, float]:
+        other = causal_operations() / seconds(theirs)
+        return causal_operations() / seconds(call), other
 
     return [
-        machine.row(f"{name} prefill {PROMPT}", "peak", 0.33, of_peak),
-        machine.row(f"{name} prefill {PROMPT}", "torch", 1.5, of_torch),
+        machine.row(f"{name} prefill {PROMPT}", "Gop/s peak", 0.33, beside_peak),
+        machine.row(f"{name} prefill {PROMPT}", "Gop/s torch", 1.5, beside_torch),
     ]
 
 
@@ -194,9 +205,7 @@ def paged_prefill(machine: Machine) -> list[Row]:
 def whole_prefill(machine: Machine) -> list[Row]:
     builder = Builder()
     kinds = [(1, heads, PROMPT, SIZE) for heads in (HEADS, KV_HEADS, KV_HEADS)]
-    inputs = tuple(
-        builder.input(n, TensorType(k, BF16)) for n, k in zip("qkv", kinds, strict=True)
-    )
+    inputs = tuple(builder.input(n, TensorType(k, BF16)) for n, k in zip("qkv", kinds, strict=True))
     node = builder.add("attention_forward", inputs, causal=True, scale=SIZE**-0.5)
     out = builder.add("get", (node,), index=0)
     program = machine.compiled(Graph("whole_attention", inputs, (Output("out", out),)))
@@ -223,7 +232,10 @@ def keep(rows: list[Row], threads: int) -> None:
         "when": datetime.now(UTC).isoformat(timespec="seconds"),
         "threads": threads,
         "instruction_set": detect_instruction_sets()[0].name,
-        "rows": [{"name": r.name, "against": r.against, "quartiles": r.quartiles} for r in rows],
+        "rows": [
+            {"name": r.name, "against": r.against, "quartiles": r.quartiles, "limit": r.limit}
+            for r in rows
+        ],
     }
     with HISTORY.open("a") as file:
         file.write(json.dumps(record) + "\n")
@@ -237,9 +249,7 @@ def main() -> None:
     parser.add_argument("--keep", action="store_true", help="add a line to benchmarks/history")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    device = find_device(
-        "cpu", settings=load_settings(os.environ), num_threads=options.threads
-    )
+    device = find_device("cpu", settings=load_settings(os.environ), num_threads=options.threads)
     machine = Machine(device, open_bench(BF16, options.threads, options.rounds), options.rounds)
     rows = [row for name in options.case for row in cases()[name](machine)]
     if options.keep:

@@ -1,11 +1,9 @@
 """Attention of new tokens over a paged cache: one program text for prefill chunks and decode.
 
 Grid (kv heads, query tiles): threads get contiguous parts of it, and late tiles of a prompt see
-many more keys than early ones, so whole heads share the work evenly. A query tile is up to 16 new
+many more keys than early ones, so whole heads share the work evenly. A query tile is some new
 tokens of one sequence with all query heads of the group, so a decode step and a prefill chunk
-differ only in the number of rows. Keys are read four blocks at a time with the running softmax of
-Milakov and Gimelshein (2018, arXiv:1805.02867): `top` is the largest score so far, `total` the sum
-of exponentials, `sums` the weighted values, all float32.
+differ only in the number of rows.
 """
 
 from dataclasses import dataclass
@@ -13,15 +11,19 @@ from dataclasses import dataclass
 from banyan.compiler.ir.graph import Builder, Kernel, Node, Region
 from banyan.compiler.ir.symbols import Dim, symbol
 from banyan.compiler.ir.types import DType, TensorType
+from banyan.compiler.programs.running_softmax import (
+    BLOCK,
+    HIDDEN,
+    MOST_ROWS,
+    STEP,
+    STEP_BLOCKS,
+    attend,
+    product_with_keys,
+    product_with_values,
+)
 from banyan.compiler.tiling.indices import Indices
 from banyan.compiler.tiling.tiles import Tiles
-from banyan.compiler.tiling.windows import At, Span, whole
-
-BLOCK = 16
-QUERY_TOKENS = 16
-BLOCKS_AT_ONCE = 4
-HIDDEN = -1e30
-"""Score of a key that a token must not see: its exponential is 0 beside any real score."""
+from banyan.compiler.tiling.windows import At, Each, Span, whole
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,9 +83,10 @@ class _Program:
             pointer("lengths", types.lengths, "read"),
             pointer("out", types.queries, "write"),
         )
-        self.head_size: Dim = types.queries.shape[2]
-        self.group: Dim = _fixed(types.queries.shape[1]) // _fixed(types.keys.shape[1])
-        self.tokens = symbol("query_tokens", 0, QUERY_TOKENS)
+        self.head_size = _fixed(types.queries.shape[2])
+        self.group = _fixed(types.queries.shape[1]) // _fixed(types.keys.shape[1])
+        self.most_tokens = max(1, MOST_ROWS // self.group)
+        self.tokens = symbol("query_tokens", 0, self.most_tokens)
         self.num_rows: Dim = self.tokens * self.group
 
     @property
@@ -94,7 +97,7 @@ class _Program:
         number, head = self.tiles.parameter(), self.tiles.parameter()
         tile = self._find(number)
         bind = self.tiles.builder.add(
-            "bind", (tile.tokens,), name="query_tokens", minimum=0, maximum=QUERY_TOKENS
+            "bind", (tile.tokens,), name="query_tokens", minimum=0, maximum=self.most_tokens
         )
         place = (
             Span(tile.first, self.tokens),
@@ -103,7 +106,11 @@ class _Program:
         )
         loaded = self.tiles.read(self.at.queries, place)
         rows = self.tiles.reshaped(loaded, (self.num_rows, self.head_size))
-        result = self._attend(tile, head, rows)
+        first, edge, stop, stop_block = self._steps(tile)
+        source = _Cache(self, tile, head, rows, stop_block)
+        shape = self.num_rows, self.head_size
+        mean, _ = attend(self.tiles, source, (first, edge, stop), shape)
+        result = self.tiles.cast(mean, self.types.queries.dtype)
         shaped = self.tiles.reshaped(result, (self.tokens, self.group, self.head_size))
         store = self.tiles.store(self.at.out, shaped, place)
         grid = (self.types.keys.shape[1], self._num_tiles())
@@ -114,7 +121,7 @@ class _Program:
 
     def _num_tiles(self) -> Dim:
         """Every sequence has its whole tiles and at most one more."""
-        return self.types.queries.shape[0] // QUERY_TOKENS + self.types.lengths.shape[0]
+        return self.types.queries.shape[0] // self.most_tokens + self.types.lengths.shape[0]
 
     def _number_at(self, pointer: Node, index: Node) -> Node:
         return self.tiles.cast(self.tiles.read(pointer, (At(index),)), DType.INT64)
@@ -130,15 +137,15 @@ class _Program:
 
         Tiles after the last one get no tokens.
         """
-        index, add = self.indices, self.tiles.add
-        zero, size = index.number(0), index.number(QUERY_TOKENS)
+        index, add, most = self.indices, self.tiles.add, self.most_tokens
+        zero, size = index.number(0), index.number(most)
 
         def body(sequence: Node, before: Node, *found: Node) -> list[Node]:
             first, count = self._new_tokens(sequence)
-            rounded = index.add(count, index.number(QUERY_TOKENS - 1))
-            after = index.add(before, index.divide(rounded, QUERY_TOKENS))
+            rounded = index.add(count, index.number(most - 1))
+            after = index.add(before, index.divide(rounded, most))
             here = add("and", add("le", before, number), add("lt", number, after))
-            skipped = index.multiply(index.subtract(number, before), QUERY_TOKENS)
+            skipped = index.multiply(index.subtract(number, before), most)
             tokens = index.smaller(index.subtract(count, skipped), size)
             mine = (sequence, index.add(first, skipped), tokens)
             return [after, *(add("where", here, m, f) for m, f in zip(mine, found, strict=True))]
@@ -150,114 +157,77 @@ class _Program:
         past = index.subtract(self._number_at(self.at.lengths, sequence), count)
         return _Tile(sequence, first, tokens, index.add(past, index.subtract(first, start)))
 
-    def _attend(self, tile: _Tile, head: Node, rows: Node) -> Node:
-        index, add = self.indices, self.tiles.add
-        positions = self._row_positions(tile)
-        first_block, stop_block = self._blocks(tile)
-        fill = self.tiles.fill
-        initial = [
-            fill(HIDDEN, DType.FLOAT32, (self.num_rows,)),
-            fill(0, DType.FLOAT32, (self.num_rows,)),
-            fill(0, DType.FLOAT32, (self.num_rows, self.head_size)),
-        ]
+    def _steps(self, tile: _Tile) -> tuple[Node, Node, Node, Node]:
+        """The first step any row sees, the first not all see, the end, and the end in blocks.
 
-        def body(step: Node, top: Node, total: Node, sums: Node) -> list[Node]:
-            first = index.add(first_block, index.multiply(step, BLOCKS_AT_ONCE))
-            numbers = [index.add(first, index.number(i)) for i in range(BLOCKS_AT_ONCE)]
-            where = [self._block(tile.sequence, n, stop_block) for n in numbers]
-            scores = [
-                self._scores(rows, block, head, number, positions)
-                for block, number in zip(where, numbers, strict=True)
-            ]
-            # Blocks are joined first: one walk along each row instead of one per block.
-            highest = add("max", top, self._along_row(self._joined("max", scores), "max"))
-            weights = [
-                add("exp", add("sub", s, self.tiles.columns(highest, BLOCK))) for s in scores
-            ]
-            fade = add("exp", add("sub", top, highest))
-            in_step = self._along_row(self._joined("add", weights), "sum")
-            new_total = add("add", add("mul", total, fade), in_step)
-            new_sums = add("mul", sums, self.tiles.columns(fade, self.head_size))
-            for weight, block in zip(weights, where, strict=True):
-                new_sums = add("add", new_sums, self._weighted(weight, block, head))
-            return [highest, new_total, new_sums]
-
-        steps = index.divide(
-            index.add(index.subtract(stop_block, first_block), index.number(BLOCKS_AT_ONCE - 1)),
-            BLOCKS_AT_ONCE,
-        )
-        _, total, sums = self.tiles.range(index.number(0), steps, initial, body)
-        result = add("div", sums, self.tiles.columns(total, self.head_size))
-        return self.tiles.cast(result, self.types.queries.dtype)
-
-    def _block(self, sequence: Node, number: Node, stop: Node) -> Node:
-        """The place of a block of the sequence in the cache; behind its last block nowhere.
-
-        What lies there may be another sequence's: 0 times its infinity would be NaN.
+        Equal without rows. Steps are counted from the start of the sequence, also with a window:
+        the sums of a token then do not depend on how its prompt was cut into chunks.
         """
-        index, add = self.indices, self.tiles.add
-        place = self.tiles.read(self.at.tables, (At(sequence), At(number)))
-        own = add("lt", number, stop)
-        return add("where", own, self.tiles.cast(place, DType.INT64), index.number(-1))
-
-    def _joined(self, op: str, tiles: list[Node]) -> Node:
-        """Tiles of equal shape as one, element by element."""
-        first, *rest = tiles
-        for tile in rest:
-            first = self.tiles.add(op, first, tile)
-        return first
-
-    def _along_row(self, tile: Node, kind: str) -> Node:
-        return self.tiles.builder.add("reduce", (tile,), axes=(1,), kind=kind)
-
-    def _row_positions(self, tile: _Tile) -> Node:
-        """The position of each row: the query heads of one token share it."""
-        steps = self.tiles.columns(self.indices.count(self.tokens), self.group)
-        flat = self.tiles.reshaped(steps, (self.num_rows,))
-        return self.indices.add(flat, tile.position)
-
-    def _blocks(self, tile: _Tile) -> tuple[Node, Node]:
-        """First block that any row sees, and the one after the last; equal without rows."""
         index = self.indices
         last = index.add(tile.position, tile.tokens)
-        rounded = index.add(last, index.number(BLOCK - 1))
-        stop = index.divide(rounded, BLOCK)
+        stop_block = index.divide(index.add(last, index.number(BLOCK - 1)), BLOCK)
+        stop = index.divide(index.add(last, index.number(STEP - 1)), STEP)
         first = index.number(0)
+        edge = index.divide(index.add(tile.position, index.number(1)), STEP)
         if self.window:
             oldest = index.subtract(tile.position, index.number(self.window - 1))
-            # Whole steps from the start of the sequence: the sums of a token then do not depend
-            # on how its prompt was cut into chunks. What no row sees adds nothing.
-            step = BLOCK * BLOCKS_AT_ONCE
-            skipped = index.divide(self.tiles.add("max", oldest, first), step)
-            first = index.multiply(skipped, BLOCKS_AT_ONCE)
+            first = index.divide(self.tiles.add("max", oldest, first), STEP)
+            edge = first
         empty = self.tiles.add("eq", tile.tokens, index.number(0))
-        return first, self.tiles.add("where", empty, first, stop)
+        edge, stop = (self.tiles.add("where", empty, first, end) for end in (edge, stop))
+        return first, edge, stop, stop_block
 
-    def _scores(self, rows: Node, block: Node, head: Node, number: Node, positions: Node) -> Node:
-        """Scaled products with the 16 keys of one block; keys out of sight get `HIDDEN`."""
-        tiles, index = self.tiles, self.indices
-        inner = (whole(index, size) for size in self.types.keys.shape[2:])
-        keys = tiles.read(self.at.keys, (At(block), At(head), *inner))
-        product = tiles.builder.add("dot", (rows, keys), packed=True, dtype=DType.FLOAT32)
-        scaled = tiles.add("mul", product, tiles.fill(self.scale, DType.FLOAT32, ()))
-        offsets = index.add(index.count(BLOCK), index.multiply(number, BLOCK))
-        column = tiles.rows(offsets, self.num_rows)
-        seen = tiles.add("le", column, tiles.columns(positions, BLOCK))
-        if self.window:
-            oldest = index.subtract(positions, index.number(self.window))
-            seen = tiles.add("and", seen, tiles.add("gt", column, tiles.columns(oldest, BLOCK)))
-        return tiles.add("where", seen, scaled, tiles.fill(HIDDEN, DType.FLOAT32, ()))
 
-    def _weighted(self, weights: Node, block: Node, head: Node) -> Node:
-        """Weights [rows, 16] times the values of one block, summed in float32."""
-        tiles = self.tiles
-        inner = (whole(self.indices, size) for size in self.types.values.shape[2:])
-        values = tiles.read(self.at.values, (At(block), At(head), *inner))
-        narrow = tiles.cast(weights, self.types.values.dtype)
-        return tiles.builder.add("dot", (narrow, values), packed=True, dtype=DType.FLOAT32)
+@dataclass(frozen=True, slots=True)
+class _Cache:
+    """The blocks of one sequence; a `Source`."""
+
+    program: _Program
+    tile: _Tile
+    head: Node
+    rows: Node
+    stop_block: Node
+
+    def numbers(self, step: Node) -> Node:
+        """What lies behind the last block may be another sequence's: its infinity would spread."""
+        tiles, index = self.program.tiles, self.program.indices
+        first = index.multiply(step, STEP_BLOCKS)
+        window = (At(self.tile.sequence), Span(first, STEP_BLOCKS))
+        places = tiles.cast(tiles.read(self.program.at.tables, window), DType.INT64)
+        own = tiles.add("lt", index.add(index.count(STEP_BLOCKS), first), self.stop_block)
+        return tiles.add("where", own, places, tiles.fill(-1, DType.INT64, (STEP_BLOCKS,)))
+
+    def scores(self, numbers: Node, step: Node, *, is_edge: bool) -> Node:
+        tiles = self.program.tiles
+        product = product_with_keys(tiles, self.rows, self._blocks(self.program.at.keys, numbers))
+        scaled = tiles.add("mul", product, tiles.fill(self.program.scale, DType.FLOAT32, ()))
+        if not is_edge:
+            return scaled
+        return tiles.add("where", self._seen(step), scaled, tiles.fill(HIDDEN, DType.FLOAT32, ()))
+
+    def weighted(self, weights: Node, numbers: Node) -> Node:
+        blocks = self._blocks(self.program.at.values, numbers)
+        return product_with_values(self.program.tiles, weights, blocks)
+
+    def _blocks(self, pointer: Node, numbers: Node) -> Node:
+        inner = (whole(self.program.indices, size) for size in pointer.shape[2:])
+        return self.program.tiles.read(pointer, (Each(numbers), At(self.head), *inner))
+
+    def _seen(self, step: Node) -> Node:
+        """Which keys of a step each row sees; the query heads of one token share a position."""
+        program, tiles, index = self.program, self.program.tiles, self.program.indices
+        tokens = tiles.columns(index.count(program.tokens), program.group)
+        position = index.add(tiles.reshaped(tokens, (program.num_rows,)), self.tile.position)
+        key = index.add(index.count(STEP), index.multiply(step, STEP))
+        column = tiles.rows(key, program.num_rows)
+        seen = tiles.add("le", column, tiles.columns(position, STEP))
+        if program.window:
+            oldest = index.subtract(position, index.number(program.window))
+            seen = tiles.add("and", seen, tiles.add("gt", column, tiles.columns(oldest, STEP)))
+        return seen
 
 
 def _fixed(size: Dim) -> int:
     if not isinstance(size, int):
-        raise TypeError("head counts are fixed")
+        raise TypeError("counts and sizes of heads are fixed")
     return size

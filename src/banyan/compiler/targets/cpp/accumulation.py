@@ -29,8 +29,8 @@ def accumulations(order: Mapping[Region, Sequence[Node]]) -> dict[Node, Accumula
         if not is_tile(result) or result.dtype is not DType.FLOAT32 or result.op != "add":
             continue
         terms = _terms(result, lambda node: len(users.get(node, ())) == 1 and node not in results)
-        dots = tuple(term for term, is_own in terms if is_own and _is_tile_dot(term))
-        others = [term for term, is_own in terms if not (is_own and _is_tile_dot(term))]
+        dots = tuple(term for term, is_own in terms if is_own and is_tile_dot(term))
+        others = [term for term, is_own in terms if not (is_own and is_tile_dot(term))]
         if dots and len(others) == 1 and results.count(result) == 1 and result not in users:
             found[result] = Accumulation(others[0], dots)
     return found
@@ -49,5 +49,6 @@ def _terms(result: Node, is_own: Callable[[Node], bool]) -> list[tuple[Node, boo
     return found
 
 
-def _is_tile_dot(node: Node) -> bool:
+def is_tile_dot(node: Node) -> bool:
+    """True for a product with a packed block."""
     return node.op == "dot" and dict(node.attrs).get("packed") is True

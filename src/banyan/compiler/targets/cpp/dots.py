@@ -19,6 +19,8 @@ from banyan.compiler.targets.cpp.accesses import (
     scalar_index,
     scalar_text,
 )
+from banyan.compiler.targets.cpp.accumulation import is_tile_dot
+from banyan.compiler.targets.cpp.blocks import Blocks, addresses, blocks_of
 from banyan.compiler.targets.cpp.bounds import Facts
 from banyan.compiler.targets.cpp.indices import Index, Variable
 from banyan.compiler.targets.cpp.registry import Operation, choose
@@ -68,6 +70,11 @@ def is_direct_operand(node: Node, user: Node, facts: Facts) -> bool:
         if not may_clip and not facts.is_below(last, access.pointer.shape[i]):
             return False
     return True
+
+
+def is_gathered_operand(node: Node, user: Node, facts: Facts) -> bool:
+    """True for blocks whose addresses the dot `user` can take."""
+    return is_tile_dot(user) and node is user.args[1] and blocks_of(node, facts) is not None
 
 
 def operand(scope: Scope, node: Node) -> Operand:
@@ -219,9 +226,11 @@ def _quantized_dot(scope: Scope, node: Node, instruction_set: str) -> Buffer:
 
 def _tile_dot(scope: Scope, node: Node) -> Buffer:
     a, block = node.args
+    target = scope.allocate((a.shape[0], block.shape[1]), DType.FLOAT32)
+    if _gathered(scope, block) is not None:
+        add_tile_dot(scope, node, target, accumulate=False)
+        return target
     left, right = operand(scope, a), operand(scope, block)
-    columns = block.shape[1]
-    target = scope.allocate((a.shape[0], columns), DType.FLOAT32)
     is_clipped = any(left.is_clipped) or any(right.is_clipped)
     if is_clipped:
         _clear(scope, target, scope.dim(a.shape[0]))
@@ -235,8 +244,11 @@ def _tile_dot(scope: Scope, node: Node) -> Buffer:
 def add_tile_dot(scope: Scope, node: Node, target: Buffer, *, accumulate: bool = True) -> None:
     """Print a dot with a packed block that adds to `target`, or overwrites it."""
     a, block = node.args
+    blocks = _gathered(scope, block)
+    if blocks is not None:
+        _add_block_dot(scope, node, blocks, target, accumulate=accumulate)
+        return
     left, right = operand(scope, a), operand(scope, block)
-    ahead = scope.ahead.get(node)
     columns = block.shape[1]
     whole = isinstance(columns, int) and columns % PANEL_COLUMNS == 0
     name = "tile_dot" if whole else "tile_dot_of_any_width"
@@ -244,7 +256,35 @@ def add_tile_dot(scope: Scope, node: Node, target: Buffer, *, accumulate: bool =
         f"{_guard(left, right)}banyan::{name}({SESSION}, {left.text}, {left.strides[0]}, "
         f"{right.text}, {right.strides[0]}, {scope.dim(a.shape[1])}, {left.sizes[0]}, "
         f"{scope.dim(block.shape[1])}, {target.text}, {target.strides[0]}, "
-        f"{'true' if accumulate else 'false'}{'' if ahead is None else f', {ahead}'});"
+        f"{'true' if accumulate else 'false'});"
+    )
+
+
+def _gathered(scope: Scope, block: Node) -> Blocks | None:
+    return None if block in scope.values else blocks_of(block, scope.facts)
+
+
+def _add_block_dot(
+    scope: Scope, node: Node, blocks: Blocks, target: Buffer, *, accumulate: bool
+) -> None:
+    a, block = node.args
+    left = operand(scope, a)
+    if left.condition is not None or any(left.is_clipped):
+        raise CompilationFailed("rows multiplied with gathered blocks must lie in one piece")
+    here = addresses(scope, blocks)
+    following = scope.ahead.get(node)
+    ahead = "nullptr" if following is None else addresses(scope, following)
+    depth = scope.dim(a.shape[1])
+    shape, rest = f"{depth}, {left.sizes[0]}", ""
+    if not blocks.is_columns:
+        shape = f"{depth} / {blocks.count}, {left.sizes[0]}, {scope.dim(block.shape[1])}"
+        rest = f", {'true' if accumulate else 'false'}"
+    elif accumulate:
+        raise CompilationFailed("a product with blocks side by side adds to nothing")
+    scope.emit(
+        f"banyan::block_{'columns' if blocks.is_columns else 'rows'}({SESSION}, {left.text}, "
+        f"{left.strides[0]}, {here}, {blocks.count}, {shape}, {target.text}, "
+        f"{target.strides[0]}{rest}, {ahead});"
     )
 
 

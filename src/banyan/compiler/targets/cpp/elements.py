@@ -122,14 +122,15 @@ class Elements:
             return self._pad(node, indices)
         if node.op == "gather":
             axis, rank = _axis(node), len(node.args[1].shape)
-            picked = self._as_index(self.cell(node.args[1], indices[axis : axis + rank]))
+            picked = self.as_index(self.cell(node.args[1], indices[axis : axis + rank]))
             return self.cell(node.args[0], (*indices[:axis], picked, *indices[axis + rank :]))
         if node.op == "take_along":
-            picked = self._as_index(self.cell(node.args[1], indices))
+            picked = self.as_index(self.cell(node.args[1], indices))
             return self.cell(node.args[0], _replaced(indices, _axis(node), picked))
         raise CompilationFailed(f"the C++ target cannot print {node.op!r} on a tile")
 
-    def _as_index(self, cell: Cell) -> Index:
+    def as_index(self, cell: Cell) -> Index:
+        """A value of the graph as an index."""
         return Index(((Variable(f"int64_t({cell.text})", cell.level, -UNBOUNDED, UNBOUNDED), 1),))
 
     def _concat(self, node: Node, indices: Indices) -> Cell:
@@ -218,7 +219,7 @@ class Elements:
         found = []
         for kind, index in zip(access.kinds, access.indices, strict=True):
             if kind == "gather":
-                place = self._as_index(self.cell(index, gathered))
+                place = self.as_index(self.cell(index, gathered))
                 found.append(Position(None, place, Index()))
                 continue
             step = next(ranges) if kind == "range" else Index()

@@ -10,10 +10,10 @@ from banyan.compiler.ir.symbols import Expression, Symbol, product, symbols_in
 from banyan.compiler.ir.types import DType, TupleType
 from banyan.compiler.targets.cpp import reductions
 from banyan.compiler.targets.cpp.accesses import scalar_text
-from banyan.compiler.targets.cpp.accumulation import Accumulation, accumulations
+from banyan.compiler.targets.cpp.accumulation import Accumulation, accumulations, is_tile_dot
 from banyan.compiler.targets.cpp.bounds import kernel_facts
 from banyan.compiler.targets.cpp.dialect import CPP, Dialect
-from banyan.compiler.targets.cpp.dots import MicroKernels, is_direct_operand
+from banyan.compiler.targets.cpp.dots import MicroKernels, is_direct_operand, is_gathered_operand
 from banyan.compiler.targets.cpp.elements import Elements
 from banyan.compiler.targets.cpp.expressions import (
     STORED,
@@ -66,7 +66,8 @@ class RegionPrinter:
         for node in first:
             self.node(scope, node)
         printed = [node for node in rest if node not in added]
-        note_following_blocks(scope, [*printed, *(dot for dot in added if dot in rest)])
+        dots = [*printed, *(dot for dot in added if dot in rest)]
+        note_following_blocks(scope, list(filter(is_tile_dot, dots)), region)
         for node in printed:
             self.node(scope, node)
 
@@ -162,16 +163,20 @@ def print_kernel(kernel: Kernel, instruction_set: str) -> KernelText:
     Raises:
         CompilationFailed: an operation that the C++ target has no text for.
     """
-    body = print_body(kernel, CPP, MicroKernels(instruction_set))
+    body = print_body(kernel, CPP, MicroKernels(instruction_set), gathers=True)
     lines = _opening(kernel, body.names, body.pointers)
-    if any(node.op == "dot" and dict(node.attrs).get("packed") for node in body.nodes):
+    if any(map(is_tile_dot, body.nodes)):
         lines.append("const banyan::DotSession session;")
     text = "\n".join(indented([*lines, *body.lines]))
     return KernelText(text, body.symbols, body.scratch_bytes)
 
 
-def print_body(kernel: Kernel, dialect: Dialect, products: Products) -> KernelBody:
+def print_body(
+    kernel: Kernel, dialect: Dialect, products: Products, *, gathers: bool = False
+) -> KernelBody:
     """Print what a kernel computes for the grid item whose number is `item`.
+
+    With `gathers`, products take gathered blocks where they lie instead of copied together.
 
     Raises:
         CompilationFailed: an operation that has no text.
@@ -185,7 +190,12 @@ def print_body(kernel: Kernel, dialect: Dialect, products: Products) -> KernelBo
     scratch = Scratch()
     scope = Scope(dict(names), pointers, facts, scratch, dialect, count=[len(symbols)])
     lines = _grid(kernel, scope, names)
-    kept = kept_tiles(order, lambda node, user: is_direct_operand(node, user, facts))
+
+    def is_direct(node: Node, user: Node) -> bool:
+        in_blocks = gathers and is_gathered_operand(node, user, facts)
+        return in_blocks or is_direct_operand(node, user, facts)
+
+    kept = kept_tiles(order, is_direct)
     operands = frozenset(arg for node in nodes if node.op in _DOTS for arg in node.args)
     sums = accumulations(order)
     printer = RegionPrinter(order, kept, operands & kept, products, {}, sums)

@@ -2,17 +2,15 @@
 
 With few rows a step spends its time waiting for memory: every block lies somewhere else, so the
 hardware cannot guess the next one. All addresses of a step are known from its scalars, so these
-are printed first, and every dot is told the block of the dot that follows it. It fetches that
-block line by line while it multiplies: asking for whole blocks at once was measured to gain
-nothing, because the processor can wait for a few dozen lines only.
+are printed first, and every product is told the blocks of the product behind it; the last one of a
+step those of the next step, where the loop carries their numbers.
 """
 
 from collections.abc import Sequence
-from itertools import pairwise
 
-from banyan.compiler.ir.graph import Node
+from banyan.compiler.ir.graph import Node, Region
 from banyan.compiler.ir.types import TupleType
-from banyan.compiler.targets.cpp.dots import is_direct_operand, loaded_operand
+from banyan.compiler.targets.cpp.blocks import Blocks, blocks_of
 from banyan.compiler.targets.cpp.scope import Scope
 
 
@@ -30,26 +28,24 @@ def scalars_first(nodes: Sequence[Node]) -> tuple[list[Node], list[Node]]:
     return first, [node for node in nodes if node not in early]
 
 
-def note_following_blocks(scope: Scope, dots: Sequence[Node]) -> None:
-    """Note for each dot with a packed block read where it lies which block comes next.
+def note_following_blocks(scope: Scope, dots: Sequence[Node], region: Region) -> None:
+    """Note for each dot with gathered blocks which ones the next such dot reads.
 
     Args:
-        scope: its `ahead` is filled; names of the scalars that the addresses need are in reach.
+        scope: its `ahead` is filled.
         dots: the dots of a region in the order they run.
+        region: where the dots stand; the last one looks at its next step.
     """
-    direct = [dot for dot in dots if _reads_block(scope, dot)]
-    for dot, following in pairwise(direct):
-        block = following.args[1]
-        if block.dtype is dot.args[1].dtype:
-            found = loaded_operand(scope, block)
-            text = found.text
-            if found.condition is not None:
-                text = f"{found.condition} ? {text} : nullptr"
-            scope.ahead[dot] = text
-
-
-def _reads_block(scope: Scope, node: Node) -> bool:
-    if node.op != "dot" or dict(node.attrs).get("packed") is not True:
-        return False
-    block = node.args[1]
-    return block not in scope.values and is_direct_operand(block, node, scope.facts)
+    found = [(dot, blocks_of(dot.args[1], scope.facts)) for dot in dots]
+    reading = [(dot, blocks) for dot, blocks in found if blocks is not None]
+    if not reading:
+        return
+    first = reading[0][1]
+    carried = region.parameters[1:]
+    following = [blocks for _, blocks in reading[1:]]
+    if first.numbers in carried and len(carried) == len(region.results):
+        next_numbers = region.results[carried.index(first.numbers)]
+        following.append(Blocks(first.load, first.is_columns, next_numbers))
+    for (dot, blocks), after in zip(reading, following, strict=False):
+        if after.load.dtype is blocks.load.dtype and after.count == blocks.count:
+            scope.ahead[dot] = after

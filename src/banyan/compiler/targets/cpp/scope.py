@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 from banyan.compiler.ir.graph import Node
 from banyan.compiler.ir.symbols import Dim, upper_bound
@@ -11,6 +11,9 @@ from banyan.compiler.targets.cpp.bounds import Facts
 from banyan.compiler.targets.cpp.dialect import CPP, Dialect
 from banyan.compiler.targets.cpp.expressions import dim_text
 from banyan.compiler.targets.cpp.indices import UNBOUNDED, Index, Variable, constant_index
+
+if TYPE_CHECKING:
+    from banyan.compiler.targets.cpp.blocks import Blocks
 
 ALIGNMENT_BYTES = 64
 _CACHE_SET_STRIDE = 1024
@@ -63,7 +66,8 @@ class Scope:
         lines: the text so far.
         count: how many names were given.
         dialect: how the language says what names cannot.
-        ahead: for a dot, the text of the block that the next dot will read.
+        blocks: arrays of addresses, by the load and the numbers of its blocks.
+        ahead: for a dot, the blocks that the next dot will read.
     """
 
     symbols: dict[str, str]
@@ -74,7 +78,8 @@ class Scope:
     values: dict[Node, Held] = field(default_factory=dict)
     lines: list[str] = field(default_factory=list)
     count: list[int] = field(default_factory=lambda: [0])
-    ahead: dict[Node, str] = field(default_factory=dict)
+    blocks: dict[tuple[Node, Node], str] = field(default_factory=dict)
+    ahead: dict[Node, "Blocks"] = field(default_factory=dict)
 
     def inner(self) -> "Scope":
         """A scope inside this one: it sees everything here, and keeps its own to itself."""
@@ -86,6 +91,7 @@ class Scope:
             self.dialect,
             dict(self.values),
             count=self.count,
+            blocks=dict(self.blocks),
             ahead=self.ahead,
         )
 

@@ -18,6 +18,7 @@
 #include "linear_amx_bf16.h"
 #endif
 #include "program_abi.h"
+#include "block_dot.h"
 #include "tile_dot.h"
 #include "types.h"
 #include "vector_math.h"
