@@ -1,6 +1,7 @@
 """Builds the micro-kernels of one instruction set as a shared object that tests can call."""
 
 import ctypes
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -91,14 +92,34 @@ extern "C" void dot_{dtype.value}(
 """
 
 
+def _block_entry(dtype: DType) -> str:
+    name = CPP_NAMES[dtype]
+    return f"""
+extern "C" void block_columns_{dtype.value}(
+    const {name}* a, int64_t lda, const {name}* const* blocks, int64_t count, int64_t k,
+    int64_t rows, float* c, int64_t ldc, const {name}* const* ahead) {{
+  banyan::DotSession session;
+  banyan::block_columns(session, a, lda, blocks, count, k, rows, c, ldc, ahead);
+}}
+extern "C" void block_rows_{dtype.value}(
+    const {name}* a, int64_t lda, const {name}* const* blocks, int64_t count, int64_t k,
+    int64_t rows, int64_t n, float* c, int64_t ldc, int32_t accumulate,
+    const {name}* const* ahead) {{
+  banyan::DotSession session;
+  banyan::block_rows(session, a, lda, blocks, count, k, rows, n, c, ldc, accumulate != 0, ahead);
+}}
+"""
+
+
 def kernel_source(level: str, *, emulated: bool) -> str:
     """The text of a shared object with every kernel a program of that level would use."""
     types = ((F32, F32), (BF16, BF16), (F32, BF16))
     headers = {choose(Operation.LINEAR, level, a, w).header for a, w in types}
     lines = [f'#include "{EMULATION}"'] if emulated else []
-    lines += [f'#include "{header}"' for header in (*sorted(headers), "tile_dot.h")]
+    lines += [f'#include "{header}"' for header in (*sorted(headers), "block_dot.h")]
     lines += [_linear_entry(level, a, w) for a, w in types]
     lines += [_dot_entry(level, dtype) for dtype in (F32, BF16)]
+    lines += [_block_entry(dtype) for dtype in (F32, BF16)]
     if emulated:
         lines.append(
             'extern "C" int64_t tile_products() { return amx_emulation::state().products; }'
@@ -158,11 +179,41 @@ class Kernels:
             ctypes.c_int32(accumulate), pointer(b) if self.calls % 2 else None,
         )  # fmt: skip
 
+    def block_columns(self, a: Array, blocks: Sequence[Array | None], c: Array) -> None:
+        """c = a[rows, k] x blocks of sixteen columns side by side; every second call fetches."""
+        self.calls += 1
+        dtype = F32 if a.dtype == np.float32 else BF16
+        addresses = _addresses(blocks)
+        getattr(self.library, f"block_columns_{dtype.value}")(
+            pointer(a), size(row_stride(a)), addresses, size(len(blocks)), size(a.shape[1]),
+            size(a.shape[0]), pointer(c), size(row_stride(c)),
+            addresses if self.calls % 2 else None,
+        )  # fmt: skip
+
+    def block_rows(
+        self, a: Array, blocks: Sequence[Array | None], c: Array, *, accumulate: bool
+    ) -> None:
+        """c (+)= a[rows, blocks * k] x blocks one after the other; every second call fetches."""
+        self.calls += 1
+        dtype = F32 if a.dtype == np.float32 else BF16
+        addresses = _addresses(blocks)
+        getattr(self.library, f"block_rows_{dtype.value}")(
+            pointer(a), size(row_stride(a)), addresses, size(len(blocks)),
+            size(a.shape[1] // len(blocks)), size(a.shape[0]), size(c.shape[1]), pointer(c),
+            size(row_stride(c)), ctypes.c_int32(accumulate),
+            addresses if self.calls % 2 else None,
+        )  # fmt: skip
+
     def tile_products(self) -> int:
         """How many tile products the emulation has done on this thread."""
         function = self.library.tile_products
         function.restype = ctypes.c_int64
         return int(function())
+
+
+def _addresses(blocks: Sequence[Array | None]) -> Any:
+    found = [None if block is None else block.ctypes.data for block in blocks]
+    return (ctypes.c_void_p * len(found))(*found)
 
 
 def row_stride(array: Array) -> int:

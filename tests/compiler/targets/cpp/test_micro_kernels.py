@@ -150,6 +150,68 @@ def test_rows_of_a_dot_give_the_same_bits_alone_and_among_others(
         np.testing.assert_array_equal(alone[0], together[row])
 
 
+def scattered(blocks: list[tuple[Array, Array]]) -> tuple[list[Array | None], list[Array]]:
+    """The blocks with one missing, and their matrices with zeros for it."""
+    packed: list[Array | None] = [block for block, _ in blocks]
+    packed[2] = None
+    matrices = [matrix if i != 2 else np.zeros_like(matrix) for i, (_, matrix) in enumerate(blocks)]
+    return packed, matrices
+
+
+@pytest.mark.parametrize("dtype", [F32, BF16])
+@pytest.mark.parametrize("rows", [1, 2, 5, 7, 16, 48])
+@pytest.mark.parametrize("count", [3, 8])
+def test_scattered_key_blocks_give_scores_side_by_side(
+    kernels: Kernels, dtype: DType, rows: int, count: int
+) -> None:
+    packed, matrices = scattered([key_block(dtype, 64) for _ in range(count)])
+    queries = random_values(7, (rows, 64), dtype)
+    scores = aligned((rows, 16 * count + 16), F32)
+    kernels.block_columns(guarded_rows(queries, dtype, 3), packed, scores)
+    wanted = np.concatenate(matrices, axis=1)
+    found = scores[:, : 16 * count]
+    assert_close(found, dot_meaning(queries, wanted), queries, wanted)
+    assert np.isnan(scores[:, 16 * count :]).all(), "wrote beyond the last block"
+
+
+@pytest.mark.parametrize("dtype", [F32, BF16])
+@pytest.mark.parametrize("rows", [1, 2, 3, 4, 6, 16, 33])
+@pytest.mark.parametrize("head", [16, 80, 200])
+def test_scattered_value_blocks_add_to_the_sum(
+    kernels: Kernels, dtype: DType, rows: int, head: int
+) -> None:
+    packed, matrices = scattered([value_block(dtype, head) for _ in range(5)])
+    weights = aligned_copy(random_values(8, (rows, 80), dtype), dtype)
+    weights[:, 32:48] = np.nan  # a missing block is not looked at
+    clean = np.where(np.isnan(weights.astype(np.float32)), 0, weights.astype(np.float32))
+    before = random_values(9, (rows, head), F32)
+    matrix = np.concatenate(matrices).astype(np.float32)
+    for accumulate in (True, False):
+        total = aligned_copy(before, F32)
+        kernels.block_rows(weights, packed, total, accumulate=accumulate)
+        base = before if accumulate else np.zeros_like(before)
+        bound = np.abs(clean) @ np.abs(matrix) + np.abs(base)
+        assert np.all(np.abs(total - (base + clean @ matrix)) <= 2e-6 * bound)
+
+
+@pytest.mark.parametrize("dtype", [F32, BF16])
+def test_rows_of_a_block_dot_give_the_same_bits_alone_and_among_others(
+    kernels: Kernels, dtype: DType
+) -> None:
+    if kernels.name == EMULATED_AMX and dtype is BF16:
+        pytest.skip("AMX takes whole tiles of rows only")
+    packed = [value_block(dtype, 128)[0] for _ in range(8)]
+    weights = random_values(7, (19, 128), dtype)
+    together = aligned((19, 128), F32)
+    kernels.block_rows(aligned_copy(weights, dtype), packed, together, accumulate=False)
+    for row in (0, 6, 18):
+        alone = aligned((1, 128), F32)
+        kernels.block_rows(
+            aligned_copy(weights[row : row + 1], dtype), packed, alone, accumulate=False
+        )
+        np.testing.assert_array_equal(alone[0], together[row])
+
+
 def test_the_emulated_amx_kernels_do_use_tiles(object_cache: Path) -> None:
     if EMULATED_AMX not in kernel_names():
         pytest.skip("the AMX kernels need AVX-512 BF16 for their remainders")

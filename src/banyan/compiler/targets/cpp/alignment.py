@@ -22,8 +22,15 @@ def aligned_inputs(placement: Placement) -> frozenset[int]:
 
 def _block_pointers(kernel: Kernel) -> frozenset[Node]:
     nodes = (node for nodes in place(kernel.body).values() for node in nodes)
-    blocks = (node.args[1] for node in nodes if _is_packed(node))
+    blocks = (_before_moves(node.args[1]) for node in nodes if _is_packed(node))
     return frozenset(block.args[0] for block in blocks if block.op == "load")
+
+
+def _before_moves(node: Node) -> Node:
+    """Blocks that are gathered are only looked at in another order."""
+    while node.op in {"reshape", "permute"}:
+        node = node.args[0]
+    return node
 
 
 def _is_packed(node: Node) -> bool:

@@ -101,6 +101,6 @@ def addresses(scope: Scope, blocks: Blocks) -> str:
 
         nest.loops([Axis(blocks.count)], step)
 
-    scope.lines += print_nest(body, scope.symbols)
+    scope.lines += print_nest(body, scope.symbols, scope.dialect)
     scope.blocks[blocks.load, blocks.numbers] = name
     return name

@@ -228,18 +228,21 @@ BANYAN_INLINE void in_groups(int64_t rows, const bfloat16* const* ahead, F group
 
 }  // namespace avx512_bf16
 
+// Whether so many rows go to AMX, block by block.
+constexpr bool in_tiles(int64_t rows) {
 #if defined(__AMX_BF16__) || defined(BANYAN_AMX_EMULATION)
-constexpr int64_t kTiledRows = 16;  // from here on AMX, block by block
+  return rows >= 16;
 #else
-constexpr int64_t kTiledRows = INT64_MAX;
+  return (void)rows, false;
 #endif
+}
 
 template <>
 inline void block_columns(const DotSession& session, const bfloat16* a, int64_t lda,
                           const bfloat16* const* blocks, int64_t count, int64_t k, int64_t rows,
                           float* c, int64_t ldc, const bfloat16* const* ahead) {
   using namespace avx512_bf16;
-  if (rows >= kTiledRows) {
+  if (in_tiles(rows)) {
     block_columns_one_by_one(session, a, lda, blocks, count, k, rows, c, ldc, ahead);
     return;
   }
@@ -254,7 +257,7 @@ inline void block_rows(const DotSession& session, const bfloat16* a, int64_t lda
                        int64_t n, float* c, int64_t ldc, bool accumulate,
                        const bfloat16* const* ahead) {
   using namespace avx512_bf16;
-  if (rows >= kTiledRows || n % kPanelColumns != 0) {
+  if (in_tiles(rows) || n % kPanelColumns != 0) {
     block_rows_one_by_one(session, a, lda, blocks, count, k, rows, n, c, ldc, accumulate, ahead);
     return;
   }
