@@ -5,8 +5,6 @@ The second operand of a packed dot may be one gather of whole blocks. Side by si
 A micro-kernel takes their addresses.
 """
 
-from dataclasses import dataclass
-
 from banyan.compiler.ir.graph import Node
 from banyan.compiler.ir.operations import PANEL_COLUMNS
 from banyan.compiler.targets.cpp.accesses import Access, access_of, offset_of, scalar_index
@@ -15,26 +13,7 @@ from banyan.compiler.targets.cpp.elements import Elements, Indices
 from banyan.compiler.targets.cpp.expressions import STORED
 from banyan.compiler.targets.cpp.indices import Index
 from banyan.compiler.targets.cpp.nest import Axis, Nest, print_nest
-from banyan.compiler.targets.cpp.scope import Scope
-
-
-@dataclass(frozen=True, slots=True)
-class Blocks:
-    """Attributes:
-    load: the gather.
-    is_columns: whether the blocks lie side by side.
-    numbers: which blocks: the gathered indices, or those of the next step of a loop.
-    """
-
-    load: Node
-    is_columns: bool
-    numbers: Node
-
-    @property
-    def count(self) -> int:
-        """How many blocks."""
-        size = self.load.shape[0]
-        return size if isinstance(size, int) else 0
+from banyan.compiler.targets.cpp.scope import Blocks, Scope
 
 
 def blocks_of(operand: Node, facts: Facts) -> Blocks | None:

@@ -20,11 +20,11 @@ from banyan.compiler.targets.cpp.accesses import (
     scalar_text,
 )
 from banyan.compiler.targets.cpp.accumulation import is_tile_dot
-from banyan.compiler.targets.cpp.blocks import Blocks, addresses, blocks_of
+from banyan.compiler.targets.cpp.blocks import addresses, blocks_of
 from banyan.compiler.targets.cpp.bounds import Facts
 from banyan.compiler.targets.cpp.indices import Index, Variable
 from banyan.compiler.targets.cpp.registry import Operation, choose
-from banyan.compiler.targets.cpp.scope import Buffer, Scope
+from banyan.compiler.targets.cpp.scope import Blocks, Buffer, Scope
 from banyan.foundation.errors import CompilationFailed
 
 SESSION = "session"

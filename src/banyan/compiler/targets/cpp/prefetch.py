@@ -10,8 +10,8 @@ from collections.abc import Sequence
 
 from banyan.compiler.ir.graph import Node, Region
 from banyan.compiler.ir.types import TupleType
-from banyan.compiler.targets.cpp.blocks import Blocks, blocks_of
-from banyan.compiler.targets.cpp.scope import Scope
+from banyan.compiler.targets.cpp.blocks import blocks_of
+from banyan.compiler.targets.cpp.scope import Blocks, Scope
 
 
 def scalars_first(nodes: Sequence[Node]) -> tuple[list[Node], list[Node]]:

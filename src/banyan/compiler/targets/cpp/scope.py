@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TypeAlias
 
 from banyan.compiler.ir.graph import Node
 from banyan.compiler.ir.symbols import Dim, upper_bound
@@ -11,9 +11,6 @@ from banyan.compiler.targets.cpp.bounds import Facts
 from banyan.compiler.targets.cpp.dialect import CPP, Dialect
 from banyan.compiler.targets.cpp.expressions import dim_text
 from banyan.compiler.targets.cpp.indices import UNBOUNDED, Index, Variable, constant_index
-
-if TYPE_CHECKING:
-    from banyan.compiler.targets.cpp.blocks import Blocks
 
 ALIGNMENT_BYTES = 64
 _CACHE_SET_STRIDE = 1024
@@ -36,6 +33,27 @@ class Buffer:
 
 
 Held: TypeAlias = Scalar | Buffer
+
+
+@dataclass(frozen=True, slots=True)
+class Blocks:
+    """Blocks that a product reads where they lie.
+
+    Attributes:
+    load: the gather.
+    is_columns: whether the blocks lie side by side.
+    numbers: which blocks: the gathered indices, or those of the next step of a loop.
+    """
+
+    load: Node
+    is_columns: bool
+    numbers: Node
+
+    @property
+    def count(self) -> int:
+        """How many blocks."""
+        size = self.load.shape[0]
+        return size if isinstance(size, int) else 0
 
 
 @dataclass(slots=True)
@@ -79,7 +97,7 @@ class Scope:
     lines: list[str] = field(default_factory=list)
     count: list[int] = field(default_factory=lambda: [0])
     blocks: dict[tuple[Node, Node], str] = field(default_factory=dict)
-    ahead: dict[Node, "Blocks"] = field(default_factory=dict)
+    ahead: dict[Node, Blocks] = field(default_factory=dict)
 
     def inner(self) -> "Scope":
         """A scope inside this one: it sees everything here, and keeps its own to itself."""
