@@ -98,7 +98,8 @@ class Bench:
         return call
 
 
-def open_bench(dtype: DType, threads: int, rounds: int) -> Bench:
+def open_bench(dtype: DType, threads: int, rounds: int, pool: ThreadPool | None = None) -> Bench:
+    """Build the loops; they run on `pool`, or on threads of their own."""
     cache = load_settings(os.environ).cache_directory
     level = detect_instruction_sets()[0]
     kernel = choose(Operation.LINEAR, level.name, dtype, dtype)
@@ -123,7 +124,7 @@ def open_bench(dtype: DType, threads: int, rounds: int) -> Bench:
     print(f"kernel {kernel.name}, {threads} threads, best of {rounds}")
     return Bench(
         ctypes.CDLL(str(built.path)),
-        open_thread_pool(threads, cache_directory=cache),
+        pool or open_thread_pool(threads, cache_directory=cache),
         TileOptions(row_block=rows_per_item(level.name)),
         dtype,
         arena,

@@ -14,6 +14,9 @@ from banyan.compiler.tiling.contractions import contract
 from banyan.compiler.tiling.tiles import Tiles
 from banyan.compiler.tiling.windows import At, Each, Span, whole
 
+PANEL_GROUPS = 4
+"""Groups of panels of one program, so that gathering its rows costs little beside multiplying."""
+
 
 def group_rows_kernel(
     builder: Builder, experts: TensorType, groups: int, piece: int | None = None
@@ -83,7 +86,11 @@ class GroupedLinear:
 
 
 def grouped_linear_kernel(builder: Builder, layer: GroupedLinear) -> Kernel:
-    """Pointers (rows, weight, order, starts, out). Grid (column blocks, experts)."""
+    """Pointers (rows, weight, order, starts, out). Grid (experts, column blocks).
+
+    Neighbouring programs read one expert's weights in ascending order, and its rows while they are
+    in the cache. A program gathers rows first, which pays only with many columns behind it.
+    """
     tiles = Tiles(builder)
     indices = tiles.indices
     num_rows = layer.rows.shape[0]
@@ -110,14 +117,14 @@ def grouped_linear_kernel(builder: Builder, layer: GroupedLinear) -> Kernel:
     store = tiles.store(out, product, (numbers, span))
     region = Region((step,), (bind, store), ())
     loop = builder.add("loop", (first, stop), step=layer.row_block, body=region)
-    grid: tuple[Dim, ...] = (ceil_divide(layer.columns, columns), experts)
+    grid: tuple[Dim, ...] = (experts, ceil_divide(layer.columns, columns))
     pointers = (rows, weight, order, starts, out)
-    return Kernel("grouped_linear", grid, pointers, Region((block, expert), (loop,), ()))
+    return Kernel("grouped_linear", grid, pointers, Region((expert, block), (loop,), ()))
 
 
 def _columns(layer: GroupedLinear) -> int:
     """Columns of one program."""
-    panels = min(layer.panel_group, -(-layer.columns // PANEL_COLUMNS))
+    panels = min(PANEL_GROUPS * layer.panel_group, -(-layer.columns // PANEL_COLUMNS))
     return panels * PANEL_COLUMNS
 
 

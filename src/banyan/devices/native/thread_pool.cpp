@@ -61,14 +61,6 @@ bool spin_until(std::chrono::nanoseconds limit, Ready ready) {
   return ready();
 }
 
-inline int current_cpu() {
-#if defined(__linux__)
-  return sched_getcpu();
-#else
-  return -1;
-#endif
-}
-
 // What is left of one thread's items: a count of loops (so that a thread that slept through a loop
 // cannot take from the next one by mistake), the first item and the end, in units of items.
 constexpr int kUnitBits = 22;
@@ -123,9 +115,7 @@ class Pool {
         spin_(spin_nanoseconds),
         forks_at_start_(fork_count.load()),
         scratch_(num_threads, nullptr),
-        ranges_(num_threads),
-        cpus_now_(num_threads) {
-    for (std::atomic<int>& cpu : cpus_now_) cpu.store(-1);
+        ranges_(num_threads) {
     if (cpus != nullptr) cpus_.assign(cpus, cpus + num_threads);
   }
 
@@ -174,7 +164,6 @@ class Pool {
     unit_.store(unit, std::memory_order_relaxed);
     task_.store(task, std::memory_order_relaxed);
     context_.store(context, std::memory_order_relaxed);
-    cpus_now_[0].store(current_cpu(), std::memory_order_relaxed);
     units_left_.store(units, std::memory_order_relaxed);
     int64_t begin = 0;
     for (int64_t thread = 0; thread < num_threads_; ++thread) {
@@ -184,6 +173,7 @@ class Pool {
     }
     generation_.store(loop);  // publishes the loop; ordered against parked_ below
     if (parked_.load() > 0) {
+      keep_off_caller();
       std::lock_guard<std::mutex> lock(mutex_);
       wake_.notify_all();
     }
@@ -227,13 +217,10 @@ class Pool {
     const auto changed = [this, &seen] { return generation_.load() != seen; };
     for (;;) {
       if (!spin_until(spin_, changed)) {
-        {
-          std::unique_lock<std::mutex> lock(mutex_);
-          parked_.fetch_add(1);
-          wake_.wait(lock, changed);
-          parked_.fetch_sub(1);
-        }
-        step_aside(thread);
+        std::unique_lock<std::mutex> lock(mutex_);
+        parked_.fetch_add(1);
+        wake_.wait(lock, changed);
+        parked_.fetch_sub(1);
       }
       seen = generation_.load();
       if (stopping_.load()) return;
@@ -241,23 +228,20 @@ class Pool {
     }
   }
 
-  // A worker may be woken on the CPU of the thread that woke it. Both then take turns there, sleep
-  // too often for the system to move one, and half the machine stays idle for seconds.
-  void step_aside(int64_t thread) {
+  // In a virtual machine the system takes an idle CPU for one that the host has taken away, and wakes a
+  // worker on the CPU of the caller, where it does not run before the caller pauses: half the machine
+  // stays idle, for seconds on end. So workers that sleep are forbidden the CPU that the caller is on.
+  void keep_off_caller() {
 #if defined(__linux__)
-    const int here = current_cpu();
-    cpus_now_[thread].store(here, std::memory_order_relaxed);
-    if (!cpus_.empty()) return;
-    cpu_set_t free = allowed_;
-    for (int64_t other = 0; other < num_threads_; ++other) {
-      const int taken = cpus_now_[other].load(std::memory_order_relaxed);
-      if (other != thread && taken >= 0 && taken < CPU_SETSIZE) CPU_CLR(taken, &free);
+    const int cpu = sched_getcpu();
+    if (!cpus_.empty() || cpu < 0 || cpu >= CPU_SETSIZE || cpu == cpu_of_caller_) return;
+    cpu_of_caller_ = cpu;
+    cpu_set_t others = allowed_;
+    CPU_CLR(cpu, &others);
+    if (CPU_COUNT(&others) == 0) return;
+    for (std::thread& worker : workers_) {
+      pthread_setaffinity_np(worker.native_handle(), sizeof others, &others);  // a wish
     }
-    if (here < 0 || CPU_ISSET(here, &free) || CPU_COUNT(&free) == 0) return;
-    pthread_setaffinity_np(pthread_self(), sizeof free, &free);  // a wish: failure is harmless
-    cpus_now_[thread].store(current_cpu(), std::memory_order_relaxed);
-#else
-    (void)thread;
 #endif
   }
 
@@ -319,9 +303,9 @@ class Pool {
 
 #if defined(__linux__)
   cpu_set_t allowed_;  // to the process when the workers started
+  int cpu_of_caller_ = -1;  // that workers keep off
 #endif
   std::vector<Range> ranges_;
-  std::vector<std::atomic<int>> cpus_now_;  // where each thread was seen last
 
   std::mutex turn_;  // held by the thread whose loop runs
   std::atomic<int64_t> num_items_{0};
