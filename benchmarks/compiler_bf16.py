@@ -115,7 +115,11 @@ class Machine:
 def turns(calls: Sequence[Call]) -> Call:
     """One call that makes each of `calls` in turn."""
     following = itertools.cycle(calls)
-    return lambda: next(following)()
+
+    def call() -> object:
+        return next(following)()
+
+    return call
 
 
 def rate(work: float, call: Call) -> float:
