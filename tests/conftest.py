@@ -14,8 +14,12 @@ their content. Never the cache of the person who runs the tests."""
 
 
 def pytest_configure() -> None:
-    """Point everything that asks the environment, child processes too, at `PROGRAM_CACHE`."""
+    """Point everything that asks the environment, child processes too, at `PROGRAM_CACHE`.
+
+    Triton reads its variable when it is first imported, and other tests may do that.
+    """
     os.environ["BANYAN_CACHE"] = str(PROGRAM_CACHE)
+    os.environ["TRITON_INTERPRET"] = "1"
 
 
 @pytest.fixture(scope="session")

@@ -51,6 +51,17 @@ def test_the_null_device_can_be_named(tmp_path: Path) -> None:
     assert isinstance(find_device("null", settings=Settings(tmp_path)), NullDevice)
 
 
+def test_a_gpu_that_was_found_is_opened_by_its_number(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    on_a_machine_with(monkeypatch, CPU, GPU)
+    opened: list[str] = []
+    monkeypatch.setattr("banyan.devices.discovery.TorchDevice", opened.append)
+    for name in ("cuda", "cuda:0"):
+        find_device(name, settings=Settings(tmp_path))
+    assert opened == ["cuda:0", "cuda:0"]
+
+
 def test_threads_below_one_are_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="threads=0 is below 1"):
         find_device("cpu", settings=Settings(tmp_path), num_threads=0)
@@ -60,10 +71,12 @@ def test_threads_below_one_are_refused(tmp_path: Path) -> None:
     ("name", "findings", "message"),
     [
         ("cuda:0", (CPU, NO_GPU), "'cuda:0' cannot be used: no NVIDIA device; here: cpu"),
-        ("cuda:0", (CPU, GPU), "is here, but this version makes no programs for NVIDIA chips"),
-        ("cuda", (CPU, GPU), "is here, but this version makes no programs for NVIDIA chips"),
         ("cuda:7", (CPU, GPU), "not among the devices of this machine: cpu, cuda:0"),
-        ("tpu", (CPU, GPU), "'tpu' is not known; known: cpu, cuda, null; here: cpu, cuda:0"),
+        (
+            "tpu",
+            (CPU, GPU),
+            "'tpu' is not known; known: cpu, cuda, triton, null; here: cpu, cuda:0",
+        ),
     ],
 )
 def test_a_device_that_cannot_be_had_is_explained(

@@ -32,6 +32,7 @@ from banyan.compiler.targets.memory import (
     place_memory,
 )
 from banyan.compiler.targets.target import PrintedProgram, Target
+from banyan.compiler.targets.triton.target import open_triton_target
 from banyan.compiler.tiling.options import TileOptions
 from banyan.devices.device import Device
 from banyan.devices.discovery import find_device
@@ -51,11 +52,17 @@ __all__ = [
     "lower_for",
 ]
 
-TARGETS: Mapping[str, Callable[[Device, CompileOptions], Target]] = {"cpp": open_cpp_target}
+TARGETS: Mapping[str, Callable[[Device, CompileOptions], Target]] = {
+    "cpp": open_cpp_target,
+    "triton": open_triton_target,
+}
 """What opens each target for a device; "interpreter" runs the graph itself and needs none."""
 
-_TARGET_OF_CHIP = {"cpu": "cpp", "null": "cpp"}
+_TARGET_OF_CHIP = {"cpu": "cpp", "null": "cpp", "cuda": "triton", "triton": "triton"}
 """The target that makes programs for a device, by the first part of the device's name."""
+
+_CHIP_OF_TARGET = {"triton": "cuda"}
+"""The device that `compile` takes for a target when none is named; the CPU for all others."""
 
 LARGEST_SCRATCH_BYTES = 1 << 30
 """Scratch memory of one thread beyond which a program is refused."""
@@ -133,21 +140,24 @@ def compile(  # noqa: A001  (the name of torch.compile)
     dynamic_shapes: Any = None,
     *,
     example_kwargs: Mapping[str, Any] | None = None,
+    device: str | None = None,
 ) -> "CompiledModule":
-    """Compile a PyTorch module for the CPUs of this machine.
+    """Compile a PyTorch module for the CPUs of this machine, or for another device.
 
     Args:
         module: in evaluation mode; runs once on the example to learn how its results nest.
         example_args: tensors like those it will be called with.
-        target: "cpp" or "interpreter".
+        target: "cpp", "triton" or "interpreter".
         dynamic_shapes: sizes that may change, as for `torch.export.export`; others are fixed.
         example_kwargs: arguments that it will be called with by name.
+        device: its name; None takes the first GPU for "triton", else the CPU.
 
     Without a C++ compiler the interpreter runs instead, and a warning says so.
 
     Raises:
         GraphError: the module cannot be captured.
         InputError: an unknown target.
+        DeviceMissing: there is no such device.
     """
     # Imported here because they import torch, which `import banyan` must not.
     from banyan.compiler.capture.arrays import leaves, result_nesting  # noqa: PLC0415
@@ -168,15 +178,15 @@ def compile(  # noqa: A001  (the name of torch.compile)
         names=names,
     )
     settings = load_settings(os.environ)
-    device = find_device("cpu", settings=settings)
+    chip = find_device(device or _CHIP_OF_TARGET.get(target, "cpu"), settings=settings)
     options = CompileOptions(settings.cache_directory, settings.compiler_command)
     try:
-        executable = compile_graph(graph, device=device, target=target, options=options)
+        executable = compile_graph(graph, device=chip, target=target, options=options)
     except CompilerMissing as error:
         warnings.warn(f"{error}; running on the interpreter, which is slow", stacklevel=2)
-        executable = compile_graph(graph, device=device, target="interpreter", options=options)
+        executable = compile_graph(graph, device=chip, target="interpreter", options=options)
     fill(executable, module)
-    return CompiledModule(executable, device, nesting, example, tuple(keywords))
+    return CompiledModule(executable, chip, nesting, example, tuple(keywords))
 
 
 def _interpreter_report(graph: Graph) -> CompileReport:

@@ -1,7 +1,7 @@
 """NVIDIA GPUs: found by their PCI identity, described by the driver's own command.
 
-Never imports torch: looking for a chip must not cost a second or a gigabyte. This version finds
-and describes GPUs; programs for them are made in a later one, and `available` says so.
+Never imports torch: looking for a chip must not cost a second or a gigabyte. `torch_device` runs
+programs on what is found here.
 """
 
 import subprocess
@@ -19,7 +19,7 @@ CUDA_CHIP = ChipSpec(
     torch_device="cuda",
     collective_library="nccl",
     dtypes=("float32", "float16", "bfloat16"),
-    status="described",
+    status="emulated",
 )
 
 _QUERY = (

@@ -15,6 +15,7 @@ from banyan.devices.device import Device
 from banyan.devices.native import Missing, find_compiler
 from banyan.devices.null import NullDevice
 from banyan.devices.thread_pool import ThreadPool, open_thread_pool
+from banyan.devices.torch_device import INTERPRETER, TorchDevice
 from banyan.foundation.errors import CompilerMissing, DeviceMissing, InputError
 from banyan.foundation.settings import Settings
 
@@ -60,7 +61,7 @@ def choose_device(findings: Sequence[Finding]) -> Choice:
         for device in finding.devices
         if finding.chip.name != "cpu"
     ]
-    reason = "the CPU is the one device that this version makes programs for"
+    reason = "the CPU is the one chip that programs of this version are proved on"
     if idle:
         reason += f"; found but not used: {', '.join(idle)}"
     return Choice("cpu", reason)
@@ -69,7 +70,9 @@ def choose_device(findings: Sequence[Finding]) -> Choice:
 def find_device(
     name: str = AUTOMATIC, *, settings: Settings, num_threads: int | None = None
 ) -> Device:
-    """Open a device by name: "cpu", "null", or "auto" for the default choice.
+    """Open a device by name: "cpu", "cuda:0", "triton", "null", or "auto" for the default choice.
+
+    "triton" runs programs for GPUs on Triton's interpreter: no chip, and very slow.
 
     `num_threads` is for the CPU; None takes every physical core this process may use.
 
@@ -83,8 +86,21 @@ def find_device(
         return NullDevice()
     if name in {AUTOMATIC, "cpu"}:
         return _open_cpu(settings, num_threads)
+    if name == INTERPRETER:
+        return TorchDevice(name)
     findings = search_devices(known_probes())
+    if is_here(name, findings):
+        return TorchDevice(name if ":" in name else f"{name}:0")
     raise DeviceMissing(_explain_absence(name, findings))
+
+
+def is_here(name: str, findings: Sequence[Finding]) -> bool:
+    """Was a chip of this name found, or one of this kind?"""
+    return any(
+        isinstance(finding.answer, Yes) and name in {device.name, finding.chip.name}
+        for finding in findings
+        for device in finding.devices
+    )
 
 
 def _open_cpu(settings: Settings, num_threads: int | None) -> CpuDevice:
@@ -107,11 +123,6 @@ def _explain_absence(name: str, findings: Sequence[Finding]) -> str:
             continue
         if isinstance(finding.answer, No):
             return f"device {name!r} cannot be used: {finding.answer.reason}; here: {here}"
-        if any(name in {device.name, finding.chip.name} for device in finding.devices):
-            return (
-                f"device {name!r} is here, but this version makes no programs for "
-                f"{finding.chip.vendor} chips; use --device cpu"
-            )
         return f"device {name!r} is not among the devices of this machine: {here}"
     known = ", ".join(finding.chip.name for finding in findings)
-    return f"device {name!r} is not known; known: {known}, null; here: {here}"
+    return f"device {name!r} is not known; known: {known}, triton, null; here: {here}"

@@ -33,11 +33,15 @@ def in_dtype(value: Any, dtype: torch.dtype) -> Any:
     return value
 
 
-def compare(model: ZooModel, target: str, dtype: torch.dtype) -> Comparison:
+def compare(
+    model: ZooModel, target: str, dtype: torch.dtype, device: str | None = None
+) -> Comparison:
     """Compile `model` and call it at each of its lengths."""
     module = model.build().to(dtype)
     example = pytree.tree_map(lambda v: in_dtype(v, dtype), model.arguments(model.lengths[0]))
-    compiled = banyan.compile(module, (), target, model.shapes(), example_kwargs=example)
+    compiled = banyan.compile(
+        module, (), target, model.shapes(), example_kwargs=example, device=device
+    )
     errors = {}
     for length in model.lengths:
         given = pytree.tree_map(lambda v: in_dtype(v, dtype), model.arguments(length))

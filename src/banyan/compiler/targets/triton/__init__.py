@@ -1,0 +1,1 @@
+"""Triton: kernels printed for the portable subset that NVIDIA, AMD and many other chips compile."""
