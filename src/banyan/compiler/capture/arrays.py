@@ -9,6 +9,8 @@ import numpy as np
 import torch
 from torch.utils import _pytree as pytree
 
+from banyan.compiler.capture.refusals import cannot_run, changes_argument
+
 Array = np.ndarray[Any, np.dtype[Any]]
 Module = torch.nn.Module
 
@@ -54,13 +56,30 @@ class Nesting:
 def result_nesting(
     module: Module, arguments: tuple[Any, ...], keywords: Mapping[str, Any]
 ) -> Nesting:
-    """How the results of a module nest; runs it once and puts its buffers back as they were."""
+    """How the results of a module nest; runs it once and puts its buffers back as they were.
+
+    Raises:
+        GraphError: the module fails on the example, or changes it.
+    """
     before = {name: buffer.clone() for name, buffer in module.named_buffers()}
+    given = leaves((arguments, keywords))
+    versions = [_version(value) for value in given]
     with torch.no_grad():
-        found, structure = pytree.tree_flatten(module(*arguments, **keywords))
+        try:
+            found, structure = pytree.tree_flatten(module(*arguments, **keywords))
+        except Exception as error:  # whatever the module of somebody else raises
+            raise cannot_run(module, error) from error
         for name, buffer in module.named_buffers():
             buffer.copy_(before[name])
+    for number, (value, version) in enumerate(zip(given, versions, strict=True)):
+        if _version(value) != version:
+            raise changes_argument(module, number)
     return Nesting(structure, tuple(leaf is not None for leaf in found))
+
+
+def _version(value: Any) -> int | None:
+    """Changes when somebody writes into a tensor."""
+    return value._version if isinstance(value, torch.Tensor) else None
 
 
 def is_same_constant(left: Any, right: Any) -> bool:

@@ -49,7 +49,10 @@ class CallWriter:
             GraphError: neither a rule nor an extern node can say it.
         """
         self.emit.result = node.meta.get("val")
-        self.values[node] = self._call(node)
+        try:
+            self.values[node] = self._call(node)
+        except GraphError as error:
+            raise GraphError(f"{node.target}{source_line(node)}: {error}") from error
 
     def _call(self, node: Any) -> Any:
         values = pytree.tree_map_only(torch.fx.Node, self.values.__getitem__, list(node.args))

@@ -39,7 +39,10 @@ def from_torch_dtype(dtype: torch.dtype) -> DType:
     found = _DTYPES.get(dtype)
     if found is None:
         known = ", ".join(str(d).removeprefix("torch.") for d in _DTYPES)
-        raise GraphError(f"element type {dtype} is not supported; supported: {known}")
+        raise GraphError(
+            f"element type {dtype} is not supported; convert to one of {known}, for example with "
+            ".float()"
+        )
     return found
 
 

@@ -17,6 +17,7 @@ from torch.utils import _pytree as pytree
 
 from banyan.compiler.capture.calls import CallWriter
 from banyan.compiler.capture.emitter import Emitter, from_torch_dtype
+from banyan.compiler.capture.refusals import cannot_trace
 from banyan.compiler.capture.sizes import read_symbols
 from banyan.compiler.ir.graph import Graph, Node, Output
 from banyan.compiler.ir.types import TensorType
@@ -110,9 +111,7 @@ def _export(module: torch.nn.Module, arguments: Any, keywords: Any, *, shapes: A
             )
             return program.run_decompositions(table)
     except (RuntimeError, ValueError, TypeError, AssertionError) as error:
-        lines = [line.strip(" -") for line in str(error).splitlines() if line.strip()]
-        reason = " ".join(lines[:2]) or repr(error)
-        raise GraphError(f"torch.export cannot trace {type(module).__name__}: {reason}") from error
+        raise cannot_trace(module, error) from error
 
 
 def _requests(arguments: Any, shapes: Any) -> list[Any]:

@@ -5,6 +5,7 @@ from typing import Any, TypeAlias
 
 import sympy  # type: ignore[import-untyped]
 import torch
+from torch.fx.experimental.symbolic_shapes import free_unbacked_symbols
 from torch.utils._sympy.functions import CleanDiv, FloorDiv, Mod, PythonMod
 
 from banyan.compiler.ir.symbols import Dim, Expression, product, symbol
@@ -65,6 +66,11 @@ def _quotient(expression: Any, parts: list[Dim]) -> Dim:
             return quotient
         if isinstance(expression, Mod | PythonMod):
             return parts[0] - quotient * parts[1]
+    if free_unbacked_symbols(expression):
+        raise GraphError(
+            "the size of its result depends on the values of a tensor; use torch.where or a mask of"
+            " fixed size, or torch.compile(module, backend='banyan'), which leaves it to PyTorch"
+        )
     raise GraphError(f"the size {expression} is outside what sizes can say: use + - * // constant")
 
 
