@@ -20,6 +20,7 @@ def pytest_configure() -> None:
     """
     os.environ["BANYAN_CACHE"] = str(PROGRAM_CACHE)
     os.environ["TRITON_INTERPRET"] = "1"
+    os.environ["POCL_CACHE_DIR"] = str(PROGRAM_CACHE / "pocl")
 
 
 @pytest.fixture(scope="session")

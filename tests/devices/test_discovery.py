@@ -27,7 +27,7 @@ def on_a_machine_with(monkeypatch: pytest.MonkeyPatch, *findings: Finding) -> No
 
 def test_the_search_reports_every_known_chip_here_or_not() -> None:
     findings = search_devices(discovery.known_probes())
-    assert [finding.chip.name for finding in findings] == ["cpu", "cuda"]
+    assert [finding.chip.name for finding in findings] == ["cpu", "cuda", "opencl"]
     assert isinstance(findings[0].answer, Yes)
 
 

@@ -81,7 +81,8 @@ def _sources_digest() -> str:
     compiler = Path(__file__).parent
     native = compiler.parent / "devices" / "native"
     digest = hashlib.sha256()
-    files = [*compiler.rglob("*.py"), *compiler.rglob("*.h"), *native.glob("*.h")]
+    sources = (*compiler.rglob("*.py"), *compiler.rglob("*.h"), *compiler.rglob("*.cl"))
+    files = [*sources, *native.glob("*.h")]
     for path in sorted(files):
         digest.update(path.name.encode() + b"\0" + path.read_bytes())
     return digest.hexdigest()

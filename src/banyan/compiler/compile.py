@@ -31,6 +31,7 @@ from banyan.compiler.targets.memory import (
     arena_offsets,
     place_memory,
 )
+from banyan.compiler.targets.opencl.target import open_opencl_target
 from banyan.compiler.targets.target import PrintedProgram, Target
 from banyan.compiler.targets.triton.target import open_triton_target
 from banyan.compiler.tiling.options import TileOptions
@@ -54,11 +55,18 @@ __all__ = [
 
 TARGETS: Mapping[str, Callable[[Device, CompileOptions], Target]] = {
     "cpp": open_cpp_target,
+    "opencl": open_opencl_target,
     "triton": open_triton_target,
 }
 """What opens each target for a device; "interpreter" runs the graph itself and needs none."""
 
-_TARGET_OF_CHIP = {"cpu": "cpp", "null": "cpp", "cuda": "triton", "triton": "triton"}
+_TARGET_OF_CHIP = {
+    "cpu": "cpp",
+    "null": "cpp",
+    "cuda": "triton",
+    "triton": "triton",
+    "opencl": "opencl",
+}
 """The target that makes programs for a device, by the first part of the device's name."""
 
 _CHIP_OF_TARGET = {"triton": "cuda"}

@@ -14,9 +14,12 @@ from banyan.devices.cuda import CudaProbe
 from banyan.devices.device import Device
 from banyan.devices.native import Missing, find_compiler
 from banyan.devices.null import NullDevice
+from banyan.devices.opencl import OpenClDevice
+from banyan.devices.opencl_driver import find_chips
+from banyan.devices.opencl_probe import OpenClProbe
 from banyan.devices.thread_pool import ThreadPool, open_thread_pool
 from banyan.devices.torch_device import INTERPRETER, TorchDevice
-from banyan.foundation.errors import CompilerMissing, DeviceMissing, InputError
+from banyan.foundation.errors import CompilerMissing, DeviceMissing, EnvironmentProblem, InputError
 from banyan.foundation.settings import Settings
 
 AUTOMATIC = "auto"
@@ -41,7 +44,7 @@ class Choice:
 
 def known_probes() -> tuple[Probe, ...]:
     """Give the probe of every chip this version knows."""
-    return (CpuProbe(), CudaProbe())
+    return (CpuProbe(), CudaProbe(), OpenClProbe())
 
 
 def search_devices(probes: Sequence[Probe]) -> tuple[Finding, ...]:
@@ -52,14 +55,14 @@ def search_devices(probes: Sequence[Probe]) -> tuple[Finding, ...]:
 def choose_device(findings: Sequence[Finding]) -> Choice:
     """Choose the default device among what was found.
 
-    Only the CPU runs programs in this version; a GPU that was found is named in the reason, so
+    Only the CPU was verified on silicon; a GPU that was found is named in the reason, so
     that nobody wonders why it is idle.
     """
     idle = [
         f"{device.name} ({device.model})"
         for finding in findings
         for device in finding.devices
-        if finding.chip.name != "cpu"
+        if finding.chip.name not in {"cpu", "opencl"}
     ]
     reason = "the CPU is the one chip that programs of this version are proved on"
     if idle:
@@ -70,11 +73,12 @@ def choose_device(findings: Sequence[Finding]) -> Choice:
 def find_device(
     name: str = AUTOMATIC, *, settings: Settings, num_threads: int | None = None
 ) -> Device:
-    """Open a device by name: "cpu", "cuda:0", "triton", "null", or "auto" for the default choice.
+    """Open a device: "cpu", "cuda:0", "opencl:0", "triton", "null", or "auto" for the default choice.
 
     "triton" runs programs for GPUs on Triton's interpreter: no chip, and very slow.
 
-    `num_threads` is for the CPU; None takes every physical core this process may use.
+    `num_threads` is for the CPU; None takes every physical core this process may use. Other
+    devices decide for themselves.
 
     Raises:
         DeviceMissing: there is no such device, or no programs are made for it; lists what is here.
@@ -88,6 +92,8 @@ def find_device(
         return _open_cpu(settings, num_threads)
     if name == INTERPRETER:
         return TorchDevice(name)
+    if name.partition(":")[0] == "opencl" and (opened := _open_opencl(name, settings)) is not None:
+        return opened
     findings = search_devices(known_probes())
     if is_here(name, findings):
         return TorchDevice(name if ":" in name else f"{name}:0")
@@ -113,6 +119,19 @@ def _open_cpu(settings: Settings, num_threads: int | None) -> CpuDevice:
         )
 
     return CpuDevice(num_threads or CpuProbe().inventory()[0].cores, open_pool)
+
+
+def _open_opencl(name: str, settings: Settings) -> OpenClDevice | None:
+    """The device "opencl:N", or the first for "opencl"; None when there is no such device."""
+    number = name.partition(":")[2] or "0"
+    try:
+        chips = find_chips()
+    except EnvironmentProblem:
+        return None
+    if not number.isdigit() or int(number) >= len(chips):
+        return None
+    chip = chips[int(number)]
+    return OpenClDevice(f"opencl:{int(number)}", chip, settings.cache_directory)
 
 
 def _explain_absence(name: str, findings: Sequence[Finding]) -> str:

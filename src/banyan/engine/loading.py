@@ -17,6 +17,7 @@ from banyan.compiler.ir.graph import Graph
 from banyan.devices.cpu_probe import CpuProbe
 from banyan.devices.device import Device
 from banyan.devices.discovery import find_device
+from banyan.devices.opencl import OpenClDevice
 from banyan.engine.batch_generation import Progress
 from banyan.engine.cache_size import CacheShape, choose_limits
 from banyan.engine.encoder_runner import EncoderRunner
@@ -100,7 +101,7 @@ def load_model(
             options,
             _cache_shape(configuration, dtype),
             longest=configuration.max_position_embeddings,
-            free_bytes=free_memory_bytes(),
+            free_bytes=free_memory_bytes(device),
         )
         executable.allocate_state({"num_blocks": limits.num_blocks})
         engine = Engine(
@@ -171,13 +172,16 @@ def options_from_defaults(defaults: GenerationDefaults) -> SamplingOptions:
     return SamplingOptions(**{name: v for name, v in proposed.items() if v is not None})
 
 
-def free_memory_bytes() -> int:
-    """Memory that this process can still take: of the machine, and of its control group."""
+def free_memory_bytes(device: Device | None = None) -> int:
+    """Memory that this process can still take: of the machine, its control group, the device."""
     probe = CpuProbe()
     machine_bytes = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     of_machine = machine_bytes - probe.usage()[0].memory_used_bytes
     own_bytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    return max(0, min(of_machine, probe.inventory()[0].memory_bytes - own_bytes))
+    free = [of_machine, probe.inventory()[0].memory_bytes - own_bytes]
+    if isinstance(device, OpenClDevice):
+        free = [device.free_bytes] if not device.is_cpu else [*free, device.free_bytes]
+    return max(0, min(free))
 
 
 def _say_nothing(stage: str, num_done: int, num_all: int) -> None:

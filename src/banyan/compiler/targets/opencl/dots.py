@@ -1,0 +1,171 @@
+"""Matrix products in OpenCL C: each work-item multiplies small blocks, four rows by four columns.
+
+Weights are read where they lie, unpacked; nothing but multiplication in float is assumed of the
+chip.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from banyan.compiler.ir.graph import Node
+from banyan.compiler.ir.types import DType
+from banyan.compiler.targets.cpp.dots import Operand, operand
+from banyan.compiler.targets.cpp.expressions import from_memory
+from banyan.compiler.targets.cpp.scope import Buffer, Scope
+from banyan.compiler.targets.opencl.dialect import BARRIER
+from banyan.foundation.errors import CompilationFailed
+
+ROWS, COLUMNS = 4, 4
+
+Address = Callable[[str, str], str]
+
+
+@dataclass(frozen=True, slots=True)
+class _Matrix:
+    """One side of a product: the text of the element at (outer, k), outer being row or column."""
+
+    text: str
+    dtype: DType
+    address: Address
+
+    def element(self, outer: str, depth: str) -> str:
+        return from_memory(f"({self.text})[{self.address(outer, depth)}]", self.dtype)
+
+
+@dataclass(frozen=True, slots=True)
+class _Product:
+    """C[rows, columns] (+)= left * right, and where C lies."""
+
+    left: _Matrix
+    right: _Matrix
+    rows: str
+    columns: str
+    depth: str
+    target: str
+    stride: str
+    accumulate: bool
+
+
+@dataclass(frozen=True, slots=True)
+class BlockedProducts:
+    """The `Products` of OpenCL C."""
+
+    def print_dot(self, scope: Scope, node: Node) -> Buffer:
+        """Print a product into a float32 tile of its own."""
+        target = scope.allocate(node.shape, DType.FLOAT32)
+        self._print(scope, node, target, accumulate=False)
+        return target
+
+    def add_dot(self, scope: Scope, node: Node, target: Buffer) -> None:
+        """Print a product that adds to a float32 tile."""
+        self._print(scope, node, target, accumulate=True)
+
+    def _print(self, scope: Scope, node: Node, target: Buffer, *, accumulate: bool) -> None:
+        if node.op != "dot":
+            raise CompilationFailed(f"the OpenCL target cannot print {node.op!r}")
+        a, b = node.args
+        left, right = operand(scope, a), operand(scope, b)
+        sizes = tuple(scope.dim(d) for d in node.shape)
+        offsets = ("", "", "")
+        scope.emit("{")
+        for axis in range(len(node.shape) - 2):
+            name = scope.name("b")
+            scope.emit(f"for (index_t {name} = 0; {name} < {sizes[axis]}; ++{name}) {{")
+            strides = (left.strides[axis], right.strides[axis], str(target.strides[axis]))
+            pairs = zip(offsets, strides, strict=True)
+            offsets = tuple(f"{o} + {name} * {s}" for o, s in pairs)  # type: ignore[assignment]
+        columns_first = bool(dict(node.attrs).get("transpose_b"))
+        packed = bool(dict(node.attrs).get("packed"))
+        width = b.shape[-1] if packed else 1
+        sides = _right_sizes(right, packed=packed, columns_first=columns_first)
+        depth = scope.dim(a.shape[-1])
+        product = _Product(
+            _Matrix(f"{left.text}{offsets[0]}", a.dtype, _rows(left.strides[-2])),
+            _Matrix(
+                f"{right.text}{offsets[1]}",
+                b.dtype,
+                _panels(right.strides[0], width)
+                if packed
+                else (_rows if columns_first else _columns)(right.strides[-2]),
+            ),
+            sizes[-2],
+            sizes[-1],
+            depth,
+            f"{target.text}{offsets[2]}",
+            str(target.strides[-2]),
+            accumulate,
+        )
+        scope.lines += _text(product, (left.sizes[-2], sides), _conditions(left, right))
+        scope.lines += ["}"] * (len(node.shape) - 1)
+        scope.emit(BARRIER)
+
+
+def _right_sizes(right: Operand, *, packed: bool, columns_first: bool) -> str:
+    """The text of how many columns lie inside the tensor."""
+    if packed:
+        return right.sizes[1]
+    return right.sizes[-2] if columns_first else right.sizes[-1]
+
+
+def _rows(stride: str) -> Address:
+    return lambda outer, depth: f"{outer} * {stride} + {depth}"
+
+
+def _columns(stride: str) -> Address:
+    return lambda outer, depth: f"{depth} * {stride} + {outer}"
+
+
+def _panels(stride: str, width: object) -> Address:
+    """Lines of `width` neighbours in depth for each column."""
+    if width == 1:
+        return _columns(stride)
+    return lambda outer, depth: (
+        f"{depth} / {width} * {stride} + {outer} * {width} + {depth} % {width}"
+    )
+
+
+def _conditions(left: Operand, right: Operand) -> list[str]:
+    return [c for c in (left.condition, right.condition) if c is not None]
+
+
+def _text(product: _Product, inside: tuple[str, str], conditions: list[str]) -> list[str]:
+    """The loop over blocks that work-items share: four rows each, the last rows one by one."""
+    rows_inside, columns_inside = inside
+    tests = [f"{rows_inside} > 0", f"{columns_inside} > 0", *conditions]
+    return [
+        f"const index_t rows = {product.rows}, columns = {product.columns};",
+        f"const index_t last_row = {rows_inside} - 1, last_column = {columns_inside} - 1;",
+        f"const index_t depth = {' && '.join(tests)} ? {product.depth} : 0;",
+        f"const index_t full = rows / {ROWS}, across = (columns + {COLUMNS - 1}) / {COLUMNS};",
+        f"const index_t blocks = (full + rows % {ROWS}) * across;",
+        "for (index_t block = LANE; block < blocks; block += LANES) {",
+        f"const index_t column = block % across * {COLUMNS}, line = block / across;",
+        "if (line < full) {",
+        f"const index_t row = line * {ROWS};",
+        *_block(product, ROWS),
+        "} else {",
+        f"const index_t row = full * {ROWS} + line - full;",
+        *_block(product, 1),
+        "}",
+        "}",
+    ]
+
+
+def _block(product: _Product, num_rows: int) -> list[str]:
+    rows, columns = range(num_rows), range(COLUMNS)
+    lines = [f"const index_t r{i} = minimum(row + {i}, last_row);" for i in rows]
+    lines += [f"const index_t c{j} = minimum(column + {j}, last_column);" for j in columns]
+    lines += [f"float s{i}{j} = 0.0f;" for i in rows for j in columns]
+    lines.append("for (index_t k = 0; k < depth; ++k) {")
+    lines += [f"const float x{i} = {product.left.element(f'r{i}', 'k')};" for i in rows]
+    lines += [f"const float y{j} = {product.right.element(f'c{j}', 'k')};" for j in columns]
+    lines += [f"s{i}{j} += x{i} * y{j};" for i in rows for j in columns]
+    lines.append("}")
+    for i in rows:
+        for j in columns:
+            place = f"({product.target})[(row + {i}) * {product.stride} + column + {j}]"
+            inside = f"row + {i} <= last_row && column + {j} <= last_column"
+            value = f"({inside} ? s{i}{j} : 0.0f)"
+            sign = "+=" if product.accumulate else "="
+            lines.append(f"if (column + {j} < columns) {place} {sign} {value};")
+    return lines

@@ -1,0 +1,76 @@
+"""The OpenCL target: one text for every OpenCL device, within what the device was seen to do."""
+
+import hashlib
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from banyan.compiler.ir.graph import Graph
+from banyan.compiler.options import CompileOptions
+from banyan.compiler.targets.memory import Placement
+from banyan.compiler.targets.opencl.program import OpenClText, print_program
+from banyan.compiler.targets.target import PrintedProgram
+from banyan.compiler.tiling.options import TileOptions
+from banyan.devices.device import Device, LoadedProgram
+from banyan.devices.opencl import OpenClDevice
+from banyan.devices.opencl_limits import OpenClLimits
+from banyan.foundation.errors import CompilationFailed, StorageFull
+
+PORTABLE = OpenClLimits(lanes=8, local_bytes=16 * 1024)
+"""What every device with local memory can do: for text that is printed without one."""
+
+
+@dataclass(frozen=True, slots=True)
+class OpenClTarget:
+    """Prints OpenCL C within `limits`; a `Target`."""
+
+    detail: str
+    limits: OpenClLimits
+    options: CompileOptions
+
+    @property
+    def name(self) -> str:
+        """Always "opencl"."""
+        return "opencl"
+
+    @property
+    def settings(self) -> str:
+        """What the text depends on; the driver's own compiler has a cache of its own."""
+        return f"lanes {self.limits.lanes} local {self.limits.local_bytes}"
+
+    @property
+    def tiling(self) -> TileOptions:
+        """Weights stay as they are; tiles that local memory holds."""
+        return TileOptions(packing=False)
+
+    def emit(self, graph: Graph, placement: Placement) -> OpenClText:
+        """Print a lowered graph whose values are placed."""
+        return print_program(graph, placement, self.limits)
+
+    def build(self, text: PrintedProgram) -> Path:
+        """Keep the text and its launches; the driver compiles it when the device loads it."""
+        content = text.source.encode()
+        name = hashlib.sha256(content).hexdigest()[:32]
+        path = self.options.cache_directory / "objects" / f"opencl-{name}.json"
+        unfinished = path.with_suffix(f".{os.getpid()}.part")
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            unfinished.write_bytes(content)
+            unfinished.replace(path)
+        except OSError as error:
+            raise StorageFull(
+                f"cannot keep the program in {path.parent} ({error.strerror}); "
+                "free space or set BANYAN_CACHE to another folder"
+            ) from error
+        return path
+
+    def open_packer(self) -> LoadedProgram:
+        """Nothing is packed."""
+        raise CompilationFailed("the OpenCL target packs no weights")
+
+
+def open_opencl_target(device: Device, options: CompileOptions) -> OpenClTarget:
+    """The OpenCL target for a device, or for none in particular."""
+    if isinstance(device, OpenClDevice):
+        return OpenClTarget(device.model, device.limits, options)
+    return OpenClTarget("any device", PORTABLE, options)
