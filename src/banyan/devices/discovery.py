@@ -73,7 +73,7 @@ def choose_device(findings: Sequence[Finding]) -> Choice:
 def find_device(
     name: str = AUTOMATIC, *, settings: Settings, num_threads: int | None = None
 ) -> Device:
-    """Open a device: "cpu", "cuda:0", "opencl:0", "triton", "null", or "auto" for the default choice.
+    """Open a device: "cpu", "cuda:0", "opencl:0", "triton", "null"; "auto" is the default choice.
 
     "triton" runs programs for GPUs on Triton's interpreter: no chip, and very slow.
 
