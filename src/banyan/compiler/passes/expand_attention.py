@@ -10,18 +10,33 @@ from typing import TypeAlias
 
 from banyan.compiler.ir.graph import Builder, Graph, Node
 from banyan.compiler.ir.match import Captures, Pattern, Rule, rewrite_graph
-from banyan.compiler.ir.symbols import Dim, product
+from banyan.compiler.ir.operations import pack_width
+from banyan.compiler.ir.symbols import Dim, product, upper_bound
 from banyan.compiler.ir.types import DType
 
 HIDDEN = float("-inf")
+LEAST_KEYS = 64
+"""Keys up to which scores are cheaper written out than packed."""
 
 _Stacked: TypeAlias = tuple[int, Dim]
 """Heads whose queries lie in one matrix, and how many queries each has."""
 
 
-def expand_attention(graph: Graph) -> Graph:
-    """Write out every attention; rows that see nothing become zeros."""
-    return rewrite_graph(graph, RULES)
+def expand_attention(graph: Graph, *, keep_long: bool = False) -> Graph:
+    """Write out every attention; rows that see nothing become zeros.
+
+    With `keep_long` those that see many keys stay: `programs.whole_attention` computes them.
+    """
+    return rewrite_graph(graph, KEEPING_LONG if keep_long else RULES)
+
+
+def is_long(node: Node) -> bool:
+    """Whether an `attention_forward` has a program of its own, and sees enough keys for it."""
+    query, key, value = node.args[:3]
+    packs = all(isinstance(size, int) for size in (key.shape[3], value.shape[3]))
+    packs = packs and key.shape[3] % pack_width(key.dtype) == 0
+    known = query.dtype in {DType.FLOAT32, DType.BFLOAT16}
+    return packs and known and upper_bound(key.shape[2]) > LEAST_KEYS
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,6 +212,10 @@ def _softmax(builder: Builder, scores: Node) -> tuple[Node, Node]:
     return weights, builder.add("add", (builder.add("log", (total,)), safe))
 
 
+def _expand_short(builder: Builder, found: Captures) -> Node | None:
+    return None if is_long(found["call"]) else _expand_forward(builder, found)
+
+
 def _result_of(op: str) -> Pattern:
     # Attributes are left open: any of the results.
     return Pattern(frozenset({"get"}), (Pattern(frozenset({op}), None, "call"),), "root")
@@ -206,4 +225,9 @@ RULES: tuple[Rule, ...] = (
     Rule("write out attention", Pattern(frozenset({"attention"}), None, "root"), _expand),
     Rule("write out attention forward", _result_of("attention_forward"), _expand_forward),
     Rule("write out attention backward", _result_of("attention_backward"), _expand_backward),
+)
+KEEPING_LONG: tuple[Rule, ...] = (
+    RULES[0],
+    Rule("write out short attention", _result_of("attention_forward"), _expand_short),
+    RULES[2],
 )

@@ -18,7 +18,9 @@ LEAVES = frozenset({"input", "data"})
 FREE = frozenset({"constant", "iota", "size"})
 MOVEMENT = frozenset({"reshape", "expand", "permute", "slice", "concat", "pad"})
 PRODUCTS = frozenset({"dot", "packed_dot", "quantized_dot"})
-PROGRAMS = frozenset({"paged_attention", "cache_write", "grouped_dot", "group_rows"})
+PROGRAMS = frozenset(
+    {"paged_attention", "attention_forward", "cache_write", "grouped_dot", "group_rows"}
+)
 OPAQUE = PROGRAMS | {"extern", "attention", "get"}
 TRANSCENDENTAL = frozenset("exp log tanh erf sin cos sigmoid pow".split())
 LOOKUPS = frozenset({"gather", "take_along"})

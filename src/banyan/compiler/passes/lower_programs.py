@@ -14,6 +14,11 @@ from banyan.compiler.programs.grouped_linear import (
     grouped_linear_kernel,
 )
 from banyan.compiler.programs.paged_attention import AttentionTypes, paged_attention_kernel
+from banyan.compiler.programs.whole_attention import (
+    WholeAttention,
+    pack_kernel,
+    whole_attention_kernel,
+)
 from banyan.compiler.tiling.options import TileOptions
 
 Once: TypeAlias = Callable[[tuple[object, ...], Callable[[], Kernel]], Kernel]
@@ -62,6 +67,33 @@ def _paged_attention(context: Context, node: Node) -> Node:
         lambda: paged_attention_kernel(context.builder, types, scale, window),
     )
     return _first(context, _call(context, kernel, [context.value(arg) for arg in node.args]))
+
+
+def _attention_forward(context: Context, node: Node) -> Node:
+    queries, keys, values, *mask = node.args
+    attrs: dict[str, Any] = dict(node.attrs)
+    types = WholeAttention(
+        queries.tensor,
+        keys.tensor,
+        values.tensor,
+        mask[0].tensor if mask else None,
+        bool(attrs["causal"]),
+        float(attrs["scale"]),
+    )
+    packed = [_packed(context, keys, "keys"), _packed(context, values, "values")]
+    kernel = context.once(
+        ("whole_attention", types), lambda: whole_attention_kernel(context.builder, types)
+    )
+    arguments = [context.value(queries), *packed, *map(context.value, mask)]
+    return _call(context, kernel, arguments)
+
+
+def _packed(context: Context, rows: Node, layout: str) -> Node:
+    kind = rows.tensor
+    kernel = context.once(
+        ("pack", kind, layout), lambda: pack_kernel(context.builder, kind, layout)
+    )
+    return _first(context, _call(context, kernel, [context.value(rows)]))
 
 
 def _grouped_dot(context: Context, node: Node) -> Node:
@@ -113,6 +145,7 @@ def _group_call(context: Context, experts: Node, groups: int) -> Node:
 _PROGRAMS: Mapping[str, Callable[[Context, Node], Node]] = {
     "cache_write": _cache_write,
     "paged_attention": _paged_attention,
+    "attention_forward": _attention_forward,
     "grouped_dot": _grouped_dot,
     "group_rows": _group_rows,
 }

@@ -35,7 +35,7 @@ def passes(options: TileOptions) -> tuple[Pass, ...]:
     written_out = kept if not options.packing else frozenset[str]()
     return (
         Pass("simplify", simplify),
-        Pass("expand_attention", expand_attention),
+        Pass("expand_attention", lambda graph: expand_attention(graph, keep_long=options.packing)),
         *packing_quantized,
         Pass("expand_quantized", lambda graph: expand_quantized(graph, written_out)),
         Pass("canonical", canonical),

@@ -18,6 +18,7 @@ from banyan.compiler.programs.running_softmax import (
     STEP,
     STEP_BLOCKS,
     attend,
+    fixed,
     product_with_keys,
     product_with_values,
 )
@@ -83,8 +84,8 @@ class _Program:
             pointer("lengths", types.lengths, "read"),
             pointer("out", types.queries, "write"),
         )
-        self.head_size = _fixed(types.queries.shape[2])
-        self.group = _fixed(types.queries.shape[1]) // _fixed(types.keys.shape[1])
+        self.head_size = fixed(types.queries.shape[2])
+        self.group = fixed(types.queries.shape[1]) // fixed(types.keys.shape[1])
         self.most_tokens = max(1, MOST_ROWS // self.group)
         self.tokens = symbol("query_tokens", 0, self.most_tokens)
         self.num_rows: Dim = self.tokens * self.group
@@ -225,9 +226,3 @@ class _Cache:
             oldest = index.subtract(position, index.number(program.window))
             seen = tiles.add("and", seen, tiles.add("gt", column, tiles.columns(oldest, STEP)))
         return seen
-
-
-def _fixed(size: Dim) -> int:
-    if not isinstance(size, int):
-        raise TypeError("counts and sizes of heads are fixed")
-    return size

@@ -105,3 +105,10 @@ def product_with_values(tiles: Tiles, weights: Node, blocks: Node) -> Node:
     packed = tiles.reshaped(blocks, (count * lines, width, pack))
     narrow = tiles.cast(weights, blocks.dtype)
     return tiles.builder.add("dot", (narrow, packed), packed=True, dtype=DType.FLOAT32)
+
+
+def fixed(size: Dim) -> int:
+    """A size that is a number."""
+    if not isinstance(size, int):
+        raise TypeError("counts and sizes of heads are fixed")
+    return size

@@ -1,0 +1,202 @@
+"""Attention over whole tensors: keys and values packed into blocks once, then a running softmax.
+
+A query tile is some queries of all heads of one group, so grouped queries never repeat keys. The
+log of each row's sum of exponentials comes with the result: the gradient needs nothing else.
+"""
+
+from dataclasses import dataclass
+
+from banyan.compiler.ir.graph import Builder, Kernel, Node, Region
+from banyan.compiler.ir.operations import pack_width
+from banyan.compiler.ir.symbols import Dim, ceil_divide, symbol
+from banyan.compiler.ir.types import DType, TensorType
+from banyan.compiler.programs.running_softmax import (
+    BLOCK,
+    HIDDEN,
+    MOST_ROWS,
+    STEP,
+    STEP_BLOCKS,
+    attend,
+    fixed,
+    product_with_keys,
+    product_with_values,
+)
+from banyan.compiler.tiling.indices import Indices
+from banyan.compiler.tiling.tiles import Tiles
+from banyan.compiler.tiling.windows import At, Each, Entry, Span, whole
+
+
+@dataclass(frozen=True, slots=True)
+class WholeAttention:
+    """Types of the arguments of `attention_forward`, and its attributes."""
+
+    queries: TensorType
+    keys: TensorType
+    values: TensorType
+    mask: TensorType | None
+    causal: bool
+    scale: float
+
+
+def packed_type(rows: TensorType, layout: str) -> TensorType:
+    """The type of keys or values [B, G, T, D] in blocks [B, G, T/16, ...] like those of a cache."""
+    batch, groups, length, size = rows.shape
+    pack = pack_width(rows.dtype)
+    block = (size // pack, BLOCK, pack) if layout == "keys" else (BLOCK // pack, size, pack)
+    return TensorType((batch, groups, ceil_divide(length, BLOCK), *block), rows.dtype)
+
+
+def pack_kernel(builder: Builder, rows: TensorType, layout: str) -> Kernel:
+    """Pointers (rows [B, G, T, D], out): one program for each block; zeros behind the last row."""
+    tiles = Tiles(builder)
+    indices = tiles.indices
+    target_type = packed_type(rows, layout)
+    source = builder.pointer("rows", rows, "read")
+    target = builder.pointer("out", target_type, "write")
+    batch, group, block = (tiles.parameter() for _ in range(3))
+    size, pack = rows.shape[3], pack_width(rows.dtype)
+    span = Span(indices.multiply(block, BLOCK), BLOCK)
+    loaded = tiles.read(source, (At(batch), At(group), span, whole(indices, size)))
+    if layout == "keys":
+        split = tiles.reshaped(loaded, (BLOCK, size // pack, pack))
+        packed = builder.add("permute", (split,), order=(1, 0, 2))
+    else:
+        split = tiles.reshaped(loaded, (BLOCK // pack, pack, size))
+        packed = builder.add("permute", (split,), order=(0, 2, 1))
+    inner = (whole(indices, dim) for dim in target_type.shape[3:])
+    store = tiles.store(target, packed, (At(batch), At(group), At(block), *inner))
+    body = Region((batch, group, block), (store,), ())
+    return Kernel(f"pack_{layout}", target_type.shape[:3], (source, target), body)
+
+
+def whole_attention_kernel(builder: Builder, types: WholeAttention) -> Kernel:
+    """Pointers (queries, packed keys, packed values, mask?, out, lse)."""
+    return _Program(Tiles(builder), types).kernel()
+
+
+class _Program:
+    """The kernel, and the source of its keys and values."""
+
+    def __init__(self, tiles: Tiles, types: WholeAttention) -> None:
+        self.tiles = tiles
+        self.types = types
+        pointer = tiles.builder.pointer
+        queries, values = types.queries, types.values
+        self.queries = pointer("queries", queries, "read")
+        self.keys = pointer("keys", packed_type(types.keys, "keys"), "read")
+        self.values = pointer("values", packed_type(values, "values"), "read")
+        self.mask = None if types.mask is None else pointer("mask", types.mask, "read")
+        out = TensorType((*queries.shape[:3], values.shape[3]), queries.dtype)
+        self.out = pointer("out", out, "write")
+        self.lse = pointer("lse", TensorType(queries.shape[:3], DType.FLOAT32), "write")
+        self.group = fixed(queries.shape[1]) // fixed(types.keys.shape[1])
+        self.most = max(1, MOST_ROWS // self.group)
+        self.tokens = symbol("query_tokens", 1, self.most)
+        self.num_rows: Dim = self.tokens * self.group
+        self.batch, self.head, self.number = (tiles.parameter() for _ in range(3))
+        self.first = self.indices.multiply(self.number, self.most)
+
+    @property
+    def indices(self) -> Indices:
+        return self.tiles.indices
+
+    def kernel(self) -> Kernel:
+        tiles, index, types = self.tiles, self.indices, self.types
+        batch, _, length, size = types.queries.shape
+        left = index.subtract(index.number(length), self.first)
+        count = index.smaller(left, index.number(self.most))
+        bind = tiles.builder.add(
+            "bind", (count,), name="query_tokens", minimum=1, maximum=self.most
+        )
+        place = (
+            At(self.batch),
+            Span(index.multiply(self.head, self.group), self.group),
+            Span(self.first, self.tokens),
+        )
+        loaded = tiles.read(self.queries, (*place, whole(index, size)))
+        self.rows = tiles.reshaped(loaded, (self.num_rows, size))
+        width = fixed(types.values.shape[3])
+        mean, lse = attend(tiles, self, self._steps(count), (self.num_rows, width))
+        narrow = tiles.reshaped(
+            tiles.cast(mean, types.queries.dtype), (self.group, self.tokens, width)
+        )
+        stores = (
+            tiles.store(self.out, narrow, (*place, whole(index, width))),
+            tiles.store(self.lse, tiles.reshaped(lse, (self.group, self.tokens)), place),
+        )
+        grid = (batch, types.keys.shape[1], ceil_divide(length, self.most))
+        read = (self.queries, self.keys, self.values, *([self.mask] if self.mask else []))
+        body = Region((self.batch, self.head, self.number), (bind, *stores), ())
+        return Kernel("whole_attention", grid, (*read, self.out, self.lse), body)
+
+    def _steps(self, count: Node) -> tuple[Node, Node, Node]:
+        index = self.indices
+        num_keys = index.number(self.types.keys.shape[2])
+        edge, stop = num_keys, num_keys
+        if self.types.causal:
+            edge = index.smaller(index.add(self.first, index.number(1)), num_keys)
+            stop = index.smaller(index.add(self.first, count), num_keys)
+        rounded = index.add(stop, index.number(STEP - 1))
+        return index.number(0), index.divide(edge, STEP), index.divide(rounded, STEP)
+
+    def numbers(self, step: Node) -> Node:
+        index = self.indices
+        return index.add(index.count(STEP_BLOCKS), index.multiply(step, STEP_BLOCKS))
+
+    def scores(self, numbers: Node, step: Node, *, is_edge: bool) -> Node:
+        tiles = self.tiles
+        product = product_with_keys(tiles, self.rows, self._blocks(self.keys, numbers))
+        scores = tiles.add("mul", product, tiles.fill(self.types.scale, DType.FLOAT32, ()))
+        hidden = tiles.fill(HIDDEN, DType.FLOAT32, ())
+        mask = self._mask(step)
+        if mask is not None:
+            is_bool = mask.dtype is DType.BOOL
+            scores = (
+                tiles.add("where", mask, scores, tiles.grown(hidden, scores.shape))
+                if is_bool
+                else tiles.add("add", scores, mask)
+            )
+        return tiles.add("where", self._seen(step), scores, hidden) if is_edge else scores
+
+    def weighted(self, weights: Node, numbers: Node) -> Node:
+        return product_with_values(self.tiles, weights, self._blocks(self.values, numbers))
+
+    def _blocks(self, pointer: Node, numbers: Node) -> Node:
+        inner = (whole(self.indices, size) for size in pointer.shape[3:])
+        window = (At(self.batch), At(self.head), Each(numbers), *inner)
+        return self.tiles.read(pointer, window)
+
+    def _seen(self, step: Node) -> Node:
+        """Which keys are there, and not behind the query where that matters."""
+        tiles, index = self.tiles, self.indices
+        key = index.add(index.count(STEP), index.multiply(step, STEP))
+        column = tiles.rows(key, self.num_rows)
+        seen = tiles.add("lt", column, index.number(self.types.keys.shape[2]))
+        if not self.types.causal:
+            return seen
+        tokens = tiles.rows(index.count(self.tokens), self.group)
+        position = index.add(tiles.reshaped(tokens, (self.num_rows,)), self.first)
+        return tiles.add("and", seen, tiles.add("le", column, tiles.columns(position, STEP)))
+
+    def _mask(self, step: Node) -> Node | None:
+        """The mask of a step [rows, STEP]; what it says once for all it says for each."""
+        if self.mask is None:
+            return None
+        tiles, index = self.tiles, self.indices
+        zero = At(index.number(0))
+        asked: tuple[Entry, ...] = (
+            At(self.batch),
+            Span(index.multiply(self.head, self.group), self.group),
+            Span(self.first, self.tokens),
+            Span(index.multiply(step, STEP), STEP),
+        )
+        window = tuple(
+            zero if size == 1 else entry for size, entry in zip(self.mask.shape, asked, strict=True)
+        )
+        loaded = tiles.read(self.mask, window)
+        wanted: tuple[Dim, ...] = (self.group, self.tokens, STEP)
+        kept = tuple(
+            1 if have == 1 else want for have, want in zip(self.mask.shape[1:], wanted, strict=True)
+        )
+        grown = tiles.grown(tiles.reshaped(loaded, kept), wanted)
+        return tiles.reshaped(grown, (self.num_rows, STEP))
