@@ -157,8 +157,9 @@ def test_an_unknown_target_or_instruction_set_is_refused(tmp_path: Path) -> None
 
 def test_kernels_that_need_a_bound_say_which(tmp_path: Path) -> None:
     builder, n = Builder(), symbol("n")
-    x = builder.input("x", TensorType((2, n, 16), DType.FLOAT32))
-    y = builder.add("attention", (x, x, x), causal=False, scale=1.0)
+    x = builder.input("x", TensorType((1, 2, n, 16), DType.FLOAT16))
+    y = builder.add("attention_forward", (x, x, x), causal=False, scale=1.0)
+    y = builder.add("get", (y,), index=0)
     graph = Graph("wide", (x,), (Output("y", y),))
     with pytest.raises(InputError, match="bound the size n, now up to 2147483647"):
         compile_graph(graph, device=NullDevice(), options=CompileOptions(tmp_path))

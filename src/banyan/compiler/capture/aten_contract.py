@@ -52,29 +52,38 @@ def _attention(
     dropout, causal, scale, grouped = options
     if dropout:
         raise Unlowered("attention with dropout")
-    batch = query.shape[:-2]
-    if grouped and key.shape[-3] != query.shape[-3]:
-        key, value = (_repeat_heads(emit, x, query.shape[-3]) for x in (key, value))
-    rows = product(batch)
-    flat = [
-        emit.reshape(emit.broadcast(x, (*batch, *x.shape[-2:])), (rows, *x.shape[-2:]))
-        for x in (query, key, value)
+    heads = (query.shape[-3],) if query.tensor.rank > 2 else (1,)
+    groups = (key.shape[-3],) if grouped else heads
+    outer = query.shape[:-3]
+    tensors = [
+        _with_heads(emit, x, outer, own)
+        for x, own in ((query, heads), (key, groups), (value, groups))
     ]
     if mask is not None:
-        shape = (query.shape[-2], key.shape[-2])
-        whole = emit.broadcast(mask, (*batch, *shape))
-        flat.append(emit.reshape(whole, (rows, *shape)))
+        tensors.append(_mask(emit, mask, query, key))
     factor = 1.0 / math.sqrt(_static(query.shape[-1])) if scale is None else float(scale)
-    result = emit.add("attention", *flat, causal=bool(causal), scale=factor)
-    return emit.reshape(result, emit.shape)
+    node = emit.add("attention_forward", *tensors, causal=bool(causal), scale=factor)
+    return emit.reshape(emit.add("get", node, index=0), emit.shape)
 
 
-def _repeat_heads(emit: Emitter, x: Node, heads: Dim) -> Node:
-    *batch, own, length, size = x.shape
-    group = _static(heads) // _static(own)
-    grown = emit.reshape(x, (*batch, own, 1, length, size))
-    spread = emit.broadcast(grown, (*batch, own, group, length, size))
-    return emit.reshape(spread, (*batch, heads, length, size))
+def _with_heads(emit: Emitter, x: Node, outer: tuple[Dim, ...], heads: tuple[Dim, ...]) -> Node:
+    """`x` as [batch, heads, length, size]; symbolic heads are counted as batch."""
+    whole = emit.broadcast(x, (*outer, *heads, *x.shape[-2:]) if x.tensor.rank > 2 else x.shape)
+    fixed = isinstance(heads[0], int)
+    shape = (product(outer), heads[0]) if fixed else (product((*outer, *heads)), 1)
+    return emit.reshape(whole, (*shape, *x.shape[-2:]))
+
+
+def _mask(emit: Emitter, mask: Node, query: Node, key: Node) -> Node:
+    """The mask as it is when it grows to [batch, heads, Tq, Tk] by itself."""
+    mask = mask if mask.dtype is DType.BOOL else emit.cast(mask, DType.FLOAT32)
+    batch, lengths = query.shape[:-2], (query.shape[-2], key.shape[-2])
+    known = isinstance(batch[-1] if batch else 1, int)
+    if mask.tensor.rank <= 4 and query.tensor.rank == 4 and known:
+        return emit.reshape(mask, (*[1] * (4 - mask.tensor.rank), *mask.shape))
+    whole = emit.broadcast(mask, (*batch, *lengths))
+    shape = (product(batch[:-1]), batch[-1]) if batch and known else (product(batch), 1)
+    return emit.reshape(whole, (*shape, *lengths))
 
 
 def _static(dim: Dim) -> int:

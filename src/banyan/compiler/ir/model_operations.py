@@ -7,13 +7,6 @@ from banyan.compiler.ir.type_rules import Attributes, Rule, require
 from banyan.compiler.ir.types import DType, TensorType, TupleType, ValueType
 
 
-def _attention(op: str, types: tuple[Any, ...], attrs: Attributes) -> ValueType:
-    query, key, value = types[:3]
-    require(query.shape[-1] == key.shape[-1], op, types, "head sizes differ")
-    _ = attrs["causal"], attrs["scale"]
-    return TensorType((*query.shape[:-1], value.shape[-1]), query.dtype, query.space)
-
-
 def _attention_forward(op: str, types: tuple[Any, ...], attrs: Attributes) -> ValueType:
     query, key, value = types[:3]
     _require_heads(op, types, query, key, value)
@@ -74,7 +67,6 @@ def _paged_attention(op: str, types: tuple[Any, ...], attrs: Attributes) -> Valu
 
 
 MODEL_RULES: Mapping[str, Rule] = {
-    "attention": _attention,
     "attention_forward": _attention_forward,
     "attention_backward": _attention_backward,
     "cache_write": _cache_write,

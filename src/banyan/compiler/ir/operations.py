@@ -24,8 +24,7 @@ quantised   unpack{bits}: u8[..., K/2] -> u8[..., K], two values of 4 bits a byt
             quantize_rows{group}(x[.., K]) -> i8[.., row bytes]
             quantized_dot{format, group, activation, depth, columns, dtype}(x, lines u8[N/64, L,
             256], scales f32[N/64, G, 64], zeros? u8[N/64, G, 64]) -> [.., columns]
-models      attention{causal, scale}(q[B,Tq,D], k[B,Tk,D], v[B,Tk,D], mask?)
-            attention_forward{causal, scale}(q[B,H,Tq,D], k[B,G,Tk,D], v[B,G,Tk,D'], mask?) ->
+models      attention_forward{causal, scale}(q[B,H,Tq,D], k[B,G,Tk,D], v[B,G,Tk,D'], mask?) ->
             (o[B,H,Tq,D'], lse f32[B,H,Tq]): G divides H; lse is the log of the sum of exponentials
             attention_backward{causal, scale}(do, q, k, v, o, lse, mask?) -> (dq, dk, dv)
             cache_write{layout}(cache, rows[T,H,D], slots[T]): a new cache, layout "keys"|"values"

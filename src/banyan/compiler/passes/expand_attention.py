@@ -33,10 +33,11 @@ def expand_attention(graph: Graph, *, keep_long: bool = False) -> Graph:
 def is_long(node: Node) -> bool:
     """Whether an `attention_forward` has a program of its own, and sees enough keys for it."""
     query, key, value = node.args[:3]
-    packs = all(isinstance(size, int) for size in (key.shape[3], value.shape[3]))
-    packs = packs and key.shape[3] % pack_width(key.dtype) == 0
-    known = query.dtype in {DType.FLOAT32, DType.BFLOAT16}
-    return packs and known and upper_bound(key.shape[2]) > LEAST_KEYS
+    depth, size = key.shape[3], value.shape[3]
+    if not isinstance(depth, int) or not isinstance(size, int):
+        return False
+    packs = query.dtype in {DType.FLOAT32, DType.BFLOAT16} and depth % pack_width(key.dtype) == 0
+    return packs and upper_bound(key.shape[2]) > LEAST_KEYS
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,15 +84,6 @@ def _heads(query: Node, key: Node) -> _Heads:
     if not isinstance(heads, int) or not isinstance(groups, int):
         raise TypeError("the type rule asks for fixed counts of heads")
     return _Heads(batch, heads, groups, length, key.shape[2])
-
-
-def _expand(builder: Builder, found: Captures) -> Node | None:
-    root = found["root"]
-    query, key, value = root.args[:3]
-    scores = _scores(builder, root, query, key, root.args[3:], (1, query.shape[-2]))
-    weights, _ = _softmax(builder, scores)
-    weights = builder.add("cast", (weights,), dtype=value.dtype)
-    return builder.add("dot", (weights, value), transpose_b=False, dtype=root.dtype)
 
 
 def _expand_forward(builder: Builder, found: Captures) -> Node | None:
@@ -222,12 +214,10 @@ def _result_of(op: str) -> Pattern:
 
 
 RULES: tuple[Rule, ...] = (
-    Rule("write out attention", Pattern(frozenset({"attention"}), None, "root"), _expand),
     Rule("write out attention forward", _result_of("attention_forward"), _expand_forward),
     Rule("write out attention backward", _result_of("attention_backward"), _expand_backward),
 )
 KEEPING_LONG: tuple[Rule, ...] = (
-    RULES[0],
     Rule("write out short attention", _result_of("attention_forward"), _expand_short),
-    RULES[2],
+    RULES[1],
 )

@@ -21,7 +21,7 @@ PRODUCTS = frozenset({"dot", "packed_dot", "quantized_dot"})
 PROGRAMS = frozenset(
     {"paged_attention", "attention_forward", "cache_write", "grouped_dot", "group_rows"}
 )
-OPAQUE = PROGRAMS | {"extern", "attention", "get"}
+OPAQUE = PROGRAMS | {"extern", "get"}
 TRANSCENDENTAL = frozenset("exp log tanh erf sin cos sigmoid pow".split())
 LOOKUPS = frozenset({"gather", "take_along"})
 REDUCTIONS = frozenset({"reduce", "cumsum", "quantize_rows"})

@@ -163,8 +163,7 @@ class _Program:
 
     def _blocks(self, pointer: Node, numbers: Node) -> Node:
         inner = (whole(self.indices, size) for size in pointer.shape[3:])
-        window = (At(self.batch), At(self.head), Each(numbers), *inner)
-        return self.tiles.read(pointer, window)
+        return self.tiles.read(pointer, (At(self.batch), At(self.head), Each(numbers), *inner))
 
     def _seen(self, step: Node) -> Node:
         """Which keys are there, and not behind the query where that matters."""
@@ -183,17 +182,17 @@ class _Program:
         if self.mask is None:
             return None
         tiles, index = self.tiles, self.indices
-        zero = At(index.number(0))
+        zero: Entry = At(index.number(0))
         asked: tuple[Entry, ...] = (
             At(self.batch),
             Span(index.multiply(self.head, self.group), self.group),
             Span(self.first, self.tokens),
             Span(index.multiply(step, STEP), STEP),
         )
-        window = tuple(
-            zero if size == 1 else entry for size, entry in zip(self.mask.shape, asked, strict=True)
-        )
-        loaded = tiles.read(self.mask, window)
+        window: list[Entry] = []
+        for size, entry in zip(self.mask.shape, asked, strict=True):
+            window.append(zero if size == 1 else entry)
+        loaded = tiles.read(self.mask, tuple(window))
         wanted: tuple[Dim, ...] = (self.group, self.tokens, STEP)
         kept = tuple(
             1 if have == 1 else want for have, want in zip(self.mask.shape[1:], wanted, strict=True)

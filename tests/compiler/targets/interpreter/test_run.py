@@ -122,10 +122,23 @@ def test_products_sum_in_float32_even_for_bfloat16() -> None:
     np.testing.assert_allclose(result, a.astype("f4") @ b.astype("f4").T, rtol=1e-6)
 
 
+def attend(arrays: list[Any], **attrs: Any) -> Any:
+    builder = Builder()
+    names = ("q", "k", "v", "mask")[: len(arrays)]
+    inputs = [
+        builder.input(n, TensorType(a.shape, DType.BOOL if a.dtype == bool else F))
+        for n, a in zip(names, arrays, strict=True)
+    ]
+    node = builder.add("attention_forward", inputs, **attrs)
+    outputs = (Output("o", builder.add("get", (node,), index=0)),)
+    graph = Graph("attention", tuple(inputs), outputs)
+    return run_graph(graph, dict(zip(names, arrays, strict=True)))["o"]
+
+
 @pytest.mark.parametrize("causal", [False, True])
 def test_attention_means_what_pytorch_means(causal: bool) -> None:
-    q, k, v = matrix(2, 5, 8), matrix(2, 5, 8), matrix(2, 5, 8)
-    result = run_one("attention", [q, k, v], causal=causal, scale=0.3)
+    q, k, v = matrix(2, 3, 5, 8), matrix(2, 3, 5, 8), matrix(2, 3, 5, 8)
+    result = attend([q, k, v], causal=causal, scale=0.3)
     tq, tk, tv = torch.from_numpy(q), torch.from_numpy(k), torch.from_numpy(v)
     expected = torch.nn.functional.scaled_dot_product_attention(
         tq, tk, tv, is_causal=causal, scale=0.3
@@ -134,13 +147,13 @@ def test_attention_means_what_pytorch_means(causal: bool) -> None:
 
 
 def test_a_mask_keeps_where_true_or_is_added() -> None:
-    q, k, v = matrix(1, 2, 4), matrix(1, 3, 4), matrix(1, 3, 4)
-    keep = np.asarray([[[True, True, False], [True, False, False]]])
+    q, k, v = matrix(1, 1, 2, 4), matrix(1, 1, 3, 4), matrix(1, 1, 3, 4)
+    keep = np.asarray([[[[True, True, False], [True, False, False]]]])
     added = np.where(keep, 0, -1e30).astype(np.float32)
-    by_flag = run_one("attention", [q, k, v, keep], causal=False, scale=1.0)
-    by_sum = run_one("attention", [q, k, v, added], causal=False, scale=1.0)
+    by_flag = attend([q, k, v, keep], causal=False, scale=1.0)
+    by_sum = attend([q, k, v, added], causal=False, scale=1.0)
     np.testing.assert_allclose(by_flag, by_sum, atol=1e-6)
-    np.testing.assert_allclose(by_flag[0, 1], v[0, 0], atol=1e-6)
+    np.testing.assert_allclose(by_flag[0, 0, 1], v[0, 0, 0], atol=1e-6)
 
 
 def test_group_rows_sorts_stably_and_says_where_groups_start() -> None:

@@ -48,7 +48,6 @@ _TABLE: dict[str, Callable[[tuple[Array, ...], Mapping[str, Any]], Any]] = {
     "quantized_linear": quantized.quantized_linear,
     "quantize_rows": packed_quantized.quantize_rows,
     "quantized_dot": packed_quantized.quantized_dot,
-    "attention": sequences.attention,
     "attention_forward": sequences.attention_forward,
     "attention_backward": sequences.attention_backward,
     "cache_write": sequences.cache_write,

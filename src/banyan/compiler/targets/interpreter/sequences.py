@@ -16,14 +16,6 @@ def softmax(scores: Array) -> Array:
     return result
 
 
-def attention(values: Values, attrs: Attributes) -> Array:
-    """softmax(scale q k^T + mask) v; a bool mask keeps where True, a float mask is added."""
-    result: Array = np.matmul(
-        softmax(_scores(values[0], values[1], values[3:], attrs)), wide(values[2])
-    )
-    return result
-
-
 def _scores(query: Array, key: Array, mask: Values, attrs: Attributes) -> Array:
     scores = np.matmul(wide(query), np.swapaxes(wide(key), -1, -2)) * np.float32(attrs["scale"])
     if attrs["causal"]:
@@ -41,7 +33,10 @@ def _for_every_head(x: Array, heads: int) -> Array:
 
 
 def attention_forward(values: Values, attrs: Attributes) -> tuple[Array, Array]:
-    """The output, and the log of each row's sum of exponentials (-inf where nothing is seen)."""
+    """softmax(scale q k^T + mask) v; a bool mask keeps where True, a float mask is added.
+
+    And the log of each row's sum of exponentials (-inf where nothing is seen).
+    """
     query, heads = values[0], values[0].shape[1]
     key, value = (_for_every_head(x, heads) for x in values[1:3])
     scores = _scores(query, key, values[3:], attrs)
