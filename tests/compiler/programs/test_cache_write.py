@@ -9,6 +9,34 @@ from banyan.compiler.targets.interpreter.run import run_graph
 from tests.compiler.programs.paging import pack_width, random_caches
 
 
+def write_graph(shape: tuple[int, ...], dtype: DType, layout: str) -> Graph:
+    builder, tokens = Builder(), symbol("tokens", 1, 64)
+    inputs = (
+        builder.input("cache", TensorType((symbol("blocks", 1, 64), *shape), dtype), "state"),
+        builder.input("rows", TensorType((tokens, 2, 8), dtype)),
+        builder.input("slots", TensorType((tokens,), DType.INT64)),
+    )
+    node = builder.add("cache_write", inputs, layout=layout)
+    return Graph("write", inputs, (Output("new", node, "cache"),))
+
+
+@pytest.mark.parametrize("dtype", [DType.FLOAT32, DType.BFLOAT16])
+@pytest.mark.parametrize("slots", [[32], [30, 31, 32, 33, 34], [35, 36], [-1, 16, 48, 49]])
+def test_the_first_value_of_a_block_clears_what_another_sequence_left(
+    dtype: DType, slots: list[int]
+) -> None:
+    generator = np.random.default_rng(1)
+    _, values = random_caches(generator, 5, 2, 8, dtype)
+    values[:] = np.nan
+    rows = generator.normal(size=(len(slots), 2, 8)).astype(dtype.numpy)
+    graph = write_graph(values.shape[1:], dtype, "values")
+    arrays = {"cache": values, "rows": rows, "slots": np.array(slots)}
+    found = np.asarray(run_graph(tile(graph), arrays)["new"], np.float32)
+    np.testing.assert_array_equal(found, np.asarray(run_graph(graph, arrays)["new"], np.float32))
+    begun = {slot // 16 for slot in slots if slot >= 0 and slot % 16 == 0}
+    assert {block for block in range(5) if not np.isnan(found[block]).any()} == begun
+
+
 @pytest.mark.parametrize("dtype", [DType.FLOAT32, DType.BFLOAT16])
 @pytest.mark.parametrize("layout", ["keys", "values"])
 def test_rows_land_at_their_slots_and_negative_slots_write_nothing(
@@ -18,15 +46,7 @@ def test_rows_land_at_their_slots_and_negative_slots_write_nothing(
     keys, values = random_caches(generator, 5, 2, 8, dtype)
     cache = keys if layout == "keys" else values
     rows = generator.normal(size=(4, 2, 8)).astype(dtype.numpy)
-    builder, tokens = Builder(), symbol("tokens", 1, 64)
-    shape = (symbol("blocks", 1, 64), *cache.shape[1:])
-    inputs = (
-        builder.input("cache", TensorType(shape, dtype), "state"),
-        builder.input("rows", TensorType((tokens, 2, 8), dtype)),
-        builder.input("slots", TensorType((tokens,), DType.INT64)),
-    )
-    node = builder.add("cache_write", inputs, layout=layout)
-    graph = Graph("write", inputs, (Output("new", node, "cache"),))
+    graph = write_graph(cache.shape[1:], dtype, layout)
     arrays = {"cache": cache, "rows": rows, "slots": np.array([3, -1, 79, 16])}
 
     lowered = tile(graph)

@@ -41,11 +41,13 @@ def cache_write_values(cache: Tensor, values: Tensor, slots: Tensor) -> Tensor:
     """The cache with `values` [T,H,D] at `slots` [T] int64; a negative slot writes nothing.
 
     Element d of a token at offset o lands at [block, h, o // p, d, o % p]; slot = block * 16 + o.
+    The tokens of a sequence come in order; one at offset 0 clears its block first.
     """
     written = cache.clone()
     kept = slots >= 0
     blocks, offsets = slots[kept] // BLOCK_SIZE, slots[kept] % BLOCK_SIZE
     pack = cache.shape[-1]
+    written[blocks[offsets == 0]] = 0
     written[blocks, :, offsets // pack, :, offsets % pack] = values[kept].to(cache.dtype)
     return written
 

@@ -68,7 +68,10 @@ def attention_backward(values: Values, attrs: Attributes) -> tuple[Array, Array,
 
 
 def cache_write(values: Values, attrs: Attributes) -> Array:
-    """A copy of the cache with `rows` [T, H, D] at their slots; negative slots are skipped."""
+    """A copy of the cache with `rows` [T, H, D] at their slots; negative slots are skipped.
+
+    A value at the start of a block clears the block first.
+    """
     cache, rows, slots = values[0].copy(), values[1], values[2]
     kept = slots >= 0
     blocks, offsets, rows = slots[kept] // BLOCK, slots[kept] % BLOCK, rows[kept]
@@ -77,6 +80,7 @@ def cache_write(values: Values, attrs: Attributes) -> Array:
     if attrs["layout"] == "keys":
         cache[blocks, :, :, offsets, :] = rows.reshape(tokens, heads, size // width, width)
     else:
+        cache[blocks[offsets == 0]] = 0
         cache[blocks, :, offsets // width, :, offsets % width] = rows
     return cache
 
