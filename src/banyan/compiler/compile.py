@@ -7,8 +7,9 @@ place in memory, print, build, keep. Imports torch only to capture a module.
 import os
 import time
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,19 +22,15 @@ from banyan.compiler.ir.symbols import upper_bound
 from banyan.compiler.ir.text import print_graph
 from banyan.compiler.options import CompileOptions
 from banyan.compiler.packed_weights import WeightLoader
-from banyan.compiler.passes.pipeline import lower
 from banyan.compiler.report import CompileReport, count_nodes, extern_uses
 from banyan.compiler.targets.cpp.alignment import aligned_inputs
-from banyan.compiler.targets.cpp.target import open_cpp_target
 from banyan.compiler.targets.memory import (
     ExternCall,
     Placement,
     arena_offsets,
     place_memory,
 )
-from banyan.compiler.targets.opencl.target import open_opencl_target
 from banyan.compiler.targets.target import PrintedProgram, Target
-from banyan.compiler.targets.triton.target import open_triton_target
 from banyan.compiler.tiling.options import TileOptions
 from banyan.devices.device import Device
 from banyan.devices.discovery import find_device
@@ -53,12 +50,11 @@ __all__ = [
     "lower_for",
 ]
 
-TARGETS: Mapping[str, Callable[[Device, CompileOptions], Target]] = {
-    "cpp": open_cpp_target,
-    "opencl": open_opencl_target,
-    "triton": open_triton_target,
+TARGETS: Mapping[str, str] = {
+    name: f"banyan.compiler.targets.{name}.target" for name in ("cpp", "opencl", "triton")
 }
-"""What opens each target for a device; "interpreter" runs the graph itself and needs none."""
+"""The module whose `open_target` opens each target for a device, imported when it is asked for;
+"interpreter" runs the graph itself and needs none."""
 
 _TARGET_OF_CHIP = {
     "cpu": "cpp",
@@ -127,10 +123,14 @@ def _open_target(name: str, device: Device, options: CompileOptions) -> Target:
     if name not in TARGETS:
         known = ", ".join((*TARGETS, "interpreter"))
         raise InputError(f"unknown target {name!r}; known are {known}")
-    return TARGETS[name](device, options)
+    opened: Target = import_module(TARGETS[name]).open_target(device, options)
+    return opened
 
 
 def _lowered(graph: Graph, target: Target) -> LoweredProgram:
+    # Imported here because a warm start, which finds its program on disk, needs no pass.
+    from banyan.compiler.passes.pipeline import lower  # noqa: PLC0415
+
     lowered = lower(graph, target.tiling)
     placement = place_memory(lowered)
     return LoweredProgram(lowered, placement, target.emit(lowered, placement), target.tiling)

@@ -20,7 +20,7 @@ from banyan.compiler.passes.pipeline import stages
 from banyan.compiler.schedules.evidence import Finding, Timing
 from banyan.compiler.schedules.known import seed_blocks
 from banyan.compiler.targets.cpp.registry import rows_per_item
-from banyan.compiler.targets.cpp.target import open_cpp_target
+from banyan.compiler.targets.cpp.target import open_target
 from banyan.compiler.tiling.options import LinearBlock, LinearShape, TileOptions
 from banyan.compiler.tuner.candidates import ranked_blocks
 from banyan.devices.cpu import CpuDevice
@@ -100,7 +100,7 @@ def tune_shape(shape: LinearShape, bench: Bench) -> Finding:
 
 def known_block(shape: LinearShape, bench: Bench) -> LinearBlock:
     """The block that is used without tuning: a candidate too, so that tuning never loses."""
-    level = open_cpp_target(bench.device, bench.options).level.name
+    level = open_target(bench.device, bench.options).level.name
     general = TileOptions(row_block=rows_per_item(level), tuned=seed_blocks(level))
     return general.linear_block(shape)
 

@@ -14,7 +14,7 @@ from banyan.compiler.packed_weights import WeightLoader
 from banyan.compiler.report import CompileReport
 from banyan.compiler.targets.interpreter import run_graph
 from banyan.compiler.targets.memory import place_memory
-from banyan.compiler.targets.opencl.target import open_opencl_target
+from banyan.compiler.targets.opencl.target import open_target
 from banyan.devices.opencl import OpenClDevice
 from tests.compiler.ir.sample_kernels import row_squares_graph
 from tests.compiler.programs.test_grouped_linear import arrays as grouped_arrays
@@ -35,7 +35,7 @@ def on_device(graph: Graph, device: OpenClDevice, cache: Path) -> Any:
 
 def lowered_program(graph: Graph, device: OpenClDevice, cache: Path) -> CompiledProgram:
     """A graph of hand-written kernels, as it is."""
-    target = open_opencl_target(device, CompileOptions(cache))
+    target = open_target(device, CompileOptions(cache))
     placement = place_memory(graph)
     text = target.emit(graph, placement)
     report = CompileReport(graph.name, "opencl", "", 0, 0, 0, (), 0, 0, 0, 0.0, False)

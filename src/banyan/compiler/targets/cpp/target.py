@@ -7,7 +7,6 @@ from banyan.compiler.ir.graph import Graph
 from banyan.compiler.options import CompileOptions
 from banyan.compiler.schedules.known import known_blocks
 from banyan.compiler.targets.cpp.packing import build_packer
-from banyan.compiler.targets.cpp.program import print_program
 from banyan.compiler.targets.cpp.registry import KERNEL_DIRECTORY, rows_per_item
 from banyan.compiler.targets.memory import Placement
 from banyan.compiler.targets.target import PrintedProgram, ProgramText
@@ -65,6 +64,9 @@ class CppTarget:
 
     def emit(self, graph: Graph, placement: Placement) -> ProgramText:
         """Print a lowered graph whose values are placed."""
+        # Imported here because a warm start prints nothing.
+        from banyan.compiler.targets.cpp.program import print_program  # noqa: PLC0415
+
         return print_program(graph, placement, self.level.name)
 
     def build(self, text: PrintedProgram) -> Path:
@@ -95,7 +97,7 @@ class CppTarget:
         return (*flags, *self.level.compiler_flags)
 
 
-def open_cpp_target(device: Device, options: CompileOptions) -> CppTarget:
+def open_target(device: Device, options: CompileOptions) -> CppTarget:
     """The C++ target for the CPUs of this machine.
 
     Raises:

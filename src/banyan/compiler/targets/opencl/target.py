@@ -69,7 +69,7 @@ class OpenClTarget:
         raise CompilationFailed("the OpenCL target packs no weights")
 
 
-def open_opencl_target(device: Device, options: CompileOptions) -> OpenClTarget:
+def open_target(device: Device, options: CompileOptions) -> OpenClTarget:
     """The OpenCL target for a device, or for none in particular."""
     if isinstance(device, OpenClDevice):
         return OpenClTarget(device.model, device.limits, options)

@@ -63,7 +63,7 @@ _CHIP_OF_DEVICE = {"cuda": "nvidia", "triton": "interpreter"}
 """The row of facts for a device, by the first part of its name."""
 
 
-def open_triton_target(device: Device, options: CompileOptions) -> TritonTarget:
+def open_target(device: Device, options: CompileOptions) -> TritonTarget:
     """The target for the chip of a device.
 
     Raises:
