@@ -300,7 +300,7 @@ class OpenClDevice:
         return _Ready(step, self._cl.Kernel(built, kernel.name), kernel.memory_bytes)
 
     def _compiled(self, source: str) -> Any:
-        return compile_source(self._cl, self._context, source, (), self._cache_directory)
+        return compile_source(self._cl, self._context, source, ("-w",), self._cache_directory)
 
     def _try(self, limits: OpenClLimits) -> str | None:
         """Run a kernel within limits; the reason where it fails."""

@@ -131,11 +131,12 @@ def _conditions(left: Operand, right: Operand) -> list[str]:
 def _text(product: _Product, inside: tuple[str, str], conditions: list[str]) -> list[str]:
     """The loop over blocks that work-items share: four rows each, the last rows one by one."""
     rows_inside, columns_inside = inside
-    tests = [f"{rows_inside} > 0", f"{columns_inside} > 0", *conditions]
+    tests = [f"{size} > 0" for size in inside if not size.isdigit()] + conditions
+    depth = f"{' && '.join(tests)} ? {product.depth} : 0" if tests else product.depth
     return [
         f"const index_t rows = {product.rows}, columns = {product.columns};",
         f"const index_t last_row = {rows_inside} - 1, last_column = {columns_inside} - 1;",
-        f"const index_t depth = {' && '.join(tests)} ? {product.depth} : 0;",
+        f"const index_t depth = {depth};",
         f"const index_t full = rows / {ROWS}, across = (columns + {COLUMNS - 1}) / {COLUMNS};",
         f"const index_t blocks = (full + rows % {ROWS}) * across;",
         "for (index_t block = LANE; block < blocks; block += LANES) {",
