@@ -74,3 +74,10 @@ def open_pocl(lanes: int | None = None) -> Iterator[OpenClDevice]:
     device = OpenClDevice("opencl:0", chip, CACHE.parent, claimed)
     yield device
     device.close()
+
+
+def environment_of_children() -> dict[str, str]:
+    """What a child process needs so that PoCL works there as it does here."""
+    root = Path(__file__).parent.parent
+    paths = [root / "tests" / "pocl_site", root, root / "src"]
+    return {"PYTHONPATH": os.pathsep.join(map(str, paths))}

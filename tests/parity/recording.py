@@ -54,6 +54,7 @@ def answer_greedily(
     num_new: int,
     token_budget: int,
     cache_directory: Path,
+    device: str = "cpu",
 ) -> tuple[list[Answer], RecordingModel]:
     """All prompts at once, greedy, in steps of at most `token_budget` tokens.
 
@@ -62,7 +63,8 @@ def answer_greedily(
     longest = max(map(len, prompts)) + num_new
     options = EngineOptions(
         dtype=dtype,
-        threads=2,
+        device=device,
+        threads=2 if device == "cpu" else None,
         max_model_len=longest,
         max_num_batched_tokens=token_budget,
         max_num_seqs=len(prompts),
