@@ -29,7 +29,7 @@ def answers_on(device: str, directory: Path, dtype: str, cache: Path) -> list[An
         directory,
         prompts,
         dtype=dtype,
-        num_new=8,
+        num_new=24,
         token_budget=64,
         cache_directory=cache,
         device=device,
