@@ -23,6 +23,8 @@ BLOCKS = TileOptions(
 )
 """As targets of block languages lower: no packed weights, loops over depth and over long rows."""
 
+TOGETHER = TileOptions(packing=False, tile_elements=32)
+
 LOWERED = {"input", "data", "reshape", "call", "get", "extern"}
 
 
@@ -60,6 +62,12 @@ def test_small_pieces_give_the_same_numbers(case: Case) -> None:
 @given(cases(max_steps=8, with_bfloat16=False))
 def test_loops_over_depth_and_long_rows_give_the_same_numbers(case: Case) -> None:
     assert_same_results(case.graph, lower(case.graph, BLOCKS), case.arrays)
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@given(cases(max_steps=8, with_bfloat16=False))
+def test_short_rows_that_share_a_program_give_the_same_numbers(case: Case) -> None:
+    assert_same_results(case.graph, lower(case.graph, TOGETHER), case.arrays)
 
 
 @settings(max_examples=30, deadline=None, suppress_health_check=list(HealthCheck))

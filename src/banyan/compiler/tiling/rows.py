@@ -7,7 +7,7 @@ from banyan.compiler.ir.graph import Kernel, Node, Region, scalar_type
 from banyan.compiler.ir.operations import POINTWISE
 from banyan.compiler.ir.symbols import Dim, ceil_divide, symbol, upper_bound
 from banyan.compiler.ir.types import DType
-from banyan.compiler.tiling.windows import At, MustCut, Span, Window
+from banyan.compiler.tiling.windows import At, CannotPull, MustCut, Span, Window
 from banyan.compiler.tiling.writer import Writer
 
 
@@ -33,6 +33,17 @@ def row_kernel(writer: Writer, roots: tuple[Node, ...]) -> Kernel:
     row = _whole_row(writer, first, scalars=len(roots) == 1)
     if _may_be_cut(writer, roots, row):
         row = _pieces(writer, first, row) or row
+    together = _beside(writer, roots, row)
+    if together is not None:
+        try:
+            return _kernel(writer, roots, together)
+        except CannotPull:
+            pass  # Something inside is computed for one row only.
+    return _kernel(writer, roots, row)
+
+
+def _kernel(writer: Writer, roots: tuple[Node, ...], row: _Row) -> Kernel:
+    first = roots[0]
     targets = [
         writer.builder.pointer("out" if root is first else f"out{i}", root.tensor, "write")
         for i, root in enumerate(roots)
@@ -47,6 +58,35 @@ def row_kernel(writer: Writer, roots: tuple[Node, ...]) -> Kernel:
     body = Region(row.parameters, (*row.binds, *stores), ())
     pointers = (*writer.leaves.values(), *targets)
     return Kernel(_name(writer, roots), row.grid, pointers, body)
+
+
+def _beside(writer: Writer, roots: tuple[Node, ...], row: _Row) -> _Row | None:
+    """The row together with as many neighbours along the axis before as fit into one tile."""
+    limit, heads = writer.options.tile_elements, [e for e in row.window if isinstance(e, At)]
+    if limit is None or not heads:
+        return None
+    axis, last = len(heads) - 1, row.window[-1]
+    wide = upper_bound(last.size) if isinstance(last, Span) else _reduced_length(writer, roots[0])
+    dim = roots[0].shape[axis]
+    count = min(limit // _power_of_two(wide), _power_of_two(upper_bound(dim)))
+    if count < 2:
+        return None
+    number = _parameter(writer)
+    start = writer.indices.multiply(number, count)
+    size, binds = writer.rest(dim, start, count)
+    window = (*row.window[:axis], Span(start, size), *row.window[axis + 1 :])
+    parameters = (*row.parameters[:axis], number, *row.parameters[axis + 1 :])
+    grid = (*row.grid[:axis], ceil_divide(dim, count), *row.grid[axis + 1 :])
+    return _Row(grid, parameters, (*binds, *row.binds), window)
+
+
+def _power_of_two(size: int) -> int:
+    return 1 << max(size - 1, 0).bit_length()
+
+
+def _reduced_length(writer: Writer, root: Node) -> int:
+    reductions = [node for node in _group(writer, (root,)) if node.op == "reduce"]
+    return max((upper_bound(node.args[0].shape[-1]) for node in reductions), default=1)
 
 
 def _may_be_cut(writer: Writer, roots: tuple[Node, ...], row: _Row) -> bool:

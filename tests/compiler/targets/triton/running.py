@@ -41,6 +41,7 @@ SMALL = replace(
         longest_tile=5,
         widest_row=4,
         row_piece=3,
+        tile_elements=16,
     ),
 )
 """Pieces so small that tiny graphs have several: loops over depth, long rows, and the grid."""

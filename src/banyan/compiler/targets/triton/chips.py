@@ -25,6 +25,7 @@ BLOCKS = TileOptions(
     depth_piece=64,
     longest_tile=16384,
     longest_scores=0,
+    tile_elements=2048,
 )
 """Tiles of a block language: plain weights, sums over pieces of K, rows of bounded length."""
 
