@@ -6,7 +6,7 @@ from typing import Any
 from banyan.compiler.ir.graph import Node
 from banyan.compiler.ir.symbols import Dim, product, upper_bound
 from banyan.compiler.ir.types import DType
-from banyan.compiler.targets.triton.layouts import Layout
+from banyan.compiler.targets.triton.layouts import Axes, Layout, joined, places
 from banyan.compiler.targets.triton.moves import filled, gathered
 from banyan.compiler.targets.triton.scope import Scope, spread
 from banyan.compiler.targets.triton.values import INTEGERS, STORED, Value
@@ -50,9 +50,10 @@ class _Access:
 def load(scope: Scope, node: Node, groups: Groups | None = None) -> Value:
     """The value of a `load`; with `groups`, its dims joined and reordered on the way."""
     access = _taken_apart(node, 1)
-    tile = _with_lists(scope, access, scope.layout(node.shape))
+    least = scope.least if node.tensor.rank == 2 else 2
+    tile = _with_lists(scope, access, scope.layout(node.shape, least))
     groups = groups or tuple((i,) for i in range(len(tile)))
-    layout = tuple(tuple(axis for i in group for axis in tile[i]) for group in groups)
+    layout = tuple(joined(tuple(axis for i in group for axis in tile[i])) for group in groups)
     address, mask = _address(scope, access, (tile, groups), layout)
     text = f"tl.load({address})" if mask is None else f"tl.load({address}, mask={mask}, other=0)"
     kind = STORED[node.dtype]
@@ -75,7 +76,7 @@ def store(scope: Scope, node: Node) -> None:
         value = gathered(scope, filled(scope, value, stored.shape), (stored.shape,) * 2, layout)
     groups = tuple((i,) for i in range(len(layout)))
     address, mask = _address(scope, access, (layout, groups), layout)
-    text = value.wide.as_kind(kind).text
+    text = value.text if value.kind == kind else value.wide.as_kind(kind).text
     if value.number is not None:
         text = f"tl.full([], {text}, tl.{kind})"
     masked = "" if mask is None else f", mask={mask}"
@@ -132,7 +133,7 @@ def _indices(scope: Scope, access: _Access, place: tuple[Layout, Groups]) -> lis
             is_inside = scope.limits.get(index) == dim
             found.append(_Index(scope.narrowed(value), None, is_inside))
         elif kind == "gather":
-            found.append(_listed(scope, value, index.shape, place[0]))
+            found.append(_listed(scope, value, index.shape, place))
         else:
             span = _span(scope, value, (size, dim), place, next_dim)
             found.append(span)
@@ -140,33 +141,50 @@ def _indices(scope: Scope, access: _Access, place: tuple[Layout, Groups]) -> lis
     return found
 
 
-def _listed(scope: Scope, value: Value, shape: tuple[Dim, ...], tile: Layout) -> _Index:
+def _listed(
+    scope: Scope, value: Value, shape: tuple[Dim, ...], place: tuple[Layout, Groups]
+) -> _Index:
+    """A list of element numbers: the first dim of the tile."""
+    tile, _ = place
     layout = tile[:1]
     if value.layout[0] not in ((), layout[0]):
         value = gathered(scope, value, (shape, shape), layout)
     if not layout[0]:
         return _Index(scope.narrowed(value))
-    return _Index(scope.narrowed(scope.grown(value, layout)), 0)
+    value = scope.keep(scope.narrowed(scope.grown(value, layout)))
+    position, axes, ahead = _position(place, 0)
+    before, own = places(axes[:ahead]), len(layout[0])
+    if own < len(axes):
+        block = [before, places(layout[0]), places(axes[ahead + own :])]
+        text = f"tl.broadcast_to({value.text}[None, :, None], {block})"
+        text = f"tl.reshape({text}, [{places(axes)}])"
+        value = scope.keep(Value(text, "int32", (axes,), value.bounds))
+    return _Index(value, position)
+
+
+def _position(place: tuple[Layout, Groups], dim: int) -> tuple[int, Axes, int]:
+    """The dim of the block that holds `dim` of the tile, its axes, and how many come before."""
+    tile, groups = place
+    position = next(i for i, group in enumerate(groups) if dim in group)
+    group = groups[position]
+    axes = tuple(axis for i in group for axis in tile[i])
+    return position, axes, sum(len(tile[i]) for i in group[: group.index(dim)])
 
 
 def _span(
     scope: Scope, start: Value, sizes: tuple[Dim, Dim], place: tuple[Layout, Groups], dim: int
 ) -> _Index:
     """Neighbours from `start`, along dim `dim` of the tile."""
-    (size, whole), (tile, groups) = sizes, place
+    (size, whole), (tile, _) = sizes, place
     is_inside = start.number == 0 and size == whole
     start = scope.narrowed(start)
     if not tile[dim]:
         return _Index(start, None, is_inside)
-    position = next(i for i, group in enumerate(groups) if dim in group)
-    group = groups[position]
-    joined = tuple(axis for i in group for axis in tile[i])
-    ahead = sum(len(tile[i]) for i in group[: group.index(dim)])
-    own = scope.index(joined, ahead, len(tile[dim]))
+    position, axes, ahead = _position(place, dim)
+    own = scope.index(axes, ahead, len(tile[dim]))
     text = own if start.number == 0 else f"{start.text} + {own}"
     bounds = (start.bounds[0], start.bounds[1] + upper_bound(size) - 1)
-    value = scope.keep(Value(text, "int32", (joined,), bounds))
-    return _Index(value, position, is_inside)
+    return _Index(scope.keep(Value(text, "int32", (axes,), bounds)), position, is_inside)
 
 
 def _tests(scope: Scope, index: _Index, dim: Dim, layout: Layout) -> list[str]:

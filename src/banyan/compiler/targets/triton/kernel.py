@@ -13,7 +13,7 @@ from banyan.compiler.targets.triton.chips import Chip
 from banyan.compiler.targets.triton.layouts import Layout, merged
 from banyan.compiler.targets.triton.moves import aligned, expand, filled, gathered, permute, reshape
 from banyan.compiler.targets.triton.pointwise import pointwise
-from banyan.compiler.targets.triton.products import dot
+from banyan.compiler.targets.triton.products import dot, unread
 from banyan.compiler.targets.triton.reductions import cumsum, reduce
 from banyan.compiler.targets.triton.scope import Scope
 from banyan.compiler.targets.triton.values import (
@@ -63,7 +63,7 @@ def print_kernel(kernel: Kernel, chip: Chip) -> KernelText:
     loops = upper_bound(product(kernel.grid)) > chip.largest_grid
     total = scope.size(product(kernel.grid)).text
     _grid(scope, kernel.grid, kernel.body.parameters)
-    _Printer(scope, order).region(kernel.body)
+    _Printer(scope, order, unread(order)).region(kernel.body)
     lines = scope.lines
     if loops:
         head = f"for item in range(tl.program_id(0), {total}, tl.num_programs(0)):"
@@ -96,12 +96,14 @@ def _grid(scope: Scope, grid: Sequence[Dim], parameters: Sequence[Node]) -> None
 class _Printer:
     scope: Scope
     order: Mapping[Region, Sequence[Node]]
+    unread: frozenset[Node]
     results: dict[Node, tuple[Value, ...]] = field(default_factory=dict)
 
     def region(self, region: Region) -> None:
         """Print the nodes of a region."""
         for node in self.order[region]:
-            self._node(node)
+            if node not in self.unread:
+                self._node(node)
 
     def _node(self, node: Node) -> None:
         scope, attrs = self.scope, dict[str, Any](node.attrs)

@@ -2,8 +2,9 @@
 
 Each dim of a tile is stored as a list of axes, the last one fastest. A dim of 7 elements is one
 axis padded to 8. A dim that came from merging [16, 7] keeps both axes, (16, 16) and (7, 8), so
-that merging and splitting move no data. A dim without axes has one element, or the same value all
-along, and grows when it meets another value. What lies in the padding is arbitrary.
+that merging and splitting move no data; an inner axis without padding needs none of its own. A dim
+without axes has one element, or the same value all along, and grows when it meets another value.
+What lies in the padding is arbitrary.
 """
 
 from dataclasses import dataclass
@@ -50,6 +51,18 @@ def merged(left: Axes, right: Axes) -> Axes | None:
     return None
 
 
+def joined(axes: Axes) -> Axes:
+    """The same places with as few axes as can tell them."""
+    found: list[Axis] = []
+    for axis in axes:
+        if found and axis.size == axis.padded:
+            outer = found.pop()
+            found.append(Axis(outer.size * axis.size, outer.padded * axis.padded))
+        else:
+            found.append(axis)
+    return tuple(found)
+
+
 def reshaped(layout: Layout, shape: tuple[Dim, ...]) -> Layout | None:
     """The same places seen as a tile of `shape`; None when elements would have to move.
 
@@ -71,7 +84,7 @@ def reshaped(layout: Layout, shape: tuple[Dim, ...]) -> Layout | None:
                 axis, rest = split
                 pending.insert(0, rest)
             taken.append(axis)
-        found.append(tuple(taken))
+        found.append(joined(tuple(taken)))
     return None if pending else tuple(found)
 
 

@@ -1,10 +1,12 @@
 """Matrix products of blocks."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from banyan.compiler.ir.graph import Node
-from banyan.compiler.targets.triton.accesses import load
+from banyan.compiler.ir.graph import Node, Region
+from banyan.compiler.ir.symbols import Dim
+from banyan.compiler.targets.triton.accesses import Groups, load
 from banyan.compiler.targets.triton.layouts import Axis, places
 from banyan.compiler.targets.triton.moves import filled, gathered, permute, reshape
 from banyan.compiler.targets.triton.scope import Scope
@@ -23,9 +25,9 @@ def dot(scope: Scope, node: Node) -> Value:
         raise CompilationFailed(f"the Triton target cannot multiply {a.type} by {b.type}")
     depth = a.shape[1]
     left = _operand(scope, scope.values[a], a.shape)
-    right, shape = scope.values[b], b.shape
-    if attrs.get("packed"):
-        right, shape = _unpacked(scope, b), (depth, b.shape[1])
+    packed = attrs.get("packed")
+    right = _unpacked(scope, b) if packed else scope.values[b]
+    shape = (depth, b.shape[1]) if packed else b.shape
     right = _operand(scope, right, shape)
     along = 1 if attrs.get("transpose_b") else 0
     if right.layout[along] != left.layout[1]:
@@ -56,11 +58,52 @@ def _operand(scope: Scope, value: Value, shape: tuple[Any, ...]) -> Value:
 
 def _unpacked(scope: Scope, node: Node) -> Value:
     """Factors [K/p, N, p] as [K, N]; read in that order when they come from memory."""
-    if node.op == "load":
-        return load(scope, node, ((0, 2), (1,)))
+    source, groups = _seen_through(node)
+    if source.op == "load":
+        return load(scope, source, ((*groups[0], *groups[2]), groups[1]))
     lines, columns, pair = node.shape
     moved = permute(scope, scope.values[node], (0, 2, 1))
     return reshape(scope, moved, (lines, pair, columns), (lines * pair, columns))
+
+
+def _seen_through(node: Node) -> tuple[Node, Groups]:
+    """What a tile is a permuted and merged view of, and the dims of that in each of its dims."""
+    if node.op == "permute":
+        source, groups = _seen_through(node.args[0])
+        order: Any = node.attr("order")
+        return source, tuple(groups[axis] for axis in order)
+    if node.op == "reshape":
+        source, groups = _seen_through(node.args[0])
+        pending, found = list(zip(groups, node.args[0].shape, strict=True)), []
+        for size in node.shape:
+            dims: tuple[int, ...] = ()
+            have: Dim = 1
+            while pending and have != size:
+                more, times = pending.pop(0)
+                dims, have = (*dims, *more), have * times
+            found.append(dims)
+            if have != size:
+                return node, tuple((i,) for i in range(node.tensor.rank))
+        return source, tuple(found)
+    return node, tuple((i,) for i in range(node.tensor.rank))
+
+
+def unread(order: Mapping[Region, Sequence[Node]]) -> frozenset[Node]:
+    """Nodes between memory and a packed product that it reads past."""
+    nodes = [node for region in order.values() for node in region]
+    results = {result for region in order for result in region.results}
+    users: dict[Node, set[Node]] = {}
+    for node in nodes:
+        for arg in node.args:
+            users.setdefault(arg, set()).add(node)
+    found: set[Node] = set()
+    for node in reversed(nodes):
+        packed = node.op == "dot" and dict(node.attrs).get("packed")
+        link = node.args[1] if packed and _seen_through(node.args[1])[0].op == "load" else None
+        while link is not None and link not in results and users[link] <= {node, *found}:
+            found.add(link)
+            link = link.args[0] if link.op != "load" else None
+    return frozenset(found)
 
 
 def _cleared(scope: Scope, value: Value, dim: int) -> Value:

@@ -24,7 +24,9 @@ def reduce(scope: Scope, node: Node) -> Value:
     (source,) = node.args
     attrs: dict[str, Any] = dict(node.attrs)
     kind, axes = attrs["kind"], attrs["axes"]
-    value = _computed(_plain_along(scope, scope.values[source], source, axes))
+    value = _computed(_filled_along(scope, scope.values[source], source, axes))
+    if kind == "argmax":
+        value = _plain_along(scope, value, source, axes)
     if value.is_block:
         mask = scope.mask(value.layout, axes)
         if mask is not None:
@@ -54,7 +56,8 @@ def cumsum(scope: Scope, node: Node) -> Value:
     """A running sum."""
     (source,) = node.args
     axis: Any = node.attr("axis")
-    value = _computed(_plain_along(scope, scope.values[source], source, (axis,)))
+    value = _computed(_filled_along(scope, scope.values[source], source, (axis,)))
+    value = _plain_along(scope, value, source, (axis,))
     bounds = _bounds(node, "sum", scope.values[source])
     kind = integer_kind(bounds) if node.dtype is DType.INT64 else value.kind
     if not value.layout[axis]:
@@ -63,11 +66,15 @@ def cumsum(scope: Scope, node: Node) -> Value:
     return scope.keep(Value(text, kind, value.layout, bounds))
 
 
-def _plain_along(scope: Scope, value: Value, node: Node, axes: tuple[int, ...]) -> Value:
-    """The value as a block whose dims `axes` are one axis each."""
+def _filled_along(scope: Scope, value: Value, node: Node, axes: tuple[int, ...]) -> Value:
+    """The value as a block with an axis for every dim of `axes`, unless they are all 1."""
     if all(not value.layout[axis] and not plain(node.shape[axis]) for axis in axes):
         return value
-    value = filled(scope, value, node.shape)
+    return filled(scope, value, node.shape)
+
+
+def _plain_along(scope: Scope, value: Value, node: Node, axes: tuple[int, ...]) -> Value:
+    """The value with one axis for each of these dims: places in the order of elements."""
     if all(len(value.layout[axis]) <= 1 for axis in axes):
         return value
     layout = tuple(plain(node.shape[i]) if i in axes else own for i, own in enumerate(value.layout))

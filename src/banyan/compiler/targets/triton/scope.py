@@ -34,7 +34,7 @@ class Scope:
     bound: the variable of each symbol that the kernel binds.
     symbols: symbols of the graph that the text reads, with their parameters.
     ranges: sizes of the blocks of numbers 0, 1, ... that the text uses.
-    least: places that an axis of a tile of at most two dims gets.
+    least: places that every dim of a matrix read from memory gets.
     limits: the size that a grid index or loop index stays below.
     largest: elements of the largest block.
     num_names: variables so far.
@@ -103,9 +103,8 @@ class Scope:
         text = dim_text(dim, lambda name: f"tl.cast({self.symbol(name)}, tl.int64)")
         return Value(text, kind, (), bounds)
 
-    def layout(self, shape: Sequence[Dim]) -> Layout:
+    def layout(self, shape: Sequence[Dim], least: int = 2) -> Layout:
         """How a fresh tile lies."""
-        least = self.least if len(shape) <= 2 else 2
         return tuple(plain(size, least) for size in shape)
 
     def places(self, axes: Axes) -> str:
