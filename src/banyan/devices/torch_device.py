@@ -74,12 +74,12 @@ class TorchDevice:
         # Imported here: a second and a gigabyte that other devices must not cost.
         import torch  # noqa: PLC0415
 
-        if name == INTERPRETER:
-            os.environ.setdefault("TRITON_INTERPRET", "1")
         if importlib.util.find_spec("triton") is None:
             raise EnvironmentProblem(
                 f"device {name!r} needs Triton; install it: pip install 'banyan-compute[triton]'"
             )
+        if name == INTERPRETER:
+            _start_interpreting()
         self._name = name
         self._torch = torch
         self._place = torch.device("cpu" if name == INTERPRETER else name)
@@ -224,6 +224,21 @@ class _Run:
         if size == 0:
             return self.torch.empty(1, dtype=dtype, device=memory.device)
         return memory[:size].view(dtype)
+
+
+def _start_interpreting() -> None:
+    """Triton decides whether it interprets when it is first imported.
+
+    Raises:
+        EnvironmentProblem: something imported it before.
+    """
+    os.environ.setdefault("TRITON_INTERPRET", "1")
+    language = importlib.import_module("triton.language")
+    if type(language.sum).__name__ != "InterpretedFunction":
+        raise EnvironmentProblem(
+            f"device {INTERPRETER!r} cannot interpret, because Triton was imported before it was "
+            "opened; set TRITON_INTERPRET=1 before Python starts"
+        )
 
 
 def _tensor(buffer: Buffer) -> Any:

@@ -47,9 +47,11 @@ SMALL = replace(
 """Pieces so small that tiny graphs have several: loops over depth, long rows, and the grid."""
 
 
-def compiled(graph: Graph, directory: Path, chip: Chip = CHIP) -> CompiledProgram:
-    """A captured graph as a program for Triton's interpreter."""
-    device = TorchDevice(INTERPRETER)
+def compiled(
+    graph: Graph, directory: Path, chip: Chip = CHIP, device_name: str = INTERPRETER
+) -> CompiledProgram:
+    """A captured graph as a program for Triton's interpreter, or for a GPU."""
+    device = TorchDevice(device_name)
     target = TritonTarget(chip, directory)
     lowered = lower(graph, target.tiling)
     placement = place_memory(lowered)
@@ -60,10 +62,14 @@ def compiled(graph: Graph, directory: Path, chip: Chip = CHIP) -> CompiledProgra
 
 
 def run_on_triton(
-    graph: Graph, arrays: Mapping[str, Any], directory: Path, chip: Chip = CHIP
+    graph: Graph,
+    arrays: Mapping[str, Any],
+    directory: Path,
+    chip: Chip = CHIP,
+    device_name: str = INTERPRETER,
 ) -> dict[str, Any]:
-    """The outputs; those that update a state among them."""
-    program = compiled(graph, directory, chip)
+    """The outputs that update no state."""
+    program = compiled(graph, directory, chip, device_name)
     program.load_weights(Weights(arrays))
     program.allocate_state({})
     for state in of_role(program.inputs, "state"):
@@ -72,11 +78,15 @@ def run_on_triton(
 
 
 def assert_agrees(
-    graph: Graph, arrays: Mapping[str, Any], directory: Path, chip: Chip = CHIP
+    graph: Graph,
+    arrays: Mapping[str, Any],
+    directory: Path,
+    chip: Chip = CHIP,
+    device_name: str = INTERPRETER,
 ) -> None:
     """Every output is that of the oracle."""
     wanted = run_graph(graph, arrays)
-    found = run_on_triton(graph, arrays, directory, chip)
+    found = run_on_triton(graph, arrays, directory, chip, device_name)
     kinds = [node.type for node in graph.nodes() if isinstance(node.type, TensorType)]
     narrow = any(kind.dtype.is_floating and kind.dtype.num_bytes < 4 for kind in kinds)
     bound = TOLERANCE[DType.BFLOAT16 if narrow else DType.FLOAT32]

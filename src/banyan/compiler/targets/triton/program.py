@@ -82,7 +82,7 @@ class _Printer:
         if not self.chip.most_warps:
             return "{}"
         warps = 4 if text.has_product else 1
-        elements = _ELEMENTS_OF_WARP * (4 if text.has_product else 1)
+        elements = _ELEMENTS_OF_WARP * (8 if text.has_product else 1)
         while warps < self.chip.most_warps and warps * elements < text.largest_block:
             warps *= 2
         stages = self.chip.stages if text.has_product else 1
