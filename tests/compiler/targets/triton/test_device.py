@@ -1,5 +1,6 @@
 """The device that goes through PyTorch, on Triton's interpreter."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -47,13 +48,14 @@ def test_a_chip_that_is_not_here_is_refused() -> None:
 
 def test_interpreting_too_late_says_what_to_do() -> None:
     text = (
-        "import triton\n"
+        "import triton.language\n"
         "from banyan.devices.torch_device import TorchDevice\n"
         "from banyan.foundation.errors import EnvironmentProblem\n"
         "try:\n    TorchDevice('triton')\n"
         "except EnvironmentProblem as error:\n    raise SystemExit(str(error))\n"
     )
+    environment = {k: v for k, v in os.environ.items() if k != "TRITON_INTERPRET"}
     done = subprocess.run(
-        [sys.executable, "-c", text], capture_output=True, text=True, check=False, env={}
+        [sys.executable, "-c", text], capture_output=True, text=True, check=False, env=environment
     )
     assert "set TRITON_INTERPRET=1 before Python starts" in done.stderr
