@@ -34,7 +34,7 @@ from banyan.compiler.options import CompileOptions
 from banyan.compiler.passes.pipeline import lower
 from banyan.compiler.targets.memory import arena_offsets, place_memory
 from banyan.compiler.targets.triton.chips import Chip
-from banyan.compiler.targets.triton.target import open_triton_target
+from banyan.compiler.targets.triton.target import open_target
 from banyan.devices.device import Program
 from banyan.devices.torch_device import TorchDevice
 from tests.compiler import quantized_graphs
@@ -61,7 +61,7 @@ class Prepared:
 
     def __init__(self, graph: Graph, device: TorchDevice, arrays: Mapping[str, Any]) -> None:
         directory = Path(tempfile.mkdtemp(prefix="banyan-gpu-"))
-        target = open_triton_target(device, CompileOptions(directory))
+        target = open_target(device, CompileOptions(directory))
         lowered = lower(graph, target.tiling)
         placement = place_memory(lowered)
         text = target.emit(lowered, placement)
@@ -328,7 +328,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--keep", action="store_true")
     asked = parser.parse_args(arguments)
     device = TorchDevice(asked.device)
-    chip = open_triton_target(device, CompileOptions(Path(tempfile.gettempdir()))).chip
+    chip = open_target(device, CompileOptions(Path(tempfile.gettempdir()))).chip
     on_gpu = asked.device.startswith("cuda")
     record: Record = {
         "when": datetime.now(UTC).isoformat(timespec="seconds"),
