@@ -116,3 +116,48 @@ def test_what_lies_in_the_block_of_another_sequence_is_never_read() -> None:
     arrays["values"][0] = np.nan
     found = run_graph(tile(attention_graph(2, 2, 8, DType.FLOAT32, 0)), arrays)["out"]
     np.testing.assert_allclose(found, wanted, atol=1e-5)
+
+
+def latent_graph(heads: int, size: int, value_size: int, dtype: DType) -> Graph:
+    whole = attention_graph(heads, 1, size, dtype, 0)
+    builder = Builder()
+    kinds = {str(n.attr("name")): n.tensor for n in whole.inputs}
+    inputs = tuple(builder.input(n, kinds[n]) for n in NAMES if n != "values")
+    attrs = {"scale": 0.25, "window": 0, "value_size": value_size}
+    node = builder.add("paged_latent_attention", inputs, **attrs)
+    return Graph("latent", inputs, (Output("out", node),))
+
+
+def latent_by_formula(arrays: dict[str, Any], value_size: int) -> Any:
+    """Multi-head attention written out: one latent row is the key of every head, and its value."""
+    keys = np.asarray(arrays["keys"], np.float32)
+    result = np.zeros((*arrays["queries"].shape[:2], value_size), np.float32)
+    for s, length in enumerate(arrays["lengths"]):
+        blocks = keys[arrays["tables"][s, : -(-length // 16)], 0]
+        rows = blocks.transpose(0, 2, 1, 3).reshape(len(blocks) * 16, -1)[:length]
+        first, last = arrays["starts"][s : s + 2]
+        for t in range(first, last):
+            seen = rows[: length - (last - 1 - t)]
+            scores = np.asarray(arrays["queries"][t], np.float32) @ seen.T * 0.25
+            weights = np.exp(scores - scores.max(-1, keepdims=True))
+            result[t] = weights / weights.sum(-1, keepdims=True) @ seen[:, :value_size]
+    return result
+
+
+@pytest.mark.parametrize("dtype", [DType.FLOAT32, DType.BFLOAT16])
+def test_latent_attention_agrees_with_the_formula(dtype: DType, tmp_path: Path) -> None:
+    graph = latent_graph(64, 48, 32, dtype)
+    arrays = step([1, 18, 1], [130, 18, 3], 64, 1, dtype, 48)
+    del arrays["values"]
+    wanted = latent_by_formula(arrays, 32)
+    tolerance = 1e-5 if dtype is DType.FLOAT32 else 3e-2
+    interpreted = (run_graph(g, arrays)["out"] for g in (graph, tile(graph)))
+    for found in map(np.asarray, interpreted):
+        np.testing.assert_allclose(found.astype(np.float32), wanted, atol=tolerance)
+    if isinstance(find_compiler(), Missing):
+        pytest.skip("no C++ compiler")
+    device = find_device("cpu", settings=Settings(cache_directory=tmp_path), num_threads=1)
+    options = CompileOptions(tmp_path, optimise=False)
+    found = compile_graph(graph, device=device, options=options).run(arrays)["out"]
+    np.testing.assert_allclose(np.asarray(found, np.float32), wanted, atol=tolerance)
+    device.close()

@@ -66,10 +66,22 @@ def _paged_attention(op: str, types: tuple[Any, ...], attrs: Attributes) -> Valu
     return query  # type: ignore[no-any-return]
 
 
+def _paged_latent_attention(op: str, types: tuple[Any, ...], attrs: Attributes) -> ValueType:
+    query, cache, tables, starts, lengths = types
+    size, (_, heads, lines, _, pack) = attrs["value_size"], cache.shape
+    require(query.rank == 3 and heads == 1, op, types, "queries are [T,H,D], keys have one head")
+    require(query.shape[2] == lines * pack, op, types, "the cache holds keys of another size")
+    require(0 < size <= query.shape[2] and size % pack == 0, op, types, "values begin their keys")
+    require(tables.shape[0] == lengths.shape[0], op, types, "one table for each sequence")
+    _ = attrs["scale"], attrs["window"], starts
+    return TensorType((*query.shape[:2], size), query.dtype, query.space)
+
+
 MODEL_RULES: Mapping[str, Rule] = {
     "attention_forward": _attention_forward,
     "attention_backward": _attention_backward,
     "cache_write": _cache_write,
     "paged_attention": _paged_attention,
+    "paged_latent_attention": _paged_latent_attention,
 }
 """By the name of the operation."""

@@ -29,6 +29,8 @@ models      attention_forward{causal, scale}(q[B,H,Tq,D], k[B,G,Tk,D], v[B,G,Tk,
             attention_backward{causal, scale}(do, q, k, v, o, lse, mask?) -> (dq, dk, dv)
             cache_write{layout}(cache, rows[T,H,D], slots[T]): a new cache, layout "keys"|"values"
             paged_attention{scale, window}(q[T,H,D], keys, values, tables, starts, lengths)
+            paged_latent_attention{scale, window, value_size}(q[T,H,D], keys, tables, starts,
+            lengths) -> [T,H,value_size]: one head of keys, values are the first part of keys
 escape      extern{target, static, types, reason}(...): calls the framework    get{index}(tuple)
 kernel      call{kernel}(...) -> its written pointers in order
 kernel only load{index, sizes}(pointer, i...)  store{index, sizes}(pointer, value, i...)

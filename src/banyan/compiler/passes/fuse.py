@@ -19,7 +19,14 @@ FREE = frozenset({"constant", "iota", "size"})
 MOVEMENT = frozenset({"reshape", "expand", "permute", "slice", "concat", "pad"})
 PRODUCTS = frozenset({"dot", "packed_dot", "quantized_dot"})
 PROGRAMS = frozenset(
-    {"paged_attention", "attention_forward", "cache_write", "grouped_dot", "group_rows"}
+    {
+        "paged_attention",
+        "paged_latent_attention",
+        "attention_forward",
+        "cache_write",
+        "grouped_dot",
+        "group_rows",
+    }
 )
 OPAQUE = PROGRAMS | {"extern", "get"}
 TRANSCENDENTAL = frozenset("exp log tanh erf sin cos sigmoid pow".split())

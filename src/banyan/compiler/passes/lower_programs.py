@@ -13,7 +13,12 @@ from banyan.compiler.programs.grouped_linear import (
     group_rows_kernel,
     grouped_linear_kernel,
 )
-from banyan.compiler.programs.paged_attention import AttentionTypes, paged_attention_kernel
+from banyan.compiler.programs.paged_attention import (
+    AttentionOptions,
+    AttentionTypes,
+    paged_attention_kernel,
+)
+from banyan.compiler.programs.running_softmax import fixed
 from banyan.compiler.programs.whole_attention import (
     WholeAttention,
     pack_kernel,
@@ -59,12 +64,17 @@ def _cache_write(context: Context, node: Node) -> Node:
 
 
 def _paged_attention(context: Context, node: Node) -> Node:
-    types = AttentionTypes(*(arg.tensor for arg in node.args))
+    kinds = [arg.tensor for arg in node.args]
+    if node.op == "paged_latent_attention":
+        types = AttentionTypes(kinds[0], kinds[1], None, *kinds[2:])
+    else:
+        types = AttentionTypes(*kinds)
     attrs: dict[str, Any] = dict(node.attrs)
-    scale, window = float(attrs["scale"]), int(attrs["window"])
+    size = node.shape[2]
+    options = AttentionOptions(float(attrs["scale"]), int(attrs["window"]), fixed(size))
     kernel = context.once(
-        ("paged_attention", types, scale, window),
-        lambda: paged_attention_kernel(context.builder, types, scale, window),
+        ("paged_attention", types, options),
+        lambda: paged_attention_kernel(context.builder, types, options),
     )
     return _first(context, _call(context, kernel, [context.value(arg) for arg in node.args]))
 
@@ -145,6 +155,7 @@ def _group_call(context: Context, experts: Node, groups: int) -> Node:
 _PROGRAMS: Mapping[str, Callable[[Context, Node], Node]] = {
     "cache_write": _cache_write,
     "paged_attention": _paged_attention,
+    "paged_latent_attention": _paged_attention,
     "attention_forward": _attention_forward,
     "grouped_dot": _grouped_dot,
     "group_rows": _group_rows,

@@ -1,12 +1,15 @@
 """Attention of new tokens over a paged cache: one program text for prefill chunks and decode.
 
-Grid (kv heads, query tiles): threads get contiguous parts of it, and late tiles of a prompt see
-many more keys than early ones, so whole heads share the work evenly. A query tile is some new
-tokens of one sequence with all query heads of the group, so a decode step and a prefill chunk
-differ only in the number of rows.
+Grid (kv heads, parts of a group, query tiles): threads get contiguous parts of it, and late tiles
+of a prompt see many more keys than early ones, so whole heads share the work evenly. A query tile
+is some new tokens of one sequence with the query heads of the group, so a decode step and a prefill
+chunk differ only in the number of rows. Groups too large for one tile are cut into parts.
+
+With a latent cache (multi-head latent attention, DeepSeek-AI 2024, arXiv:2405.04434) keys and
+values are one tensor: a value is the first part of its key, turned to lie as values do.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from banyan.compiler.ir.graph import Builder, Kernel, Node, Region
 from banyan.compiler.ir.symbols import Dim, symbol
@@ -29,21 +32,30 @@ from banyan.compiler.tiling.windows import At, Each, Span, whole
 
 @dataclass(frozen=True, slots=True)
 class AttentionTypes:
-    """Types of the arguments of `paged_attention`, in order."""
+    """Types of the arguments of `paged_attention`, in order; no values if the cache is latent."""
 
     queries: TensorType
     keys: TensorType
-    values: TensorType
+    values: TensorType | None
     tables: TensorType
     starts: TensorType
     lengths: TensorType
 
 
 @dataclass(frozen=True, slots=True)
+class AttentionOptions:
+    """Attributes: the factor of scores, keys seen before each token (0: all), size of a value."""
+
+    scale: float
+    window: int
+    value_size: int
+
+
+@dataclass(frozen=True, slots=True)
 class _Pointers:
     queries: Node
     keys: Node
-    values: Node
+    values: Node | None
     tables: Node
     starts: Node
     lengths: Node
@@ -61,31 +73,35 @@ class _Tile:
 
 
 def paged_attention_kernel(
-    builder: Builder, types: AttentionTypes, scale: float, window: int
+    builder: Builder, types: AttentionTypes, options: AttentionOptions
 ) -> Kernel:
     """The kernel with the pointers of `AttentionTypes` and the result."""
-    program = _Program(Tiles(builder), types, scale, window)
-    return program.kernel()
+    return _Program(Tiles(builder), types, options).kernel()
 
 
 class _Program:
-    def __init__(self, tiles: Tiles, types: AttentionTypes, scale: float, window: int) -> None:
+    def __init__(self, tiles: Tiles, types: AttentionTypes, options: AttentionOptions) -> None:
         self.tiles = tiles
         self.types = types
-        self.scale = scale
-        self.window = window
+        self.scale = options.scale
+        self.window = options.window
+        self.value_size = options.value_size
         pointer = tiles.builder.pointer
+        queries = types.queries
         self.at = _Pointers(
             pointer("queries", types.queries, "read"),
             pointer("keys", types.keys, "read"),
-            pointer("values", types.values, "read"),
+            None if types.values is None else pointer("values", types.values, "read"),
             pointer("tables", types.tables, "read"),
             pointer("starts", types.starts, "read"),
             pointer("lengths", types.lengths, "read"),
-            pointer("out", types.queries, "write"),
+            pointer("out", replace(queries, shape=(*queries.shape[:2], self.value_size)), "write"),
         )
-        self.head_size = fixed(types.queries.shape[2])
-        self.group = fixed(types.queries.shape[1]) // fixed(types.keys.shape[1])
+        self.head_size = fixed(queries.shape[2])
+        whole_group = fixed(queries.shape[1]) // fixed(types.keys.shape[1])
+        sizes = range(1, min(MOST_ROWS, whole_group) + 1)
+        self.group = max(size for size in sizes if whole_group % size == 0)
+        self.num_parts = whole_group // self.group
         self.most_tokens = max(1, MOST_ROWS // self.group)
         self.tokens = symbol("query_tokens", 0, self.most_tokens)
         self.num_rows: Dim = self.tokens * self.group
@@ -95,30 +111,33 @@ class _Program:
         return self.tiles.indices
 
     def kernel(self) -> Kernel:
-        number, head = self.tiles.parameter(), self.tiles.parameter()
+        head, part, number = (self.tiles.parameter() for _ in range(3))
         tile = self._find(number)
         bind = self.tiles.builder.add(
             "bind", (tile.tokens,), name="query_tokens", minimum=0, maximum=self.most_tokens
         )
+        number_of_part = self.indices.add(self.indices.multiply(head, self.num_parts), part)
         place = (
             Span(tile.first, self.tokens),
-            Span(self.indices.multiply(head, self.group), self.group),
-            whole(self.indices, self.head_size),
+            Span(self.indices.multiply(number_of_part, self.group), self.group),
         )
-        loaded = self.tiles.read(self.at.queries, place)
+        size = whole(self.indices, self.head_size)
+        loaded = self.tiles.read(self.at.queries, (*place, size))
         rows = self.tiles.reshaped(loaded, (self.num_rows, self.head_size))
         first, edge, stop, stop_block = self._steps(tile)
         source = _Cache(self, tile, head, rows, stop_block)
-        shape = self.num_rows, self.head_size
+        shape = self.num_rows, self.value_size
         mean, _ = attend(self.tiles, source, (first, edge, stop), shape)
         result = self.tiles.cast(mean, self.types.queries.dtype)
-        shaped = self.tiles.reshaped(result, (self.tokens, self.group, self.head_size))
-        store = self.tiles.store(self.at.out, shaped, place)
-        grid = (self.types.keys.shape[1], self._num_tiles())
-        read = (self.at.queries, self.at.keys, self.at.values)
-        where = (self.at.tables, self.at.starts, self.at.lengths)
-        pointers = (*read, *where, self.at.out)
-        return Kernel("paged_attention", grid, pointers, Region((head, number), (bind, store), ()))
+        shaped = self.tiles.reshaped(result, (self.tokens, self.group, self.value_size))
+        written = whole(self.indices, self.value_size)
+        store = self.tiles.store(self.at.out, shaped, (*place, written))
+        grid = (self.types.keys.shape[1], self.num_parts, self._num_tiles())
+        values = () if self.at.values is None else (self.at.values,)
+        read = (self.at.queries, self.at.keys, *values)
+        pointers = (*read, self.at.tables, self.at.starts, self.at.lengths, self.at.out)
+        body = Region((head, part, number), (bind, store), ())
+        return Kernel("paged_attention", grid, pointers, body)
 
     def _num_tiles(self) -> Dim:
         """Every sequence has its whole tiles and at most one more."""
@@ -207,8 +226,21 @@ class _Cache:
         return tiles.add("where", self._seen(step), scaled, tiles.fill(HIDDEN, DType.FLOAT32, ()))
 
     def weighted(self, weights: Node, numbers: Node) -> Node:
-        blocks = self._blocks(self.program.at.values, numbers)
+        values = self.program.at.values
+        if values is None:
+            blocks = self._turned(self._blocks(self.program.at.keys, numbers))
+        else:
+            blocks = self._blocks(values, numbers)
         return product_with_values(self.program.tiles, weights, blocks)
+
+    def _turned(self, keys: Node) -> Node:
+        """Key blocks [n, D/p, 16, p] as value blocks [n, 16/p, size, p] of their first part."""
+        tiles, (count, _, tokens, pack) = self.program.tiles, keys.shape
+        lines, size = self.program.value_size // fixed(pack), self.program.value_size
+        first = tiles.builder.add("slice", (keys,), axis=1, start=0, stop=lines, step=1)
+        split = tiles.reshaped(first, (count, lines, tokens // fixed(pack), pack, pack))
+        turned = tiles.builder.add("permute", (split,), order=(0, 2, 1, 4, 3))
+        return tiles.reshaped(turned, (count, tokens // fixed(pack), size, pack))
 
     def _blocks(self, pointer: Node, numbers: Node) -> Node:
         inner = (whole(self.program.indices, size) for size in pointer.shape[2:])

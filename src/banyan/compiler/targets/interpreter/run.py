@@ -52,6 +52,7 @@ _TABLE: dict[str, Callable[[tuple[Array, ...], Mapping[str, Any]], Any]] = {
     "attention_backward": sequences.attention_backward,
     "cache_write": sequences.cache_write,
     "paged_attention": sequences.paged_attention,
+    "paged_latent_attention": sequences.paged_latent_attention,
     "group_rows": sequences.group_rows,
 }
 

@@ -1,5 +1,7 @@
 """What attention, cache writes and row grouping mean, in the plainest NumPy."""
 
+from collections.abc import Callable, Sequence
+
 import numpy as np
 
 from banyan.compiler.targets.interpreter.arithmetic import Array, Attributes, Values, wide
@@ -101,25 +103,54 @@ def cached_rows(cache: Array, table: Array, length: int, layout: str) -> Array:
 
 def paged_attention(values: Values, attrs: Attributes) -> Array:
     """Causal attention of new tokens over the cached rows of their sequences."""
-    query, keys, cached, tables, starts, lengths = values
-    result = np.zeros(query.shape, np.float32)
-    for sequence, length in enumerate(lengths):
+    query, keys, cached, *where = values
+
+    def rows(table: Array, length: int) -> tuple[Array, Array]:
+        return (
+            cached_rows(keys, table, length, "keys"),
+            cached_rows(cached, table, length, "values"),
+        )
+
+    return _paged(query, where, rows, attrs)
+
+
+def paged_latent_attention(values: Values, attrs: Attributes) -> Array:
+    """The same where a value is the first part of its key."""
+    query, keys, *where = values
+
+    def rows(table: Array, length: int) -> tuple[Array, Array]:
+        found = cached_rows(keys, table, length, "keys")
+        return found, found[..., : attrs["value_size"]]
+
+    return _paged(query, where, rows, attrs)
+
+
+def _paged(
+    query: Array,
+    where: Sequence[Array],
+    rows: Callable[[Array, int], tuple[Array, Array]],
+    attrs: Attributes,
+) -> Array:
+    tables, starts, lengths = where
+    found: list[Array] = []
+    for sequence, length in enumerate(map(int, lengths)):
         first, last = int(starts[sequence]), int(starts[sequence + 1])
-        if first == last:
-            continue
-        past = int(length) - (last - first)
-        k = cached_rows(keys, tables[sequence], int(length), "keys")
-        v = cached_rows(cached, tables[sequence], int(length), "values")
+        past = length - (last - first)
+        k, v = rows(tables[sequence], length)
         group = query.shape[1] // k.shape[1]
         k, v = np.repeat(k, group, axis=1), np.repeat(v, group, axis=1)
         scores = np.einsum("thd,khd->htk", wide(query[first:last]), k) * np.float32(attrs["scale"])
         position = past + np.arange(last - first)[:, None]
-        column = np.arange(int(length))[None, :]
+        column = np.arange(length)[None, :]
         seen = column <= position
         if attrs["window"]:
             seen &= column > position - attrs["window"]
         weights = softmax(np.where(seen, scores, -np.inf))
-        result[first:last] = np.einsum("htk,khd->thd", weights, v)
+        found.append(np.einsum("htk,khd->thd", weights, v))
+    # Rows behind the last sequence belong to nobody.
+    result = np.zeros((*query.shape[:2], found[0].shape[2] if found else 0), np.float32)
+    for sequence, part in enumerate(found):
+        result[int(starts[sequence]) : int(starts[sequence + 1])] = part
     return result
 
 
