@@ -29,6 +29,9 @@ from banyan.compiler.tiling.indices import Indices
 from banyan.compiler.tiling.tiles import Tiles
 from banyan.compiler.tiling.windows import At, Each, Span, whole
 
+MOST_LATENT_ROWS = 128
+"""Rows of a query tile over a latent cache: each of its values is turned once for all of them."""
+
 
 @dataclass(frozen=True, slots=True)
 class AttentionTypes:
@@ -99,7 +102,8 @@ class _Program:
         )
         self.head_size = fixed(queries.shape[2])
         whole_group = fixed(queries.shape[1]) // fixed(types.keys.shape[1])
-        sizes = range(1, min(MOST_ROWS, whole_group) + 1)
+        most = MOST_ROWS if types.values is not None else MOST_LATENT_ROWS
+        sizes = range(1, min(most, whole_group) + 1)
         self.group = max(size for size in sizes if whole_group % size == 0)
         self.num_parts = whole_group // self.group
         self.most_tokens = max(1, MOST_ROWS // self.group)
