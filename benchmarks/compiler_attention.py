@@ -57,7 +57,7 @@ class Row:
     def __str__(self) -> str:
         low, median, high = self.quartiles
         return (
-            f"{self.name:28s} {median:6.3f} [{low:.3f}..{high:.3f}] of {self.limit / 1e9:6.0f} "
+            f"{self.name:34s} {median:6.3f} [{low:.3f}..{high:.3f}] of {self.limit / 1e9:6.0f} "
             f"{self.against:10s} bar {self.bar:.2f} {'yes' if median >= self.bar else 'NO'}"
         )
 
@@ -87,15 +87,18 @@ class Machine:
         return row
 
 
-def paged_graph(layers: int) -> Graph:
+def paged_graph(layers: int, cache_dtype: DType = BF16) -> Graph:
     """Several layers over one pool, each with tables of its own: all read cold blocks."""
     builder = Builder()
     tokens, sequences = symbol("tokens", 1, PROMPT), symbol("sequences", 1, 64)
     blocks, columns = symbol("blocks", 1, 1 << 20), symbol("columns", 1, 4096)
     cache = (blocks, KV_HEADS, SIZE // 2, BLOCK, 2), (blocks, KV_HEADS, BLOCK // 2, SIZE, 2)
     queries = builder.input("queries", TensorType((tokens, HEADS, SIZE), BF16))
-    keys = builder.input("keys", TensorType(cache[0], BF16), "state")
-    values = builder.input("values", TensorType(cache[1], BF16), "state")
+    keys = builder.input("keys", TensorType(cache[0], cache_dtype), "state")
+    values = builder.input("values", TensorType(cache[1], cache_dtype), "state")
+    scale = TensorType((blocks, KV_HEADS, BLOCK), DType.FLOAT32)
+    names = ("key_scales", "value_scales") if cache_dtype is DType.INT8 else ()
+    scales = [builder.input(name, scale, "state") for name in names]
     starts = builder.input("starts", TensorType((sequences + 1,), DType.INT32))
     lengths = builder.input("lengths", TensorType((sequences,), DType.INT32))
     tables: list[Node] = []
@@ -103,9 +106,9 @@ def paged_graph(layers: int) -> Graph:
     for layer in range(layers):
         kind = TensorType((sequences, columns), DType.INT32)
         tables.append(builder.input(f"tables{layer}", kind))
-        args = (result, keys, values, tables[-1], starts, lengths)
+        args = (result, keys, values, tables[-1], starts, lengths, *scales)
         result = builder.add("paged_attention", args, scale=SIZE**-0.5, window=0)
-    inputs = (queries, keys, values, starts, lengths, *tables)
+    inputs = (queries, keys, values, starts, lengths, *tables, *scales)
     return Graph(f"paged{layers}", inputs, (Output("out", result),))
 
 
@@ -116,7 +119,9 @@ def filled(executable: Executable) -> None:
     for argument in executable.inputs:
         if argument.role == "state":
             shape = (POOL_BLOCKS, *(int(str(d)) for d in argument.type.shape[1:]))
-            pattern = generator.standard_normal((64, *shape[1:])).astype(BF16.numpy)
+            loud = 30 if argument.type.dtype is DType.INT8 else 1
+            drawn = generator.standard_normal((64, *shape[1:])) * loud
+            pattern = drawn.astype(argument.type.dtype.numpy)
             repeated = np.broadcast_to(pattern, (POOL_BLOCKS // 64, *pattern.shape))
             executable.write_state(argument.name, repeated.reshape(shape))
 
@@ -148,11 +153,13 @@ def seconds(call: Callable[[], object]) -> float:
     return time.perf_counter() - began
 
 
-def decode(machine: Machine, batch: int, context: int) -> Row:
+def decode(machine: Machine, batch: int, context: int, cache_dtype: DType = BF16) -> Row:
     """One new token for each sequence: the share of bandwidth."""
-    moved = batch * context * BLOCK_BYTES // BLOCK
+    is_int8 = cache_dtype is DType.INT8
+    of_block = BLOCK_BYTES // 2 + 2 * KV_HEADS * BLOCK * 4 if is_int8 else BLOCK_BYTES
+    moved = batch * context * of_block // BLOCK
     layers = min(64, max(1, -(-LEAST_BYTES // moved)))
-    program = machine.compiled(paged_graph(layers))
+    program = machine.compiled(paged_graph(layers, cache_dtype))
     filled(program)
     arguments = paged_arguments(layers, 1, batch, context)
 
@@ -161,7 +168,8 @@ def decode(machine: Machine, batch: int, context: int) -> Row:
         ours = moved * layers / seconds(lambda: program.run(arguments))
         return ours, (before + machine.bench.read(2 * i + 1)) / 2
 
-    return machine.row(f"decode batch {batch} context {context}", "GB/s", 0.75, pair)
+    name = f"{cache_dtype.value} decode batch {batch} context {context}"
+    return machine.row(name, "GB/s", 0.68 if is_int8 else 0.75, pair)
 
 
 def causal_operations() -> int:
@@ -220,6 +228,13 @@ def whole_prefill(machine: Machine) -> list[Row]:
 def cases() -> dict[str, Callable[[Machine], list[Row]]]:
     found: dict[str, Callable[[Machine], list[Row]]] = {
         f"decode{batch}x{context}": lambda m, b=batch, c=context: [decode(m, b, c)]  # type: ignore[misc]
+        for batch in BATCHES
+        for context in CONTEXTS
+    }
+    found |= {
+        f"int8decode{batch}x{context}": lambda m, b=batch, c=context: [  # type: ignore[misc]
+            decode(m, b, c, DType.INT8)
+        ]
         for batch in BATCHES
         for context in CONTEXTS
     }

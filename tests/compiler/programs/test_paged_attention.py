@@ -161,3 +161,98 @@ def test_latent_attention_agrees_with_the_formula(dtype: DType, tmp_path: Path) 
     found = compile_graph(graph, device=device, options=options).run(arrays)["out"]
     np.testing.assert_allclose(np.asarray(found, np.float32), wanted, atol=tolerance)
     device.close()
+
+
+def quantized_graph(heads: int, kv_heads: int, size: int) -> Graph:
+    """New rows go into an int8 cache, then queries attend over it."""
+    builder = Builder()
+    tokens, sequences = symbol("tokens", 1, 256), symbol("sequences", 1, 8)
+    blocks = symbol("blocks", 1, 64)
+    shapes = {"keys": (kv_heads, size // 2, 16, 2), "values": (kv_heads, 8, size, 2)}
+    scale = TensorType((blocks, kv_heads, 16), DType.FLOAT32)
+    queries = builder.input("queries", TensorType((tokens, heads, size), DType.BFLOAT16))
+    where = [
+        builder.input("tables", TensorType((sequences, symbol("columns", 1, 64)), DType.INT32)),
+        builder.input("starts", TensorType((sequences + 1,), DType.INT32)),
+        builder.input("lengths", TensorType((sequences,), DType.INT32)),
+    ]
+    slots = builder.input("slots", TensorType((tokens,), DType.INT64))
+    inputs, outputs, found = [queries, *where, slots], [], []
+    for layout, shape in shapes.items():
+        state = (
+            builder.input(layout, TensorType((blocks, *shape), DType.INT8), "state"),
+            builder.input(f"{layout}_scales", scale, "state"),
+        )
+        rows = builder.input(f"new_{layout}", TensorType((tokens, kv_heads, size), DType.BFLOAT16))
+        node = builder.add("cache_write_quantized", (*state, rows, slots), layout=layout)
+        written = [builder.add("get", (node,), index=i) for i in range(2)]
+        inputs += [*state, rows]
+        outputs += [
+            Output(f"written {s.attr('name')}", w, str(s.attr("name")))
+            for s, w in zip(state, written, strict=True)
+        ]
+        found.append(written)
+    (keys, key_scales), (values, value_scales) = found
+    arguments = (queries, keys, values, *where, key_scales, value_scales)
+    result = builder.add("paged_attention", arguments, scale=0.25, window=0)
+    return Graph("quantized", tuple(inputs), (Output("out", result), *outputs))
+
+
+def quantized_arrays(size: int, context: int) -> dict[str, Any]:
+    """A whole prompt in one step, over blocks where another sequence left its worst."""
+    generator = np.random.default_rng(3)
+    tables = block_tables([context], 24)
+    position = np.arange(context)
+    rows = {
+        n: generator.normal(size=(context, 2, size)).astype(DType.BFLOAT16.numpy)
+        for n in ("k", "v")
+    }
+    return {
+        "queries": generator.normal(size=(context, 4, size)).astype(DType.BFLOAT16.numpy),
+        "tables": tables,
+        "starts": np.array([0, context], np.int32),
+        "lengths": np.array([context], np.int32),
+        "slots": tables[0, position // 16].astype(np.int64) * 16 + position % 16,
+        "keys": np.full((24, 2, size // 2, 16, 2), 127, np.int8),
+        "values": np.full((24, 2, 8, size, 2), 127, np.int8),
+        "keys_scales": np.full((24, 2, 16), np.nan, np.float32),
+        "values_scales": np.full((24, 2, 16), np.nan, np.float32),
+        "new_keys": rows["k"],
+        "new_values": rows["v"],
+    }
+
+
+@pytest.mark.parametrize("size", [8, 32])
+def test_an_int8_cache_costs_little_and_means_the_same_everywhere(
+    size: int, tmp_path: Path
+) -> None:
+    graph = quantized_graph(4, 2, size)
+    arrays = quantized_arrays(size, 150)
+    wanted = run_graph(graph, arrays)
+    queries, keys, values = (
+        np.asarray(arrays[n], np.float32) for n in ("queries", "new_keys", "new_values")
+    )
+    keys, values = (np.repeat(x, 2, axis=1) for x in (keys, values))
+    scores = np.einsum("qhd,khd->hqk", queries, keys) * 0.25
+    scores = np.where(np.tri(150, dtype=bool), scores, -np.inf)
+    weights = np.exp(scores - scores.max(-1, keepdims=True))
+    weights /= weights.sum(-1, keepdims=True)
+    exact = np.einsum("hqk,khd->qhd", weights, values)
+    assert np.abs(np.asarray(wanted["out"], np.float32) - exact).max() < 0.06
+    lowered = run_graph(tile(graph), arrays)
+    for name in ("out", "written keys", "written values_scales"):
+        ours, theirs = (np.asarray(r[name], np.float32) for r in (lowered, wanted))
+        np.testing.assert_allclose(ours, theirs, atol=3e-2)
+    if isinstance(find_compiler(), Missing):
+        pytest.skip("no C++ compiler")
+    device = find_device("cpu", settings=Settings(cache_directory=tmp_path), num_threads=2)
+    options = CompileOptions(tmp_path, optimise=False)
+    program = compile_graph(graph, device=device, options=options)
+    program.allocate_state({"blocks": 24})
+    states = [a.name for a in program.inputs if a.role == "state"]
+    for name in states:
+        program.write_state(name, arrays[name])
+    given = {name: array for name, array in arrays.items() if name not in states}
+    found = np.asarray(program.run(given)["out"], np.float32)
+    np.testing.assert_allclose(found, np.asarray(wanted["out"], np.float32), atol=3e-2)
+    device.close()

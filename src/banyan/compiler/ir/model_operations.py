@@ -57,8 +57,31 @@ def _cache_write(op: str, types: tuple[Any, ...], attrs: Attributes) -> ValueTyp
     return cache  # type: ignore[no-any-return]
 
 
+def _cache_write_quantized(op: str, types: tuple[Any, ...], attrs: Attributes) -> ValueType:
+    cache, scales, rows, slots = types
+    _cache_write(op, (cache, rows, slots), attrs)
+    require(cache.dtype is DType.INT8, op, types, "the cache holds int8")
+    _require_scales(op, types, cache, scales)
+    return TupleType((cache, scales))
+
+
+def _require_scales(op: str, types: tuple[Any, ...], cache: Any, scales: Any) -> None:
+    fits = scales.shape[:2] == cache.shape[:2] and scales.rank == 3 and scales.shape[2] == 16
+    require(
+        fits and scales.dtype is DType.FLOAT32,
+        op,
+        types,
+        "one float32 scale for each row of a head",
+    )
+
+
 def _paged_attention(op: str, types: tuple[Any, ...], attrs: Attributes) -> ValueType:
-    query, keys, values, tables, starts, lengths = types
+    query, keys, values, tables, starts, lengths, *scales = types
+    is_int8 = keys.dtype is DType.INT8
+    require(len(scales) == (2 if is_int8 else 0), op, types, "int8 caches have scales")
+    require(not is_int8 or query.dtype is DType.BFLOAT16, op, types, "int8 needs bfloat16 queries")
+    for cache, scale in zip((keys, values), scales, strict=False):
+        _require_scales(op, types, cache, scale)
     require(query.rank == 3, op, types, "queries are [T,H,D]")
     require(query.shape[1] % keys.shape[1] == 0, op, types, "query heads must be whole groups")
     require(tables.shape[0] == lengths.shape[0], op, types, "one table for each sequence")
@@ -81,6 +104,7 @@ MODEL_RULES: Mapping[str, Rule] = {
     "attention_forward": _attention_forward,
     "attention_backward": _attention_backward,
     "cache_write": _cache_write,
+    "cache_write_quantized": _cache_write_quantized,
     "paged_attention": _paged_attention,
     "paged_latent_attention": _paged_latent_attention,
 }

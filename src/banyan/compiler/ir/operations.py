@@ -28,7 +28,9 @@ models      attention_forward{causal, scale}(q[B,H,Tq,D], k[B,G,Tk,D], v[B,G,Tk,
             (o[B,H,Tq,D'], lse f32[B,H,Tq]): G divides H; lse is the log of the sum of exponentials
             attention_backward{causal, scale}(do, q, k, v, o, lse, mask?) -> (dq, dk, dv)
             cache_write{layout}(cache, rows[T,H,D], slots[T]): a new cache, layout "keys"|"values"
-            paged_attention{scale, window}(q[T,H,D], keys, values, tables, starts, lengths)
+            cache_write_quantized{layout}(cache i8, scales f32[blocks,H,16], rows, slots) -> both
+            paged_attention{scale, window}(q[T,H,D], keys, values, tables, starts, lengths,
+            key_scales?, value_scales?): an int8 cache has a scale for each row of a head
             paged_latent_attention{scale, window, value_size}(q[T,H,D], keys, tables, starts,
             lengths) -> [T,H,value_size]: one head of keys, values are the first part of keys
 escape      extern{target, static, types, reason}(...): calls the framework    get{index}(tuple)

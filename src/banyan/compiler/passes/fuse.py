@@ -24,6 +24,7 @@ PROGRAMS = frozenset(
         "paged_latent_attention",
         "attention_forward",
         "cache_write",
+        "cache_write_quantized",
         "grouped_dot",
         "group_rows",
     }

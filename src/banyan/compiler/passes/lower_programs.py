@@ -7,7 +7,10 @@ from typing import Any, TypeAlias
 from banyan.compiler.ir.graph import Builder, Kernel, Node
 from banyan.compiler.ir.packing import stored_weight
 from banyan.compiler.ir.types import TensorType
-from banyan.compiler.programs.cache_write import cache_write_kernel
+from banyan.compiler.programs.cache_write import (
+    cache_write_kernel,
+    cache_write_quantized_kernel,
+)
 from banyan.compiler.programs.grouped_linear import (
     GroupedLinear,
     group_rows_kernel,
@@ -61,6 +64,16 @@ def _cache_write(context: Context, node: Node) -> Node:
         lambda: cache_write_kernel(context.builder, types[0], types[1], types[2], layout),
     )
     return _first(context, _call(context, kernel, [context.value(arg) for arg in node.args]))
+
+
+def _cache_write_quantized(context: Context, node: Node) -> Node:
+    types = tuple(arg.tensor for arg in node.args)
+    layout = str(node.attr("layout"))
+    kernel = context.once(
+        ("cache_write_quantized", layout, types),
+        lambda: cache_write_quantized_kernel(context.builder, types, layout),
+    )
+    return _call(context, kernel, [context.value(arg) for arg in node.args])
 
 
 def _paged_attention(context: Context, node: Node) -> Node:
@@ -154,6 +167,7 @@ def _group_call(context: Context, experts: Node, groups: int) -> Node:
 
 _PROGRAMS: Mapping[str, Callable[[Context, Node], Node]] = {
     "cache_write": _cache_write,
+    "cache_write_quantized": _cache_write_quantized,
     "paged_attention": _paged_attention,
     "paged_latent_attention": _paged_attention,
     "attention_forward": _attention_forward,

@@ -43,6 +43,8 @@ class AttentionTypes:
     tables: TensorType
     starts: TensorType
     lengths: TensorType
+    key_scales: TensorType | None = None
+    value_scales: TensorType | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +64,7 @@ class _Pointers:
     tables: Node
     starts: Node
     lengths: Node
+    scales: tuple[Node, ...]
     out: Node
 
 
@@ -98,6 +101,11 @@ class _Program:
             pointer("tables", types.tables, "read"),
             pointer("starts", types.starts, "read"),
             pointer("lengths", types.lengths, "read"),
+            tuple(
+                pointer(f"{name}_scales", kind, "read")
+                for name, kind in (("key", types.key_scales), ("value", types.value_scales))
+                if kind is not None
+            ),
             pointer("out", replace(queries, shape=(*queries.shape[:2], self.value_size)), "write"),
         )
         self.head_size = fixed(queries.shape[2])
@@ -139,7 +147,8 @@ class _Program:
         grid = (self.types.keys.shape[1], self.num_parts, self._num_tiles())
         values = () if self.at.values is None else (self.at.values,)
         read = (self.at.queries, self.at.keys, *values)
-        pointers = (*read, self.at.tables, self.at.starts, self.at.lengths, self.at.out)
+        where = (self.at.tables, self.at.starts, self.at.lengths)
+        pointers = (*read, *where, *self.at.scales, self.at.out)
         body = Region((head, part, number), (bind, store), ())
         return Kernel("paged_attention", grid, pointers, body)
 
@@ -225,12 +234,14 @@ class _Cache:
         tiles = self.program.tiles
         product = product_with_keys(tiles, self.rows, self._blocks(self.program.at.keys, numbers))
         scaled = tiles.add("mul", product, tiles.fill(self.program.scale, DType.FLOAT32, ()))
+        scaled = self._rescaled(scaled, numbers, 0)
         if not is_edge:
             return scaled
         return tiles.add("where", self._seen(step), scaled, tiles.fill(HIDDEN, DType.FLOAT32, ()))
 
     def weighted(self, weights: Node, numbers: Node) -> Node:
         values = self.program.at.values
+        weights = self._rescaled(weights, numbers, 1)
         if values is None:
             blocks = self._turned(self._blocks(self.program.at.keys, numbers))
         else:
@@ -248,7 +259,20 @@ class _Cache:
 
     def _blocks(self, pointer: Node, numbers: Node) -> Node:
         inner = (whole(self.program.indices, size) for size in pointer.shape[2:])
-        return self.program.tiles.read(pointer, (Each(numbers), At(self.head), *inner))
+        tiles = self.program.tiles
+        blocks = tiles.read(pointer, (Each(numbers), At(self.head), *inner))
+        return tiles.cast(blocks, self.program.types.queries.dtype)
+
+    def _rescaled(self, tile: Node, numbers: Node, which: int) -> Node:
+        """Columns of a tile times the scales that int8 keys or values were written with."""
+        if not self.program.at.scales:
+            return tile
+        tiles, pointer = self.program.tiles, self.program.at.scales[which]
+        window = (Each(numbers), At(self.head), whole(self.program.indices, BLOCK))
+        scales = tiles.reshaped(tiles.read(pointer, window), (STEP, 1))
+        # A sum over one element: reductions are kept, so the scales are gathered once.
+        once = tiles.builder.add("reduce", (scales,), axes=(1,), kind="sum")
+        return tiles.add("mul", tile, tiles.rows(once, self.program.num_rows))
 
     def _seen(self, step: Node) -> Node:
         """Which keys of a step each row sees; the query heads of one token share a position."""

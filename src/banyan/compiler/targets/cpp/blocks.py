@@ -7,38 +7,65 @@ A micro-kernel takes their addresses.
 
 from banyan.compiler.ir.graph import Node
 from banyan.compiler.ir.operations import PANEL_COLUMNS
+from banyan.compiler.ir.types import DType
 from banyan.compiler.targets.cpp.accesses import Access, access_of, offset_of, scalar_index
+from banyan.compiler.targets.cpp.accumulation import is_tile_dot
 from banyan.compiler.targets.cpp.bounds import Facts
 from banyan.compiler.targets.cpp.elements import Elements, Indices
 from banyan.compiler.targets.cpp.expressions import STORED
 from banyan.compiler.targets.cpp.indices import Index
 from banyan.compiler.targets.cpp.nest import Axis, Nest, print_nest
-from banyan.compiler.targets.cpp.scope import Blocks, Scope
+from banyan.compiler.targets.cpp.scope import Blocks, Buffer, Scope
 
 
 def blocks_of(operand: Node, facts: Facts) -> Blocks | None:
     """The blocks that the second operand of a packed dot is made of; None for any other."""
     if operand.op != "reshape":
         return None
-    load = operand.args[0]
-    is_columns = load.op == "permute"
+    tile = operand.args[0]
+    is_columns = tile.op == "permute"
     if is_columns:
-        if load.attr("order") != (1, 0, 2, 3):
+        if tile.attr("order") != (1, 0, 2, 3):
             return None
-        load = load.args[0]
-    if load.op != "load" or len(load.shape) != 4:
+        tile = tile.args[0]
+    numbers = _numbers(tile.args[0] if is_widened(tile) else tile, facts)
+    if numbers is None:
         return None
-    count, lines, width, pack = load.shape
+    count, lines, width, pack = tile.shape
     shape = (lines, count * width, pack) if is_columns else (count * lines, width, pack)
     if operand.shape != shape or (is_columns and width != PANEL_COLUMNS):
+        return None
+    return Blocks(tile, is_columns, numbers)
+
+
+def is_widened(tile: Node) -> bool:
+    """True for a cast of int8 to bfloat16, which a micro-kernel does block by block."""
+    is_cast = tile.op == "cast" and tile.dtype is DType.BFLOAT16
+    return is_cast and tile.args[0].dtype is DType.INT8
+
+
+def read_blocks(node: Node, facts: Facts) -> Blocks | None:
+    """The blocks that printing `node`, a packed dot or a widening, reads from memory."""
+    if is_tile_dot(node):
+        blocks = blocks_of(node.args[1], facts)
+        return blocks if blocks is not None and blocks.tile.op == "load" else None
+    if not is_widened(node):
+        return None
+    numbers = _numbers(node.args[0], facts)
+    return None if numbers is None else Blocks(node.args[0], False, numbers)
+
+
+def _numbers(load: Node, facts: Facts) -> Node | None:
+    """Which blocks a load gathers whole; None for any other node."""
+    if load.op != "load" or len(load.shape) != 4:
         return None
     access = access_of(load)
     is_whole = access.gather_rank == 1 and all(
         _is_whole(access, axis, facts) for axis in range(len(access.kinds))
     )
-    if access.kinds.count("gather") != 1 or not isinstance(count, int) or not is_whole:
+    if access.kinds.count("gather") != 1 or not isinstance(load.shape[0], int) or not is_whole:
         return None
-    return Blocks(load, is_columns, access.indices[access.kinds.index("gather")])
+    return access.indices[access.kinds.index("gather")]
 
 
 def _is_whole(access: Access, axis: int, facts: Facts) -> bool:
@@ -54,10 +81,13 @@ def _is_whole(access: Access, axis: int, facts: Facts) -> bool:
 
 def addresses(scope: Scope, blocks: Blocks) -> str:
     """The name of an array of the addresses; null for blocks outside the tensor."""
-    known = scope.blocks.get((blocks.load, blocks.numbers))
+    known = scope.blocks.get((blocks.tile, blocks.numbers))
     if known is not None:
         return known
-    access = access_of(blocks.load)
+    held = scope.values.get(blocks.tile)
+    if isinstance(held, Buffer):
+        return _in_scratch(scope, blocks, held)
+    access = access_of(blocks.tile)
     pointer, shape = scope.pointers[access.pointer], access.pointer.shape
     axis = access.kinds.index("gather")
     name = scope.name("t")
@@ -81,5 +111,25 @@ def addresses(scope: Scope, blocks: Blocks) -> str:
         nest.loops([Axis(blocks.count)], step)
 
     scope.lines += print_nest(body, scope.symbols, scope.dialect)
-    scope.blocks[blocks.load, blocks.numbers] = name
+    scope.blocks[blocks.tile, blocks.numbers] = name
     return name
+
+
+def _in_scratch(scope: Scope, blocks: Blocks, held: Buffer) -> str:
+    name = scope.name("t")
+    places = ", ".join(f"{held.text} + {i * held.strides[0]}" for i in range(blocks.count))
+    scope.emit(f"const {STORED[held.dtype]}* {name}[{blocks.count}] = {{{places}}};")
+    scope.blocks[blocks.tile, blocks.numbers] = name
+    return name
+
+
+def print_widened(scope: Scope, node: Node, target: Buffer) -> bool:
+    """Print gathered int8 blocks as bfloat16; False if `node` is something else."""
+    blocks = read_blocks(node, scope.facts) if is_widened(node) else None
+    if blocks is None:
+        return False
+    here, following = addresses(scope, blocks), scope.ahead.get(node)
+    ahead = "nullptr" if following is None else addresses(scope, following)
+    sizes = f"{blocks.count}, {target.strides[0]}"
+    scope.emit(f"banyan::widen_blocks({here}, {sizes}, {target.text}, {ahead});")
+    return True

@@ -8,6 +8,7 @@ from banyan.compiler.ir.operations import PANEL_COLUMNS
 from banyan.compiler.ir.quantized import BLOCK_COLUMNS, STORED
 from banyan.compiler.ir.symbols import Dim, upper_bound
 from banyan.compiler.ir.types import DType
+from banyan.compiler.targets.cpp import expressions
 from banyan.compiler.targets.cpp.accesses import (
     Access,
     Position,
@@ -273,7 +274,8 @@ def _add_block_dot(
         raise CompilationFailed("rows multiplied with gathered blocks must lie in one piece")
     here = addresses(scope, blocks)
     following = scope.ahead.get(node)
-    ahead = "nullptr" if following is None else addresses(scope, following)
+    nothing = f"static_cast<const {expressions.STORED[block.dtype]}* const*>(nullptr)"
+    ahead = nothing if following is None else addresses(scope, following)
     depth = scope.dim(a.shape[1])
     shape, rest = f"{depth}, {left.sizes[0]}", ""
     if not blocks.is_columns:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from banyan.compiler.ir.graph import Node, Region
 from banyan.compiler.ir.types import TupleType
-from banyan.compiler.targets.cpp.blocks import blocks_of
+from banyan.compiler.targets.cpp.blocks import read_blocks
 from banyan.compiler.targets.cpp.scope import Blocks, Scope
 
 
@@ -28,16 +28,16 @@ def scalars_first(nodes: Sequence[Node]) -> tuple[list[Node], list[Node]]:
     return first, [node for node in nodes if node not in early]
 
 
-def note_following_blocks(scope: Scope, dots: Sequence[Node], region: Region) -> None:
-    """Note for each dot with gathered blocks which ones the next such dot reads.
+def note_following_blocks(scope: Scope, nodes: Sequence[Node], region: Region) -> None:
+    """Note for each node that reads gathered blocks which ones the next such node reads.
 
     Args:
         scope: its `ahead` is filled.
-        dots: the dots of a region in the order they run.
-        region: where the dots stand; the last one looks at its next step.
+        nodes: what is printed of a region, in order.
+        region: where the nodes stand; the last one looks at its next step.
     """
-    found = [(dot, blocks_of(dot.args[1], scope.facts)) for dot in dots]
-    reading = [(dot, blocks) for dot, blocks in found if blocks is not None]
+    found = [(node, read_blocks(node, scope.facts)) for node in nodes]
+    reading = [(node, blocks) for node, blocks in found if blocks is not None]
     if not reading:
         return
     first = reading[0][1]
@@ -45,7 +45,7 @@ def note_following_blocks(scope: Scope, dots: Sequence[Node], region: Region) ->
     following = [blocks for _, blocks in reading[1:]]
     if first.numbers in carried and len(carried) == len(region.results):
         next_numbers = region.results[carried.index(first.numbers)]
-        following.append(Blocks(first.load, first.is_columns, next_numbers))
-    for (dot, blocks), after in zip(reading, following, strict=False):
-        if after.load.dtype is blocks.load.dtype and after.count == blocks.count:
-            scope.ahead[dot] = after
+        following.append(Blocks(first.tile, first.is_columns, next_numbers))
+    for (node, blocks), after in zip(reading, following, strict=False):
+        if after.tile.dtype is blocks.tile.dtype and after.count == blocks.count:
+            scope.ahead[node] = after

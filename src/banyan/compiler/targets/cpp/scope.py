@@ -40,19 +40,19 @@ class Blocks:
     """Blocks that a product reads where they lie.
 
     Attributes:
-    load: the gather.
+    tile: the gather, or what is kept of it in another type.
     is_columns: whether the blocks lie side by side.
     numbers: which blocks: the gathered indices, or those of the next step of a loop.
     """
 
-    load: Node
+    tile: Node
     is_columns: bool
     numbers: Node
 
     @property
     def count(self) -> int:
         """How many blocks."""
-        size = self.load.shape[0]
+        size = self.tile.shape[0]
         return size if isinstance(size, int) else 0
 
 

@@ -51,6 +51,7 @@ _TABLE: dict[str, Callable[[tuple[Array, ...], Mapping[str, Any]], Any]] = {
     "attention_forward": sequences.attention_forward,
     "attention_backward": sequences.attention_backward,
     "cache_write": sequences.cache_write,
+    "cache_write_quantized": sequences.cache_write_quantized,
     "paged_attention": sequences.paged_attention,
     "paged_latent_attention": sequences.paged_latent_attention,
     "group_rows": sequences.group_rows,

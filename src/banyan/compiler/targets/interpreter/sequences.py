@@ -87,6 +87,19 @@ def cache_write(values: Values, attrs: Attributes) -> Array:
     return cache
 
 
+def cache_write_quantized(values: Values, attrs: Attributes) -> tuple[Array, Array]:
+    """The same for int8: each row of a head becomes numbers up to 127 times a scale of its own."""
+    cache, scales, rows, slots = values[0], values[1].copy(), wide(values[2]), values[3]
+    largest = np.abs(rows).max(axis=-1)
+    scale = np.where(largest == 0, np.float32(1), largest / np.float32(127)).astype(np.float32)
+    rounded = np.floor(rows / scale[..., None] + np.float32(0.5)).astype(np.int8)
+    kept = slots >= 0
+    blocks, offsets = slots[kept] // BLOCK, slots[kept] % BLOCK
+    scales[blocks[offsets == 0]] = 0
+    scales[blocks, :, offsets] = scale[kept]
+    return cache_write((cache, rounded, slots), attrs), scales
+
+
 def cached_rows(cache: Array, table: Array, length: int, layout: str) -> Array:
     """The first `length` rows [length, H, D] of one sequence, read through its block table."""
     blocks = wide(cache[table[: -(-length // BLOCK)]])
@@ -104,12 +117,17 @@ def cached_rows(cache: Array, table: Array, length: int, layout: str) -> Array:
 def paged_attention(values: Values, attrs: Attributes) -> Array:
     """Causal attention of new tokens over the cached rows of their sequences."""
     query, keys, cached, *where = values
+    scales = where[3:]
 
     def rows(table: Array, length: int) -> tuple[Array, Array]:
-        return (
+        found = [
             cached_rows(keys, table, length, "keys"),
             cached_rows(cached, table, length, "values"),
-        )
+        ]
+        for i, scale in enumerate(scales):
+            by_row = scale[table[: -(-length // BLOCK)]].transpose(0, 2, 1)
+            found[i] = found[i] * by_row.reshape(-1, scale.shape[1], 1)[:length]
+        return found[0], found[1]
 
     return _paged(query, where, rows, attrs)
 
@@ -131,7 +149,7 @@ def _paged(
     rows: Callable[[Array, int], tuple[Array, Array]],
     attrs: Attributes,
 ) -> Array:
-    tables, starts, lengths = where
+    tables, starts, lengths = where[:3]
     found: list[Array] = []
     for sequence, length in enumerate(map(int, lengths)):
         first, last = int(starts[sequence]), int(starts[sequence + 1])

@@ -12,6 +12,40 @@
 
 namespace banyan {
 
+// Blocks of int8 as bfloat16, one after the other: exact. `ahead` is fetched meanwhile.
+inline void widen_blocks(const int8_t* const* blocks, int64_t count, int64_t elements,
+                         bfloat16* out, const int8_t* const* ahead) {
+  // Four blocks side by side, as in the products.
+  for (int64_t g = 0; g < count; g += 4) {
+    const int64_t end = least(g + 4, count);
+    for (int64_t first = 0; first < elements; first += 64) {
+      const int64_t size = least(64, elements - first);
+#pragma GCC unroll 1
+      for (int64_t b = g; b < end; ++b) {
+        bfloat16* to = out + b * elements + first;
+        if (blocks[b] == nullptr) {
+          memset(to, 0, size * sizeof(bfloat16));
+          continue;
+        }
+        const int8_t* from = blocks[b] + first;
+        if (ahead != nullptr && ahead[b] != nullptr) __builtin_prefetch(ahead[b] + first, 0, 3);
+        int64_t i = 0;
+#if defined(__AVX512BF16__)
+        for (; i + 32 <= size; i += 32) {
+          const __m512i low = _mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i*)(from + i)));
+          const __m512i high =
+              _mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i*)(from + i + 16)));
+          const __m512bh both =
+              _mm512_cvtne2ps_pbh(_mm512_cvtepi32_ps(high), _mm512_cvtepi32_ps(low));
+          _mm512_storeu_si512(to + i, (__m512i)both);
+        }
+#endif
+        for (; i < size; ++i) to[i] = from_float<bfloat16>(static_cast<float>(from[i]));
+      }
+    }
+  }
+}
+
 // C[rows, blocks * 16] = A[rows, k] * blocks, each [k/p][16][p], block by block.
 template <class T>
 inline void block_columns_one_by_one(const DotSession& session, const T* a, int64_t lda,
