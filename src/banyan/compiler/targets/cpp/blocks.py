@@ -9,17 +9,19 @@ from banyan.compiler.ir.graph import Node
 from banyan.compiler.ir.operations import PANEL_COLUMNS
 from banyan.compiler.ir.types import DType
 from banyan.compiler.targets.cpp.accesses import Access, access_of, offset_of, scalar_index
-from banyan.compiler.targets.cpp.accumulation import is_tile_dot
 from banyan.compiler.targets.cpp.bounds import Facts
 from banyan.compiler.targets.cpp.elements import Elements, Indices
 from banyan.compiler.targets.cpp.expressions import STORED
 from banyan.compiler.targets.cpp.indices import Index
 from banyan.compiler.targets.cpp.nest import Axis, Nest, print_nest
-from banyan.compiler.targets.cpp.scope import Blocks, Buffer, Scope
+from banyan.compiler.targets.cpp.scope import Blocks, Scope
 
 
 def blocks_of(operand: Node, facts: Facts) -> Blocks | None:
-    """The blocks that the second operand of a packed dot is made of; None for any other."""
+    """The blocks that the second operand of a packed dot is made of; None for any other.
+
+    Blocks of int8 that are multiplied as bfloat16 are widened by the micro-kernel.
+    """
     if operand.op != "reshape":
         return None
     tile = operand.args[0]
@@ -28,7 +30,9 @@ def blocks_of(operand: Node, facts: Facts) -> Blocks | None:
         if tile.attr("order") != (1, 0, 2, 3):
             return None
         tile = tile.args[0]
-    numbers = _numbers(tile.args[0] if is_widened(tile) else tile, facts)
+    if tile.op == "cast" and (tile.dtype, tile.args[0].dtype) == (DType.BFLOAT16, DType.INT8):
+        tile = tile.args[0]
+    numbers = _numbers(tile, facts)
     if numbers is None:
         return None
     count, lines, width, pack = tile.shape
@@ -36,23 +40,6 @@ def blocks_of(operand: Node, facts: Facts) -> Blocks | None:
     if operand.shape != shape or (is_columns and width != PANEL_COLUMNS):
         return None
     return Blocks(tile, is_columns, numbers)
-
-
-def is_widened(tile: Node) -> bool:
-    """True for a cast of int8 to bfloat16, which a micro-kernel does block by block."""
-    is_cast = tile.op == "cast" and tile.dtype is DType.BFLOAT16
-    return is_cast and tile.args[0].dtype is DType.INT8
-
-
-def read_blocks(node: Node, facts: Facts) -> Blocks | None:
-    """The blocks that printing `node`, a packed dot or a widening, reads from memory."""
-    if is_tile_dot(node):
-        blocks = blocks_of(node.args[1], facts)
-        return blocks if blocks is not None and blocks.tile.op == "load" else None
-    if not is_widened(node):
-        return None
-    numbers = _numbers(node.args[0], facts)
-    return None if numbers is None else Blocks(node.args[0], False, numbers)
 
 
 def _numbers(load: Node, facts: Facts) -> Node | None:
@@ -84,9 +71,6 @@ def addresses(scope: Scope, blocks: Blocks) -> str:
     known = scope.blocks.get((blocks.tile, blocks.numbers))
     if known is not None:
         return known
-    held = scope.values.get(blocks.tile)
-    if isinstance(held, Buffer):
-        return _in_scratch(scope, blocks, held)
     access = access_of(blocks.tile)
     pointer, shape = scope.pointers[access.pointer], access.pointer.shape
     axis = access.kinds.index("gather")
@@ -113,23 +97,3 @@ def addresses(scope: Scope, blocks: Blocks) -> str:
     scope.lines += print_nest(body, scope.symbols, scope.dialect)
     scope.blocks[blocks.tile, blocks.numbers] = name
     return name
-
-
-def _in_scratch(scope: Scope, blocks: Blocks, held: Buffer) -> str:
-    name = scope.name("t")
-    places = ", ".join(f"{held.text} + {i * held.strides[0]}" for i in range(blocks.count))
-    scope.emit(f"const {STORED[held.dtype]}* {name}[{blocks.count}] = {{{places}}};")
-    scope.blocks[blocks.tile, blocks.numbers] = name
-    return name
-
-
-def print_widened(scope: Scope, node: Node, target: Buffer) -> bool:
-    """Print gathered int8 blocks as bfloat16; False if `node` is something else."""
-    blocks = read_blocks(node, scope.facts) if is_widened(node) else None
-    if blocks is None:
-        return False
-    here, following = addresses(scope, blocks), scope.ahead.get(node)
-    ahead = "nullptr" if following is None else addresses(scope, following)
-    sizes = f"{blocks.count}, {target.strides[0]}"
-    scope.emit(f"banyan::widen_blocks({here}, {sizes}, {target.text}, {ahead});")
-    return True

@@ -6,7 +6,7 @@ from banyan.compiler.ir.attributes import integer
 from banyan.compiler.ir.graph import Node
 from banyan.compiler.ir.operations import PANEL_COLUMNS
 from banyan.compiler.ir.quantized import BLOCK_COLUMNS, STORED
-from banyan.compiler.ir.symbols import Dim, upper_bound
+from banyan.compiler.ir.symbols import Dim, product, upper_bound
 from banyan.compiler.ir.types import DType
 from banyan.compiler.targets.cpp import expressions
 from banyan.compiler.targets.cpp.accesses import (
@@ -274,8 +274,12 @@ def _add_block_dot(
         raise CompilationFailed("rows multiplied with gathered blocks must lie in one piece")
     here = addresses(scope, blocks)
     following = scope.ahead.get(node)
-    nothing = f"static_cast<const {expressions.STORED[block.dtype]}* const*>(nullptr)"
+    stored = expressions.STORED[blocks.tile.dtype]
+    nothing = f"static_cast<const {stored}* const*>(nullptr)"
     ahead = nothing if following is None else addresses(scope, following)
+    if blocks.tile.dtype is not block.dtype:
+        wide = scope.allocate((product(block.shape),), block.dtype)
+        ahead = f"{ahead}, {wide.text}"
     depth = scope.dim(a.shape[1])
     shape, rest = f"{depth}, {left.sizes[0]}", ""
     if not blocks.is_columns:

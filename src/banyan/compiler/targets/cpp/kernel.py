@@ -11,7 +11,6 @@ from banyan.compiler.ir.types import DType, TupleType
 from banyan.compiler.targets.cpp import reductions
 from banyan.compiler.targets.cpp.accesses import scalar_text
 from banyan.compiler.targets.cpp.accumulation import Accumulation, accumulations, is_tile_dot
-from banyan.compiler.targets.cpp.blocks import blocks_of, is_widened, print_widened
 from banyan.compiler.targets.cpp.bounds import kernel_facts
 from banyan.compiler.targets.cpp.dialect import CPP, Dialect
 from banyan.compiler.targets.cpp.dots import MicroKernels, is_direct_operand, is_gathered_operand
@@ -67,8 +66,8 @@ class RegionPrinter:
         for node in first:
             self.node(scope, node)
         printed = [node for node in rest if node not in added]
-        nodes = [*printed, *(dot for dot in added if dot in rest)]
-        note_following_blocks(scope, nodes, region)
+        dots = filter(is_tile_dot, [*printed, *(dot for dot in added if dot in rest)])
+        note_following_blocks(scope, list(dots), region)
         for node in printed:
             self.node(scope, node)
 
@@ -128,8 +127,6 @@ class RegionPrinter:
             return self.products.print_dot(scope, node)
         is_narrow = node.dtype.is_floating and node not in self.operands
         target = scope.allocate(node.shape, DType.FLOAT32 if is_narrow else node.dtype)
-        if node in self.operands and print_widened(scope, node, target):
-            return target
         if node.op == "reduce":
             reductions.reduce_into_buffer(scope, node, target)
         elif node.op == "cumsum":
@@ -198,11 +195,8 @@ def print_body(
         in_blocks = gathers and is_gathered_operand(node, user, facts)
         return in_blocks or is_direct_operand(node, user, facts)
 
+    kept = kept_tiles(order, is_direct)
     operands = frozenset(arg for node in nodes if node.op in _DOTS for arg in node.args)
-    in_blocks = (blocks_of(node, facts) for node in operands if gathers)
-    widened = {b.tile for b in in_blocks if b is not None and is_widened(b.tile)}
-    kept = kept_tiles(order, is_direct) | widened
-    operands |= widened
     sums = accumulations(order)
     printer = RegionPrinter(order, kept, operands & kept, products, {}, sums)
     printer.region(scope, kernel.body)

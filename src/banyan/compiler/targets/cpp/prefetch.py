@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from banyan.compiler.ir.graph import Node, Region
 from banyan.compiler.ir.types import TupleType
-from banyan.compiler.targets.cpp.blocks import read_blocks
+from banyan.compiler.targets.cpp.blocks import blocks_of
 from banyan.compiler.targets.cpp.scope import Blocks, Scope
 
 
@@ -28,16 +28,16 @@ def scalars_first(nodes: Sequence[Node]) -> tuple[list[Node], list[Node]]:
     return first, [node for node in nodes if node not in early]
 
 
-def note_following_blocks(scope: Scope, nodes: Sequence[Node], region: Region) -> None:
-    """Note for each node that reads gathered blocks which ones the next such node reads.
+def note_following_blocks(scope: Scope, dots: Sequence[Node], region: Region) -> None:
+    """Note for each dot with gathered blocks which ones the next such dot reads.
 
     Args:
         scope: its `ahead` is filled.
-        nodes: what is printed of a region, in order.
-        region: where the nodes stand; the last one looks at its next step.
+        dots: the packed dots of a region in the order they run.
+        region: where they stand; the last one looks at its next step.
     """
-    found = [(node, read_blocks(node, scope.facts)) for node in nodes]
-    reading = [(node, blocks) for node, blocks in found if blocks is not None]
+    found = [(dot, blocks_of(dot.args[1], scope.facts)) for dot in dots]
+    reading = [(dot, blocks) for dot, blocks in found if blocks is not None]
     if not reading:
         return
     first = reading[0][1]
@@ -46,6 +46,6 @@ def note_following_blocks(scope: Scope, nodes: Sequence[Node], region: Region) -
     if first.numbers in carried and len(carried) == len(region.results):
         next_numbers = region.results[carried.index(first.numbers)]
         following.append(Blocks(first.tile, first.is_columns, next_numbers))
-    for (node, blocks), after in zip(reading, following, strict=False):
+    for (dot, blocks), after in zip(reading, following, strict=False):
         if after.tile.dtype is blocks.tile.dtype and after.count == blocks.count:
-            scope.ahead[node] = after
+            scope.ahead[dot] = after

@@ -40,7 +40,7 @@ class Blocks:
     """Blocks that a product reads where they lie.
 
     Attributes:
-    tile: the gather, or what is kept of it in another type.
+    tile: the gather.
     is_columns: whether the blocks lie side by side.
     numbers: which blocks: the gathered indices, or those of the next step of a loop.
     """
