@@ -20,6 +20,7 @@
 #undef _tile_stored
 #undef _tile_zero
 #undef _tile_dpbf16ps
+#undef _tile_dpbsud
 
 namespace amx_emulation {
 
@@ -128,6 +129,27 @@ inline void multiply(int to, int left, int right) {
   ++state().products;
 }
 
+// TDPBSUD: signed bytes of the left tile times unsigned bytes of the right one, summed in 32 bits.
+inline void multiply_bytes(int to, int left, int right) {
+  Tile& c = tile(to);
+  const Tile& a = tile(left);
+  const Tile& b = tile(right);
+  require(c.rows == a.rows, "rows of the sums differ from rows of the left tile");
+  require(a.row_bytes / 4 == b.rows, "columns of the left tile differ from rows of the right");
+  require(c.row_bytes == b.row_bytes, "columns of the sums differ from those of the right tile");
+  for (int m = 0; m < c.rows; ++m) {
+    for (int n = 0; n < c.row_bytes / 4; ++n) {
+      int32_t sum;
+      memcpy(&sum, c.bytes[m] + 4 * n, sizeof sum);
+      for (int k = 0; k < a.row_bytes; ++k) {
+        sum += static_cast<int8_t>(a.bytes[m][k]) * b.bytes[k / 4][4 * n + k % 4];
+      }
+      memcpy(c.bytes[m] + 4 * n, &sum, sizeof sum);
+    }
+  }
+  ++state().products;
+}
+
 }  // namespace amx_emulation
 
 #define _tile_loadconfig(address) amx_emulation::load_config(address)
@@ -137,5 +159,6 @@ inline void multiply(int to, int left, int right) {
 #define _tile_stored(tile, base, stride) amx_emulation::store(tile, base, stride)
 #define _tile_zero(tile) amx_emulation::zero(tile)
 #define _tile_dpbf16ps(to, left, right) amx_emulation::multiply(to, left, right)
+#define _tile_dpbsud(to, left, right) amx_emulation::multiply_bytes(to, left, right)
 
 #endif

@@ -1,5 +1,6 @@
 """Kernels for quantised weights, held to what the interpreter says they mean."""
 
+import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,17 +12,24 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from banyan.compiler.ir.types import DType
-from banyan.compiler.targets.cpp.registry import linear_meaning, quantized_rows_meaning
+from banyan.compiler.targets.cpp.registry import (
+    KERNEL_DIRECTORY,
+    linear_meaning,
+    quantized_rows_meaning,
+)
 from banyan.compiler.targets.interpreter.packed_quantized import quantize_rows
 from banyan.compiler.targets.interpreter.quantized import dequantized
+from banyan.devices.native import OPTIMISED_FLAGS, Compiler, find_compiler
 from tests.compiler.targets.cpp.kernels_under_test import (
     BF16,
+    EMULATED_AMX,
     F32,
     Array,
+    find_level,
     guarded_rows,
     kernel_names,
 )
-from tests.compiler.targets.cpp.quantized_kernels import INTEGER, QuantizedKernels
+from tests.compiler.targets.cpp.quantized_kernels import INTEGER, QuantizedKernels, source
 
 
 @pytest.fixture(scope="module", params=kernel_names())
@@ -160,3 +168,34 @@ def test_a_row_gives_the_same_bits_alone_and_among_others(kernels: QuantizedKern
     for row in (0, 5, 36):
         alone = kernels.linear(rows[row : row + 1], layer.weights(), "int4", (130, 1152), (64, 1))
         np.testing.assert_array_equal(alone[0], together[row])
+
+
+def test_the_emulated_amx_kernels_do_use_tiles(object_cache: Path) -> None:
+    if EMULATED_AMX not in kernel_names():
+        pytest.skip("the AMX kernels need AVX-512 for their remainders")
+    kernels = QuantizedKernels(EMULATED_AMX, object_cache)
+    before = kernels.tile_products()
+    check(kernels, Layer("int8", 64, 128, 128), INTEGER, 32)
+    assert kernels.tile_products() - before == 2 * 2 * 2 * 2
+    check(kernels, Layer("int4", 64, 128, 32), INTEGER, 8)
+    assert kernels.tile_products() - before == 16 + 4 * 4
+    check(kernels, Layer("int8", 64, 128, 128), INTEGER, 4)
+    assert kernels.tile_products() - before == 32
+
+
+def test_the_true_amx_kernels_compile_to_tile_instructions(tmp_path: Path) -> None:
+    compiler = find_compiler()
+    if not isinstance(compiler, Compiler):
+        pytest.skip("no C++ compiler")
+    text = tmp_path / "kernels.cpp"
+    text.write_text(source("amx_bf16", emulated=False))
+    flags = (*OPTIMISED_FLAGS, *find_level("amx_bf16").compiler_flags)
+    command = [str(compiler.path), "-std=c++17", *flags, f"-I{KERNEL_DIRECTORY}", "-S"]
+    result = subprocess.run(
+        [*command, "-o", "-", str(text)], capture_output=True, text=True, check=False
+    )
+    if "bad value" in result.stderr:
+        pytest.skip("this compiler does not know sapphirerapids")
+    assert result.returncode == 0, result.stderr
+    for instruction in ("tdpbsud", "tileloaddt1", "ldtilecfg", "tilerelease", "vpdpbusd"):
+        assert instruction in result.stdout

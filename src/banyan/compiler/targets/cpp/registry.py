@@ -137,14 +137,15 @@ def _quantize_rows(activation: DType) -> MicroKernel:
 
 
 def _linear_int8(level: str, weight: DType, block: tuple[int, int]) -> MicroKernel:
+    kind = "linear_amx_int8" if level == "amx_bf16" else "linear_int8"
     return MicroKernel(
         name=f"quantized_linear.{level}.i8.{weight.value}",
         operation=Operation.QUANTIZED_LINEAR,
         instruction_set=level,
         activation=DType.INT8,
         weight=weight,
-        header="linear_int8.h",
-        function=f"banyan::linear_int8<{_BITS[weight]}>",
+        header=f"{kind}.h",
+        function=f"banyan::{kind}<{_BITS[weight]}>",
         row_block=block[0],
         column_block=block[1],
         meaning=linear_meaning,
@@ -178,7 +179,13 @@ _STORED_NAMES = {
     DType.FLOAT8_E4M3: "kFloats",
 }
 _BITS = {DType.INT8: 8, DType.UINT8: 4}
-_INT8_BLOCKS = {"avx512_bf16": (6, 64), "avx512": (6, 32), "avx2": (4, 16), "portable": (2, 16)}
+_INT8_BLOCKS = {
+    "amx_bf16": (32, 32),
+    "avx512_bf16": (6, 64),
+    "avx512": (6, 32),
+    "avx2": (4, 16),
+    "portable": (2, 16),
+}
 _FMA_BLOCKS = {"avx512": (6, 64), "avx2": (6, 16), "portable": (2, 16)}
 
 KERNELS: tuple[MicroKernel, ...] = (

@@ -16,6 +16,7 @@
 #endif
 #if defined(__AMX_BF16__) || defined(BANYAN_AMX_EMULATION)
 #include "linear_amx_bf16.h"
+#include "linear_amx_int8.h"
 #endif
 #include "program_abi.h"
 #include "block_dot.h"
