@@ -40,7 +40,7 @@ template <Stored S>
 BANYAN_INLINE Floats load_zeros(const uint8_t* at) {
   if (S != Stored::kNibbles) return Floats{};
   if (at == nullptr) return 8.0f - Floats{};
-  return __builtin_convertvector(*reinterpret_cast<const Quarter*>(at), Floats);
+  return __builtin_convertvector(widen(at), Floats);
 }
 
 constexpr int kOrder[4] = {0, 2, 1, 3};

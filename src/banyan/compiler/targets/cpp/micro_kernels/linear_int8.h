@@ -25,8 +25,8 @@ struct Place {
   int64_t begin, end;
   float* c;
   int64_t ldc;
-  const uint8_t* ahead;  // fetched meanwhile, `fetches` lines of 64 bytes for each line of the block
-  int fetches;
+  const uint8_t* ahead;  // lines of the next chunk to fetch meanwhile
+  int64_t advance;       // bytes to move on in `ahead` with each line: two fetched, or none
 };
 
 template <int Bits, int R, int P>
@@ -40,8 +40,7 @@ BANYAN_INLINE void start_sums(const Place& at, const Weight& w, int64_t g,
     for (int v = 0; v < P * kParts; ++v) {
       if (Bits == 4 && w.zeros != nullptr) {
         const uint8_t* zeros = w.zeros + g * kColumns + at.panel * 16 + v * kLanes;
-        const Ints wide = __builtin_convertvector(*reinterpret_cast<const Quarter*>(zeros), Ints);
-        sum[r][v] = wide * -total;
+        sum[r][v] = widen(zeros) * -total;
       } else {
         sum[r][v] = -middle * total - Ints{};
       }
@@ -93,7 +92,7 @@ BANYAN_INLINE void keep_sums(const Place& at, Ints (&sum)[R][P * kParts], bool l
   }
 }
 
-template <int Bits, int R, int P>
+template <int Bits, int R, int P, bool Stream>
 static void block(const Place& at, const Weight& w) {
   constexpr int64_t step = 32 / Bits;
   constexpr int vectors = P * kParts;
@@ -111,7 +110,11 @@ static void block(const Place& at, const Weight& w) {
       keep_sums<R, P>(at, sum, true);
     }
     for (; k < stop; k += step, line += kLineBytes) {
-      for (int i = 0; i < at.fetches; ++i, ahead += 64) __builtin_prefetch(ahead, 0, 3);
+#pragma GCC unroll 4
+      for (int p = 0; p < (Stream ? P : 2); ++p) {
+        __builtin_prefetch((Stream ? line + kStreamAhead : ahead) + 64 * p, 0, 3);
+      }
+      ahead += at.advance;
 #pragma GCC unroll 2
       for (int half = 0; half < step / 4; ++half) {
         Bytes weights[vectors];
@@ -136,19 +139,21 @@ static void block(const Place& at, const Weight& w) {
   }
 }
 
-// One to kRows rows.
-template <int Bits, int P>
+// One to kRows rows; without streaming, more than kStreamRows are divided evenly.
+template <int Bits, int P, bool Stream>
 static void rows_block(int64_t rows, const Place& at, const Weight& w) {
+  constexpr int two = kRows < 2 ? kRows : 2;
   constexpr int three = kRows < 3 ? kRows : 3;
   constexpr int four = kRows < 4 ? kRows : 4;
   constexpr int five = kRows < 5 ? kRows : 5;
+  constexpr int one = Stream ? 1 : two;  // never asked for
   switch (rows) {
-    case 1: return block<Bits, 1, P>(at, w);
-    case 2: return block<Bits, 2, P>(at, w);
-    case 3: return block<Bits, three, P>(at, w);
-    case 4: return block<Bits, four, P>(at, w);
-    case 5: return block<Bits, five, P>(at, w);
-    default: return block<Bits, kRows, P>(at, w);
+    case 1: return block<Bits, one, P, Stream>(at, w);
+    case 2: return block<Bits, two, P, Stream>(at, w);
+    case 3: return block<Bits, three, P, Stream>(at, w);
+    case 4: return block<Bits, four, P, Stream>(at, w);
+    case 5: return block<Bits, five, P, Stream>(at, w);
+    default: return block<Bits, kRows, P, Stream>(at, w);
   }
 }
 
@@ -160,25 +165,21 @@ static void columns_block(const int8_t* a, int64_t lda, const Weight& w, int64_t
   const int64_t groups = ceil_divide(rows, kRows);
   int64_t chunk = rows <= kStreamRows ? depth : rows <= kSomeRows ? kSmallChunk : kLargeChunk;
   if (w.group < w.k) chunk = round_up(chunk, w.group);
-  // Every pass over a chunk fetches its part of the next one.
   const bool stream = rows <= kStreamRows;
-  const int64_t passes = groups * 4 / kPanels;
-  const int fetches = static_cast<int>(ceil_divide(4, passes));
   for (int64_t begin = 0; begin < depth; begin += chunk) {
     const int64_t end = least(depth, begin + chunk);
-    const int64_t lines = (end - begin) * Bits / 32;
-    const uint8_t* next = w.lines + begin * kColumns * Bits / 8;
-    next += stream ? kStreamAhead : chunk * kColumns * Bits / 8;
-    for (int64_t pass = 0; pass < passes; ++pass) {
+    const int64_t half = (end - begin) * kColumns * Bits / 16;
+    const uint8_t* next = w.lines + (begin + chunk) * kColumns * Bits / 8;
+    for (int64_t pass = 0; pass < groups * 4 / kPanels; ++pass) {
       const int64_t i = pass / (4 / kPanels);
       const int panel = static_cast<int>(pass % (4 / kPanels)) * kPanels;
       const int64_t row = rows * i / groups;
       const int64_t count = rows * (i + 1) / groups - row;
-      const bool fetch = pass * fetches < 4;
-      rows_block<Bits, kPanels>(
-          count, Place{a + row * lda, lda, panel, begin, end, c + row * ldc + panel * 16, ldc,
-                       next + pass * fetches * lines * 64, fetch ? fetches : 0},
-          w);
+      // The first two passes over a chunk fetch half of the next one each.
+      const bool fetch = pass < 2;
+      const Place at{a + row * lda, lda, panel, begin, end, c + row * ldc + panel * 16, ldc,
+                     fetch ? next + pass * half : w.lines, fetch ? 128 : 0};
+      (stream ? rows_block<Bits, kPanels, true> : rows_block<Bits, kPanels, false>)(count, at, w);
     }
   }
 }

@@ -99,7 +99,6 @@ typedef float Floats __attribute__((vector_size(kVectorBytes), may_alias));
 typedef uint8_t Bytes __attribute__((vector_size(kVectorBytes), may_alias));
 typedef uint16_t Shorts __attribute__((vector_size(kVectorBytes), may_alias));
 typedef int16_t Signed __attribute__((vector_size(kVectorBytes), may_alias));
-typedef uint8_t Quarter __attribute__((vector_size(kLanes), may_alias, aligned(1)));
 
 #if defined(__ARM_FEATURE_DOTPROD)
 constexpr int32_t kMiddleOfBytes = 0;  // bytes are made signed on the way
@@ -146,6 +145,19 @@ BANYAN_INLINE Ints add_products(Ints sum, Bytes weights, int32_t four) {
   const Ints second = (Ints)(high * odd);
   return sum + ((first << 16) >> 16) + (first >> 16) + ((second << 16) >> 16) + (second >> 16);
 #endif
+#endif
+}
+
+// kLanes bytes as integers.
+BANYAN_INLINE Ints widen(const uint8_t* bytes) {
+#if defined(__AVX512BW__)
+  return (Ints)_mm512_cvtepu8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(bytes)));
+#elif defined(__AVX2__)
+  return (Ints)_mm256_cvtepu8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(bytes)));
+#else
+  Ints wide;
+  for (int i = 0; i < kLanes; ++i) wide[i] = bytes[i];
+  return wide;
 #endif
 }
 
