@@ -299,9 +299,9 @@ CASES: dict[str, Callable[[Machine], list[Row]]] = {
 }
 
 
-def keep(rows: list[Row], threads: int) -> None:
+def keep(rows: list[Row], threads: int, benchmark: str = "bf16") -> None:
     record = {
-        "benchmark": "bf16",
+        "benchmark": benchmark,
         "when": datetime.now(UTC).isoformat(timespec="seconds"),
         "threads": threads,
         "instruction_set": detect_instruction_sets()[0].name,

@@ -38,6 +38,25 @@ void arithmetic(void* context, int64_t, int64_t) {
 #endif
 }
 
+// The same of four bytes at a time.
+void byte_arithmetic(void* context, int64_t, int64_t) {
+  const int64_t rounds = *static_cast<int64_t*>(context);
+#if defined(__AVX512VNNI__)
+  __m512i sum[16];
+  for (__m512i& value : sum) value = _mm512_setzero_si512();
+  __m512i x = _mm512_set1_epi8(1);
+  for (int64_t i = 0; i < rounds; ++i) {
+    __asm__ volatile("" : "+v"(x));
+#pragma GCC unroll 16
+    for (int j = 0; j < 16; ++j) sum[j] = _mm512_dpbusd_epi32(sum[j], x, x);
+  }
+  for (int j = 1; j < 16; ++j) sum[0] = _mm512_add_epi32(sum[0], sum[j]);
+  result_sink = static_cast<float>(_mm512_reduce_add_epi32(sum[0]));
+#else
+  (void)rounds;
+#endif
+}
+
 struct Stretch {
   const float* base;
   int64_t floats;
@@ -92,6 +111,10 @@ void linear_item(void* context, int64_t index, int64_t thread) {
 
 extern "C" void run_arithmetic(const banyan_runtime* runtime, int64_t rounds) {
   runtime->parallel_for(runtime->pool, runtime->num_threads, arithmetic, &rounds);
+}
+
+extern "C" void run_byte_arithmetic(const banyan_runtime* runtime, int64_t rounds) {
+  runtime->parallel_for(runtime->pool, runtime->num_threads, byte_arithmetic, &rounds);
 }
 
 extern "C" void run_read(const banyan_runtime* runtime, const float* base, int64_t bytes) {

@@ -69,6 +69,13 @@ class Bench:
         self.library.run_arithmetic(self.runtime(), ctypes.c_int64(ARITHMETIC_ROUNDS))
         return count / (self.clock() - began)
 
+    def byte_arithmetic(self, _: int) -> float:
+        """Operations per second of the arithmetic loop for bytes (`vpdpbusd`)."""
+        count = ARITHMETIC_ROUNDS * 16 * 128 * self.pool.num_threads
+        began = self.clock()
+        self.library.run_byte_arithmetic(self.runtime(), ctypes.c_int64(ARITHMETIC_ROUNDS))
+        return count / (self.clock() - began)
+
     def read(self, i: int) -> float:
         """Bytes per second of the reading loop, each round on another stretch."""
         start = i * READ_BYTES % ARENA_BYTES

@@ -151,7 +151,8 @@ BANYAN_INLINE Ints add_products(Ints sum, Bytes weights, int32_t four) {
 // kLanes bytes as integers.
 BANYAN_INLINE Ints widen(const uint8_t* bytes) {
 #if defined(__AVX512BW__)
-  return (Ints)_mm512_cvtepu8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(bytes)));
+  return (Ints)_mm512_maskz_cvtepu8_epi32(
+      0xffff, _mm_loadu_si128(reinterpret_cast<const __m128i*>(bytes)));
 #elif defined(__AVX2__)
   return (Ints)_mm256_cvtepu8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(bytes)));
 #else
