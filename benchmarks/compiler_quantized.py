@@ -12,6 +12,7 @@ Rounds alternate; each gives one ratio, and medians count.
 
 import argparse
 import os
+import warnings
 from typing import Any
 
 import numpy as np
@@ -87,9 +88,11 @@ def torch_int8(weight: Any) -> torch.nn.Module:
     """PyTorch's linear with int8 weights and activations quantised on the fly, for float32."""
     plain = torch.nn.Linear(weight.shape[1], weight.shape[0], bias=False)
     plain.weight.data = torch.from_numpy(weight.astype(np.float32))
-    return torch.ao.quantization.quantize_dynamic(
-        torch.nn.Sequential(plain), {torch.nn.Linear}, torch.qint8
-    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # deprecated, and still what PyTorch brings for CPUs
+        return torch.ao.quantization.quantize_dynamic(
+            torch.nn.Sequential(plain), {torch.nn.Linear}, torch.qint8
+        )
 
 
 def matmul_shape(machine: Machine, k: int, n: int) -> list[Row]:
