@@ -13,6 +13,7 @@ Rounds alternate; each gives one ratio, and medians count.
 import argparse
 import os
 import warnings
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -90,9 +91,10 @@ def torch_int8(weight: Any) -> torch.nn.Module:
     plain.weight.data = torch.from_numpy(weight.astype(np.float32))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # deprecated, and still what PyTorch brings for CPUs
-        return torch.ao.quantization.quantize_dynamic(
+        made: torch.nn.Module = torch.ao.quantization.quantize_dynamic(  # type: ignore[no-untyped-call]
             torch.nn.Sequential(plain), {torch.nn.Linear}, torch.qint8
         )
+    return made
 
 
 def matmul_shape(machine: Machine, k: int, n: int) -> list[Row]:
@@ -122,14 +124,15 @@ def matmul_shape(machine: Machine, k: int, n: int) -> list[Row]:
         name = f"int8 {rows}x{k}x{n}"
         found.append(machine.row(name, "peak", 0.48, beside_peak))
         found.append(machine.row(name, "our bf16", 1.7, beside(bf16)))
-        found.append(machine.row(name, "torch int8", 1.0, beside(lambda x=theirs: peer(x))))
+        found.append(machine.row(name, "torch int8", 1.0, beside(turns([partial(peer, theirs)]))))
     return found
 
 
 def matmul(machine: Machine, layers: slice = slice(None)) -> list[Row]:
     found: list[Row] = []
     with torch.no_grad():
-        for k, n in MATMUL_SHAPES[layers]:
+        shapes: tuple[tuple[int, int], ...] = MATMUL_SHAPES
+        for k, n in shapes[layers]:
             found += matmul_shape(machine, k, n)
     for against, bar in (("peak", 0.48), ("our bf16", 1.7), ("torch int8", 1.0)):
         medians = [row.quartiles[1] for row in found if row.against == against]

@@ -62,7 +62,7 @@ BANYAN_INLINE void finish_group(const Place& at, const Weight& w, int64_t g, boo
 #pragma GCC unroll 16
     for (int v = 0; v < vectors; ++v) {
       const Floats value = __builtin_convertvector(sum[r][v], Floats);
-      out[v] = g > 0 ? multiply_add(value, scale[v], out[v]) : value * scale[v];
+      out[v] = g > 0 ? value * scale[v] + out[v] : value * scale[v];
     }
   }
   if (!last) return;

@@ -162,14 +162,6 @@ BANYAN_INLINE Ints widen(const uint8_t* bytes) {
 #endif
 }
 
-BANYAN_INLINE Floats multiply_add(Floats a, Floats b, Floats c) {
-#if defined(__AVX512F__)
-  return (Floats)_mm512_fmadd_ps((__m512)a, (__m512)b, (__m512)c);
-#else
-  return a * b + c;
-#endif
-}
-
 }  // namespace quantized
 }  // namespace banyan
 
