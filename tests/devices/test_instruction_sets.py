@@ -31,6 +31,8 @@ AMX = BF16 | {"amx_tile", "amx_bf16", "amx_int8", "avx512_fp16"}
         (AVX512, False, ["avx512", "avx2", "portable"]),
         (AVX2, False, ["avx2", "portable"]),
         (AVX2 - {"fma"}, False, ["portable"]),
+        ({"fp", "asimd", "asimddp"}, False, ["neon", "portable"]),
+        ({"fp", "asimd"}, False, ["portable"]),
         (set(), False, ["portable"]),
     ],
 )
@@ -47,8 +49,13 @@ def test_flags_are_those_of_the_first_cpu(tmp_path: Path) -> None:
     assert read_cpu_flags(cpuinfo) == {"fpu", "avx2"}
 
 
-def test_a_machine_without_flags_is_portable(tmp_path: Path) -> None:
+def test_arm_calls_its_flags_features(tmp_path: Path) -> None:
     (tmp_path / "cpuinfo").write_text("Features\t: fp asimd\n")
+    assert read_cpu_flags(tmp_path / "cpuinfo") == {"fp", "asimd"}
+
+
+def test_a_machine_without_flags_is_portable(tmp_path: Path) -> None:
+    (tmp_path / "cpuinfo").write_text("BogoMIPS\t: 50\n")
     assert read_cpu_flags(tmp_path / "cpuinfo") == frozenset()
     assert read_cpu_flags(tmp_path / "absent") == frozenset()
 
@@ -81,8 +88,10 @@ def test_the_compiler_knows_the_flags_of_every_level(
     level: instruction_sets.InstructionSet, tmp_path: Path
 ) -> None:
     compiler = find_compiler()
+    if level.architecture == "aarch64":
+        compiler = find_compiler("aarch64-linux-gnu-g++")
     if not isinstance(compiler, Compiler) or platform.machine() != "x86_64":
-        pytest.skip("needs an x86-64 C++ compiler")
+        pytest.skip(f"needs a C++ compiler for {level.architecture} on x86-64")
     source = tmp_path / "empty.cpp"
     source.write_text("int nothing;")
     command = [str(compiler.path), *level.compiler_flags, "-fsyntax-only", str(source)]

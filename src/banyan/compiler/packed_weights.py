@@ -12,10 +12,12 @@ from banyan.compiler.ir.types import DType, TensorType
 from banyan.compiler.targets.cpp.packing import pack_linear
 from banyan.compiler.targets.interpreter.packed_quantized import pack_quantized
 from banyan.devices.device import Buffer, Device, LoadedProgram
+from banyan.foundation.errors import InputError
 
 Array = NDArray[Any]
 
 _CODES = {DType.FLOAT32: 0, DType.BFLOAT16: 1, DType.FLOAT16: 2}
+_CHECKED_ROWS = 1024
 _PANELS = frozenset({"panels", "stacked_panels"})
 _QUANTIZED_CODES = {QUANTIZED_BYTES: 3, QUANTIZED_NIBBLES: 4}
 
@@ -45,6 +47,8 @@ class WeightLoader:
             self.device.copy_in(made, buffer)
 
     def _pack(self, weight: Array, target: Array, dtype: DType, packing: str | None) -> None:
+        if weight.dtype == DType.FLOAT8_E4M3.numpy:
+            _refuse_nan(weight)
         codes = _codes(weight, dtype, packing)
         if codes is None:
             _pack_on_host(weight, target, dtype, packing)
@@ -67,6 +71,18 @@ def _write(
     stacked = packing == "stacked_panels"
     for plain, panels in zip(array, target, strict=True) if stacked else [(array, target)]:
         pack(np.ascontiguousarray(plain), panels)
+
+
+def _refuse_nan(weight: Array) -> None:
+    """Kernels take every byte of an 8-bit float for a number."""
+    for first in range(0, len(weight), _CHECKED_ROWS):
+        bits = weight[first : first + _CHECKED_ROWS].view(np.uint8)
+        rows = np.flatnonzero((bits & 0x7F == 0x7F).any(axis=-1))
+        if rows.size:
+            raise InputError(
+                f"row {first + int(rows[0])} of an fp8 weight of shape {weight.shape} holds NaN; "
+                "the file is damaged, or its floats are not e4m3fn"
+            )
 
 
 def _codes(weight: Array, dtype: DType, packing: str | None) -> tuple[int, int] | None:

@@ -22,16 +22,18 @@ class InstructionSet:
     """One level of vector instructions.
 
     Attributes:
-        name: amx_bf16, avx512_bf16, avx512, avx2 or portable.
+        name: amx_bf16, avx512_bf16, avx512, avx2, neon or portable.
         cpu_flags: flags of /proc/cpuinfo that must all be present.
         compiler_flags: what to compile with.
         needs_tile_permission: whether the operating system must grant AMX tiles first.
+        architecture: the machine it belongs to; empty for every machine.
     """
 
     name: str
     cpu_flags: frozenset[str]
     compiler_flags: tuple[str, ...]
     needs_tile_permission: bool = False
+    architecture: str = "x86_64"
 
 
 # sapphirerapids lets the compiler emit everything that CPU has, so all of it is asked for.
@@ -55,7 +57,13 @@ INSTRUCTION_SETS = (
         compiler_flags=("-march=skylake-avx512", "-mprefer-vector-width=512"),
     ),
     InstructionSet(name="avx2", cpu_flags=_AVX2, compiler_flags=("-march=haswell",)),
-    InstructionSet(name="portable", cpu_flags=frozenset(), compiler_flags=()),
+    InstructionSet(
+        name="neon",
+        cpu_flags=frozenset({"asimd", "asimddp"}),
+        compiler_flags=("-march=armv8.2-a+dotprod",),
+        architecture="aarch64",
+    ),
+    InstructionSet(name="portable", cpu_flags=frozenset(), compiler_flags=(), architecture=""),
 )
 
 
@@ -83,14 +91,14 @@ def detect_instruction_sets() -> tuple[InstructionSet, ...]:
 
 
 def read_cpu_flags(cpuinfo: Path = Path("/proc/cpuinfo")) -> frozenset[str]:
-    """Flags of the first CPU; empty off x86 Linux."""
+    """Flags of the first CPU (Features on ARM); empty off Linux."""
     try:
         lines = cpuinfo.read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:
         return frozenset()
     for line in lines:
         key, _, value = line.partition(":")
-        if key.strip() == "flags":
+        if key.strip() in {"flags", "Features"}:
             return frozenset(value.split())
     return frozenset()
 

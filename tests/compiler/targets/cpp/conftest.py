@@ -1,5 +1,6 @@
 """Compilation is slow, so the tests of this folder share one cache of shared objects."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -16,5 +17,7 @@ def object_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session", params=kernel_names())
-def kernels(request: pytest.FixtureRequest, object_cache: Path) -> Kernels:
-    return Kernels(request.param, object_cache)
+def kernels(request: pytest.FixtureRequest, object_cache: Path) -> Iterator[Kernels]:
+    found = Kernels(request.param, object_cache)
+    yield found
+    found.library.close()

@@ -1,7 +1,7 @@
 """Builds the micro-kernels of one instruction set as a shared object that tests can call."""
 
-import ctypes
-from collections.abc import Sequence
+import re
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,18 +17,26 @@ from banyan.devices.instruction_sets import (
     detect_instruction_sets,
 )
 from banyan.devices.native import OPTIMISED_FLAGS, build_shared_object
+from tests.compiler.targets.cpp.kernel_libraries import (
+    EmulatedLibrary,
+    Library,
+    NativeLibrary,
+    require_arm_emulation,
+)
 
 Array = NDArray[Any]
 BF16, F32 = DType.BFLOAT16, DType.FLOAT32
 CPP_NAMES = {F32: "float", BF16: "banyan::bfloat16"}
 EMULATION = Path(__file__).parent / "amx_emulation.h"
 EMULATED_AMX = "emulated amx_bf16"
+EMULATED_NEON = "emulated neon"
 
 
 def kernel_names() -> list[str]:
-    """Instruction sets that can run here, and AMX emulated where its other half can."""
+    """Instruction sets that can run here, AMX emulated where its other half can, and NEON."""
     names = [level.name for level in detect_instruction_sets()]
-    return [*names, EMULATED_AMX] if "avx512_bf16" in names else names
+    amx = [EMULATED_AMX] if "avx512_bf16" in names else []
+    return [*names, *amx, EMULATED_NEON]
 
 
 def program_levels() -> list[InstructionSet]:
@@ -131,23 +139,37 @@ def find_level(name: str) -> InstructionSet:
     return next(level for level in INSTRUCTION_SETS if level.name == name)
 
 
+def open_library(
+    name: str, source: Callable[..., str], kind: str, cache_directory: Path
+) -> Library:
+    """Build what `source(level, emulated=)` gives for one of `kernel_names()`."""
+    amx = name == EMULATED_AMX
+    level = name.removeprefix("emulated ")
+    text = source(level, emulated=amx)
+    if name == EMULATED_NEON:
+        require_arm_emulation()
+        folder = cache_directory / f"{kind}_neon"
+        folder.mkdir(exist_ok=True)
+        names = re.findall(r'extern "C" void (\w+)\(', text)
+        return EmulatedLibrary(text, names, find_level("neon").compiler_flags, folder)
+    compiled_for = find_level("avx512_bf16" if amx else name)
+    built = build_shared_object(
+        text,
+        flags=(*OPTIMISED_FLAGS, "-Wall", "-Wextra", "-Werror", *compiled_for.compiler_flags),
+        cache_directory=cache_directory,
+        name=f"{kind}_{level}",
+        include_directories=(KERNEL_DIRECTORY,),
+    )
+    return NativeLibrary(built.path)
+
+
 class Kernels:
     """The kernels of one instruction set, callable with NumPy arrays."""
 
     def __init__(self, name: str, cache_directory: Path) -> None:
-        emulated = name == EMULATED_AMX
-        level = "amx_bf16" if emulated else name
-        compiled_for = find_level("avx512_bf16" if emulated else name)
-        built = build_shared_object(
-            kernel_source(level, emulated=emulated),
-            flags=(*OPTIMISED_FLAGS, "-Wall", "-Wextra", "-Werror", *compiled_for.compiler_flags),
-            cache_directory=cache_directory,
-            name=f"kernels_{level}",
-            include_directories=(KERNEL_DIRECTORY,),
-        )
         self.name = name
         self.calls = 0
-        self.library = ctypes.CDLL(str(built.path))
+        self.library = open_library(name, kernel_source, "kernels", cache_directory)
 
     def linear(self, a: Array, w: Array, activation: DType, weight: DType) -> Array:
         """a[rows, k] x w[n, k]^T, all panels in one call."""
@@ -156,10 +178,9 @@ class Kernels:
         panels = packed.shape[0]
         ldc = panels * 16 + 16
         c = aligned((a.shape[0], ldc), F32)
-        function = getattr(self.library, f"linear_{activation.value}_{weight.value}")
-        function(
-            pointer(a), size(row_stride(a)), pointer(packed), size(k), size(a.shape[0]),
-            size(panels), pointer(c), size(ldc),
+        self.library.call(
+            f"linear_{activation.value}_{weight.value}",
+            a, row_stride(a), packed, k, a.shape[0], panels, c, ldc,
         )  # fmt: skip
         assert np.isnan(c[:, panels * 16 :]).all(), "wrote beyond the last panel"
         assert (c[:, n : panels * 16] == 0).all(), "columns past N must be zero"
@@ -173,21 +194,20 @@ class Kernels:
         self.calls += 1
         k, n = a.shape[1], c.shape[1]
         dtype = BF16 if b.ndim == 3 else F32
-        getattr(self.library, f"dot_{dtype.value}")(
-            pointer(a), size(row_stride(a)), pointer(b), size(row_stride(b)), size(k),
-            size(a.shape[0]), size(n), pointer(c), size(row_stride(c)),
-            ctypes.c_int32(accumulate), pointer(b) if self.calls % 2 else None,
+        self.library.call(
+            f"dot_{dtype.value}",
+            a, row_stride(a), b, row_stride(b), k, a.shape[0], n, c, row_stride(c),
+            int(accumulate), b if self.calls % 2 else None,
         )  # fmt: skip
 
     def block_columns(self, a: Array, blocks: Sequence[Array | None], c: Array) -> None:
         """c = a[rows, k] x blocks of sixteen columns side by side; every second call fetches."""
         self.calls += 1
         dtype = F32 if a.dtype == np.float32 else BF16
-        addresses = _addresses(blocks)
-        getattr(self.library, f"block_columns_{dtype.value}")(
-            pointer(a), size(row_stride(a)), addresses, size(len(blocks)), size(a.shape[1]),
-            size(a.shape[0]), pointer(c), size(row_stride(c)),
-            addresses if self.calls % 2 else None,
+        self.library.call(
+            f"block_columns_{dtype.value}",
+            a, row_stride(a), blocks, len(blocks), a.shape[1], a.shape[0], c, row_stride(c),
+            blocks if self.calls % 2 else None,
         )  # fmt: skip
 
     def block_rows(
@@ -196,33 +216,17 @@ class Kernels:
         """c (+)= a[rows, blocks * k] x blocks one after the other; every second call fetches."""
         self.calls += 1
         dtype = F32 if a.dtype == np.float32 else BF16
-        addresses = _addresses(blocks)
-        getattr(self.library, f"block_rows_{dtype.value}")(
-            pointer(a), size(row_stride(a)), addresses, size(len(blocks)),
-            size(a.shape[1] // len(blocks)), size(a.shape[0]), size(c.shape[1]), pointer(c),
-            size(row_stride(c)), ctypes.c_int32(accumulate),
-            addresses if self.calls % 2 else None,
+        self.library.call(
+            f"block_rows_{dtype.value}",
+            a, row_stride(a), blocks, len(blocks), a.shape[1] // len(blocks), a.shape[0],
+            c.shape[1], c, row_stride(c), int(accumulate), blocks if self.calls % 2 else None,
         )  # fmt: skip
 
     def tile_products(self) -> int:
         """How many tile products the emulation has done on this thread."""
-        function = self.library.tile_products
-        function.restype = ctypes.c_int64
-        return int(function())
-
-
-def _addresses(blocks: Sequence[Array | None]) -> Any:
-    found = [None if block is None else block.ctypes.data for block in blocks]
-    return (ctypes.c_void_p * len(found))(*found)
+        assert isinstance(self.library, NativeLibrary)
+        return self.library.number("tile_products")
 
 
 def row_stride(array: Array) -> int:
     return int(array.strides[0] // array.itemsize)
-
-
-def pointer(array: Array) -> ctypes.c_void_p:
-    return ctypes.c_void_p(array.ctypes.data)
-
-
-def size(value: int) -> ctypes.c_int64:
-    return ctypes.c_int64(value)

@@ -1,6 +1,5 @@
 """Builds the kernels for quantised weights of one instruction set, callable with NumPy arrays."""
 
-import ctypes
 from pathlib import Path
 from typing import Any
 
@@ -10,21 +9,18 @@ from numpy.typing import NDArray
 from banyan.compiler.ir.packing import QUANTIZED_BYTES, QUANTIZED_NIBBLES, columns_packing
 from banyan.compiler.ir.quantized import STORED, row_bytes
 from banyan.compiler.ir.types import DType
-from banyan.compiler.targets.cpp.registry import KERNEL_DIRECTORY, Operation, choose
+from banyan.compiler.targets.cpp.registry import Operation, choose
 from banyan.compiler.targets.interpreter.packed_quantized import pack_quantized
-from banyan.devices.native import OPTIMISED_FLAGS, build_shared_object
+from tests.compiler.targets.cpp.kernel_libraries import NativeLibrary
 from tests.compiler.targets.cpp.kernels_under_test import (
     BF16,
     CPP_NAMES,
-    EMULATED_AMX,
     EMULATION,
     F32,
     aligned,
     aligned_copy,
-    find_level,
-    pointer,
+    open_library,
     row_stride,
-    size,
 )
 
 Array = NDArray[Any]
@@ -79,18 +75,8 @@ class QuantizedKernels:
     """The kernels of one instruction set."""
 
     def __init__(self, name: str, cache_directory: Path) -> None:
-        emulated = name == EMULATED_AMX
-        level = "amx_bf16" if emulated else name
-        compiled_for = find_level("avx512_bf16" if emulated else name)
-        built = build_shared_object(
-            source(level, emulated=emulated),
-            flags=(*OPTIMISED_FLAGS, "-Wall", "-Wextra", "-Werror", *compiled_for.compiler_flags),
-            cache_directory=cache_directory,
-            name=f"quantized_kernels_{level}",
-            include_directories=(KERNEL_DIRECTORY,),
-        )
         self.name = name
-        self.library = ctypes.CDLL(str(built.path))
+        self.library = open_library(name, source, "quantized_kernels", cache_directory)
 
     def rows(self, x: Array, group: int) -> Array:
         """Each row quantised, with junk in what was there before."""
@@ -98,9 +84,7 @@ class QuantizedKernels:
         depth = x.shape[1]
         out = np.full((len(x), row_bytes(depth, group)), 85, np.int8)
         for row, target in zip(x, out, strict=True):
-            getattr(self.library, f"rows_{dtype.value}")(
-                pointer(row), size(depth), size(group), pointer(target)
-            )
+            self.library.call(f"rows_{dtype.value}", row, depth, group, target)
         return out
 
     def linear(
@@ -128,22 +112,21 @@ class QuantizedKernels:
             _aligned_bytes(pack_quantized(part, name, blocks))
             for part, name in zip(weights, names, strict=False)
         ]
-        zeros = pointer(packed[2]) if len(packed) > 2 else None
+        zeros = packed[2] if len(packed) > 2 else None
         held = next(d for d in (INTEGER, *PLAIN) if d.numpy == rows.dtype)
         ldc = blocks * 64 + 16
         c = aligned((len(rows), ldc), F32)
-        getattr(self.library, f"linear_{held.value}_{layout}")(
-            pointer(rows), size(row_stride(rows)), pointer(packed[0]), pointer(packed[1]), zeros,
-            size(depth), size(group), size(len(rows)), size(blocks), pointer(c), size(ldc),
+        self.library.call(
+            f"linear_{held.value}_{layout}", rows, row_stride(rows), packed[0], packed[1], zeros,
+            depth, group, len(rows), blocks, c, ldc,
         )  # fmt: skip
         assert np.isnan(c[:, blocks * 64 :]).all(), "wrote beyond the last block"
         return c[:, :columns]
 
     def tile_products(self) -> int:
         """How many tile products the emulation has done on this thread."""
-        function = self.library.tile_products
-        function.restype = ctypes.c_int64
-        return int(function())
+        assert isinstance(self.library, NativeLibrary)
+        return self.library.number("tile_products")
 
 
 def _aligned_bytes(array: Array) -> Array:

@@ -17,8 +17,9 @@ from banyan.compiler.targets.interpreter import run_graph
 from banyan.devices.device import Device
 from banyan.devices.discovery import find_device
 from banyan.devices.instruction_sets import detect_instruction_sets
+from banyan.foundation.errors import InputError
 from banyan.foundation.settings import Settings
-from tests.compiler.quantized_graphs import CASES, arrays, linear_graph
+from tests.compiler.quantized_graphs import CASES, Case, arrays, linear_graph
 from tests.compiler.small_graphs import Weights
 from tests.compiler.targets.cpp.batches import build_batch
 
@@ -116,3 +117,13 @@ def test_whole_programs_use_the_kernels_and_agree(
         wanted = run_graph(graph, {**given, "x": x})["out"].astype(np.float32)
         found = program.run({"x": x})["out"].astype(np.float32)
         np.testing.assert_allclose(found, wanted, rtol=2e-2, atol=2e-2)
+
+
+def test_an_fp8_weight_that_holds_nan_is_refused(device: Device, object_cache: Path) -> None:
+    case = Case("fp8", 64)
+    options = CompileOptions(object_cache, optimise=False, use_cache=False)
+    program = compile_graph(linear_graph(case), device=device, target="cpp", options=options)
+    given = arrays(case)
+    given["layer.weight"][7, 3] = np.nan
+    with pytest.raises(InputError, match=r"row 7 of an fp8 weight of shape \(20, 64\) holds NaN"):
+        program.load_weights(Weights(given))

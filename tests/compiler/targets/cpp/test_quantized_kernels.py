@@ -1,6 +1,7 @@
 """Kernels for quantised weights, held to what the interpreter says they mean."""
 
 import subprocess
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,9 +33,18 @@ from tests.compiler.targets.cpp.kernels_under_test import (
 from tests.compiler.targets.cpp.quantized_kernels import INTEGER, QuantizedKernels, source
 
 
-@pytest.fixture(scope="module", params=kernel_names())
-def kernels(request: pytest.FixtureRequest, object_cache: Path) -> QuantizedKernels:
-    return QuantizedKernels(request.param, object_cache)
+# AVX-512 without byte products takes the way of AVX2 on longer vectors.
+LEVELS = [
+    pytest.param(name, marks=[pytest.mark.wide] if name == "avx512" else [])
+    for name in kernel_names()
+]
+
+
+@pytest.fixture(scope="module", params=LEVELS)
+def kernels(request: pytest.FixtureRequest, object_cache: Path) -> Iterator[QuantizedKernels]:
+    found = QuantizedKernels(request.param, object_cache)
+    yield found
+    found.library.close()
 
 
 @dataclass(frozen=True)
@@ -109,7 +119,7 @@ CASES = [
 def test_a_linear_equals_its_meaning(
     kernels: QuantizedKernels, layer: Layer, activation: DType
 ) -> None:
-    for rows in (1, 2, 3, 4, 5, 7, 16, 17, 33, 50, 70):
+    for rows in (1, 2, 4, 5, 7, 17, 50):
         check(kernels, layer, activation, rows)
 
 

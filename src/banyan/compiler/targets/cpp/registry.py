@@ -184,9 +184,10 @@ _INT8_BLOCKS = {
     "avx512_bf16": (6, 64),
     "avx512": (6, 32),
     "avx2": (4, 16),
+    "neon": (4, 16),
     "portable": (2, 16),
 }
-_FMA_BLOCKS = {"avx512": (6, 64), "avx2": (6, 16), "portable": (2, 16)}
+_FMA_BLOCKS = {"avx512": (6, 64), "avx2": (6, 16), "neon": (6, 16), "portable": (2, 16)}
 
 KERNELS: tuple[MicroKernel, ...] = (
     _linear("amx_bf16", _BF16, (32, 32)),
@@ -226,8 +227,9 @@ def choose(
     Raises:
         GraphError: no kernel takes these element types.
     """
-    order = [level.name for level in INSTRUCTION_SETS]
-    usable = order[order.index(instruction_set) :]
+    wanted = next(level for level in INSTRUCTION_SETS if level.name == instruction_set)
+    rest = INSTRUCTION_SETS[INSTRUCTION_SETS.index(wanted) :]
+    usable = [level.name for level in rest if level.architecture in {wanted.architecture, ""}]
     for level in usable:
         for kernel in KERNELS:
             if (kernel.operation, kernel.instruction_set) == (operation, level) and (

@@ -146,7 +146,7 @@ static void rows_block(int64_t rows, const Place& at, const Weight& w) {
   constexpr int three = kRows < 3 ? kRows : 3;
   constexpr int four = kRows < 4 ? kRows : 4;
   constexpr int five = kRows < 5 ? kRows : 5;
-  constexpr int one = Stream ? 1 : two;  // never asked for
+  constexpr int one = Stream || kRows < 4 ? 1 : two;  // four or more rows are divided better
   switch (rows) {
     case 1: return block<Bits, one, P, Stream>(at, w);
     case 2: return block<Bits, two, P, Stream>(at, w);
