@@ -32,7 +32,6 @@ from tests.compiler.targets.cpp.kernels_under_test import (
 )
 from tests.compiler.targets.cpp.quantized_kernels import INTEGER, QuantizedKernels, source
 
-
 # AVX-512 without byte products takes the way of AVX2 on longer vectors.
 LEVELS = [
     pytest.param(name, marks=[pytest.mark.wide] if name == "avx512" else [])
