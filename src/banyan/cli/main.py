@@ -205,6 +205,45 @@ def tune(
     run_tune(find_model(model), dtype=dtype, fresh=fresh, settings=_settings())
 
 
+# More arguments than elsewhere: each is one option of the command line.
+@app.command(rich_help_panel=_SERVING)
+def quantize(
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="A model directory or hub id.")],
+    target: Annotated[Path, typer.Argument(metavar="OUT", help="A new directory to write.")],
+    layout: Annotated[str, typer.Option("--format", help="int8, int4 or fp8.")] = "int8",
+    group: Annotated[
+        int | None, typer.Option("--group", min=2, help="Weights that share a scale, for int4.")
+    ] = None,
+    asymmetric: Annotated[
+        bool, typer.Option("--asymmetric", help="Keep a zero for each group, for int4.")
+    ] = False,
+    activation: ActivationOption = None,
+    keep: Annotated[
+        list[str] | None,
+        typer.Option("--keep", help="Layers that stay as they are; again for more."),
+    ] = None,
+    text: Annotated[
+        Path | None, typer.Option("--text", help="A file to calibrate and compare with.")
+    ] = None,
+    measure: Annotated[bool, typer.Option(help="Calibrate, and compare with the original.")] = True,
+) -> None:
+    """Write a model with weights of [bold]8 or 4 bits[/bold], and say what that costs."""
+    from banyan.cli.quantize import run_quantize
+    from banyan.cli.shipped import find_model
+    from banyan.models.quantisation.rounded import KEPT, RoundingChoice
+
+    choice = RoundingChoice(
+        format=layout,
+        group=group,
+        asymmetric=asymmetric,
+        activation=activation,
+        keep=(*KEPT, *(keep or ())),
+    )
+    run_quantize(
+        find_model(model), target, choice, text=text, measure=measure, settings=_settings()
+    )
+
+
 @app.command(rich_help_panel=_MACHINE)
 def devices(
     measure: Annotated[

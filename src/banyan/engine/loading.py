@@ -96,7 +96,7 @@ def load_model(
         say("Capturing the graph", 0, 1)
         graph = plain_graph(directory, dtype, settings)
         model = _quantized(directory, weights, graph, options, dtype)
-        executable = _compile_and_pack(model, device, settings=settings, say=say)
+        executable = compile_and_pack(model, device, settings=settings, say=say)
         limits = choose_limits(
             options,
             _cache_shape(configuration, dtype),
@@ -134,7 +134,7 @@ def load_encoder(
         say("Capturing the graph", 0, 1)
         graph = plain_graph(directory, dtype, settings)
         model = _quantized(directory, weights, graph, options, dtype)
-        executable = _compile_and_pack(model, device, settings=settings, say=say)
+        executable = compile_and_pack(model, device, settings=settings, say=say)
         runner = EncoderRunner(executable, pooling, vocab_size=configuration.vocab_size)
         return LoadedEncoder(directory, runner, executable, device)
 
@@ -228,9 +228,10 @@ def _quantized(
     return model
 
 
-def _compile_and_pack(
+def compile_and_pack(
     model: QuantizedModel, device: Device, *, settings: Settings, say: Progress
 ) -> Executable:
+    """Compile the graph of a model for a device and fill it with its weights."""
     graph, weights = model.graph, model.weights
     # Before the long work, and with every missing name at once.
     weights.require(_weight_shapes(graph))

@@ -23,7 +23,7 @@ from banyan.foundation.errors import ModelError, UnsupportedModelError
 MAX_HEADER_BYTES = 100_000_000
 
 _LENGTH_BYTES = 8
-_ITEM_BYTES = {
+ITEM_BYTES = {
     "BOOL": 1, "U8": 1, "I8": 1, "F8_E4M3": 1, "F8_E5M2": 1, "I16": 2, "U16": 2, "F16": 2,
     "BF16": 2, "I32": 4, "U32": 4, "F32": 4, "I64": 8, "U64": 8, "F64": 8,
 }  # fmt: skip
@@ -148,7 +148,7 @@ def _parse_entry(fields: dict[str, Any], data_start: int) -> TensorEntry:
         raise TypeError(f"a tensor at bytes {begin!r} to {end!r}")
     if begin < 0 or end < begin or any(size < 0 for size in shape):
         raise ValueError(f"a tensor with shape {shape} at bytes {begin} to {end}")
-    if dtype in _ITEM_BYTES and end - begin != math.prod(shape) * _ITEM_BYTES[dtype]:
+    if dtype in ITEM_BYTES and end - begin != math.prod(shape) * ITEM_BYTES[dtype]:
         raise ValueError(f"shape {shape} of {dtype} does not fill bytes {begin} to {end}")
     return TensorEntry(dtype, shape, data_start + begin, end - begin)
 

@@ -93,6 +93,10 @@ class CheckpointWeights:
         if name not in self._stacks:
             self._find(name).release()
 
+    def keys(self) -> Mapping[str, str]:
+        """Every stored tensor, experts one by one: the name here to the name in the files."""
+        return {name: stored.key for name, stored in self._tensors.items()}
+
     def stored(self, name: str) -> TensorEntry | None:
         """Tell how a tensor lies in its file, or None; experts go by the names they have there."""
         found = self._tensors.get(name)

@@ -55,6 +55,8 @@ def test_routers_stay_floats_and_others_by_name() -> None:
 
 def test_a_choice_that_cannot_be_is_refused() -> None:
     with pytest.raises(InputError, match="groups of 5 do not divide the width 8 of layer layer"):
-        RoundingChoice("int8", group=5).schemes(two_layers())
+        RoundingChoice("int4", group=5).schemes(two_layers())
+    with pytest.raises(InputError, match="groups are for int4 only, not for fp8"):
+        RoundingChoice("fp8", group=64)
     with pytest.raises(InputError, match="zeros are for int4 only"):
         RoundingChoice("int8", asymmetric=True)

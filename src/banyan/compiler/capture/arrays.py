@@ -22,6 +22,8 @@ def to_array(value: Any) -> Array:
     plain = value.detach().cpu().contiguous()
     if plain.dtype is torch.bfloat16:
         return plain.view(torch.int16).numpy().view(ml_dtypes.bfloat16)
+    if plain.dtype is torch.float8_e4m3fn:
+        return plain.view(torch.uint8).numpy().view(ml_dtypes.float8_e4m3fn)
     found: Array = plain.numpy()
     return found
 
@@ -31,6 +33,8 @@ def to_tensor(array: Array) -> torch.Tensor:
     plain = np.array(array, order="C")
     if plain.dtype == ml_dtypes.bfloat16:
         return torch.from_numpy(plain.view(np.int16)).view(torch.bfloat16)
+    if plain.dtype == ml_dtypes.float8_e4m3fn:
+        return torch.from_numpy(plain.view(np.uint8)).view(torch.float8_e4m3fn)
     return torch.from_numpy(plain)
 
 

@@ -129,6 +129,24 @@ def _grouped_matrix(
     return emit.add("where", emit.broadcast(owned, result.shape), result, zero)
 
 
+def _quantized_linear(emit: Emitter, x: Node, *rest: Any) -> Node:
+    weight, scales, zeros, bias, layout, group, rows, activation = rest
+    parts = [x, weight, scales, *([] if zeros is None else [zeros])]
+    wide = emit.add(
+        "quantized_linear",
+        *parts,
+        format=str(layout),
+        group=int(group),
+        rows=int(rows),
+        activation=str(activation),
+        dtype=emit.dtype if bias is None else DType.FLOAT32,
+    )
+    if bias is None:
+        return wide
+    biased = emit.add("add", wide, emit.operand(bias, DType.FLOAT32, wide.shape))
+    return emit.cast(biased, emit.dtype)
+
+
 RULES: Mapping[str, Rule] = {
     **{f"aten.{name}.default": _plain_product for name in ("mm", "bmm")},
     "aten.linear.default": _linear,
@@ -138,6 +156,7 @@ RULES: Mapping[str, Rule] = {
     "banyan.cache_write_values.default": _cache_write("values"),
     "banyan.paged_attention.default": _paged_attention,
     "banyan.grouped_linear.default": _grouped_linear,
+    "banyan.quantized_linear.default": _quantized_linear,
     "transformers.grouped_mm_fallback.default": _grouped_matrix,
     "aten._grouped_mm.default": _grouped_matrix,
 }

@@ -21,6 +21,7 @@ _DTYPES = {
     torch.float32: DType.FLOAT32,
     torch.bfloat16: DType.BFLOAT16,
     torch.float16: DType.FLOAT16,
+    torch.float8_e4m3fn: DType.FLOAT8_E4M3,
     torch.int64: DType.INT64,
     torch.int32: DType.INT32,
     torch.int8: DType.INT8,

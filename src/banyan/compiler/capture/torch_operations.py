@@ -123,3 +123,51 @@ def grouped_linear(x: Tensor, weight: Tensor, experts: Tensor) -> Tensor:
 @grouped_linear.register_fake
 def _(x: Tensor, weight: Tensor, experts: Tensor) -> Tensor:
     return x.new_empty(x.shape[0], weight.shape[1])
+
+
+@torch.library.custom_op("banyan::quantized_linear", mutates_args=())
+def quantized_linear(
+    x: Tensor,
+    weight: Tensor,
+    scales: Tensor,
+    zeros: Tensor | None,
+    bias: Tensor | None,
+    format: str,
+    group: int,
+    rows: int,
+    activation: str,
+) -> Tensor:
+    """`x` [..., K] times the transpose of a quantised weight of N rows; see `ir.quantized`."""
+    numbers = weight.float()
+    if format == "int4":
+        numbers = torch.stack([weight & 15, weight >> 4], dim=-1).flatten(-2).float()
+
+    def spread(blocks: Tensor) -> Tensor:
+        grown = blocks.float().repeat_interleave(rows, 0).repeat_interleave(group, 1)
+        return grown[: numbers.shape[0], : numbers.shape[1]]
+
+    if format == "int4":
+        numbers = numbers - (8 if zeros is None else spread(zeros))
+    wide = x.float()
+    step = torch.ones_like(wide[..., :1])
+    if activation == "int8":
+        largest = wide.abs().amax(-1, keepdim=True)
+        step = torch.where(largest == 0, 1.0, largest / 127)
+        wide = torch.round(wide / step)
+    result = (wide @ (numbers * spread(scales)).T) * step
+    return (result if bias is None else result + bias.float()).to(x.dtype)
+
+
+@quantized_linear.register_fake
+def _(
+    x: Tensor,
+    weight: Tensor,
+    scales: Tensor,
+    zeros: Tensor | None,
+    bias: Tensor | None,
+    format: str,
+    group: int,
+    rows: int,
+    activation: str,
+) -> Tensor:
+    return x.new_empty(*x.shape[:-1], weight.shape[0])

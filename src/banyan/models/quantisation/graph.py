@@ -5,7 +5,7 @@ of a model is captured once and serves every format, and a model somebody change
 quantised like any other.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 
 from banyan.compiler.ir.graph import Builder, Graph, Node, Output, rebuild
@@ -77,6 +77,18 @@ def quantize_graph(graph: Graph, schemes: Mapping[str, LinearScheme]) -> Graph:
             new[node] = rebuild(builder, node, tuple(new[arg] for arg in node.args))
     outputs = tuple(Output(o.name, new[o.node], o.updates) for o in graph.outputs)
     return replace(graph, inputs=tuple(inputs), outputs=outputs)
+
+
+def observed_graph(graph: Graph, layers: Collection[str]) -> tuple[Graph, dict[str, str]]:
+    """The graph with the rows that go into each layer as further outputs, and their names."""
+    names: dict[Node, str] = {}
+    found: dict[str, str] = {}
+    for node in graph.nodes():
+        layer = _layer_of(node.args[1]) if node.op == "dot" else ""
+        if layer in layers:
+            found[layer] = names.setdefault(node.args[0], f"rows.{len(names)}")
+    more = tuple(Output(name, node) for node, name in names.items())
+    return replace(graph, outputs=(*graph.outputs, *more)), found
 
 
 def _weights(graph: Graph) -> dict[str, tuple[Node, list[Node]]]:

@@ -25,7 +25,7 @@ class RoundingChoice:
 
     Attributes:
         format: "int8", "int4" or "fp8".
-        group: weights that share a scale; None chooses 64 for "int4", the whole row for others.
+        group: for "int4", weights that share a scale; None chooses 64, or less where it must.
         asymmetric: 4-bit weights carry a zero for each group.
         activation: "plain", "int8", or None for the format's own: "int8" for "int8".
         keep: parts of dotted names of layers that stay floats.
@@ -46,6 +46,8 @@ class RoundingChoice:
             raise InputError(
                 f"activation={self.activation!r} is not known; use one of {', '.join(ACTIVATIONS)}"
             )
+        if self.group is not None and self.format != "int4":
+            raise InputError(f"groups are for int4 only, not for {self.format}; leave group out")
         if self.asymmetric and self.format != "int4":
             raise InputError(
                 f"zeros are for int4 only, not for {self.format}; leave asymmetric out"
