@@ -149,36 +149,26 @@ def compare_vectors(
 
 
 class LayerRows:
-    """The rows that go into each layer: some of them, and how large they are on the whole."""
+    """The rows that go into each layer on a text: the last run's are compared, others calibrate."""
 
     def __init__(self, outputs: Mapping[str, str]) -> None:
         """`outputs` says for each layer which output of the observed program has its rows."""
         self._outputs = outputs
-        self._rows: dict[str, list[Array]] = {name: [] for name in outputs.values()}
-        self._squares: dict[str, Array] = {}
-        self._num_rows = 0
+        self._runs: dict[str, list[Array]] = {name: [] for name in outputs.values()}
 
     def add(self, results: Mapping[str, Array]) -> None:
-        """Take the rows of one run."""
-        for name, kept in self._rows.items():
-            rows = results[name].astype(np.float32)
-            self._squares[name] = self._squares.get(name, 0) + (rows * rows).sum(axis=0)
-            missing = CHUNK - sum(map(len, kept))
-            if missing > 0:
-                kept.append(rows[:missing].copy())
-        self._num_rows += len(rows)
+        """Take the rows of one run, in the element type they have."""
+        for name, runs in self._runs.items():
+            runs.append(results[name].copy())
 
-    def importance(self) -> dict[str, NDArray[np.float32]]:
-        """The mean square of each input of each layer, kept away from zero."""
-        found = {}
-        for layer, name in self._outputs.items():
-            means = self._squares[name] / self._num_rows
-            found[layer] = np.maximum(means, 1e-4 * means.mean() + 1e-30).astype(np.float32)
-        return found
+    def calibration(self, layer: str) -> Array:
+        """Rows to round a layer by."""
+        runs = self._runs[self._outputs[layer]]
+        return np.concatenate(runs[:-1] or runs)
 
     def of_layer(self, layer: str, weight: Array, scheme: LinearScheme, parts: Parts) -> float:
         """The norm of the difference of the results over the norm of the result."""
-        rows = np.concatenate(self._rows[self._outputs[layer]])
+        rows = self._runs[self._outputs[layer]][-1].astype(np.float32)
         wanted = rows @ weight.astype(np.float32).T
         step = np.ones((len(rows), 1), np.float32)
         if scheme.activation == "int8":

@@ -61,8 +61,8 @@ def quantize_directory(
 ) -> QuantizingReport:
     """Write a quantised copy of a model.
 
-    The first half of `text` calibrates: errors where inputs are large weigh more. On the second
-    half both models are compared. None does neither.
+    The first half of `text` calibrates: layers are rounded for the rows that reach them. On the
+    second half both models are compared. None does neither.
 
     Raises:
         ModelError: the model cannot be used, or is quantised already.
@@ -115,7 +115,7 @@ class _Job:
         writer = QuantizedDirectory(self.directory.path, weights, schemes)
         if device is not None and halves is not None:
             rows = self._observe(device, list(schemes), halves[0])
-            writer.importance = rows.importance()
+            writer.rows = rows.calibration
             writer.seen = lambda layer, *rest: errors.append((layer, rows.of_layer(layer, *rest)))
         writer.write(self.target, lambda done, total: self.progress("Writing weights", done, total))
         accuracy = None

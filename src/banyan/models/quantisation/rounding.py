@@ -48,7 +48,7 @@ def round_weight(weight: Array, scheme: LinearScheme, rounding: Rounding | None 
     options = rounding or Rounding()
     columns, depth = weight.shape
     step = max(1, _PIECE // max(depth, 1))
-    work = _round_floats if scheme.format == "fp8" else _round_integers
+    work = _round_floats if scheme.format == "fp8" else round_groups
 
     def piece(start: int) -> Parts:
         rows = np.asarray(weight[start : start + step], np.float32)
@@ -70,7 +70,7 @@ def _round_floats(groups: Array, scheme: LinearScheme, options: Rounding) -> Par
     return {"weight": scaled.astype(ml_dtypes.float8_e4m3fn), "scales": scales}
 
 
-def _round_integers(groups: Array, scheme: LinearScheme, options: Rounding) -> Parts:
+def round_groups(groups: Array, scheme: LinearScheme, options: Rounding) -> Parts:
     """`groups` is [rows, groups, group size]; so is the weight that comes out, not packed."""
     importance: Array | float = 1.0
     if options.importance is not None:

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from banyan.foundation.errors import InputError
+from banyan.models.quantisation.feedback import round_for_rows
 from banyan.models.quantisation.rounding import Rounding, round_weight
 from banyan.models.quantisation.scheme import LinearScheme, Parts
 from banyan.models.safetensors_writing import PlannedTensor, write_safetensors
@@ -34,14 +35,14 @@ class QuantizedDirectory:
         source: the ordinary model directory.
         weights: its weights.
         schemes: the layers to round.
-        importance: for layers where it is known, what an error at each input weighs.
+        rows: gives rows that reach a layer, to round it by.
         seen: told each layer, its weight, scheme and parts, once it is rounded.
     """
 
     source: Path
     weights: CheckpointWeights
     schemes: Mapping[str, LinearScheme]
-    importance: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
+    rows: Callable[[str], NDArray[Any]] | None = None
     seen: Callable[[str, NDArray[Any], LinearScheme, Parts], None] | None = None
     _current: tuple[str, Parts] = ("", {})
     _copied: str = ""
@@ -130,9 +131,11 @@ class QuantizedDirectory:
             entry = self.weights.stored(name)
             assert entry is not None, "every layer is stored"
             kept = np.dtype(_SCALE_TYPES[_scale_type(scheme, entry.dtype)])
-            rounding = Rounding(self.importance.get(layer), kept)
             weight = self.weights.read(name)
-            parts = round_weight(weight, scheme, rounding)
+            if self.rows is None:
+                parts = round_weight(weight, scheme, Rounding(scale_dtype=kept))
+            else:
+                parts = round_for_rows(weight, scheme, self.rows(layer), kept)
             if self.seen is not None:
                 self.seen(layer, weight, scheme, parts)
             self._current = (layer, parts)
