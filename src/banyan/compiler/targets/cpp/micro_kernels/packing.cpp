@@ -79,16 +79,15 @@ void pack_panel(void* context, int64_t panel, int64_t) {
   }
 }
 
-// Four weights of a row in the order of packed lines.
-BANYAN_INLINE uint32_t four_weights(const uint8_t* source, bool nibbles, bool is_signed) {
-  if (nibbles) {
-    return (source[0] & 15u) | (source[1] & 15u) << 8 | (source[0] >> 4) << 16 |
-           static_cast<uint32_t>(source[1] >> 4) << 24;
-  }
-  uint32_t four;
-  memcpy(&four, source, sizeof four);
-  four = (four & 0xff0000ffu) | (four & 0xff00u) << 8 | (four >> 8 & 0xff00u);
-  return is_signed ? four ^ 0x80808080u : four;
+// Four bytes of a row in the order of packed lines: k 0, 2, 1, 3, or the low halves of eight k in
+// that order and the high ones behind them.
+template <int Bits>
+BANYAN_INLINE uint32_t in_order(uint32_t v) {
+  if (Bits == 8) return (v & 0xff0000ffu) | (v & 0xff00u) << 8 | (v >> 8 & 0xff00u);
+  const uint32_t low = (v & 0x0fu) | (v & 0x0f00u) | (v & 0xf0u) << 12 | (v & 0xf000u) << 12;
+  const uint32_t high =
+      (v >> 16 & 0x0fu) | (v >> 16 & 0x0f00u) | (v >> 4 & 0x0f0000u) | (v >> 4 & 0x0f000000u);
+  return low | high << 4;
 }
 
 // 64 columns of a quantised weight: rows of the source side by side, a cache line of each at a time.
@@ -96,33 +95,28 @@ template <int Bits>
 void pack_columns(void* context, int64_t block, int64_t) {
   using namespace quantized;
   const Job& job = *static_cast<const Job*>(context);
-  constexpr bool nibbles = Bits == 4;
-  constexpr int64_t four = nibbles ? 2 : 4;  // bytes of the source for four weights
-  const int64_t depth = padded_depth(job.k * 8 / Bits);
-  uint8_t* target = static_cast<uint8_t*>(job.target) + block * depth * kColumns * Bits / 8;
+  const int64_t lines = padded_depth(job.k * 8 / Bits) * Bits / 32;
+  uint32_t* target = static_cast<uint32_t*>(job.target) + block * lines * kColumns;
   const int64_t columns = least(kColumns, job.n - block * kColumns);
-  memset(target, 0, depth * kColumns * Bits / 8);
-  for (int64_t first = 0; first < job.k; first += kBlock) {
+  const uint32_t flip = job.is_signed ? 0x80808080u : 0;
+  const uint8_t* source = static_cast<const uint8_t*>(job.source) +
+                          block * kColumns * job.source_stride;
+  constexpr int64_t wide = kBlock / 4;
+  for (int64_t first = 0; first < lines * 4; first += kBlock) {
     const int64_t count = least(kBlock, job.k - first);
-    for (int64_t c = 0; c < columns; ++c) {
-      const uint8_t* row = static_cast<const uint8_t*>(job.source) +
-                           (block * kColumns + c) * job.source_stride + first;
-      uint8_t values[kBlock] = {};
-      memcpy(values, row, count);
-      // Bytes that are not there become zero like all padding, not the middle of the range.
-      for (int64_t i = 0; i < count; i += four) {
-        uint32_t weights = four_weights(values + i, nibbles, job.is_signed);
-        if (!nibbles && i + 4 > count) {
-          for (int64_t b = count - i; b < 4; ++b) {
-            const int place = b == 1 ? 2 : b == 2 ? 1 : 3;
-            weights &= ~(0xffu << 8 * place);
-          }
-        }
-        const int64_t number = (first + i) / four;
-        const int64_t line = nibbles ? number / 2 : number;
-        uint32_t* to = reinterpret_cast<uint32_t*>(target + line * kLineBytes) + c;
-        *to |= nibbles && number % 2 != 0 ? weights << 4 : weights;
-      }
+    uint32_t fours[kColumns][wide] = {};
+    for (int64_t c = 0; c < columns && count > 0; ++c) {
+      memcpy(fours[c], source + c * job.source_stride + first, count);
+#pragma omp simd
+      for (int64_t i = 0; i < wide; ++i) fours[c][i] ^= flip;
+      // What is not there stays zero, like all padding.
+      if (count < kBlock) memset(reinterpret_cast<uint8_t*>(fours[c]) + count, 0, kBlock - count);
+#pragma omp simd
+      for (int64_t i = 0; i < wide; ++i) fours[c][i] = in_order<Bits>(fours[c][i]);
+    }
+    const int64_t stop = least(wide, lines - first / 4);
+    for (int64_t i = 0; i < stop; ++i, target += kColumns) {
+      for (int64_t c = 0; c < kColumns; ++c) target[c] = fours[c][i];
     }
   }
 }
