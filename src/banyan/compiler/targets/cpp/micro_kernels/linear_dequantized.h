@@ -139,7 +139,8 @@ static void through_pairs(const bfloat16* a, int64_t lda, const Weight& w, int64
   }
 }
 
-constexpr int64_t kTableRows = 4;     // up to here weights come from tables
+constexpr int64_t kTableRows = 4;      // at once
+constexpr int64_t kSomeTableRows = 32;  // up to here weights come from tables, again and again
 constexpr int64_t kTableAhead = 4096;  // bytes
 
 // Bytes in the lower halves of 16-bit lanes, 4 bits of exponent and 3 of mantissa, as bfloat16.
@@ -213,7 +214,7 @@ struct Tables<Stored::kFloats> {
   }
 };
 
-// Up to four rows against one block of columns; k is a multiple of the k of a line.
+// One to four rows against one block of columns; k is a multiple of the k of a line.
 template <Stored S, int R>
 static void through_tables(const bfloat16* a, int64_t lda, const Weight& w, float* c,
                            int64_t ldc) {
@@ -275,14 +276,20 @@ static void through_tables(const bfloat16* a, int64_t lda, const Weight& w, floa
 template <Stored S>
 static void columns_of(const bfloat16* a, int64_t lda, const Weight& w, int64_t rows, float* c,
                        int64_t ldc) {
-  if (rows > kTableRows || w.k % (32 / kBits<S>) != 0) {
+  if (rows > kSomeTableRows || w.k % (32 / kBits<S>) != 0) {
     return through_pairs<S>(a, lda, w, rows, c, ldc);
   }
-  switch (rows) {
-    case 1: return through_tables<S, 1>(a, lda, w, c, ldc);
-    case 2: return through_tables<S, 2>(a, lda, w, c, ldc);
-    case 3: return through_tables<S, 3>(a, lda, w, c, ldc);
-    default: return through_tables<S, 4>(a, lda, w, c, ldc);
+  const int64_t groups = ceil_divide(rows, kTableRows);
+  for (int64_t i = 0; i < groups; ++i) {
+    const int64_t row = rows * i / groups;
+    const bfloat16* x = a + row * lda;
+    float* out = c + row * ldc;
+    switch (rows * (i + 1) / groups - row) {
+      case 1: through_tables<S, 1>(x, lda, w, out, ldc); break;
+      case 2: through_tables<S, 2>(x, lda, w, out, ldc); break;
+      case 3: through_tables<S, 3>(x, lda, w, out, ldc); break;
+      default: through_tables<S, 4>(x, lda, w, out, ldc);
+    }
   }
 }
 
