@@ -16,7 +16,7 @@ reduce      reduce{axes, kind}: sum max min prod argmax (i64, first wins); axes 
             cumsum{axis}
 contract    dot{transpose_b, dtype}(a[B,M,K], b[B,K,N]); sums in f32
             dot{packed}(a[M,K], b[K/p,N,p])            packed_dot{columns, dtype}(a[..,K],
-            w[N/16,K/p,16,p]) -> [.., columns]         grouped_dot{dtype}(x[R,K], w[E,N,K], e[R])
+            w[B?,N/16,K/p,16,p]) -> [.., columns]      grouped_dot{dtype}(x[R,K], w[E,N,K], e[R])
             group_rows{groups}(e[R]) -> (order i32[R], starts i32[E+1]): stable counting sort
 quantised   unpack{bits}: u8[..., K/2] -> u8[..., K], two values of 4 bits a byte, low first
             quantized_linear{format, group, activation, dtype, rows}(x[..., K], weight, scales,
@@ -227,7 +227,9 @@ def _dot(op: str, types: tuple[Any, ...], attrs: Attributes) -> ValueType:
 def _packed_dot(op: str, types: tuple[Any, ...], attrs: Attributes) -> ValueType:
     a, panels = types
     require(a.dtype is panels.dtype, op, types, "element types must be equal; use cast")
-    require(panels.rank == 4 and panels.shape[2] == PANEL_COLUMNS, op, types, "bad panels")
+    require(panels.rank >= 4 and panels.shape[-2] == PANEL_COLUMNS, op, types, "bad panels")
+    same = panels.rank == 4 or panels.shape[:-4] == a.shape[:-2]
+    require(same, op, types, "batch dims differ; use expand")
     return TensorType((*a.shape[:-1], attrs["columns"]), attrs["dtype"], a.space)
 
 

@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
+from banyan.compiler.ir.attributes import integers
 from banyan.compiler.ir.graph import Builder, Kernel, Node
 from banyan.compiler.ir.packing import stored_weight
 from banyan.compiler.ir.types import TensorType
@@ -22,6 +23,7 @@ from banyan.compiler.programs.paged_attention import (
     paged_attention_kernel,
 )
 from banyan.compiler.programs.running_softmax import fixed
+from banyan.compiler.programs.turning import turn_kernel, turns
 from banyan.compiler.programs.whole_attention import (
     WholeAttention,
     pack_kernel,
@@ -40,6 +42,7 @@ class Context:
     once: Once
     value: Callable[[Node], Node]
     options: TileOptions
+    is_memory: Callable[[Node], bool]
 
 
 def lower_program(context: Context, node: Node) -> Node | None:
@@ -165,7 +168,18 @@ def _group_call(context: Context, experts: Node, groups: int) -> Node:
     return _call(context, kernel, [experts])
 
 
-_PROGRAMS: Mapping[str, Callable[[Context, Node], Node]] = {
+def _permute(context: Context, node: Node) -> Node | None:
+    (source,) = node.args
+    order = integers(node, "order")
+    if not context.is_memory(source) or not turns(source.shape, order, source.dtype):
+        return None
+    kernel = context.once(
+        ("turn", source.tensor, order), lambda: turn_kernel(context.builder, source.tensor, order)
+    )
+    return _first(context, _call(context, kernel, [context.value(source)]))
+
+
+_PROGRAMS: Mapping[str, Callable[[Context, Node], Node | None]] = {
     "cache_write": _cache_write,
     "cache_write_quantized": _cache_write_quantized,
     "paged_attention": _paged_attention,
@@ -173,4 +187,5 @@ _PROGRAMS: Mapping[str, Callable[[Context, Node], Node]] = {
     "attention_forward": _attention_forward,
     "grouped_dot": _grouped_dot,
     "group_rows": _group_rows,
+    "permute": _permute,
 }

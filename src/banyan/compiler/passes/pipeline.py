@@ -9,6 +9,7 @@ from banyan.compiler.passes.canonical import canonical
 from banyan.compiler.passes.expand_attention import expand_attention
 from banyan.compiler.passes.expand_quantized import expand_quantized
 from banyan.compiler.passes.flatten_rows import flatten_rows
+from banyan.compiler.passes.pack_products import pack_products
 from banyan.compiler.passes.pack_quantized import pack_quantized
 from banyan.compiler.passes.pack_weights import pack_weights
 from banyan.compiler.passes.simplify import simplify
@@ -30,7 +31,7 @@ def passes(options: TileOptions) -> tuple[Pass, ...]:
     packing: tuple[Pass, ...] = ()
     packing_quantized: tuple[Pass, ...] = ()
     if options.packing:
-        packing = (Pass("pack_weights", pack_weights),)
+        packing = (Pass("pack_weights", pack_weights), Pass("pack_products", pack_products))
         packing_quantized = (Pass("pack_quantized", lambda graph: pack_quantized(graph, kept)),)
     written_out = kept if not options.packing else frozenset[str]()
     return (

@@ -71,7 +71,7 @@ class _Lowering:
             args = tuple(self.value(arg) for arg in node.args)
             self.lowered[node] = rebuild(self.builder, node, args)
             return
-        context = Context(self.builder, self.once, self.value, self.options)
+        context = Context(self.builder, self.once, self.value, self.options, self.is_memory)
         program = lower_program(context, node)
         if program is not None:
             self.lowered[node] = program

@@ -268,8 +268,9 @@ def _packed_dot(writer: Writer, node: Node, window: Window) -> Node:
     left = writer.tile(a, (*batch, row, whole(writer.indices, a.shape[-1])))
     first = writer.indices.divide(column.start, PANEL_COLUMNS)
     chosen = Span(first, column.size // PANEL_COLUMNS)
-    rest = tuple(whole(writer.indices, size) for size in panels.shape[1:])
-    right = writer.load(panels, (chosen, *rest))
+    rest = tuple(whole(writer.indices, size) for size in panels.shape[-3:])
+    own = batch if panels.tensor.rank > 4 else ()
+    right = writer.load(panels, (*own, chosen, *rest))
     return writer.builder.add(
         "packed_dot", (left, right), columns=column.size, dtype=_attrs(node)["dtype"]
     )

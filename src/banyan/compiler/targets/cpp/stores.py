@@ -7,10 +7,14 @@ from banyan.compiler.targets.cpp.elements import Elements, Indices, stored_cell
 from banyan.compiler.targets.cpp.indices import Limit
 from banyan.compiler.targets.cpp.nest import Axis, Nest, print_nest
 from banyan.compiler.targets.cpp.scope import Scope
+from banyan.compiler.targets.cpp.turning import print_turned
 
 
 def print_store(scope: Scope, node: Node) -> list[str]:
     """The lines that write a tile into a tensor."""
+    turned = print_turned(scope, node)
+    if turned is not None:
+        return turned
     access = access_of(node)
     shape = access.pointer.shape
     value = node.args[1]

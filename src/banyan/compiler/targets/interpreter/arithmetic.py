@@ -184,7 +184,7 @@ def dot(values: Values, attrs: Attributes) -> Array:
 def packed_dot(values: Values, attrs: Attributes) -> Array:
     """Product with a weight kept in panels; padding drops out."""
     a, weight = wide(values[0]), unpack_panels(wide(values[1]))
-    result: Array = np.matmul(a, weight[: a.shape[-1], : attrs["columns"]])
+    result: Array = np.matmul(a, weight[..., : a.shape[-1], : attrs["columns"]])
     return result
 
 

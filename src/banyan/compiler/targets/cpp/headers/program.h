@@ -21,6 +21,7 @@
 #include "program_abi.h"
 #include "block_dot.h"
 #include "tile_dot.h"
+#include "turn.h"
 #include "types.h"
 #include "vector_math.h"
 
