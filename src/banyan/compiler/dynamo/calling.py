@@ -14,6 +14,7 @@ from banyan.compiler.capture.arrays import to_array
 from banyan.compiler.capture.emitter import to_torch_dtype
 from banyan.compiler.capture.traced import HIDDEN, Computed, Known, Passed, Traced
 from banyan.compiler.compiled import CompiledProgram
+from banyan.compiler.dynamo.memory import ResultMemory
 from banyan.compiler.ir.graph import Graph
 from banyan.compiler.ir.symbols import Dim, Expression, evaluate
 from banyan.compiler.targets.memory import Memory
@@ -115,6 +116,7 @@ class _BoundProgram:
                 )
             )
         self._packed: dict[int, _Packed] = {}
+        self._results = ResultMemory(program.device)
         self._memories = [
             (kind.shape, to_torch_dtype(kind.dtype)) for kind in program.manifest.memories
         ]
@@ -137,7 +139,7 @@ class _BoundProgram:
         held: list[torch.Tensor] = []  # keeps copies alive until the program is done
         inputs = [self._input(i, s, arguments, held) for i, s in enumerate(self._sources)]
         memories = [
-            torch.empty(_shape(shape, sizes), dtype=dtype) for shape, dtype in self._memories
+            self._results.tensor(_shape(shape, sizes), dtype) for shape, dtype in self._memories
         ]
         buffers = [BorrowedBuffer(m.data_ptr(), m.nbytes) for m in memories]
         self._program.run_on(inputs, buffers, sizes)

@@ -96,7 +96,7 @@ def _expand_forward(builder: Builder, found: Captures) -> Node | None:
     weights, lse = _softmax(builder, scores)
     if root.attr("index") == 1:
         return builder.add("reshape", (lse,), shape=root.shape)
-    weights = builder.add("cast", (weights,), dtype=value.dtype)
+    weights = _cast(builder, weights, value.dtype)
     output = builder.add(
         "dot", (weights, heads.of_keys(builder, value)), transpose_b=False, dtype=root.dtype
     )
@@ -114,9 +114,11 @@ def _expand_backward(builder: Builder, found: Captures) -> Node | None:
     nothing = builder.add("eq", (lse, _number(builder, HIDDEN, lse)))
     lse = builder.add("where", (nothing, _number(builder, 0.0, lse), lse))
     weights = builder.add("exp", (builder.add("sub", (scores, _column(builder, lse, scores))),))
+    # Rounded once: what multiplies the gradients, and what is turned to multiply from the left.
+    weights = _cast(builder, weights, value.dtype)
 
     def multiply(a: Node, b: Node, *, transpose_a: bool = False) -> Node:
-        narrow = builder.add("cast", (a,), dtype=b.dtype)
+        narrow = _cast(builder, a, b.dtype)
         left = builder.add("permute", (narrow,), order=(0, 2, 1)) if transpose_a else narrow
         return builder.add("dot", (left, b), transpose_b=False, dtype=root.dtype)
 
@@ -131,13 +133,14 @@ def _expand_backward(builder: Builder, found: Captures) -> Node | None:
 
 def _change_of_scores(builder: Builder, call: Node, parts: tuple[Node, ...]) -> Node:
     weights, gradient, value, output = parts
-    wide = [builder.add("cast", (x,), dtype=DType.FLOAT32) for x in (gradient, output)]
+    wide = [_cast(builder, x, DType.FLOAT32) for x in (gradient, output)]
     both = builder.add("mul", tuple(wide))
     inner = builder.add("reduce", (both,), axes=(2,), kind="sum")
     change = builder.add("dot", (gradient, value), transpose_b=True, dtype=DType.FLOAT32)
     change = builder.add("sub", (change, _column(builder, inner, change)))
     scaled = builder.add("mul", (change, _number(builder, call.attr("scale"), change)))
-    return builder.add("mul", (weights, scaled))
+    weights = _cast(builder, weights, DType.FLOAT32)
+    return builder.add("cast", (builder.add("mul", (weights, scaled)),), dtype=gradient.dtype)
 
 
 def _scores(
@@ -149,6 +152,10 @@ def _scores(
     if call.attr("causal"):
         scores = _keep(builder, _lower_triangle(builder, scores.shape, stacked), scores)
     return _masked(builder, mask[0], scores) if mask else scores
+
+
+def _cast(builder: Builder, x: Node, dtype: DType) -> Node:
+    return x if x.dtype is dtype else builder.add("cast", (x,), dtype=dtype)
 
 
 def _number(builder: Builder, value: object, like: Node) -> Node:
@@ -179,7 +186,7 @@ def _lower_triangle(builder: Builder, shape: tuple[Dim, ...], stacked: _Stacked)
 def _masked(builder: Builder, mask: Node, scores: Node) -> Node:
     if mask.dtype is DType.BOOL:
         return _keep(builder, mask, scores)
-    return builder.add("add", (scores, builder.add("cast", (mask,), dtype=DType.FLOAT32)))
+    return builder.add("add", (scores, _cast(builder, mask, DType.FLOAT32)))
 
 
 def _softmax(builder: Builder, scores: Node) -> tuple[Node, Node]:

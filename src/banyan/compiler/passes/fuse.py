@@ -37,6 +37,9 @@ REDUCTIONS = frozenset({"reduce", "cumsum", "quantize_rows"})
 CHEAP = 6
 """Work per element up to which computing twice beats writing and reading memory."""
 
+OF_A_ROW = 100
+"""Work per element of a reduction; pointwise chains stay below it."""
+
 LARGEST_EPILOGUE = 24
 """Pointwise nodes behind a product that are searched for its epilogue."""
 
@@ -209,7 +212,7 @@ class _Planner:
         elif node.op in TRANSCENDENTAL | LOOKUPS:
             own = 8
         elif node.op in REDUCTIONS:
-            own = 100
+            own = OF_A_ROW
         elif node.op in PRODUCTS:
             own = 1000
         self.cost[node] = min(10_000, own + sum(self.cost[a] for a in below))
@@ -239,7 +242,9 @@ class _Planner:
             return
         costly = self.cost[node] > CHEAP
         in_block = any(root in self.products and node not in self.interior for root in roots)
-        blocked = in_block and costly and not self._left_of_narrow_product(node)
+        # What needs whole rows would be computed anew for every block of columns.
+        needs_rows = self.cost[node] >= OF_A_ROW
+        blocked = in_block and needs_rows and not self._left_of_narrow_product(node)
         shared = len(roots) > 1 and not (repeat <= 1 and costly and self._join(roots))
         if costly and (shared or repeat > 1 or blocked):
             self.memory.add(node)
