@@ -24,10 +24,8 @@ def pack_products(graph: Graph) -> Graph:
 def _pack(builder: Builder, found: Captures) -> Node | None:
     root = found["root"]
     left, right = root.args
-    if root.attr("transpose_b") is not True:
-        # Lines of the contracted dim lie one after the other, as they do in panels.
-        return _product(builder, root, left, right, (-1, -2))
-    return _product(builder, root, left, right, (-2, -1))
+    transposed = dict(root.attrs).get("transpose_b") is True
+    return _product(builder, root, left, right, (-2, -1) if transposed else (-1, -2))
 
 
 def _product(
