@@ -223,11 +223,6 @@ class CompiledProgram:
         """What the program reads and writes, for callers that bring the memory."""
         return self._manifest
 
-    @property
-    def device(self) -> Device:
-        """What it runs on."""
-        return self._device
-
     def load_weight(self, place: int, array: Array) -> None:
         """Bring one weight into the layout that the input number `place` is read in."""
         stored = self._manifest.inputs[place]

@@ -116,7 +116,7 @@ class _BoundProgram:
                 )
             )
         self._packed: dict[int, _Packed] = {}
-        self._results = ResultMemory(program.device)
+        self._results = ResultMemory()
         self._memories = [
             (kind.shape, to_torch_dtype(kind.dtype)) for kind in program.manifest.memories
         ]

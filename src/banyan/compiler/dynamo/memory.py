@@ -11,7 +11,7 @@ from typing import final
 import numpy as np
 import torch
 
-from banyan.devices.device import Buffer, Device
+from banyan.devices.host_memory import HostBuffer, allocate_host_memory
 
 SMALLEST_BYTES = 1 << 16
 """Smaller tensors come from PyTorch, whose allocator keeps such sizes itself."""
@@ -21,9 +21,8 @@ SMALLEST_BYTES = 1 << 16
 class ResultMemory:
     """Gives tensors of one size; each lies in memory that an earlier one has left."""
 
-    def __init__(self, device: Device) -> None:
-        self._device = device
-        self._free: dict[int, list[Buffer]] = {}
+    def __init__(self) -> None:
+        self._free: dict[int, list[HostBuffer]] = {}
 
     def tensor(self, shape: tuple[int, ...], dtype: torch.dtype) -> torch.Tensor:
         """An uninitialised tensor in row-major order."""
@@ -31,7 +30,7 @@ class ResultMemory:
         if num_bytes < SMALLEST_BYTES:
             return torch.empty(shape, dtype=dtype)
         free = self._free.setdefault(num_bytes, [])
-        buffer = free.pop() if free else self._device.allocate(num_bytes)
+        buffer = free.pop() if free else allocate_host_memory(num_bytes)
         view = buffer.array(np.dtype(np.uint8), (num_bytes,))
         # The tensor's storage keeps `view` alive, and nothing else does.
         weakref.finalize(view, free.append, buffer).atexit = False
