@@ -5,7 +5,9 @@
 Batches of 16 sequences of 256 tokens, vocabulary 4096, tied head; a step is forward, loss and
 backward, without the optimiser, which is PyTorch's for all. Rounds alternate between the three and
 each gives one ratio; medians and quartiles count. Before anything is timed, every gradient is
-compared with eager: in float32 the largest difference beside the largest entry stays under 1e-4.
+compared with that of eager in float32 on the same parameters: the largest difference beside the
+largest entry stays under 1e-4 in float32 and under 2e-2 in bfloat16, where eager itself is off by
+tenths in the weights of norms.
 """
 
 import argparse
@@ -29,7 +31,7 @@ from banyan.devices.instruction_sets import detect_instruction_sets
 HISTORY = Path(__file__).resolve().parent / "history" / "compiler.jsonl"
 BATCH, LENGTH, VOCABULARY, WIDTH, LAYERS, HEADS = 16, 256, 4096, 320, 7, 5
 TYPES = {"bf16": torch.bfloat16, "f32": torch.float32}
-TOLERANCE = {"bf16": 6e-2, "f32": 1e-4}
+TOLERANCE = {"bf16": 2e-2, "f32": 1e-4}
 PAUSE_SECONDS = 0.02  # until the threads of whoever ran last are asleep
 Step = Callable[[], float]
 
@@ -98,10 +100,10 @@ def stepper(model: nn.Module, run: Any, batch: tuple[Tensor, Tensor]) -> Step:
     return step
 
 
-def largest_difference(ours: nn.Module, eager: nn.Module) -> float:
+def largest_difference(ours: nn.Module, exact: nn.Module) -> float:
     """The worst gradient: its largest difference beside its largest entry."""
     worst = 0.0
-    for mine, theirs in zip(ours.parameters(), eager.parameters(), strict=True):
+    for mine, theirs in zip(ours.parameters(), exact.parameters(), strict=True):
         if mine.grad is not None and theirs.grad is not None:
             difference = (mine.grad.float() - theirs.grad.float()).abs().max()
             worst = max(worst, float(difference / theirs.grad.float().abs().max()))
@@ -128,7 +130,9 @@ def measure(kind: str, rounds: int) -> list[Row]:
     }
     for step in steps.values():
         step()
-    worst = largest_difference(ours, plain)
+    exact = copy.deepcopy(plain).float()
+    stepper(exact, exact, batch)()
+    worst = largest_difference(ours, exact)
     count = sum(p.numel() for p in plain.parameters())
     print(f"{kind}: {count / 1e6:.1f}M parameters, worst gradient off by {worst:.1e}", flush=True)
     if worst > TOLERANCE[kind]:
