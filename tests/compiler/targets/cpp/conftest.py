@@ -6,7 +6,11 @@ from pathlib import Path
 import pytest
 
 from banyan.devices.native import Missing, find_compiler
-from tests.compiler.targets.cpp.kernels_under_test import Kernels, kernel_names
+from tests.compiler.targets.cpp.kernels_under_test import (
+    EMULATED_NEON,
+    Kernels,
+    kernel_names,
+)
 
 
 @pytest.fixture(scope="session")
@@ -16,7 +20,13 @@ def object_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("objects")
 
 
-@pytest.fixture(scope="session", params=kernel_names())
+LEVELS = [
+    pytest.param(name, marks=[pytest.mark.wide] if name == EMULATED_NEON else [])
+    for name in kernel_names()
+]
+
+
+@pytest.fixture(scope="session", params=LEVELS)
 def kernels(request: pytest.FixtureRequest, object_cache: Path) -> Iterator[Kernels]:
     found = Kernels(request.param, object_cache)
     yield found
