@@ -67,6 +67,15 @@ def test_a_written_model_reads_back_with_its_scheme(
     assert not (tmp_path / "out.part").exists()
 
 
+def test_a_tied_output_matrix_is_named_as_left_alone(
+    checkpoint: Checkpoint, tmp_path: Path
+) -> None:
+    quantized(checkpoint("llama_tied"), tmp_path / "out", RoundingChoice("int8"))
+    fields = json.loads((tmp_path / "out" / "config.json").read_text())["quantization_config"]
+    assert "lm_head" in fields["ignore"]
+    assert [group["targets"] for group in fields["config_groups"].values()] == [["Linear"]]
+
+
 def test_layers_named_by_the_caller_stay_as_they_were(
     checkpoint: Checkpoint, tmp_path: Path
 ) -> None:

@@ -6,7 +6,7 @@ One layer is rounded at a time. Every other tensor is copied as it is, and so is
 import json
 import shutil
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -144,7 +144,11 @@ class QuantizedDirectory:
 
     def _write_configuration(self, path: Path) -> None:
         fields = json.loads(path.read_text(encoding="utf-8"))
-        fields["quantization_config"] = configuration_of(self.schemes, self._floats())
+        floats = self._floats()
+        # A tied output matrix is not stored, and others would look for it all the same.
+        if fields.get("tie_word_embeddings") and "lm_head" not in floats:
+            floats.append("lm_head")
+        fields["quantization_config"] = configuration_of(self.schemes, floats)
         path.write_text(json.dumps(fields, ensure_ascii=False, indent=2), encoding="utf-8")
 
     def _floats(self) -> list[str]:
@@ -160,20 +164,21 @@ class QuantizedDirectory:
 
 def configuration_of(schemes: Mapping[str, LinearScheme], floats: list[str]) -> dict[str, Any]:
     """The field `quantization_config`: one group for each scheme, layers by name."""
-    by_scheme: dict[LinearScheme, list[str]] = {}
+    kinds: dict[str, tuple[LinearScheme, list[str]]] = {}
     for layer, scheme in schemes.items():
-        by_scheme.setdefault(scheme, []).append(layer)
-    layouts = {_layout(scheme) for scheme in by_scheme}
-    only = len(by_scheme) == 1
+        # Whole rows are one kind, however long they are.
+        kind = replace(scheme, group=0) if scheme.format != "int4" else scheme
+        kinds.setdefault(str(kind), (scheme, []))[1].append(layer)
+    layouts = {_layout(scheme) for scheme, _ in kinds.values()}
     groups = {
         f"group_{number}": {
-            "targets": ["Linear"] if only else layers,
+            "targets": ["Linear"] if len(kinds) == 1 else layers,
             "weights": _weight_fields(scheme),
             "input_activations": _ROUNDED_INPUTS if scheme.activation == "int8" else None,
             "output_activations": None,
             "format": _layout(scheme),
         }
-        for number, (scheme, layers) in enumerate(by_scheme.items())
+        for number, (scheme, layers) in enumerate(kinds.values())
     }
     return {
         "quant_method": "compressed-tensors",
