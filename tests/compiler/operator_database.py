@@ -1,12 +1,12 @@
-"""PyTorch's own samples for its operations, as graphs to compile and answers to compare with."""
+"""PyTorch's own samples for its operations: graphs to compile, and answers to compare with."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
-from torch.testing._internal.common_methods_invocations import op_db  # type: ignore[import-untyped]
+from torch.testing._internal.common_methods_invocations import op_db
 from torch.utils import _pytree as pytree
 
 from banyan.compiler.capture.arrays import to_array
@@ -20,9 +20,7 @@ Array = Any
 DTYPES = (torch.float32, torch.bfloat16, torch.int64)
 RELATIVE = {torch.float32: 1e-4, torch.bfloat16: 3e-2}
 """Tolerances by the element type of the sample: of a value, and of the largest value."""
-KNOWN = frozenset(
-    (*DTYPES, torch.float16, torch.int32, torch.int8, torch.uint8, torch.bool)
-)
+KNOWN = frozenset((*DTYPES, torch.float16, torch.int32, torch.int8, torch.uint8, torch.bool))
 LARGEST_SAMPLE = 20_000
 """Elements of arguments and results beyond which a sample is left out."""
 
@@ -130,7 +128,9 @@ def samples(entry: Any, dtype: torch.dtype, count: int) -> Iterator[Sample]:
         except (RuntimeError, ValueError, TypeError, NotImplementedError):
             continue
         every = (*tensors, *answers)
-        known = all(t.dtype in KNOWN and not t.is_sparse and not t.is_nested for t in every)
+        known = all(t.dtype in KNOWN and t.layout is torch.strided for t in every)
+        if entry.name == "topk" and len(set(tensors[0].flatten().tolist())) < tensors[0].numel():
+            continue  # which of equal values is found is anybody's choice
         if known and tensors and answers and sum(t.numel() for t in every) <= LARGEST_SAMPLE:
             name = f"{title} {str(dtype).removeprefix('torch.')} {number}"
             yield Sample(title, name, dtype, module, tensors, [to_array(a) for a in answers])
@@ -148,9 +148,7 @@ class _Many(torch.nn.Module):
         return [part(*(next(given) for _ in range(count))) for part, count in counted]
 
 
-def capture(
-    chosen: Sequence[Sample], refused: dict[str, str]
-) -> Iterator[Captured]:
+def capture(chosen: Sequence[Sample], refused: dict[str, str]) -> Iterator[Captured]:
     """Samples in as few graphs as possible; the reasons of those that are refused are noted."""
     tensors = tuple(tensor for sample in chosen for tensor in sample.tensors)
     names = Names(arguments=[f"argument.{i}" for i in range(len(tensors))])
@@ -167,23 +165,40 @@ def capture(
         yield Captured(chosen, graph)
 
 
-def difference(case: Sample, found: Sequence[Array]) -> str | None:
+def difference(sample: Sample, found: Sequence[Array]) -> str | None:
     """What is wrong with an answer, in words; None for nothing."""
-    for number, (left, right) in enumerate(zip(found, case.answers, strict=True)):
+    for number, (left, right) in enumerate(zip(found, sample.answers, strict=True)):
         if (left.shape, left.dtype) != (right.shape, right.dtype):
-            return f"{case.name}: result {number} is {left.dtype}{left.shape}, not {right.dtype}{right.shape}"
+            kinds = f"{left.dtype}{left.shape}, not {right.dtype}{right.shape}"
+            return f"{sample.name}: result {number} is {kinds}"
         a, b = (np.asarray(v, np.float64) for v in (left, right))
         if right.dtype.kind in "iub":
             wrong = left != right
         else:
-            share = RELATIVE.get(case.dtype, 1e-4)
+            share = RELATIVE.get(sample.dtype, 1e-4)
             finite = np.abs(b[np.isfinite(b)])
             bound = share * (np.abs(b) + (finite.max() if finite.size else 0.0)) + 1e-6
             same = (a == b) | (np.isnan(a) & np.isnan(b))
             with np.errstate(invalid="ignore"):
                 wrong = ~(same | (np.abs(a - b) <= bound))
         if wrong.any():
-            return f"{case.name}: result {number} has {a[wrong][:4]}, not {b[wrong][:4]}"
+            return f"{sample.name}: result {number} has {a[wrong][:4]}, not {b[wrong][:4]}"
     return None
 
 
+def run(
+    captured: Captured, refused: dict[str, str], calculate: Callable[[Captured], dict[str, Array]]
+) -> Iterator[tuple[Captured, dict[str, Array]]]:
+    """`calculate` for a graph, and for ever smaller parts of it where the compiler refuses it."""
+    try:
+        found = calculate(captured)
+    except GraphError as error:
+        if len(captured.samples) == 1:
+            refused[captured.samples[0].name] = str(error)
+            return
+        middle = len(captured.samples) // 2
+        for part in (captured.samples[:middle], captured.samples[middle:]):
+            for smaller in capture(part, refused):
+                yield from run(smaller, refused, calculate)
+    else:
+        yield captured, found

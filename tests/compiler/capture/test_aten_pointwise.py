@@ -17,6 +17,7 @@ def unary(x: Tensor) -> list[Tensor]:
         torch.erf(x), x.sin(), x.cos(), x.sigmoid(), x.floor(), x.ceil(), x.sign(),
         positive.reciprocal(), positive.log1p(), x.expm1(), positive.log2(), positive.log10(),
         torch.exp2(x), x.isnan(), (x / 0).isinf(), x.square(), x.pow(2), x.pow(3), x.pow(1),
+        x.tan(), x.trunc(), x.round(), (x + 0.25).round(), (x * 1.5).round(),
         positive.pow(0.5), positive.pow(-0.5), positive.pow(1.7), 2.0**x, positive.pow(x),
     ]  # fmt: skip
 
@@ -45,6 +46,7 @@ def whole(x: Tensor, y: Tensor) -> list[Tensor]:
         x + 2, x + 0.5, x * y, x // 3, x % 3, x / 2, x.float(), x.to(torch.int32), -x, x == 3,
         x & 3, x | 4, x ^ y, ~x, x > y, torch.sqrt(x.abs()), x.bool(),
         torch.div(x, 3, rounding_mode="trunc"), torch.fmod(x, 3), torch.fmod(x, y),
+        x.round(), x.trunc(), x.ceil(), x.floor(),
     ]  # fmt: skip
 
 

@@ -166,7 +166,8 @@ class SharedExpert(nn.Module):
         share = torch.zeros_like(x[..., :4]).scatter(-1, chosen, weights)
         inner = functional.silu(torch.einsum("blw,ewh->eblh", x, self.up))
         routed = torch.einsum("eblh,ehw,ble->blw", inner, self.down, share)
-        return routed + self.shared(x)
+        found: Tensor = routed + self.shared(x)
+        return found
 
 
 class AdaptedLinear(nn.Module):
@@ -244,7 +245,8 @@ class ScaledEmbedding(nn.Embedding):
     """An embedding times the square root of its width, as Gemma has it."""
 
     def forward(self, input: Tensor) -> Tensor:
-        return super().forward(input) * torch.tensor(self.embedding_dim**0.5).to(self.weight.dtype)
+        rows: Tensor = super().forward(input)
+        return rows * torch.tensor(self.embedding_dim**0.5).to(rows.dtype)
 
 
 def embedding_scale() -> Any:

@@ -4,11 +4,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import pytest
 import torch
 from torch.utils import _pytree as pytree
 
 import banyan
 from banyan.compiler.report import CompileReport
+from banyan.devices.native import Missing, find_compiler
 from tests.compiler.zoo.models import ZooModel
 
 TOLERANCES = {torch.float32: 1e-4, torch.bfloat16: 3e-2}
@@ -51,6 +53,16 @@ def compare(
     report = compiled.report()
     compiled.close()
     return Comparison(errors, report)
+
+
+def check(model: ZooModel, target: str, dtype: torch.dtype) -> None:
+    """The model agrees with PyTorch at every length, and nothing is left to PyTorch."""
+    if target == "cpp" and isinstance(find_compiler(), Missing):
+        pytest.skip("no C++ compiler")
+    found = compare(model, target, dtype)
+    assert found.report.externs == ()
+    assert list(found.errors) == list(model.lengths)
+    assert max(found.errors.values()) <= TOLERANCES[dtype], found.errors
 
 
 def largest_error(found: Any, wanted: Any) -> float:

@@ -233,7 +233,29 @@ def _exp2(emit: Emitter, x: Node) -> Node:
 
 
 def _ceil(emit: Emitter, x: Node) -> Node:
-    return emit.add("neg", emit.add("floor", emit.add("neg", x)))
+    return emit.add("neg", emit.add("floor", emit.add("neg", x))) if x.dtype.is_floating else x
+
+
+def _truncate(emit: Emitter, x: Node) -> Node:
+    if not x.dtype.is_floating:
+        return x
+    return emit.add("where", emit.scalar("lt", x, 0), _ceil(emit, x), emit.add("floor", x))
+
+
+def _round(emit: Emitter, x: Node) -> Node:
+    """To the nearest whole number, halves to the even one."""
+    if not x.dtype.is_floating:
+        return x
+    below = emit.add("floor", x)
+    part = emit.add("sub", x, below)
+    odd = emit.scalar("ne", emit.scalar("mod", below, 2), 0)
+    up = emit.add("and", emit.scalar("eq", part, 0.5), odd)
+    up = emit.add("or", up, emit.scalar("gt", part, 0.5))
+    return emit.add("where", up, emit.scalar("add", below, 1), below)
+
+
+def _tangent(emit: Emitter, x: Node) -> Node:
+    return emit.in_float32(x, lambda f: emit.add("div", emit.add("sin", f), emit.add("cos", f)))
 
 
 def _sign(emit: Emitter, x: Node) -> Node:
@@ -322,6 +344,9 @@ RULES: Mapping[str, Rule] = {
     "aten.exp2.default": _exp2,
     "aten.floor.default": _floor,
     "aten.ceil.default": _ceil,
+    "aten.trunc.default": _truncate,
+    "aten.round.default": _round,
+    "aten.tan.default": _tangent,
     "aten.sign.default": _sign,
     "aten.isnan.default": _is_nan,
     "aten.isinf.default": _is_infinite,

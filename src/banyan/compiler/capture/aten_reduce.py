@@ -6,7 +6,14 @@ from typing import Any
 
 import torch
 
-from banyan.compiler.capture.emitter import Emitter, Number, Rule, positive_axes, to_torch_dtype
+from banyan.compiler.capture.emitter import (
+    Emitter,
+    Number,
+    Rule,
+    from_torch_dtype,
+    positive_axes,
+    to_torch_dtype,
+)
 from banyan.compiler.ir.graph import Node
 from banyan.compiler.ir.symbols import Dim, product
 from banyan.compiler.ir.types import DType
@@ -156,7 +163,9 @@ def _product(emit: Emitter, x: Node, axis: Any = None, keep: bool = False, *_: A
 
 
 def _cumsum(emit: Emitter, x: Node, axis: int, *_: Any) -> Node:
-    return _in_wide(emit, x, lambda w: emit.add("cumsum", w, axis=axis % max(1, x.tensor.rank)))
+    if x.tensor.rank == 0:
+        return emit.cast(x, emit.dtype)
+    return _in_wide(emit, x, lambda w: emit.add("cumsum", w, axis=axis % x.tensor.rank))
 
 
 def softmax_float32(emit: Emitter, x: Node, axis: int) -> Node:
@@ -238,6 +247,16 @@ def _layer_norm(emit: Emitter, *args: Any) -> Node:
     return _layer_norm_parts(emit, *args)[0]
 
 
+def _native_layer_norm(emit: Emitter, *args: Any) -> tuple[Node, ...]:
+    return _in_own_types(emit, _layer_norm_parts(emit, *args))
+
+
+def _in_own_types(emit: Emitter, parts: Sequence[Node]) -> tuple[Node, ...]:
+    """Each result in the element type that PyTorch gives it."""
+    pairs = zip(parts, emit.result, strict=True)
+    return tuple(emit.cast(part, from_torch_dtype(fake.dtype)) for part, fake in pairs)
+
+
 def _native_group_norm(
     emit: Emitter,
     x: Node,
@@ -251,7 +270,8 @@ def _native_group_norm(
     tall = (channels, *(1,) * (x.tensor.rank - 2))
     factor, offset = (v if v is None else emit.reshape(v, tall) for v in (weight, bias))
     whole = _scaled_and_moved(emit, emit.reshape(result, x.shape), factor, offset)
-    return whole, *(emit.cast(emit.reshape(v, (batch, groups)), emit.dtype) for v in (mean, scale))
+    kept = [emit.reshape(part, (batch, groups)) for part in (mean, scale)]
+    return _in_own_types(emit, (whole, *kept))
 
 
 def _vector_norm(
@@ -333,13 +353,11 @@ def _take_along(emit: Emitter, x: Node, axis: int, index: Node, *_: Any) -> Node
     return emit.add("take_along", x, index, axis=axis)
 
 
-def _top_k(
+def top_k(
     emit: Emitter, x: Node, k: int, axis: int = -1, largest: bool = True, *_: Any
 ) -> tuple[Node, ...]:
     """k times: take the largest, then hide it. Right for the few choices of a router."""
     axis %= x.tensor.rank
-    if not isinstance(k, int) or k > 64 or (x.dtype not in LOWEST and not x.dtype.is_floating):
-        raise Unlowered("topk with more than 64 results")
     lowest = emit.constant(LOWEST.get(x.dtype, float("-inf")), x.dtype, x.shape)
     rest = x if largest else _reversed_order(emit, x)
     # Places are looked for among finite numbers, so that a hidden place is lower than -inf was.
@@ -389,12 +407,12 @@ RULES: Mapping[str, Rule] = {
     **{f"aten.{name}": _log_softmax for name in ("log_softmax.int", "_log_softmax.default")},
     "aten.rms_norm.default": _rms_norm,
     "aten.layer_norm.default": _layer_norm,
+    "aten.native_layer_norm.default": _native_layer_norm,
     "aten.native_group_norm.default": _native_group_norm,
     "aten.linalg_vector_norm.default": _vector_norm,
     "aten.embedding.default": _embedding,
     "aten.index_select.default": _index_select,
     "aten.index.Tensor": _index,
     "aten.gather.default": _take_along,
-    "aten.topk.default": _top_k,
 }
 """Rules by the name of the ATen overload."""

@@ -8,7 +8,13 @@ as an axis has a few thousand places.
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from banyan.compiler.capture.aten_reduce import Unlowered, extreme_or_nan, flat_index
+from banyan.compiler.capture.aten_reduce import (
+    LOWEST,
+    Unlowered,
+    extreme_or_nan,
+    flat_index,
+    top_k,
+)
 from banyan.compiler.capture.aten_shape import clipped
 from banyan.compiler.capture.emitter import Emitter, Number, Operand, Rule
 from banyan.compiler.ir.graph import Node
@@ -18,6 +24,8 @@ from banyan.compiler.tiling.reductions import neutral
 
 LONGEST_SORT = 16384
 """Places of a sorted axis beyond which comparing all pairs is unreasonable."""
+MOST_ROUNDS = 64
+"""Results of topk up to which the largest is taken that often; more of them are a sort."""
 
 
 def _last(emit: Emitter, x: Node, axis: int) -> Node:
@@ -81,6 +89,16 @@ def _stable_sort(
     emit: Emitter, x: Node, _: Any, axis: int = -1, descending: bool = False
 ) -> tuple[Node, Node]:
     return _sort(emit, x, axis, descending)
+
+
+def _top_k(
+    emit: Emitter, x: Node, k: int, axis: int = -1, largest: bool = True, *rest: Any
+) -> tuple[Node, ...]:
+    few = isinstance(k, int) and k <= MOST_ROUNDS and x.tensor.rank > 0
+    if few and (x.dtype in LOWEST or x.dtype.is_floating):
+        return top_k(emit, x, k, axis, largest)
+    ordered = _sort(emit, x, axis, descending=largest)
+    return tuple(_cut(emit, part, emit.shape) for part in ordered)
 
 
 def _hits(emit: Emitter, index: Node, count: Dim) -> Node:
@@ -371,6 +389,7 @@ def _select_scatter(emit: Emitter, x: Node, source: Node, axis: int, index: int)
 RULES: Mapping[str, Rule] = {
     "aten.sort.default": _sort,
     "aten.sort.stable": _stable_sort,
+    "aten.topk.default": _top_k,
     "aten.scatter.value": _scatter,
     "aten.scatter.src": _scatter,
     "aten.scatter_add.default": _scatter_add,

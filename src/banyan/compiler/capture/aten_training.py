@@ -103,39 +103,6 @@ def _softmax_backward(emit: Emitter, gradient: Node, output: Node, axis: int, *_
     return emit.cast(emit.add("mul", weights, change), emit.dtype)
 
 
-def _layer_norm(
-    emit: Emitter,
-    x: Node,
-    size: Sequence[Dim],
-    weight: Node | None,
-    bias: Node | None,
-    epsilon: float,
-) -> tuple[Node, ...]:
-    """The result, and the mean and scale of each row for the backward."""
-    axes = tuple(range(x.tensor.rank - len(size), x.tensor.rank))
-    wide = _wide(emit, x)
-    mean = _mean(emit, wide, axes)
-    centred = emit.add("sub", wide, mean)
-    variance = _mean(emit, emit.add("mul", centred, centred), axes)
-    scale = emit.add("rsqrt", emit.scalar("add", variance, epsilon))
-    result = emit.add("mul", centred, scale)
-    if weight is not None:
-        result = emit.add("mul", result, emit.operand(weight, F32, x.shape))
-    if bias is not None:
-        result = emit.add("add", result, emit.operand(bias, F32, x.shape))
-    kept = [_first_of(emit, part, axes) for part in (mean, scale)]
-    return _narrow(emit, result, 0), _narrow(emit, kept[0], 1), _narrow(emit, kept[1], 2)
-
-
-def _first_of(emit: Emitter, spread: Node, axes: Sequence[int]) -> Node:
-    """What was spread along the axes, before it was: their sizes become 1."""
-    if spread.op == "expand":
-        return spread.args[0]
-    for axis in axes:
-        spread = emit.add("slice", spread, axis=axis, start=0, stop=1, step=1)
-    return spread
-
-
 def _layer_norm_backward(
     emit: Emitter, gradient: Node, x: Node, size: Sequence[Dim], mean: Node, *rest: Any
 ) -> tuple[Any, ...]:
@@ -190,7 +157,6 @@ RULES: Mapping[str, Rule] = {
     "aten.nll_loss_backward.default": _nll_loss_backward,
     "aten._log_softmax_backward_data.default": _log_softmax_backward,
     "aten._softmax_backward_data.default": _softmax_backward,
-    "aten.native_layer_norm.default": _layer_norm,
     "aten.native_layer_norm_backward.default": _layer_norm_backward,
     "banyan.attention_forward.default": _attention,
     "banyan.attention_backward.default": _attention_backward,

@@ -235,6 +235,21 @@ def _average_pool(rank: int) -> Rule:
     return rule
 
 
+def _adaptive_average(emit: Emitter, x: Node, size: Sequence[int]) -> Node:
+    """Place i of n is the mean from floor(i L / n) to ceil((i + 1) L / n); axis by axis."""
+    wide = emit.cast(x, DType.FLOAT32)
+    for axis, count in enumerate(size, x.tensor.rank - len(size)):
+        length = _fixed(x.shape[axis])
+        parts = []
+        for place in range(count):
+            first, stop = place * length // count, -(-(place + 1) * length // count)
+            seen = emit.add("slice", wide, axis=axis, start=first, stop=stop, step=1)
+            total = emit.reduce(seen, (axis,), "sum", keep=True)
+            parts.append(emit.scalar("div", total, stop - first))
+        wide = emit.add("concat", *parts, axis=axis)
+    return emit.cast(wide, emit.dtype)
+
+
 def _nearest(emit: Emitter, x: Node, size: Any, scales: Sequence[float] | None = None) -> Node:
     """Each output place takes the input place floor(place * scale)."""
     rank = x.tensor.rank - 2
@@ -259,6 +274,8 @@ RULES: Mapping[str, Rule] = {
     "aten.avg_pool1d.default": _average_pool(1),
     "aten.avg_pool2d.default": _average_pool(2),
     "aten.avg_pool3d.default": _average_pool(3),
+    "aten._adaptive_avg_pool2d.default": _adaptive_average,
+    "aten._adaptive_avg_pool3d.default": _adaptive_average,
     **{f"aten.upsample_nearest{rank}d.vec": _nearest for rank in (1, 2, 3)},
 }
 """Rules by the name of the ATen overload."""

@@ -48,6 +48,16 @@ _UNARY: dict[str, Callable[[Array], Array]] = {
     "not": np.logical_not,
 }
 
+
+def _power(a: Array, b: Array) -> Array:
+    """Whole numbers to a negative power: 1 and -1 keep their size, everything else is 0."""
+    if a.dtype.kind != "i":
+        found: Array = np.power(a, b)
+        return found
+    grown: Array = np.power(a, np.where(b < 0, b & 1, b))
+    return np.where((b < 0) & (np.abs(a) != 1), 0, grown).astype(a.dtype)
+
+
 _BINARY: dict[str, Callable[[Array, Array], Array]] = {
     "add": np.add,
     "sub": np.subtract,
@@ -57,7 +67,7 @@ _BINARY: dict[str, Callable[[Array, Array], Array]] = {
     "mod": np.mod,
     "min": np.minimum,
     "max": np.maximum,
-    "pow": np.power,
+    "pow": _power,
     "and": np.bitwise_and,
     "or": np.bitwise_or,
     "xor": np.bitwise_xor,

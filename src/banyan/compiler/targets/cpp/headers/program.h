@@ -96,6 +96,7 @@ BANYAN_INLINE T floor_modulo(T a, T b) {
 }
 
 inline int64_t integer_power(int64_t base, int64_t exponent) {
+  if (exponent < 0) return base == 1 || (base == -1 && !(exponent & 1)) ? 1 : base == -1 ? -1 : 0;
   int64_t result = 1;
   for (; exponent > 0; exponent >>= 1) {
     if (exponent & 1) result *= base;

@@ -1,0 +1,111 @@
+import math
+
+import pytest
+import torch
+from torch import Tensor
+
+from tests.compiler.capture.capturing import assert_agrees, captured, interpreted
+
+X = torch.tensor([[3.0, 1.0, 2.0, 1.0], [0.5, math.nan, 4.0, -math.inf]])
+INDEX = torch.tensor([[0, 2, 2], [3, 0, 3]])
+SOURCE = torch.tensor([[5.0, 6.0, 7.0, 1.0], [8.0, 9.0, 10.0, 2.0], [1.0, 1.0, 1.0, 1.0]])
+
+
+def test_sorting_agrees_with_pytorch_with_ties_and_nan_in_both_orders() -> None:
+    def variants(x: Tensor) -> list[Tensor]:
+        return [
+            *x.sort(stable=True),
+            *x.sort(dim=0, descending=True, stable=True),
+            x.argsort(dim=-1, stable=True),
+            x.msort(),
+        ]
+
+    assert_agrees(variants, X)
+    assert_agrees(variants, torch.tensor([[3, 1, 2, 1], [5, 5, -(2**63), 2**63 - 1]]))
+    assert_agrees(lambda x: list(x.sort()), torch.tensor([True, False, True]))
+    assert_agrees(lambda x: list(x.sort()), torch.tensor(2.0))
+
+
+def test_a_long_topk_is_a_sort() -> None:
+    assert_agrees(lambda x: list(x.topk(70)), torch.randn(2, 100))
+    assert_agrees(lambda x: list(x.topk(70, largest=False)), torch.randn(100))
+
+
+def test_a_sort_that_is_too_long_says_so() -> None:
+    graph = captured(lambda x: x.sort().values, torch.zeros(20000))
+    (extern,) = (node for node in graph.nodes() if node.op == "extern")
+    assert str(extern.attr("reason")).startswith("sorting more than 16384 values")
+
+
+def test_scattering_lets_the_last_of_equal_places_win() -> None:
+    def variants(x: Tensor) -> list[Tensor]:
+        return [
+            x.scatter(1, INDEX, SOURCE),
+            x.scatter(0, INDEX.clamp(max=1), SOURCE),
+            x.scatter(1, INDEX[:1, :2], 7.0),
+            x.scatter(1, INDEX[:0], SOURCE),
+        ]
+
+    # In row 0 the value 7 comes after 6 at place 2.
+    assert_agrees(variants, torch.zeros(2, 4))
+    assert_agrees(lambda x: x.scatter(0, torch.tensor(0), torch.tensor(4)), torch.tensor(3))
+
+
+@pytest.mark.parametrize("kind", ["sum", "prod", "mean", "amax", "amin"])
+@pytest.mark.parametrize("include_self", [True, False])
+def test_scattered_values_are_reduced(kind: str, include_self: bool) -> None:
+    def reduced(x: Tensor) -> Tensor:
+        return x.scatter_reduce(1, INDEX, SOURCE.to(x.dtype), kind, include_self=include_self)
+
+    assert_agrees(reduced, torch.tensor([[1.0, 2.0, 3.0, 4.0], [-1.0, math.nan, 2.0, 30.0]]))
+    assert_agrees(reduced, torch.tensor([[1, 2, 3, 4], [-1, 0, 2, 30]]))
+
+
+def test_putting_at_indices_agrees_with_pytorch() -> None:
+    rows, columns = torch.tensor([0, -1, 1]), torch.tensor([[1], [3]])
+
+    def variants(x: Tensor) -> list[Tensor]:
+        return [
+            x.index_put((rows,), torch.ones(4)),
+            x.index_put((rows, columns), SOURCE[:2, :3], accumulate=True),
+            x.index_put((rows[:2], rows[1:]), torch.tensor(9.0)),
+            x.index_put((x > 1,), torch.tensor(0.5)),
+            x.index_add(1, rows + 1, SOURCE[:2, :3]),
+            x.index_copy(0, torch.tensor([1]), SOURCE[:1]),
+            x.index_fill(1, torch.tensor([0, 2]), 3.0),
+        ]
+
+    assert_agrees(variants, torch.arange(8.0).reshape(2, 4))
+
+
+def test_counting_and_searching_agree_with_pytorch() -> None:
+    borders = torch.tensor([0.0, 1.0, 1.0, 2.5])
+    assert_agrees(lambda x: torch.histc(x, 4, 0.0, 3.0), torch.tensor([0.0, 0.75, 3.0, 4.0, -1.0]))
+
+    def variants(x: Tensor) -> list[Tensor]:
+        return [
+            torch.bucketize(x, borders),
+            torch.bucketize(x, borders, right=True, out_int32=True),
+            torch.searchsorted(borders, x, side="right"),
+        ]
+
+    assert_agrees(variants, X)
+    graph = captured(lambda x: torch.histc(x, 3), X[:1])
+    assert interpreted(graph, X[:1])[0].tolist() == torch.histc(X[:1], 3).tolist()
+
+
+def test_running_products_agree_with_pytorch() -> None:
+    assert_agrees(lambda x: [x.cumprod(0), x.cumprod(1)], torch.randn(3, 5))
+    assert_agrees(lambda x: x.cumprod(0), torch.tensor([3, -2, 0, 5]))
+
+
+def test_writing_into_a_slice_agrees_with_pytorch() -> None:
+    def variants(x: Tensor) -> list[Tensor]:
+        return [
+            torch.slice_scatter(x, SOURCE[:2], 1, 2, 6),
+            torch.slice_scatter(x, SOURCE[:2], 1, 1, 9, 2),
+            torch.slice_scatter(x, SOURCE[:2], 1, -4),
+            torch.select_scatter(x, SOURCE[0, :2], 1, -1),
+        ]
+
+    assert_agrees(variants, torch.zeros(2, 9))

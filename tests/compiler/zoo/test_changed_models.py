@@ -1,0 +1,28 @@
+"""Decoders that somebody changed by hand: they compile, agree, and leave nothing to PyTorch."""
+
+import pytest
+import torch
+
+from tests.compiler.zoo.changed_models import CHANGED
+from tests.compiler.zoo.comparing import TOLERANCES, check
+
+BY_NAME = {model.name: model for model in CHANGED}
+
+
+def test_there_are_ten_changes() -> None:
+    assert len(BY_NAME) == 10
+
+
+@pytest.mark.parametrize("name", ["lora_inside", "value_residual"])
+def test_a_changed_model_agrees_with_pytorch(name: str) -> None:
+    check(BY_NAME[name], "interpreter", torch.float32)
+
+
+@pytest.mark.wide
+@pytest.mark.parametrize("dtype", list(TOLERANCES), ids=["float32", "bfloat16"])
+@pytest.mark.parametrize("target", ["cpp", "interpreter"])
+@pytest.mark.parametrize("name", list(BY_NAME))
+def test_every_changed_model_agrees_with_pytorch(
+    name: str, target: str, dtype: torch.dtype
+) -> None:
+    check(BY_NAME[name], target, dtype)
