@@ -269,6 +269,8 @@ def _is_nan(emit: Emitter, x: Node) -> Node:
 
 
 def _is_infinite(emit: Emitter, x: Node) -> Node:
+    if not x.dtype.is_floating:
+        return emit.constant(value=False, dtype=DType.BOOL, shape=x.shape)
     return emit.scalar("eq", emit.add("abs", x), math.inf)
 
 

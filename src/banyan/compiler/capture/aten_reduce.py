@@ -302,7 +302,8 @@ def _not_negative(emit: Emitter, index: Node, size: Dim) -> Node:
 
 
 def _index_select(emit: Emitter, x: Node, axis: int, index: Node) -> Node:
-    return emit.add("gather", x, index, axis=axis % x.tensor.rank)
+    x, index = (emit.reshape(v, v.shape or (1,)) for v in (x, index))
+    return emit.reshape(emit.add("gather", x, index, axis=axis % x.tensor.rank), emit.shape)
 
 
 def _index(emit: Emitter, x: Node, indices: Sequence[Node | None]) -> Node:
@@ -346,11 +347,12 @@ def flat_index(
 
 
 def _take_along(emit: Emitter, x: Node, axis: int, index: Node, *_: Any) -> Node:
+    x, index = (emit.reshape(v, v.shape or (1,)) for v in (x, index))
     axis %= x.tensor.rank
     for other, (have, want) in enumerate(zip(x.shape, index.shape, strict=True)):
         if other != axis and have != want:
             x = emit.add("slice", x, axis=other, start=0, stop=want, step=1)
-    return emit.add("take_along", x, index, axis=axis)
+    return emit.reshape(emit.add("take_along", x, index, axis=axis), emit.shape)
 
 
 def top_k(

@@ -83,6 +83,8 @@ class CallWriter:
             except GraphError as error:
                 # A use the rule does not know; PyTorch does.
                 reason = str(error)
+            except (ArithmeticError, LookupError, TypeError, ValueError) as error:
+                reason = f"its rule does not know this use: {error}"
         instance = None
         if torch.Tag.nondeterministic_seeded in operation.tags:
             # Two draws are two nodes, however alike their arguments.
