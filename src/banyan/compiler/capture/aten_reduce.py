@@ -64,11 +64,10 @@ def _variance(emit: Emitter, x: Node, axes: Any, correction: Number | None, keep
         mean = _mean_over(emit, wide, chosen, keep=True)
         centred = emit.add("sub", wide, emit.broadcast(mean, wide.shape))
         total = emit.reduce(emit.add("mul", centred, centred), chosen, "sum", keep=keep)
-        count = product(tuple(x.shape[a] for a in chosen)) - int(
-            1 if correction is None else correction
-        )
-        count = max(0, count) if isinstance(count, int) else count
-        return emit.add("div", total, emit.operand(count, wide.dtype, total.shape))
+        # The correction may be a fraction.
+        count = emit.operand(product(tuple(x.shape[a] for a in chosen)), wide.dtype, total.shape)
+        less = emit.scalar("sub", count, 1 if correction is None else correction)
+        return emit.add("div", total, emit.scalar("max", less, 0))
 
     return _in_wide(emit, x, formula)
 

@@ -274,8 +274,8 @@ def _put_where(
 
 def _histogram(emit: Emitter, x: Node, bins: int, low: Number, high: Number) -> Node:
     """Counts of `bins` equal parts of [low, high]; the last includes its end."""
-    if low == high:
-        raise Unlowered("histc over the range of the data")
+    if low == high or x.dtype is not DType.FLOAT32:
+        raise Unlowered("histc over the range of the data, or not of float32")
     flat = emit.reshape(emit.cast(x, DType.FLOAT32), (x.tensor.num_elements,))
     scaled = emit.scalar("mul", emit.scalar("sub", flat, low), bins)
     part = emit.add("floor", emit.scalar("div", scaled, high - low))
