@@ -1,6 +1,5 @@
 import math
 
-import pytest
 import torch
 from torch import Tensor
 
@@ -22,13 +21,12 @@ def test_sorting_agrees_with_pytorch_with_ties_and_nan_in_both_orders() -> None:
 
     assert_agrees(variants, X)
     assert_agrees(variants, torch.tensor([[3, 1, 2, 1], [5, 5, -(2**63), 2**63 - 1]]))
-    assert_agrees(lambda x: list(x.sort()), torch.tensor([True, False, True]))
-    assert_agrees(lambda x: list(x.sort()), torch.tensor(2.0))
+    flags = torch.tensor([True, False, True])
+    assert_agrees(lambda x, y: [*x.sort(), *y.sort()], flags, torch.tensor(2.0))
 
 
 def test_a_long_topk_is_a_sort() -> None:
-    assert_agrees(lambda x: list(x.topk(70)), torch.randn(2, 100))
-    assert_agrees(lambda x: list(x.topk(70, largest=False)), torch.randn(100))
+    assert_agrees(lambda x: [*x.topk(70), *x[0].topk(70, largest=False)], torch.randn(2, 100))
 
 
 def test_a_sort_that_is_too_long_says_so() -> None:
@@ -51,11 +49,13 @@ def test_scattering_lets_the_last_of_equal_places_win() -> None:
     assert_agrees(lambda x: x.scatter(0, torch.tensor(0), torch.tensor(4)), torch.tensor(3))
 
 
-@pytest.mark.parametrize("kind", ["sum", "prod", "mean", "amax", "amin"])
-@pytest.mark.parametrize("include_self", [True, False])
-def test_scattered_values_are_reduced(kind: str, include_self: bool) -> None:
-    def reduced(x: Tensor) -> Tensor:
-        return x.scatter_reduce(1, INDEX, SOURCE.to(x.dtype), kind, include_self=include_self)
+def test_scattered_values_are_reduced_in_every_way() -> None:
+    def reduced(x: Tensor) -> list[Tensor]:
+        return [
+            x.scatter_reduce(1, INDEX, SOURCE.to(x.dtype), kind, include_self=own)
+            for kind in ("sum", "prod", "mean", "amax", "amin")
+            for own in (True, False)
+        ]
 
     assert_agrees(reduced, torch.tensor([[1.0, 2.0, 3.0, 4.0], [-1.0, math.nan, 2.0, 30.0]]))
     assert_agrees(reduced, torch.tensor([[1, 2, 3, 4], [-1, 0, 2, 30]]))

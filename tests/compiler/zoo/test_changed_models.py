@@ -13,9 +13,8 @@ def test_there_are_ten_changes() -> None:
     assert len(BY_NAME) == 10
 
 
-@pytest.mark.parametrize("name", ["lora_inside", "value_residual"])
-def test_a_changed_model_agrees_with_pytorch(name: str) -> None:
-    check(BY_NAME[name], "interpreter", torch.float32)
+def test_a_model_with_lora_inside_agrees_with_pytorch() -> None:
+    check(BY_NAME["lora_inside"], "interpreter", torch.float32)
 
 
 @pytest.mark.wide
