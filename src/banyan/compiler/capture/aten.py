@@ -4,6 +4,8 @@ from collections.abc import Mapping
 
 from banyan.compiler.capture import (
     aten_contract,
+    aten_normalise,
+    aten_order,
     aten_pointwise,
     aten_reduce,
     aten_scatter,
@@ -21,5 +23,7 @@ RULES: Mapping[str, Rule] = {
     **aten_training.RULES,
     **aten_window.RULES,
     **aten_scatter.RULES,
+    **aten_order.RULES,
+    **aten_normalise.RULES,
 }
 """Anything that is not here becomes an `extern` node."""

@@ -10,7 +10,6 @@ from banyan.compiler.capture.emitter import (
     Emitter,
     Number,
     Rule,
-    from_torch_dtype,
     positive_axes,
     to_torch_dtype,
 )
@@ -44,14 +43,15 @@ def _in_wide(emit: Emitter, x: Node, formula: Any) -> Node:
 
 def _mean(emit: Emitter, x: Node, axes: Any = None, keep: bool = False, *_: Any) -> Node:
     chosen = positive_axes(axes, x.tensor.rank)
-    return _in_wide(emit, x, lambda w: _mean_over(emit, w, chosen, keep=keep))
+    return _in_wide(emit, x, lambda w: mean_over(emit, w, chosen, keep=keep))
 
 
 def _mean_all(emit: Emitter, x: Node, *_: Any) -> Node:
     return _mean(emit, x)
 
 
-def _mean_over(emit: Emitter, x: Node, axes: Sequence[int], *, keep: bool) -> Node:
+def mean_over(emit: Emitter, x: Node, axes: Sequence[int], *, keep: bool) -> Node:
+    """The mean over some axes."""
     total = emit.reduce(x, axes, "sum", keep=keep)
     count = emit.operand(product(tuple(x.shape[a] for a in axes)), x.dtype, total.shape)
     return emit.add("div", total, count)
@@ -61,7 +61,7 @@ def _variance(emit: Emitter, x: Node, axes: Any, correction: Number | None, keep
     chosen = positive_axes(axes, x.tensor.rank)
 
     def formula(wide: Node) -> Node:
-        mean = _mean_over(emit, wide, chosen, keep=True)
+        mean = mean_over(emit, wide, chosen, keep=True)
         centred = emit.add("sub", wide, emit.broadcast(mean, wide.shape))
         total = emit.reduce(emit.add("mul", centred, centred), chosen, "sum", keep=keep)
         # The correction may be a fraction.
@@ -188,89 +188,6 @@ def _log_softmax(emit: Emitter, x: Node, axis: int, *_: Any) -> Node:
     total = emit.reduce(emit.add("exp", shifted), (axis,), "sum", keep=True)
     result = emit.add("sub", shifted, emit.broadcast(emit.add("log", total), x.shape))
     return emit.cast(result, emit.dtype)
-
-
-def _rms_norm(
-    emit: Emitter,
-    x: Node,
-    size: Sequence[Dim],
-    weight: Node | None = None,
-    epsilon: float | None = None,
-) -> Node:
-    axes = tuple(range(x.tensor.rank - len(size), x.tensor.rank))
-    wide = emit.cast(x, DType.FLOAT32)
-    mean = _mean_over(emit, emit.add("mul", wide, wide), axes, keep=True)
-    small = 1.1920929e-07 if epsilon is None else epsilon
-    scale = emit.add("rsqrt", emit.scalar("add", mean, small))
-    result = emit.add("mul", wide, emit.broadcast(scale, x.shape))
-    if weight is not None:
-        result = emit.add("mul", result, emit.operand(weight, DType.FLOAT32, x.shape))
-    return emit.cast(result, emit.dtype)
-
-
-def _normalised(
-    emit: Emitter, x: Node, axes: Sequence[int], epsilon: float
-) -> tuple[Node, Node, Node]:
-    """A float32 tensor with mean 0 and variance 1 over `axes`; its mean and its 1 / deviation."""
-    mean = _mean_over(emit, x, axes, keep=True)
-    centred = emit.add("sub", x, emit.broadcast(mean, x.shape))
-    variance = _mean_over(emit, emit.add("mul", centred, centred), axes, keep=True)
-    scale = emit.add("rsqrt", emit.scalar("add", variance, epsilon))
-    return emit.add("mul", centred, emit.broadcast(scale, x.shape)), mean, scale
-
-
-def _scaled_and_moved(emit: Emitter, x: Node, weight: Node | None, bias: Node | None) -> Node:
-    if weight is not None:
-        x = emit.add("mul", x, emit.operand(weight, DType.FLOAT32, x.shape))
-    if bias is not None:
-        x = emit.add("add", x, emit.operand(bias, DType.FLOAT32, x.shape))
-    return emit.cast(x, emit.dtype)
-
-
-def _layer_norm_parts(
-    emit: Emitter,
-    x: Node,
-    size: Sequence[Dim],
-    weight: Node | None = None,
-    bias: Node | None = None,
-    epsilon: float = 1e-5,
-    *_: Any,
-) -> tuple[Node, ...]:
-    axes = tuple(range(x.tensor.rank - len(size), x.tensor.rank))
-    wide = emit.cast(x, DType.FLOAT32)
-    result, mean, scale = _normalised(emit, wide, axes, epsilon)
-    return _scaled_and_moved(emit, result, weight, bias), mean, scale
-
-
-def _layer_norm(emit: Emitter, *args: Any) -> Node:
-    return _layer_norm_parts(emit, *args)[0]
-
-
-def _native_layer_norm(emit: Emitter, *args: Any) -> tuple[Node, ...]:
-    return _in_own_types(emit, _layer_norm_parts(emit, *args))
-
-
-def _in_own_types(emit: Emitter, parts: Sequence[Node]) -> tuple[Node, ...]:
-    """Each result in the element type that PyTorch gives it."""
-    pairs = zip(parts, emit.result, strict=True)
-    return tuple(emit.cast(part, from_torch_dtype(fake.dtype)) for part, fake in pairs)
-
-
-def _native_group_norm(
-    emit: Emitter,
-    x: Node,
-    weight: Node | None,
-    bias: Node | None,
-    *sizes: Any,
-) -> tuple[Node, ...]:
-    batch, channels, places, groups, epsilon = sizes
-    parts = emit.reshape(x, (batch, groups, channels // groups * places))
-    result, mean, scale = _normalised(emit, emit.cast(parts, DType.FLOAT32), (2,), epsilon)
-    tall = (channels, *(1,) * (x.tensor.rank - 2))
-    factor, offset = (v if v is None else emit.reshape(v, tall) for v in (weight, bias))
-    whole = _scaled_and_moved(emit, emit.reshape(result, x.shape), factor, offset)
-    kept = [emit.reshape(part, (batch, groups)) for part in (mean, scale)]
-    return _in_own_types(emit, (whole, *kept))
 
 
 def _vector_norm(
@@ -406,10 +323,6 @@ RULES: Mapping[str, Rule] = {
     "aten.cumsum.default": _cumsum,
     **{f"aten.{name}": _softmax for name in ("softmax.int", "_softmax.default")},
     **{f"aten.{name}": _log_softmax for name in ("log_softmax.int", "_log_softmax.default")},
-    "aten.rms_norm.default": _rms_norm,
-    "aten.layer_norm.default": _layer_norm,
-    "aten.native_layer_norm.default": _native_layer_norm,
-    "aten.native_group_norm.default": _native_group_norm,
     "aten.linalg_vector_norm.default": _vector_norm,
     "aten.embedding.default": _embedding,
     "aten.index_select.default": _index_select,

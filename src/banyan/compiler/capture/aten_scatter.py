@@ -1,20 +1,13 @@
-"""ATen operations that sort, count, or write at places that the data name.
+"""ATen operations that write or count at places that the data name.
 
-None of them is an operation of ours: each is said with comparisons and a reduction, so that every
-target has them. The price is work for each pair of places, which is small next to a model as long
-as an axis has a few thousand places.
+As in `aten_order`, each is said with comparisons of all pairs of places and a reduction.
 """
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from banyan.compiler.capture.aten_reduce import (
-    LOWEST,
-    Unlowered,
-    extreme_or_nan,
-    flat_index,
-    top_k,
-)
+from banyan.compiler.capture.aten_order import first_places, last_axis, numbers, pairs
+from banyan.compiler.capture.aten_reduce import Unlowered, extreme_or_nan, flat_index
 from banyan.compiler.capture.aten_shape import clipped
 from banyan.compiler.capture.emitter import Emitter, Number, Operand, Rule
 from banyan.compiler.ir.graph import Node
@@ -22,96 +15,18 @@ from banyan.compiler.ir.symbols import Dim, product
 from banyan.compiler.ir.types import DType
 from banyan.compiler.tiling.reductions import neutral
 
-LONGEST_SORT = 16384
-"""Places of a sorted axis beyond which comparing all pairs is unreasonable."""
-MOST_ROUNDS = 64
-"""Results of topk up to which the largest is taken that often; more of them are a sort."""
-
-
-def _last(emit: Emitter, x: Node, axis: int) -> Node:
-    """`axis` and the last axis change places; does its own undoing."""
-    order = list(range(x.tensor.rank))
-    order[axis], order[-1] = order[-1], order[axis]
-    return x if axis == x.tensor.rank - 1 else emit.add("permute", x, order=tuple(order))
-
-
-def _pairs(emit: Emitter, x: Node, count: Dim, *, rows: bool) -> Node:
-    """[..., n] as [..., count, n] (along rows) or [..., n, count] (along columns)."""
-    *lead, size = x.shape
-    grown = emit.reshape(x, (*lead, 1, size) if rows else (*lead, size, 1))
-    return emit.broadcast(grown, (*lead, count, size) if rows else (*lead, size, count))
-
-
-def _numbers(emit: Emitter, shape: Sequence[Dim], axis: int) -> Node:
-    """The number of each place along one axis, in a tensor of `shape`."""
-    plain = emit.add("iota", size=shape[axis], dtype=DType.INT64)
-    lying = tuple(d if i == axis else 1 for i, d in enumerate(shape))
-    return emit.broadcast(emit.reshape(plain, lying), tuple(shape))
-
-
-def sorted_order(emit: Emitter, x: Node, *, descending: bool) -> Node:
-    """The places of the last axis in sorted order; equal values keep theirs, NaN is the largest."""
-    size = x.shape[-1]
-    if isinstance(size, int) and size > LONGEST_SORT:
-        raise Unlowered(f"sorting more than {LONGEST_SORT} values")
-    if x.dtype is DType.BOOL:
-        x = emit.cast(x, DType.INT32)
-    own, other = (_pairs(emit, x, size, rows=rows) for rows in (False, True))
-    shape = own.shape
-    before = emit.add("gt" if descending else "lt", other, own)
-    tied = emit.add("eq", other, own)
-    if x.dtype.is_floating:
-        own_nan, other_nan = emit.add("ne", own, own), emit.add("ne", other, other)
-        ahead, behind = (other_nan, own_nan) if descending else (own_nan, other_nan)
-        before = emit.add("or", before, emit.add("and", ahead, emit.add("not", behind)))
-        tied = emit.add("or", tied, emit.add("and", own_nan, other_nan))
-    last = len(shape) - 1
-    earlier = emit.add("lt", _numbers(emit, shape, last), _numbers(emit, shape, last - 1))
-    wins = emit.add("or", before, emit.add("and", tied, earlier))
-    ranks = emit.reduce(emit.cast(wins, DType.INT64), (last,), "sum")
-    # The place whose rank is r stands at r.
-    found = emit.add("eq", _pairs(emit, ranks, size, rows=True), _numbers(emit, shape, last - 1))
-    places = emit.add("mul", emit.cast(found, DType.INT64), _numbers(emit, shape, last))
-    return emit.reduce(places, (last,), "sum")
-
-
-def _sort(emit: Emitter, x: Node, axis: int = -1, descending: bool = False) -> tuple[Node, Node]:
-    if x.tensor.rank == 0:
-        return x, emit.constant(0, DType.INT64)
-    axis %= x.tensor.rank
-    moved = _last(emit, x, axis)
-    order = sorted_order(emit, moved, descending=descending)
-    values = emit.add("take_along", moved, order, axis=x.tensor.rank - 1)
-    return _last(emit, values, axis), _last(emit, order, axis)
-
-
-def _stable_sort(
-    emit: Emitter, x: Node, _: Any, axis: int = -1, descending: bool = False
-) -> tuple[Node, Node]:
-    return _sort(emit, x, axis, descending)
-
-
-def _top_k(
-    emit: Emitter, x: Node, k: int, axis: int = -1, largest: bool = True, *rest: Any
-) -> tuple[Node, ...]:
-    few = isinstance(k, int) and k <= MOST_ROUNDS and x.tensor.rank > 0
-    if few and (x.dtype in LOWEST or x.dtype.is_floating):
-        return top_k(emit, x, k, axis, largest)
-    ordered = _sort(emit, x, axis, descending=largest)
-    return tuple(_cut(emit, part, emit.shape) for part in ordered)
-
 
 def _hits(emit: Emitter, index: Node, count: Dim) -> Node:
     """[..., n] -> bool [..., count, n]: does entry i go to place j?"""
-    wide = _pairs(emit, emit.cast(index, DType.INT64), count, rows=True)
-    return emit.add("eq", wide, _numbers(emit, wide.shape, wide.tensor.rank - 2))
+    wide = pairs(emit, emit.cast(index, DType.INT64), count, rows=True)
+    return emit.add("eq", wide, numbers(emit, wide.shape, wide.tensor.rank - 2))
 
 
 def _last_writer(emit: Emitter, hits: Node) -> Node:
     """One more than the number of the last entry that goes to each place; 0 where none does."""
     axis = hits.tensor.rank - 1
-    numbers = emit.scalar("add", _numbers(emit, hits.shape, axis), 1)
-    marked = emit.add("mul", emit.cast(hits, DType.INT64), numbers)
+    entries = emit.scalar("add", numbers(emit, hits.shape, axis), 1)
+    marked = emit.add("mul", emit.cast(hits, DType.INT64), entries)
     if hits.shape[axis] == 0:
         return emit.constant(0, DType.INT64, hits.shape[:axis])
     return emit.reduce(marked, (axis,), "max")
@@ -124,26 +39,20 @@ def _scatter(emit: Emitter, x: Node, axis: int, index: Node, source: Operand) ->
     rank = max(1, x.tensor.rank)
     whole, places = (emit.reshape(v, v.shape or (1,)) for v in (x, index))
     axis %= rank
-    moved = _last(emit, whole, axis)
-    places = _last(emit, places, axis)
+    moved = last_axis(emit, whole, axis)
+    places = last_axis(emit, places, axis)
     writer = _last_writer(emit, _hits(emit, places, moved.shape[-1]))
     chosen = emit.scalar("max", emit.scalar("sub", writer, 1), 0)
     if isinstance(source, Node):
-        given = _last(emit, emit.reshape(source, source.shape or (1,)), axis)
-        values = emit.add("take_along", _cut(emit, given, places.shape), chosen, axis=rank - 1)
+        given = last_axis(emit, emit.reshape(source, source.shape or (1,)), axis)
+        values = emit.add(
+            "take_along", first_places(emit, given, places.shape), chosen, axis=rank - 1
+        )
     else:
         values = emit.constant(source, x.dtype, writer.shape)  # type: ignore[arg-type]
     writer, values = (_grown(emit, v, moved.shape) for v in (writer, values))
     result = emit.add("where", emit.scalar("gt", writer, 0), values, moved)
-    return emit.reshape(_last(emit, result, axis), x.shape)
-
-
-def _cut(emit: Emitter, x: Node, shape: Sequence[Dim]) -> Node:
-    """The first places of each axis."""
-    for axis, stop in enumerate(shape):
-        if x.shape[axis] != stop:
-            x = emit.add("slice", x, axis=axis, start=0, stop=stop, step=1)
-    return x
+    return emit.reshape(last_axis(emit, result, axis), x.shape)
 
 
 def _grown(emit: Emitter, x: Node, shape: Sequence[Dim], value: Number = 0) -> Node:
@@ -170,15 +79,15 @@ def _scatter_reduce(
         return x
     whole, places, given = (emit.reshape(v, v.shape or (1,)) for v in (x, index, source))
     axis %= whole.tensor.rank
-    own, places, given = (_last(emit, v, axis) for v in (whole, places, given))
+    own, places, given = (last_axis(emit, v, axis) for v in (whole, places, given))
     wide = DType.FLOAT32 if x.dtype.is_floating else x.dtype
     hits = _hits(emit, places, own.shape[-1])
-    values = emit.cast(_cut(emit, given, places.shape), wide)
+    values = emit.cast(first_places(emit, given, places.shape), wide)
     nothing = neutral(_KINDS[kind], wide)
     every = emit.add(
         "where",
         hits,
-        _pairs(emit, values, own.shape[-1], rows=True),
+        pairs(emit, values, own.shape[-1], rows=True),
         emit.constant(nothing, wide, hits.shape),
     )
     shape = (*own.shape, places.shape[-1])
@@ -190,7 +99,7 @@ def _scatter_reduce(
         kind,
         include_self,
     )
-    return emit.reshape(_last(emit, emit.cast(result, x.dtype), axis), x.shape)
+    return emit.reshape(last_axis(emit, emit.cast(result, x.dtype), axis), x.shape)
 
 
 def _joined(
@@ -287,67 +196,6 @@ def _histogram(emit: Emitter, x: Node, bins: int, low: Number, high: Number) -> 
     return emit.cast(counts, emit.dtype)
 
 
-def _running(kind: str) -> Rule:
-    """A running product or extreme: every place looks at those up to it."""
-
-    def rule(emit: Emitter, x: Node, axis: int, *_: Any) -> Any:
-        if x.tensor.rank == 0:
-            return emit.cast(x, emit.dtype)
-        wide = DType.FLOAT32 if emit.dtype.is_floating else emit.dtype
-        axis %= x.tensor.rank
-        moved = _last(emit, emit.cast(x, wide), axis)
-        seen = _pairs(emit, moved, moved.shape[-1], rows=True)
-        last = seen.tensor.rank - 1
-        past = emit.add(
-            "le", _numbers(emit, seen.shape, last), _numbers(emit, seen.shape, last - 1)
-        )
-        start = emit.constant(neutral(kind, wide), wide, seen.shape)
-        kept = emit.add("where", past, seen, start)
-        return emit.cast(_last(emit, emit.reduce(kept, (last,), kind), axis), emit.dtype)
-
-    return rule
-
-
-def _search(
-    emit: Emitter, borders: Node, values: Node, right: bool, strict_side: str | None = None
-) -> Node:
-    """How many borders come before each value."""
-    if borders.dtype is not values.dtype:
-        raise Unlowered("searching among another element type")
-    if borders.tensor.rank == 1:
-        shape = (*values.shape, borders.shape[0])
-        asked = emit.broadcast(emit.reshape(values, (*values.shape, 1)), shape)
-        known = emit.broadcast(borders, shape)
-    else:
-        asked = _pairs(emit, values, borders.shape[-1], rows=False)
-        known = _pairs(emit, borders, values.shape[-1], rows=True)
-    before = emit.add("le" if right or strict_side == "right" else "lt", known, asked)
-    if values.dtype.is_floating:  # NaN stands behind every border
-        before = emit.add("or", before, emit.add("ne", asked, asked))
-    counts = emit.reduce(emit.cast(before, DType.INT64), (asked.tensor.rank - 1,), "sum")
-    return emit.cast(counts, emit.dtype)
-
-
-def _bucketize(
-    emit: Emitter, values: Node, borders: Node, out_int32: bool = False, right: bool = False
-) -> Node:
-    return _search(emit, borders, values, right)
-
-
-def _searchsorted(
-    emit: Emitter,
-    borders: Node,
-    values: Node,
-    out_int32: bool = False,
-    right: bool = False,
-    side: str | None = None,
-    sorter: Node | None = None,
-) -> Node:
-    if sorter is not None:
-        borders = emit.add("take_along", borders, sorter, axis=borders.tensor.rank - 1)
-    return _search(emit, borders, values, right, side)
-
-
 def _slice_scatter(
     emit: Emitter,
     x: Node,
@@ -363,7 +211,7 @@ def _slice_scatter(
     first = clipped(start, size, 0)
     if count == size and step == 1:
         return emit.cast(source, x.dtype)
-    from_front = emit.scalar("sub", _numbers(emit, x.shape, axis), first)
+    from_front = emit.scalar("sub", numbers(emit, x.shape, axis), first)
     if step == 1:
         widths = {"low": first, "high": size - first - count, "value": 0}
         new = emit.add("pad", emit.cast(source, x.dtype), axis=axis, **widths)
@@ -387,18 +235,12 @@ def _select_scatter(emit: Emitter, x: Node, source: Node, axis: int, index: int)
 
 
 RULES: Mapping[str, Rule] = {
-    "aten.sort.default": _sort,
-    "aten.sort.stable": _stable_sort,
-    "aten.topk.default": _top_k,
     "aten.scatter.value": _scatter,
     "aten.scatter.src": _scatter,
     "aten.scatter_add.default": _scatter_add,
     "aten.scatter_reduce.two": _scatter_reduce,
     "aten.index_put.default": _index_put,
     "aten.histc.default": _histogram,
-    "aten.cumprod.default": _running("prod"),
-    "aten.bucketize.Tensor": _bucketize,
-    "aten.searchsorted.Tensor": _searchsorted,
     "aten.slice_scatter.default": _slice_scatter,
     "aten.select_scatter.default": _select_scatter,
 }
