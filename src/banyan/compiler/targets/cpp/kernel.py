@@ -24,7 +24,11 @@ from banyan.compiler.targets.cpp.expressions import (
 from banyan.compiler.targets.cpp.loops import Products, print_loop
 from banyan.compiler.targets.cpp.materialise import kept_tiles
 from banyan.compiler.targets.cpp.nest import Nest, print_nest
-from banyan.compiler.targets.cpp.prefetch import note_following_blocks, scalars_first
+from banyan.compiler.targets.cpp.prefetch import (
+    fetch_following_rows,
+    note_following_blocks,
+    scalars_first,
+)
 from banyan.compiler.targets.cpp.scope import Buffer, Held, Scalar, Scope, Scratch
 from banyan.compiler.targets.cpp.stores import print_store
 from banyan.compiler.targets.cpp.tiles import print_tile
@@ -58,6 +62,7 @@ class RegionPrinter:
     products: Products
     results: dict[Node, tuple[Held, ...]]
     sums: Mapping[Node, Accumulation]
+    fetches: bool
 
     def region(self, scope: Scope, region: Region) -> None:
         """Print every node of a region that needs text of its own."""
@@ -67,7 +72,9 @@ class RegionPrinter:
             self.node(scope, node)
         printed = [node for node in rest if node not in added]
         dots = filter(is_tile_dot, [*printed, *(dot for dot in added if dot in rest)])
-        note_following_blocks(scope, list(dots), region)
+        if self.fetches:
+            note_following_blocks(scope, list(dots), region)
+            fetch_following_rows(scope, rest, region)
         for node in printed:
             self.node(scope, node)
 
@@ -198,7 +205,7 @@ def print_body(
     kept = kept_tiles(order, is_direct)
     operands = frozenset(arg for node in nodes if node.op in _DOTS for arg in node.args)
     sums = accumulations(order)
-    printer = RegionPrinter(order, kept, operands & kept, products, {}, sums)
+    printer = RegionPrinter(order, kept, operands & kept, products, {}, sums, gathers)
     printer.region(scope, kernel.body)
     all_lines = (*lines, *scope.lines)
     return KernelBody(all_lines, pointers, names, symbols, scratch.most_bytes, nodes)

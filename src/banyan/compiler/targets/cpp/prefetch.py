@@ -10,7 +10,8 @@ from collections.abc import Sequence
 
 from banyan.compiler.ir.graph import Node, Region
 from banyan.compiler.ir.types import TupleType
-from banyan.compiler.targets.cpp.blocks import blocks_of
+from banyan.compiler.targets.cpp.accesses import access_of
+from banyan.compiler.targets.cpp.blocks import addresses, blocks_of
 from banyan.compiler.targets.cpp.scope import Blocks, Scope
 
 
@@ -49,3 +50,21 @@ def note_following_blocks(scope: Scope, dots: Sequence[Node], region: Region) ->
     for (dot, blocks), after in zip(reading, following, strict=False):
         if after.tile.dtype is blocks.tile.dtype and after.count == blocks.count:
             scope.ahead[dot] = after
+
+
+def fetch_following_rows(scope: Scope, nodes: Sequence[Node], region: Region) -> None:
+    """Ask for the rows beside the blocks, such as their scales, that the next step gathers."""
+    carried = region.parameters[1:]
+    if len(carried) != len(region.results):
+        return
+    for node in nodes:
+        if node.op != "load" or len(node.shape) != 2 or not isinstance(node.shape[0], int):
+            continue
+        access = access_of(node)
+        gathered = [i for k, i in zip(access.kinds, access.indices, strict=True) if k == "gather"]
+        if len(gathered) == 1 and gathered[0] in carried:
+            following = region.results[carried.index(gathered[0])]
+            places = addresses(scope, Blocks(node, False, following))
+            index = scope.name("i")
+            scope.emit(f"for (int {index} = 0; {index} < {node.shape[0]}; ++{index})")
+            scope.emit(f"  __builtin_prefetch({places}[{index}]);")
