@@ -1,3 +1,4 @@
+import numpy as np
 from hypothesis import HealthCheck, given, settings
 
 from banyan.compiler.ir.graph import Graph, Kernel, Node
@@ -139,3 +140,40 @@ graph same {
 }
 """
     assert print_graph(tile(parse_graph(text))) == text
+
+
+GATED = """\
+graph gated {
+  symbol t in [1, 9]
+  %0 = input {name="x", packing=none, role="argument"} : f32[t, 8]
+  %1 = input {name="gate", packing=none, role="weight"} : f32[20, 8]
+  %2 = input {name="up", packing=none, role="weight"} : f32[20, 8]
+  %3 = dot %0, %1 {dtype=f32, transpose_b=true} : f32[t, 20]
+  %4 = dot %0, %2 {dtype=f32, transpose_b=true} : f32[t, 20]
+  %5 = sigmoid %3 : f32[t, 20]
+  %6 = mul %3, %5 : f32[t, 20]
+  %7 = mul %6, %4 : f32[t, 20]
+  output y = %7
+OTHER}
+"""
+
+
+def gated_arrays() -> dict[str, np.ndarray]:
+    generator = np.random.default_rng(0)
+    shapes = {"x": (5, 8), "gate": (20, 8), "up": (20, 8)}
+    return {n: generator.standard_normal(s).astype(np.float32) for n, s in shapes.items()}
+
+
+def test_both_halves_of_a_gated_block_are_one_kernel() -> None:
+    before = parse_graph(GATED.replace("OTHER", ""))
+    after = lower(before)
+    (kernel,) = kernels(after)
+    assert body_ops(kernel).count("packed_dot") == 2
+    assert_same_results(before, after, gated_arrays())
+
+
+def test_a_half_that_somebody_else_reads_stays_in_memory() -> None:
+    before = parse_graph(GATED.replace("OTHER", "  output up = %4\n"))
+    after = lower(before)
+    assert [body_ops(k).count("packed_dot") for k in kernels(after)] == [1, 1]
+    assert_same_results(before, after, gated_arrays())

@@ -18,6 +18,7 @@ LEAVES = frozenset({"input", "data"})
 FREE = frozenset({"constant", "iota", "size"})
 MOVEMENT = frozenset({"reshape", "expand", "permute", "slice", "concat", "pad"})
 PRODUCTS = frozenset({"dot", "packed_dot", "quantized_dot"})
+LINEARS = frozenset({"packed_dot", "quantized_dot"})
 PROGRAMS = frozenset(
     {
         "paged_attention",
@@ -196,6 +197,34 @@ class _Planner:
         self.products[final] = root
         self.memory.add(final)
         self.interior |= best
+        if root.op in LINEARS:
+            self._join_twins(root, best)
+
+    def _join_twins(self, root: Node, group: set[Node]) -> None:
+        """A linear of the same rows that only this epilogue reads joins its kernel.
+
+        So a gated feed-forward block is one kernel: neither half goes through memory.
+        """
+        cone, twins = set(group), set()
+        pending = [arg for node in group for arg in node.args]
+        while pending:
+            # Users come after what they use, so the latest is looked at first.
+            node = max(pending, key=self.position.__getitem__)
+            pending = [other for other in pending if other is not node]
+            fits = node.shape == root.shape and node not in self.interior | self.results | cone
+            if not fits or not set(self.users[node]) <= cone:
+                continue
+            if node.op == root.op and node.args[0] is root.args[0]:
+                cone.add(node)
+                twins.add(node)
+            elif node.op in POINTWISE:
+                cone.add(node)
+                pending.extend(node.args)
+        between = twins.copy()
+        for node in self.order:
+            if node in cone - group and between.intersection(node.args):
+                between.add(node)
+        self.interior |= between
 
     def _may_follow(self, node: Node, root: Node) -> bool:
         return node.op in POINTWISE and node.shape == root.shape and node not in self.interior
@@ -267,7 +296,7 @@ class _Planner:
     def _demands_memory(self, user: Node, node: Node) -> bool:
         if user.op == "grouped_dot" and stored_weight(node) is not node:
             return False
-        if user.op in OPAQUE or user.op in {"packed_dot", "quantized_dot"}:
+        if user.op in OPAQUE | LINEARS:
             return True
         if user.op == "reshape":
             # A reshape that must be in memory is a view; its source is what lies there.
