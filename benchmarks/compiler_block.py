@@ -1,10 +1,10 @@
-"""One layer of Qwen3-0.6B, 512 tokens in bfloat16: our compiler beside PyTorch's and OpenVINO.
+"""One layer of Qwen3-0.6B, 512 tokens in bfloat16: our compiler beside PyTorch's.
 
-    python -m benchmarks.compiler_block [--rounds N] [--openvino PYTHON] [--keep]
+    python -m benchmarks.compiler_block [--rounds N] [--keep]
 
 The layer is the Transformers library's own module, whole: norms, projections, rotary positions,
 causal attention, feed-forward. PyTorch runs it eagerly and through `torch.compile` with
-`mode="max-autotune"`. OpenVINO is optional: a Python that has `openvino` and `torch`. Rounds
+`mode="max-autotune"`. Rounds
 alternate; each gives one ratio, and medians count.
 """
 
@@ -81,7 +81,10 @@ def compare(rounds: int) -> dict[str, Any]:
         expected = module(hidden).float()
         error = (ours(hidden).float() - expected).abs().max() / expected.abs().max()
         assert error < 0.02, f"error {error}"
-        calls = {"eager": lambda: module(hidden), "inductor": lambda: inductor(hidden)}
+        calls: dict[str, Callable[[], Any]] = {
+            "eager": lambda: module(hidden),
+            "inductor": lambda: inductor(hidden),
+        }
         found: dict[str, Any] = {}
         for name, call in calls.items():
             call()

@@ -91,7 +91,8 @@ def _sources_digest() -> str:
 def _plain(manifest: Manifest) -> dict[str, Any]:
     return {
         "inputs": [
-            [_argument(i.argument), _type(i.type), i.packing, i.is_aligned] for i in manifest.inputs
+            [_argument(i.argument), _type(i.type), i.packing, i.is_aligned, i.behind]
+            for i in manifest.inputs
         ],
         "outputs": [
             [_argument(o.argument), o.location.memory.value, o.location.index]
@@ -112,8 +113,8 @@ def _manifest(plain: Mapping[str, Any]) -> Manifest:
     report["externs"] = tuple(ExternUse(**use) for use in report["externs"])
     return Manifest(
         inputs=tuple(
-            StoredInput(_read_argument(argument), _read_type(kind), packing, is_aligned)
-            for argument, kind, packing, is_aligned in plain["inputs"]
+            StoredInput(_read_argument(argument), _read_type(kind), packing, is_aligned, behind)
+            for argument, kind, packing, is_aligned, behind in plain["inputs"]
         ),
         outputs=tuple(
             StoredOutput(_read_argument(argument), Location(Memory(memory), index))

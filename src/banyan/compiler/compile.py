@@ -18,6 +18,7 @@ from banyan.compiler.compiled import CompiledProgram, Manifest, StoredInput, Sto
 from banyan.compiler.executable import Argument, Executable
 from banyan.compiler.interpreted import InterpretedGraph, graph_arguments
 from banyan.compiler.ir.graph import Graph
+from banyan.compiler.ir.packing import joined_behind
 from banyan.compiler.ir.symbols import upper_bound
 from banyan.compiler.ir.text import print_graph
 from banyan.compiler.options import CompileOptions
@@ -297,12 +298,14 @@ def make_manifest(
 ) -> Manifest:
     asked = {argument.name: argument for argument in graph_arguments(graph)}
     aligned = aligned_inputs(placement)
+    behind = joined_behind(lowered)
     inputs = []
     for number, node in enumerate(lowered.inputs):
         packing = node.attr("packing")
         argument = asked[str(node.attr("name"))]
         kept_as = None if packing is None else str(packing)
-        inputs.append(StoredInput(argument, node.tensor, kept_as, number in aligned))
+        place = behind.get(number)
+        inputs.append(StoredInput(argument, node.tensor, kept_as, number in aligned, place))
     located = zip(lowered.outputs, placement.outputs, strict=True)
     outputs = tuple(
         StoredOutput(Argument(output.name, output.node.tensor, "output"), location)

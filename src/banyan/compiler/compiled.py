@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import accumulate
 from pathlib import Path
 from typing import final
 
@@ -48,12 +49,14 @@ class StoredInput:
         type: the stored type.
         packing: how a weight is packed.
         is_aligned: whether it must start on a cache line.
+        behind: the number of the input that it must lie right behind, if any.
     """
 
     argument: Argument
     type: TensorType
     packing: str | None
     is_aligned: bool = False
+    behind: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,6 +143,7 @@ class CompiledProgram:
         self._arena = _Arena(device, manifest.slots, manifest.symbols)
         self._kept: list[Buffer | None] = [None] * len(manifest.inputs)
         self._results: list[Buffer | None] = [None] * len(manifest.memories)
+        self._reserved: dict[int, Buffer] = {}
         self._sizes: dict[str, int] = {}
         self._places = [
             (place, stored.argument.name)
@@ -172,7 +176,7 @@ class CompiledProgram:
             if stored.argument.role != "weight":
                 continue
             array = read_weight(source, stored.argument)
-            buffer = self._kept[i] or self._device.allocate(stored.type.maximum_bytes)
+            buffer = self._weight_memory(i)
             self._loader.load(array, stored.type, stored.packing, buffer)
             self._kept[i] = buffer
             source.release(stored.argument.name)
@@ -226,10 +230,31 @@ class CompiledProgram:
     def load_weight(self, place: int, array: Array) -> None:
         """Bring one weight into the layout that the input number `place` is read in."""
         stored = self._manifest.inputs[place]
-        buffer = self._kept[place] or self._device.allocate(stored.type.maximum_bytes)
+        buffer = self._weight_memory(place)
         self._loader.load(array, stored.type, stored.packing, buffer)
         self._kept[place] = buffer
         self._note_missing()
+
+    def _weight_memory(self, place: int) -> Buffer:
+        """Memory for the weight of an input; joined weights lie in one piece."""
+        kept = self._kept[place] or self._reserved.pop(place, None)
+        if kept is not None:
+            return kept
+        inputs = self._manifest.inputs
+        family = [place]
+        while (before := inputs[family[0]].behind) is not None:
+            family.insert(0, before)
+        following = {s.behind: i for i, s in enumerate(inputs) if s.behind is not None}
+        while family[-1] in following:
+            family.append(following[family[-1]])
+        sizes = [inputs[i].type.maximum_bytes for i in family]
+        whole = self._device.allocate(sum(sizes))
+        if len(family) == 1:
+            return whole
+        shown, ends = whole.array(np.dtype(np.uint8), (sum(sizes),)), accumulate(sizes)
+        for i, size, end in zip(family, sizes, ends, strict=True):
+            self._reserved[i] = self._device.adopt(shown[end - size : end])
+        return self._reserved.pop(place)
 
     def run_on(
         self, inputs: Sequence[Buffer | None], memories: Sequence[Buffer], sizes: Mapping[str, int]

@@ -26,7 +26,7 @@ BLOCKS = TileOptions(
 
 TOGETHER = TileOptions(packing=False, tile_elements=32)
 
-LOWERED = {"input", "data", "reshape", "call", "get", "extern"}
+LOWERED = {"input", "data", "reshape", "call", "get", "extern", "concat"}
 
 
 def kernels(graph: Graph) -> list[Kernel]:

@@ -1,6 +1,8 @@
 """The layout of packed weights, as the types of graphs know it."""
 
-from banyan.compiler.ir.graph import Node
+from itertools import pairwise
+
+from banyan.compiler.ir.graph import Graph, Node
 from banyan.compiler.ir.operations import PANEL_COLUMNS, pack_width
 from banyan.compiler.ir.types import DType
 
@@ -28,6 +30,24 @@ def panel_shape(columns: int, depth: int, dtype: DType) -> tuple[int, int, int, 
     multiple = DEPTH_MULTIPLE[dtype]
     padded = -(-depth // multiple) * multiple
     return -(-columns // PANEL_COLUMNS), padded // width, PANEL_COLUMNS, width
+
+
+def is_joined_weights(node: Node) -> bool:
+    """Is it a concatenation of packed weights, which whoever loads them makes true in memory?"""
+    return node.op == "concat" and all(
+        arg.op == "input" and arg.attr("packing") is not None for arg in node.args
+    )
+
+
+def joined_behind(graph: Graph) -> dict[int, int]:
+    """For inputs that must lie right behind another: the number of that input."""
+    number = {node: i for i, node in enumerate(graph.inputs)}
+    return {
+        number[behind]: number[before]
+        for node in graph.nodes()
+        if is_joined_weights(node)
+        for before, behind in pairwise(node.args)
+    }
 
 
 def stored_weight(weight: Node) -> Node:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from banyan.compiler.ir.attributes import integer, integers
 from banyan.compiler.ir.graph import Graph, Node
 from banyan.compiler.ir.operations import POINTWISE
-from banyan.compiler.ir.packing import stored_weight
+from banyan.compiler.ir.packing import is_joined_weights, stored_weight
 from banyan.compiler.ir.symbols import product, upper_bound
 from banyan.compiler.tiling.options import TileOptions
 
@@ -97,7 +97,9 @@ class _Planner:
             for arg in node.args:
                 self.users[arg].append(node)
         self.results = {output.node for output in graph.outputs}
-        self.memory: set[Node] = {n for n in self.order if n.op in LEAVES | OPAQUE}
+        self.memory: set[Node] = {
+            n for n in self.order if n.op in LEAVES | OPAQUE or is_joined_weights(n)
+        }
         self.products: dict[Node, Node] = {}
         self.interior: set[Node] = set()
         self.root_of: dict[Node, frozenset[Node]] = {}

@@ -17,11 +17,12 @@ from banyan.compiler.ir.types import TensorType
 def pack_weights(graph: Graph) -> Graph:
     """Change layouts where every use of a weight allows it."""
     chosen = _choose(graph)
+    joined = {node for node in graph.nodes() if _is_joined(node) and node.args[0] in chosen}
     builder = Builder()
     new: dict[Node, Node] = {}
     for node in graph.nodes():
         args = tuple(new[arg] for arg in node.args)
-        new[node] = _rewritten(builder, node, args, chosen)
+        new[node] = _rewritten(builder, node, args, chosen, joined)
     return Graph(
         graph.name,
         tuple(new[node] for node in graph.inputs),
@@ -40,10 +41,24 @@ def _choose(graph: Graph) -> dict[Node, str]:
     for weight in graph.inputs:
         if weight.attr("role") != "weight" or weight in results or not _fits(weight):
             continue
-        packing = _packing(uses.get(weight, []))
+        packing = _packing(_uses(weight, uses))
         if packing is not None:
             chosen[weight] = packing
     return chosen
+
+
+def _uses(weight: Node, uses: dict[Node, list[tuple[Node, int]]]) -> list[tuple[Node, int]]:
+    """Who reads a weight; of a joined one, who reads all of them together."""
+    found = uses.get(weight, [])
+    if len(found) == 1 and _is_joined(found[0][0]):
+        return uses.get(found[0][0], [])
+    return found
+
+
+def _is_joined(node: Node) -> bool:
+    """Is it what `merge_linears` wrote: weights, one behind the other?"""
+    weights = all(arg.op == "input" and arg.attr("role") == "weight" for arg in node.args)
+    return node.op == "concat" and weights and node.attr("axis") == 0 and node.tensor.rank == 2
 
 
 def _packing(uses: list[tuple[Node, int]]) -> str | None:
@@ -71,12 +86,16 @@ def _is_lookup(user: Node, place: int) -> bool:
 
 
 def _rewritten(
-    builder: Builder, node: Node, args: tuple[Node, ...], chosen: dict[Node, str]
+    builder: Builder,
+    node: Node,
+    args: tuple[Node, ...],
+    chosen: dict[Node, str],
+    joined: set[Node],
 ) -> Node:
     if node in chosen:
         return _packed_input(builder, node, chosen[node])
-    weight = next((arg for arg in node.args if arg in chosen), None)
-    if weight is None:
+    weight = next((arg for arg in node.args if arg in chosen or arg in joined), None)
+    if weight is None or node in joined:
         return rebuild(builder, node, args)
     return _USERS[node.op](builder, node, args, weight)
 

@@ -11,6 +11,7 @@ from banyan.compiler.passes.expand_quantized import expand_quantized
 from banyan.compiler.passes.flatten_rows import flatten_rows
 from banyan.compiler.passes.pack_products import pack_products
 from banyan.compiler.passes.pack_quantized import pack_quantized
+from banyan.compiler.passes.merge_linears import merge_linears
 from banyan.compiler.passes.pack_weights import pack_weights
 from banyan.compiler.passes.simplify import simplify
 from banyan.compiler.passes.tile import tile
@@ -31,7 +32,11 @@ def passes(options: TileOptions) -> tuple[Pass, ...]:
     packing: tuple[Pass, ...] = ()
     packing_quantized: tuple[Pass, ...] = ()
     if options.packing:
-        packing = (Pass("pack_weights", pack_weights), Pass("pack_products", pack_products))
+        packing = (
+            Pass("merge_linears", merge_linears),
+            Pass("pack_weights", pack_weights),
+            Pass("pack_products", pack_products),
+        )
         packing_quantized = (Pass("pack_quantized", lambda graph: pack_quantized(graph, kept)),)
     written_out = kept if not options.packing else frozenset[str]()
     return (

@@ -1,6 +1,7 @@
 """Tile: each root and what it draws in becomes a `call` of a kernel.
 
-The result holds only `input`, `data`, `reshape` (a view), `call`, `get` and `extern` nodes.
+The result holds only `input`, `data`, `reshape` (a view), `call`, `get` and `extern` nodes, and
+`concat` of packed weights, which lie behind each other (a view too).
 Groups that look alike share one `Kernel` object, however many layers a model has.
 """
 
@@ -8,6 +9,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 
 from banyan.compiler.ir.graph import Builder, Graph, Kernel, Node, Output, rebuild
+from banyan.compiler.ir.packing import is_joined_weights
 from banyan.compiler.passes.fuse import PRODUCTS, Fusion, is_view, plan_fusion
 from banyan.compiler.passes.lower_programs import Context, lower_program
 from banyan.compiler.tiling.blocks import product_kernel
@@ -67,7 +69,7 @@ class _Lowering:
 
     def _lower(self, node: Node) -> None:
         self.memory.add(node)
-        if node.op in {"input", "data", "extern", "get"}:
+        if node.op in {"input", "data", "extern", "get"} or is_joined_weights(node):
             args = tuple(self.value(arg) for arg in node.args)
             self.lowered[node] = rebuild(self.builder, node, args)
             return

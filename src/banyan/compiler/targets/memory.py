@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 from banyan.compiler.ir.graph import Graph, Kernel, Node, Output
+from banyan.compiler.ir.packing import is_joined_weights
 from banyan.compiler.ir.symbols import Dim
 from banyan.compiler.ir.types import TensorType, TupleType
 from banyan.foundation.errors import GraphError
@@ -269,7 +270,7 @@ def kernel_of(node: Node) -> Kernel:
 def _root(node: Node) -> _Value:
     """The value whose memory a node shows: views and updates are looked through."""
     while True:
-        if node.op == "reshape":
+        if node.op == "reshape" or is_joined_weights(node):
             node = node.args[0]
             continue
         value = _result(node)
