@@ -52,7 +52,7 @@ def _families(graph: Graph) -> dict[Node, tuple[Node, ...]]:
 
 
 def _is_plain_linear(node: Node) -> bool:
-    if node.op != "dot" or node.attr("transpose_b") is not True:
+    if node.op != "dot" or dict(node.attrs).get("transpose_b") is not True:
         return False
     weight = node.args[1]
     if weight.op != "input" or weight.attr("role") != "weight" or weight.tensor.rank != 2:
