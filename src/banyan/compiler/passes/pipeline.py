@@ -9,9 +9,9 @@ from banyan.compiler.passes.canonical import canonical
 from banyan.compiler.passes.expand_attention import expand_attention
 from banyan.compiler.passes.expand_quantized import expand_quantized
 from banyan.compiler.passes.flatten_rows import flatten_rows
+from banyan.compiler.passes.merge_linears import merge_linears
 from banyan.compiler.passes.pack_products import pack_products
 from banyan.compiler.passes.pack_quantized import pack_quantized
-from banyan.compiler.passes.merge_linears import merge_linears
 from banyan.compiler.passes.pack_weights import pack_weights
 from banyan.compiler.passes.simplify import simplify
 from banyan.compiler.passes.tile import tile
