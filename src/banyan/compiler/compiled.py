@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import accumulate
 from pathlib import Path
 from typing import final
 
@@ -24,7 +23,7 @@ from banyan.compiler.interpreted import run_extern_node
 from banyan.compiler.ir.graph import Node
 from banyan.compiler.ir.symbols import evaluate, upper_bound
 from banyan.compiler.ir.types import TensorType
-from banyan.compiler.packed_weights import WeightLoader
+from banyan.compiler.packed_weights import WeightLoader, joined_memory
 from banyan.compiler.report import CompileReport
 from banyan.compiler.targets.memory import (
     ExternCall,
@@ -33,7 +32,8 @@ from banyan.compiler.targets.memory import (
     Slot,
     arena_offsets,
 )
-from banyan.devices.device import ALIGNMENT_BYTES, Buffer, Device, LoadedProgram, Program
+from banyan.devices.device import Buffer, Device, LoadedProgram, Program
+from banyan.devices.host_memory import aligned, contiguous
 from banyan.foundation.errors import InputError
 
 LARGEST_FIXED_BYTES = 4 << 30
@@ -201,7 +201,7 @@ class CompiledProgram:
             if is_it and buffer is not None:
                 state = stored.type
                 check_state(state, self._sizes, name, value)
-                self._device.copy_in(_contiguous(value), buffer)
+                self._device.copy_in(contiguous(value), buffer)
         if state is None:
             check_state(None, self._sizes, name, value)
 
@@ -241,19 +241,8 @@ class CompiledProgram:
         if kept is not None:
             return kept
         inputs = self._manifest.inputs
-        family = [place]
-        while (before := inputs[family[0]].behind) is not None:
-            family.insert(0, before)
-        following = {s.behind: i for i, s in enumerate(inputs) if s.behind is not None}
-        while family[-1] in following:
-            family.append(following[family[-1]])
-        sizes = [inputs[i].type.maximum_bytes for i in family]
-        whole = self._device.allocate(sum(sizes))
-        if len(family) == 1:
-            return whole
-        shown, ends = whole.array(np.dtype(np.uint8), (sum(sizes),)), accumulate(sizes)
-        for i, size, end in zip(family, sizes, ends, strict=True):
-            self._reserved[i] = self._device.adopt(shown[end - size : end])
+        sizes = [stored.type.maximum_bytes for stored in inputs]
+        self._reserved |= joined_memory(self._device, sizes, [s.behind for s in inputs], place)
         return self._reserved.pop(place)
 
     def run_on(
@@ -290,9 +279,9 @@ class CompiledProgram:
             raise InputError(f"the {role} {name!r} has no memory; call {how}")
         buffers = list(self._kept)
         for place, name in self._places:
-            array = _contiguous(arguments[name])
+            array = contiguous(arguments[name])
             if self._manifest.inputs[place].is_aligned:
-                array = _aligned(array)
+                array = aligned(array)
             buffers[place] = self._device.adopt(array)
         return [buffer for buffer in buffers if buffer is not None]
 
@@ -399,21 +388,6 @@ def load_segments(manifest: Manifest, device: Device) -> list[LoadedProgram]:
 
 def _bytes(kind: TensorType, sizes: Mapping[str, int]) -> int:
     return evaluate(kind.num_elements, sizes) * kind.dtype.num_bytes
-
-
-def _contiguous(array: Array) -> Array:
-    return array if array.flags.c_contiguous else np.ascontiguousarray(array)
-
-
-def _aligned(array: Array) -> Array:
-    """The array, or a copy of it that starts on a cache line."""
-    if array.ctypes.data % ALIGNMENT_BYTES == 0:
-        return array
-    memory = np.empty(array.nbytes + ALIGNMENT_BYTES, np.uint8)
-    start = -memory.ctypes.data % ALIGNMENT_BYTES
-    copy = memory[start : start + array.nbytes].view(array.dtype).reshape(array.shape)
-    copy[...] = array
-    return copy
 
 
 def _constant(node: Node) -> Array:

@@ -1,7 +1,8 @@
 """Weights from a checkpoint into the memory of a program, converted and packed on the way."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Any
 
 import numpy as np
@@ -59,6 +60,33 @@ class WeightLoader:
         buffers = (self.device.adopt(weight), self.device.adopt(target))
         self.device.launch(self.packer, buffers, (rows, columns, columns, *codes))
         self.device.synchronize()
+
+
+def joined_memory(
+    device: Device, sizes: Sequence[int], behind: Sequence[int | None], place: int
+) -> dict[int, Buffer]:
+    """Memory for the input `place` and all that lie in one piece with it.
+
+    Args:
+        device: gives the memory.
+        sizes: bytes of every input.
+        behind: for every input the one that it lies right behind, if any.
+        place: the input asked for.
+    """
+    family = [place]
+    while (before := behind[family[0]]) is not None:
+        family.insert(0, before)
+    following = {before: i for i, before in enumerate(behind) if before is not None}
+    while family[-1] in following:
+        family.append(following[family[-1]])
+    if len(family) == 1:
+        return {place: device.allocate(sizes[place])}
+    total = sum(sizes[i] for i in family)
+    shown = device.allocate(total).array(np.dtype(np.uint8), (total,))
+    ends = accumulate(sizes[i] for i in family)
+    return {
+        i: device.adopt(shown[end - sizes[i] : end]) for i, end in zip(family, ends, strict=True)
+    }
 
 
 def _write(

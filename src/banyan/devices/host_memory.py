@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from banyan.devices.device import Buffer
+from banyan.devices.device import ALIGNMENT_BYTES
 from banyan.foundation.errors import EnvironmentProblem, InputError
 
 HUGE_PAGE_BYTES = 2 * 1024 * 1024
@@ -130,6 +131,22 @@ def allocate_host_memory(num_bytes: int) -> HostBuffer:
     _advise_huge_pages(mapping)
     start = -int(memory.ctypes.data) % HUGE_PAGE_BYTES
     return HostBuffer(memory[start : start + num_bytes])
+
+
+def contiguous(array: NDArray[Any]) -> NDArray[Any]:
+    """The array, or a contiguous copy of it."""
+    return array if array.flags.c_contiguous else np.ascontiguousarray(array)
+
+
+def aligned(array: NDArray[Any]) -> NDArray[Any]:
+    """The array, or a copy of it that starts on a cache line."""
+    if array.ctypes.data % ALIGNMENT_BYTES == 0:
+        return array
+    memory = np.empty(array.nbytes + ALIGNMENT_BYTES, np.uint8)
+    start = -memory.ctypes.data % ALIGNMENT_BYTES
+    copy = memory[start : start + array.nbytes].view(array.dtype).reshape(array.shape)
+    copy[...] = array
+    return copy
 
 
 def adopt_host_array(array: NDArray[Any]) -> HostBuffer:
