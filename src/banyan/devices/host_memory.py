@@ -12,8 +12,7 @@ from typing import Any, final
 import numpy as np
 from numpy.typing import NDArray
 
-from banyan.devices.device import Buffer
-from banyan.devices.device import ALIGNMENT_BYTES
+from banyan.devices.device import ALIGNMENT_BYTES, Buffer
 from banyan.foundation.errors import EnvironmentProblem, InputError
 
 HUGE_PAGE_BYTES = 2 * 1024 * 1024
