@@ -20,6 +20,11 @@ from tests.compiler.ir.sample_kernels import row_squares_graph
 from tests.compiler.programs.test_grouped_linear import arrays as grouped_arrays
 from tests.compiler.programs.test_grouped_linear import grouped_graph
 from tests.compiler.programs.test_paged_attention import attention_graph, step
+from tests.compiler.quantized_graphs import CASES as QUANTISED
+from tests.compiler.quantized_graphs import Case as QuantisedCase
+from tests.compiler.quantized_graphs import arrays as quantised_arrays
+from tests.compiler.quantized_graphs import linear_graph
+from tests.compiler.small_graphs import Weights
 from tests.compiler.targets.cpp.test_program import assert_agrees, family_cases
 from tests.compiler.targets.cpp.test_tiles import CASES, arrays, tile_graph
 from tests.compiler.test_fuzz import random_cases
@@ -59,7 +64,7 @@ def agree_on_tiles(names: list[str], device: OpenClDevice, cache: Path) -> None:
 
 
 def test_random_graphs_agree_with_the_interpreter(device: OpenClDevice, tmp_path: Path) -> None:
-    for case in random_cases(1, 4):
+    for case in random_cases(1, 3, max_steps=8):
         assert_agrees(case, on_device(case.graph, device, tmp_path).run(case.arrays))
 
 
@@ -132,6 +137,21 @@ def agree_on_attention(dtype: DType, window: int, device: OpenClDevice, tmp_path
     found = on_device(graph, device, tmp_path).run(given)["out"].astype(np.float32)
     wanted = np.asarray(run_graph(graph, given)["out"], np.float32)
     np.testing.assert_allclose(found, wanted, atol=TOLERANCE[dtype])
+
+
+@pytest.mark.wide
+@pytest.mark.parametrize("case", QUANTISED, ids=str)
+def test_quantised_layers_agree_with_the_interpreter(
+    case: QuantisedCase, device: OpenClDevice, tmp_path: Path
+) -> None:
+    graph, given = linear_graph(case), quantised_arrays(case)
+    program = on_device(graph, device, tmp_path)
+    program.load_weights(Weights({name: a for name, a in given.items() if name != "x"}))
+    program.allocate_state({})
+    found = program.run({"x": given["x"]})["out"].astype(np.float32)
+    wanted = np.asarray(run_graph(graph, given)["out"], np.float32)
+    bound = TOLERANCE[case.dtype] * np.abs(wanted).max()
+    np.testing.assert_allclose(found, wanted, atol=bound)
 
 
 @pytest.mark.parametrize("dtype", [F32, pytest.param(BF16, marks=pytest.mark.wide)])
