@@ -15,6 +15,9 @@ from tests.compiler.programs.paging import random_caches
 from tests.compiler.programs.test_grouped_linear import arrays as expert_arrays
 from tests.compiler.programs.test_grouped_linear import grouped_graph
 from tests.compiler.programs.test_paged_attention import attention_graph, step
+from tests.compiler.programs.test_whole_attention import MASKS
+from tests.compiler.programs.test_whole_attention import arrays as whole_arrays
+from tests.compiler.programs.test_whole_attention import attention_graph as whole_graph
 from tests.compiler.targets.triton.running import CHIP, SMALL, assert_agrees, run_on_triton
 
 F32, BF16 = DType.FLOAT32, DType.BFLOAT16
@@ -23,11 +26,11 @@ F32, BF16 = DType.FLOAT32, DType.BFLOAT16
 @pytest.mark.parametrize(
     ("heads", "kv_heads", "size", "dtype", "window"),
     [
-        (4, 2, 8, F32, 0),
         (4, 2, 8, F32, 7),
-        (2, 2, 16, BF16, 0),
-        (6, 2, 16, F32, 0),
         (7, 1, 24, BF16, 40),
+        pytest.param(4, 2, 8, F32, 0, marks=pytest.mark.wide),
+        pytest.param(2, 2, 16, BF16, 0, marks=pytest.mark.wide),
+        pytest.param(6, 2, 16, F32, 0, marks=pytest.mark.wide),
     ],
     ids=str,
 )
@@ -37,6 +40,22 @@ def test_paged_attention_agrees(
     graph = attention_graph(heads, kv_heads, size, dtype, window)
     arrays = step([1, 19, 0, 5], [40, 19, 9, 21], heads, kv_heads, dtype, size)
     assert_agrees(graph, arrays, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("causal", "mask", "dtype"),
+    [
+        (True, 2, F32),
+        pytest.param(True, 0, BF16, marks=pytest.mark.wide),
+        pytest.param(False, 1, F32, marks=pytest.mark.wide),
+        pytest.param(False, 3, F32, marks=pytest.mark.wide),
+    ],
+)
+def test_attention_over_whole_tensors_agrees(
+    causal: bool, mask: int, dtype: DType, tmp_path: Path
+) -> None:
+    graph = whole_graph((16, 24), causal=causal, mask=MASKS[mask], dtype=dtype)
+    assert_agrees(graph, whole_arrays(graph, (19, 19), dtype), tmp_path)
 
 
 @pytest.mark.parametrize("dtype", [F32, BF16])
