@@ -24,4 +24,8 @@ def test_lower_gives_the_graph_of_the_last_stage() -> None:
 
 def test_a_target_without_packed_kernels_leaves_packing_out() -> None:
     names = [step.name for step in passes(TileOptions(packing=False))]
-    assert names == [s.name for s in passes(TileOptions()) if s.name != "merge_linears" and not s.name.startswith("pack_")]
+    assert names == [
+        s.name
+        for s in passes(TileOptions())
+        if s.name != "merge_linears" and not s.name.startswith("pack_")
+    ]
