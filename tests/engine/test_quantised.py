@@ -66,3 +66,5 @@ def test_unknown_formats_are_refused_with_the_known_ones(checkpoint: Checkpoint)
         LLM(checkpoint("llama"), quantization="int3")
     with pytest.raises(InputError, match="activation='fp4' is not known; use one of plain, int8"):
         LLM(checkpoint("llama"), activation="fp4")
+    with pytest.raises(InputError, match="has ordinary weights, and activation='int8' is for qu"):
+        LLM(checkpoint("llama"), activation="int8", threads=1)

@@ -2,16 +2,18 @@
 
 import json
 import os
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 from safetensors import safe_open
+from safetensors.numpy import load_file, save_file
 
 from banyan import LLM, Embedder, SamplingOptions
 from banyan.engine.accuracy import TextAccuracy, VectorAccuracy
 from banyan.engine.quantizing import QuantizingReport, quantize_directory
-from banyan.foundation.errors import InputError
+from banyan.foundation.errors import InputError, ModelError, StorageFull
 from banyan.foundation.settings import load_settings
 from banyan.models.loading import open_model
 from banyan.models.quantisation.rounded import RoundingChoice
@@ -129,6 +131,59 @@ def test_what_cannot_be_is_refused_and_leaves_nothing_behind(
         quantized(source, target, RoundingChoice("int4"))
     with pytest.raises(InputError, match="is quantised already, with compressed-tensors"):
         quantized(target, tmp_path / "again", RoundingChoice("int4"))
+
+
+def test_a_model_without_a_layer_to_round_is_refused(
+    checkpoint: Checkpoint, tmp_path: Path
+) -> None:
+    everything = RoundingChoice("int8", keep=("model", "lm_head"))
+    with pytest.raises(InputError, match=r"no layer is left to round to int8: .*model, lm_head"):
+        quantized(checkpoint("llama"), tmp_path / "out", everything)
+    with pytest.raises(InputError, match=r"layers to keep hold 're:[*]', which is no pattern"):
+        RoundingChoice("int8", keep=("re:*",))
+
+
+def test_a_damaged_weight_is_named_and_leaves_nothing_behind(
+    checkpoint: Checkpoint, tmp_path: Path
+) -> None:
+    damaged, name = tmp_path / "damaged", "model.layers.1.mlp.up_proj"
+    shutil.copytree(checkpoint("llama"), damaged)
+    tensors = load_file(damaged / "model.safetensors")
+    tensors[f"{name}.weight"][5, 7] = np.inf
+    save_file(tensors, damaged / "model.safetensors")
+    with pytest.raises(ModelError, match=f"row 5 of the weight of layer {name} holds NaN or inf"):
+        quantized(damaged, tmp_path / "out", RoundingChoice("int4"))
+    with pytest.raises(ModelError, match=f"row 5 of the weight of layer {name} holds NaN or inf"):
+        LLM(damaged, quantization="int8", dtype="float32", threads=1, max_model_len=64)
+    assert [path.name for path in tmp_path.iterdir()] == ["damaged"]
+
+
+def test_a_target_that_cannot_be_written_is_told(checkpoint: Checkpoint, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way", encoding="utf-8")
+    with pytest.raises(StorageFull, match=r"out.part cannot be written: .*[Nn]ot a directory"):
+        quantized(checkpoint("llama"), tmp_path / "file" / "out", RoundingChoice("int8"))
+
+
+def test_a_target_may_lie_inside_the_model(checkpoint: Checkpoint, tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    shutil.copytree(checkpoint("llama"), source)
+    (source / "more").mkdir()
+    target = source / "more" / "small"
+    quantized(source, target, RoundingChoice("int8"))
+    assert {path.name for path in (target / "more").iterdir()} == set()
+    assert (target / "model.safetensors").is_file()
+
+
+def test_what_else_a_layer_holds_is_copied(checkpoint: Checkpoint, tmp_path: Path) -> None:
+    source, name = tmp_path / "source", "model.layers.0.self_attn.k_proj"
+    shutil.copytree(checkpoint("llama"), source)
+    tensors = load_file(source / "model.safetensors")
+    tensors[f"{name}.output_scale"] = np.full(1, 0.5, np.float32)
+    save_file(tensors, source / "model.safetensors")
+    quantized(source, tmp_path / "out", RoundingChoice("int8"))
+    written = load_file(tmp_path / "out" / "model.safetensors")
+    assert written[f"{name}.output_scale"].tolist() == [0.5]
+    assert written[f"{name}.weight"].dtype == np.int8
 
 
 def test_experts_stay_as_they_were_and_are_counted(checkpoint: Checkpoint, tmp_path: Path) -> None:

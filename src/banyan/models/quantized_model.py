@@ -68,7 +68,8 @@ def quantized_model(
 
     Raises:
         ModelError: the checkpoint is not stored as it says.
-        InputError: rounding is asked for weights that are quantised already.
+        InputError: rounding is asked for weights that are quantised already, or an activation for
+            weights that are not quantised at all.
     """
     source: ImportedWeights | RoundedWeights
     if directory.quantisation is not None:
@@ -84,6 +85,11 @@ def quantized_model(
             raise ModelError(f"{directory.name} says {method}, but no layer is stored quantised")
     elif rounding is not None:
         source = RoundedWeights(weights, rounding.schemes(graph), graph)
+    elif activation is not None:
+        raise InputError(
+            f"{directory.name} has ordinary weights, and activation={activation!r} is for "
+            "quantised ones; ask for a quantization too, or leave it out"
+        )
     else:
         return QuantizedModel(graph, weights)
     schemes = source.schemes

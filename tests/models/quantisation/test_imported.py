@@ -194,6 +194,10 @@ def test_a_layer_stored_twice_is_refused(
         opened(quantised, program_cache)
 
 
+WITHOUT_FORMAT = {name: value for name, value in GPTQ.items() if name != "checkpoint_format"}
+TURNED = {"transform_config": {"config_groups": {"R1": {"type": "hadamard"}}}}
+
+
 @pytest.mark.parametrize(
     ("configuration", "message"),
     [
@@ -203,6 +207,9 @@ def test_a_layer_stored_twice_is_refused(
         ({**AWQ, "bits": 3}, "awq has 'bits' 3"),
         ({**GPTQ, "bits": 2}, "gptq has 'bits' 2"),
         ({**GPTQ, "checkpoint_format": "marlin"}, "checkpoint_format 'marlin'"),
+        ({**WITHOUT_FORMAT, "format": "marlin"}, "format 'marlin'"),
+        ({**AWQ, "modules_to_not_convert": ["re:*head"]}, "holds 're:[*]head', which is no patt"),
+        ({**compressed("pack-quantized", GROUPS), **TURNED}, "weights that were turned"),
         ({**GPTQ, "dynamic": {"-:lm_head": {}}}, "settings of their own"),
         ({**GPTQ, "group_size": "many"}, "'group_size' must be an integer"),
         (compressed("nvfp4-pack-quantized", GROUPS), "format 'nvfp4-pack-quantized'"),

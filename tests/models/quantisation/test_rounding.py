@@ -2,8 +2,9 @@ import ml_dtypes
 import numpy as np
 import pytest
 
+from banyan.foundation.errors import ModelError
 from banyan.models.quantisation.feedback import round_for_rows
-from banyan.models.quantisation.rounding import Rounding, round_weight
+from banyan.models.quantisation.rounding import Rounding, require_finite, round_weight
 from banyan.models.quantisation.scheme import LinearScheme, Parts, dequantize
 
 RANDOM = np.random.default_rng(11)
@@ -95,3 +96,12 @@ def test_rows_of_zeros_round_like_no_rows() -> None:
     parts = round_for_rows(WEIGHT, scheme, np.zeros((4, 128), np.float32), np.dtype(np.float32))
     plain = round_weight(WEIGHT, scheme)
     assert np.array_equal(parts["weight"], plain["weight"])
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_a_weight_that_no_scale_can_hold_is_named(value: float) -> None:
+    require_finite(WEIGHT, "mlp.up")
+    broken = WEIGHT.astype(ml_dtypes.bfloat16)
+    broken[41, 3] = value
+    with pytest.raises(ModelError, match=r"row 41 of the weight of layer mlp.up holds NaN or inf"):
+        require_finite(broken, "mlp.up")

@@ -8,9 +8,9 @@ from banyan.compiler.ir.graph import Graph
 from banyan.foundation.errors import InputError
 from banyan.models.quantisation.graph import expert_layers, linear_layers
 from banyan.models.quantisation.importers.layer import Array
-from banyan.models.quantisation.rounding import Rounding, round_weight
+from banyan.models.quantisation.rounding import Rounding, require_finite, round_weight
 from banyan.models.quantisation.scheme import ACTIVATIONS, FORMATS, LinearScheme, Parts
-from banyan.models.quantisation.settings import matches
+from banyan.models.quantisation.settings import matches, problem_of_pattern
 from banyan.models.weights import CheckpointWeights, require_tensors
 
 KEPT = ("lm_head", "gate")
@@ -52,6 +52,9 @@ class RoundingChoice:
             raise InputError(
                 f"zeros are for int4 only, not for {self.format}; leave asymmetric out"
             )
+        problems = [problem_of_pattern(pattern) for pattern in self.keep]
+        if found := next((problem for problem in problems if problem is not None), None):
+            raise InputError(f"the layers to keep hold {found}")
 
     def scheme(self, layer: str, depth: int) -> LinearScheme:
         """The scheme of a layer of this width.
@@ -74,12 +77,22 @@ class RoundingChoice:
         return LinearScheme(self.format, group, activation=activation, zeros=self.asymmetric)
 
     def schemes(self, graph: Graph) -> dict[str, LinearScheme]:
-        """The scheme of every layer of a plain graph that is to be rounded."""
-        return {
+        """The scheme of every layer of a plain graph that is to be rounded.
+
+        Raises:
+            InputError: there is none, or the group asked for does not divide the width of one.
+        """
+        found = {
             layer: self.scheme(layer, depth)
             for layer, (_, depth) in linear_layers(graph).items()
             if not any(matches(pattern, layer) for pattern in self.keep)
         }
+        if not found:
+            raise InputError(
+                f"no layer is left to round to {self.format}: the model has no other linear layers "
+                f"than those that are kept ({', '.join(self.keep)})"
+            )
+        return found
 
 
 class RoundedWeights:
@@ -140,6 +153,7 @@ class RoundedWeights:
 
     def _rounded(self, layer: str) -> Parts:
         weight = self._weights.read(f"{layer}.weight")
+        require_finite(weight, layer)
         parts = round_weight(weight, self._schemes[layer], Rounding())
         self._weights.release(f"{layer}.weight")
         return parts

@@ -15,6 +15,7 @@ import ml_dtypes
 import numpy as np
 from numpy.typing import NDArray
 
+from banyan.foundation.errors import ModelError
 from banyan.models.quantisation.importers.layer import pack_nibbles
 from banyan.models.quantisation.scheme import LinearScheme, Parts
 
@@ -61,6 +62,19 @@ def round_weight(weight: Array, scheme: LinearScheme, rounding: Rounding | None 
     if scheme.format == "int4":
         parts["weight"] = pack_nibbles(parts["weight"])
     return parts
+
+
+def require_finite(weight: Array, layer: str) -> None:
+    """Refuse a weight with NaN or infinity, which no scale can hold; raises `ModelError`."""
+    step = max(1, _PIECE // max(weight.shape[1], 1))
+    for start in range(0, weight.shape[0], step):
+        finite = np.isfinite(np.asarray(weight[start : start + step], np.float32)).all(axis=1)
+        if not finite.all():
+            row = start + int(np.argmin(finite))
+            raise ModelError(
+                f"row {row} of the weight of layer {layer} holds NaN or infinity and cannot be "
+                "rounded; the checkpoint is damaged, or keep that layer as it is"
+            )
 
 
 def _round_floats(groups: Array, scheme: LinearScheme, options: Rounding) -> Parts:

@@ -60,7 +60,7 @@ class QuantisationSettings:
     """The quantisation of a checkpoint: `ignored` layers are kept as floats.
 
     A name in `targets` or `ignored` is a layer, a part of its dotted name, or "re:" and a pattern;
-    the target "Linear" is every layer.
+    the target "Linear" is every layer that no other target means.
     """
 
     method: str
@@ -75,9 +75,11 @@ class QuantisationSettings:
         """How a layer is stored, or None when it is kept as floats."""
         if self.is_ignored(layer):
             return None
-        for group in self.groups:
-            if any(t == "Linear" or matches(t, layer) for t in group.targets):
-                return group.settings
+        # As in compressed-tensors: the layer's own name before patterns, and those before kinds.
+        for meant in (layer.__eq__, lambda t: matches(t, layer), "Linear".__eq__):
+            for group in self.groups:
+                if any(meant(target) for target in group.targets):
+                    return group.settings
         return None
 
 
@@ -113,7 +115,7 @@ def parse_quantisation(fields: Fields, default_method: str | None = None) -> Qua
     if method == "compressed-tensors":
         return _compressed(fields)
     layer = {"awq": _awq, "gptq": _gptq, "fp8": _fp8, "fbgemm_fp8": _fp8}[method](fields)
-    ignored = (*fields.texts("modules_to_not_convert"), *fields.texts("ignored_layers"))
+    ignored = (*_patterns(fields, "modules_to_not_convert"), *_patterns(fields, "ignored_layers"))
     return QuantisationSettings(method, (LayerGroup(("Linear",), layer),), ignored)
 
 
@@ -122,6 +124,17 @@ def matches(pattern: str, layer: str) -> bool:
     if pattern.startswith("re:"):
         return re.match(pattern.removeprefix("re:"), layer) is not None
     return f".{pattern}." in f".{layer}."
+
+
+def problem_of_pattern(pattern: str) -> str | None:
+    """Why `matches` cannot take a pattern; None when it can."""
+    if not pattern.startswith("re:"):
+        return None
+    try:
+        re.compile(pattern.removeprefix("re:"))
+    except re.error as error:
+        return f"{pattern!r}, which is no pattern: {error}"
+    return None
 
 
 def _group(fields: Fields, name: str) -> int | None:
@@ -145,7 +158,9 @@ def _gptq(fields: Fields) -> LayerSettings:
         raise UnsupportedModelError(
             f"{fields.origin}: gptq has 'bits' {bits}; supported are 4 and 8"
         )
-    layout = _expect(fields, "checkpoint_format", "gptq", "gptq", "gptq_v2")
+    # GPTQModel has called the field "format" too.
+    name = "checkpoint_format" if fields.has("checkpoint_format") else "format"
+    layout = _expect(fields, name, "gptq", "gptq", "gptq_v2")
     exceptions = fields.nested("dynamic")
     if exceptions is not None and exceptions.values:
         raise UnsupportedModelError(
@@ -177,11 +192,17 @@ def _compressed(fields: Fields) -> QuantisationSettings:
             f"{fields.origin} describes sparse weights ({sparsity.text('format')}); supported is "
             "'dense'"
         )
+    transforms = fields.nested("transform_config")
+    if transforms is not None and transforms.values.get("config_groups"):
+        raise UnsupportedModelError(
+            f"{fields.origin} describes weights that were turned ('transform_config'), which is "
+            "not read; use a checkpoint made without transforms"
+        )
     groups = fields.nested("config_groups")
     if groups is None or not groups.values:
         raise ModelError(f"{fields.origin} lacks the field 'config_groups'")
     found = [_compressed_group(groups, name, layout) for name in groups.values]
-    return QuantisationSettings("compressed-tensors", tuple(found), fields.texts("ignore"))
+    return QuantisationSettings("compressed-tensors", tuple(found), _patterns(fields, "ignore"))
 
 
 def _compressed_group(groups: Fields, name: str, layout: str) -> LayerGroup:
@@ -218,7 +239,16 @@ def _compressed_group(groups: Fields, name: str, layout: str) -> LayerGroup:
         symmetric=weights.flag("symmetric", True),
         activation=_rounded_inputs(group),
     )
-    return LayerGroup(group.texts("targets"), settings)
+    return LayerGroup(_patterns(group, "targets"), settings)
+
+
+def _patterns(fields: Fields, name: str) -> tuple[str, ...]:
+    found = fields.texts(name)
+    for pattern in found:
+        problem = problem_of_pattern(pattern)
+        if problem is not None:
+            raise ModelError(f"{fields.origin}: {name!r} holds {problem}")
+    return found
 
 
 def _rounded_inputs(group: Fields) -> str:

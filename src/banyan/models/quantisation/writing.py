@@ -14,9 +14,9 @@ import ml_dtypes
 import numpy as np
 from numpy.typing import NDArray
 
-from banyan.foundation.errors import InputError
+from banyan.foundation.errors import InputError, StorageFull
 from banyan.models.quantisation.feedback import round_for_rows
-from banyan.models.quantisation.rounding import Rounding, round_weight
+from banyan.models.quantisation.rounding import Rounding, require_finite, round_weight
 from banyan.models.quantisation.scheme import LinearScheme, Parts
 from banyan.models.safetensors_writing import PlannedTensor, write_safetensors
 from banyan.models.weights import CheckpointWeights
@@ -63,7 +63,7 @@ class QuantizedDirectory:
         partial = target.with_name(f"{target.name}.part")
         shutil.rmtree(partial, ignore_errors=True)
         try:
-            shutil.copytree(self.source, partial, ignore=shutil.ignore_patterns(*_WEIGHT_FILES))
+            self._copy_files(partial)
             tensors = [planned for name in self._names.values() for planned in self._plan(name)]
             write_safetensors(partial, tensors, self._read, progress=progress)
             self._write_configuration(partial / "config.json")
@@ -72,6 +72,19 @@ class QuantizedDirectory:
             partial.rename(target)
         finally:
             shutil.rmtree(partial, ignore_errors=True)
+
+    def _copy_files(self, partial: Path) -> None:
+        weights, place = shutil.ignore_patterns(*_WEIGHT_FILES), partial.resolve()
+
+        def left_out(folder: str, names: list[str]) -> set[str]:
+            # The target may lie inside the model.
+            own = {name for name in names if Path(folder, name).resolve() == place}
+            return weights(folder, names) | own
+
+        try:
+            shutil.copytree(self.source, partial, ignore=left_out)
+        except OSError as error:
+            raise StorageFull(f"{partial} cannot be written: {error}") from error
 
     def _plan(self, name: str) -> list[PlannedTensor]:
         """What a stored tensor becomes; names are those of the files."""
@@ -107,7 +120,8 @@ class QuantizedDirectory:
         stem, _, part = key.rpartition(".")
         name = self._names.get(f"{stem}.weight", "")
         layer = name.removesuffix(".weight")
-        if layer not in self.schemes or part == "bias":
+        is_weight = self._names.get(key, name) == name
+        if layer not in self.schemes or not is_weight:
             if self._copied:
                 self.weights.release(self._copied)
             self._copied = self._names[key]
@@ -132,6 +146,7 @@ class QuantizedDirectory:
             assert entry is not None, "every layer is stored"
             kept = np.dtype(_SCALE_TYPES[_scale_type(scheme, entry.dtype)])
             weight = self.weights.read(name)
+            require_finite(weight, layer)
             if self.rows is None:
                 parts = round_weight(weight, scheme, Rounding(scale_dtype=kept))
             else:

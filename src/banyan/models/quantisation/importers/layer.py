@@ -81,8 +81,13 @@ class LayerReader:
         """The group size, and how many groups a row has.
 
         Raises:
-            ModelError: groups do not divide the width.
+            ModelError: groups do not divide the width, or 4-bit weights do not fill bytes.
         """
+        if self.settings.bits == 4 and self.depth % 2 != 0:
+            raise self.refusal(
+                f"is {self.columns} x {self.depth} with two 4-bit weights in a byte, which needs "
+                "an even width"
+            )
         size = self.settings.group or self.depth
         if self.depth % size != 0:
             raise self.refusal(
