@@ -1,4 +1,5 @@
 import numpy as np
+import pytest
 
 from banyan.compiler.ir.graph import Graph
 from banyan.compiler.ir.packing import panel_shape
@@ -91,3 +92,53 @@ def test_the_stored_shape_is_the_one_the_micro_kernels_read() -> None:
             stored = packing.packed_shape(columns, depth, dtype)
             width = 2 if dtype is DType.BFLOAT16 else 1
             assert panel_shape(columns, depth, dtype) == (*stored[:3], width)
+
+
+JOINED = """\
+graph joined {
+  %0 = input {name="x", packing=none, role="argument"} : f32[3, 8]
+  %1 = input {name="a", packing=none, role="weight"} : f32[16, 8]
+  %2 = input {name="b", packing=none, role="weight"} : f32[32, 8]
+  %3 = concat %1, %2 {axis=0} : f32[48, 8]
+  %4 = dot %0, %3 {dtype=f32, transpose_b=true} : f32[3, 48]
+  output y = %4
+}
+"""
+
+
+def joined_arrays(rows: int = 32) -> dict[str, np.ndarray]:
+    generator = np.random.default_rng(0)
+    shapes = {"x": (3, 8), "a": (16, 8), "b": (rows, 8)}
+    return {n: generator.standard_normal(s).astype(np.float32) for n, s in shapes.items()}
+
+
+def test_weights_that_a_model_joins_itself_are_packed_one_behind_the_other() -> None:
+    before = parse_graph(JOINED)
+    after = pack_weights(before)
+    assert packings(after) == {"x": None, "a": "panels", "b": "panels"}
+    assert_same_results(before, after, joined_arrays())
+
+
+def test_joined_weights_that_do_not_fill_their_panels_stay_plain() -> None:
+    before = parse_graph(JOINED.replace("[32, 8]", "[10, 8]").replace("48", "26"))
+    after = pack_weights(before)
+    assert packings(after) == {"x": None, "a": None, "b": None}
+    assert_same_results(before, after, joined_arrays(rows=10))
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("  output y", "  output w = %3\n  output y"),
+        ("  output y", "  output w = %1\n  output y"),
+        ("  output y", "  %5 = neg %2 : f32[32, 8]\n  output w = %5\n  output y"),
+        ("concat %1, %2 {axis=0} : f32[48, 8]", "concat %1, %1, %1 {axis=0} : f32[48, 8]"),
+        ("concat %1, %2 {axis=0} : f32[48, 8]", "concat %2, %1 {axis=0} : f32[48, 8]\n"
+         "  %9 = concat %1, %2 {axis=0} : f32[48, 8]\n  output w = %9"),
+    ],
+)  # fmt: skip
+def test_joined_weights_with_another_use_stay_plain(old: str, new: str) -> None:
+    before = parse_graph(JOINED.replace(old, new))
+    after = pack_weights(before)
+    assert set(packings(after).values()) == {None}
+    assert_same_results(before, after, joined_arrays())

@@ -47,6 +47,12 @@ CASES = {
         "%3 = mul %0, %2 : f32[T, 6]\n output y = %3\n",
         "output y = %0\n",
     ),
+    "a float division by one that rounds down stays": (
+        "%1 = constant {dtype=f32, value=1.0} : f32[]\n"
+        "%2 = expand %1 {shape=([T], 6)} : f32[T, 6]\n"
+        "%3 = floordiv %0, %2 : f32[T, 6]\n output y = %3\n",
+        None,
+    ),
     "a float sum with zero stays, for minus zero": (
         "%1 = constant {dtype=f32, value=0.0} : f32[]\n"
         "%2 = expand %1 {shape=([T], 6)} : f32[T, 6]\n"

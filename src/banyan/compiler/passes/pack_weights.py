@@ -5,19 +5,27 @@ also an embedding table (tied) is read from the panels too, so that one copy is 
 experts [E, N, K] become stacks of panels, seen by `grouped_dot` through a view.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from typing import TypeAlias
 
 from banyan.compiler.ir.graph import Builder, Graph, Node, Output, rebuild
-from banyan.compiler.ir.operations import pack_width
+from banyan.compiler.ir.operations import PANEL_COLUMNS, pack_width
 from banyan.compiler.ir.packing import DEPTH_MULTIPLE, panel_shape
 from banyan.compiler.ir.symbols import Dim
 from banyan.compiler.ir.types import TensorType
 
+_Uses: TypeAlias = Mapping[Node, Sequence[tuple[Node, int]]]
+
 
 def pack_weights(graph: Graph) -> Graph:
     """Change layouts where every use of a weight allows it."""
-    chosen = _choose(graph)
-    joined = {node for node in graph.nodes() if _is_joined(node) and node.args[0] in chosen}
+    uses: dict[Node, list[tuple[Node, int]]] = {}
+    for node in graph.nodes():
+        for place, arg in enumerate(node.args):
+            uses.setdefault(arg, []).append((node, place))
+    results = {output.node for output in graph.outputs}
+    joined = {node for node in graph.nodes() if _is_joined(node, uses, results)}
+    chosen = _choose(graph, uses, results, joined)
     builder = Builder()
     new: dict[Node, Node] = {}
     for node in graph.nodes():
@@ -30,38 +38,39 @@ def pack_weights(graph: Graph) -> Graph:
     )
 
 
-def _choose(graph: Graph) -> dict[Node, str]:
+def _choose(graph: Graph, uses: _Uses, results: set[Node], joined: set[Node]) -> dict[Node, str]:
     """The packing of each weight that can be packed."""
-    uses: dict[Node, list[tuple[Node, int]]] = {}
-    for node in graph.nodes():
-        for place, arg in enumerate(node.args):
-            uses.setdefault(arg, []).append((node, place))
-    results = {output.node for output in graph.outputs}
-    chosen: dict[Node, str] = {}
+    chosen = {weight: "panels" for node in joined for weight in node.args}
     for weight in graph.inputs:
         if weight.attr("role") != "weight" or weight in results or not _fits(weight):
             continue
-        packing = _packing(_uses(weight, uses))
+        packing = _packing(uses.get(weight, ()))
         if packing is not None:
             chosen[weight] = packing
     return chosen
 
 
-def _uses(weight: Node, uses: dict[Node, list[tuple[Node, int]]]) -> list[tuple[Node, int]]:
-    """Who reads a weight; of a joined one, who reads all of them together."""
-    found = uses.get(weight, [])
-    if len(found) == 1 and _is_joined(found[0][0]):
-        return uses.get(found[0][0], [])
-    return found
+def _is_joined(node: Node, uses: _Uses, results: set[Node]) -> bool:
+    """Is it weights that can lie in memory one behind the other, as panels?
+
+    `merge_linears` writes no others, but a model may join its weights itself: those that do not
+    fill their panels, or that something else reads, are joined as the model says.
+    """
+    if node.op != "concat" or node.attr("axis") != 0 or node.tensor.rank != 2:
+        return False
+    if results.intersection((node, *node.args)) or _packing(uses.get(node, ())) != "panels":
+        return False
+    return all(
+        weight.op == "input"
+        and weight.attr("role") == "weight"
+        and len(uses[weight]) == 1
+        and _fits(weight)
+        and _static(weight.shape[0]) % PANEL_COLUMNS == 0
+        for weight in node.args
+    )
 
 
-def _is_joined(node: Node) -> bool:
-    """Is it what `merge_linears` wrote: weights, one behind the other?"""
-    weights = all(arg.op == "input" and arg.attr("role") == "weight" for arg in node.args)
-    return node.op == "concat" and weights and node.attr("axis") == 0 and node.tensor.rank == 2
-
-
-def _packing(uses: list[tuple[Node, int]]) -> str | None:
+def _packing(uses: Sequence[tuple[Node, int]]) -> str | None:
     if uses and all(user.op == "grouped_dot" and place == 1 for user, place in uses):
         return "stacked_panels"
     multiplied = any(_is_product(user, place) for user, place in uses)

@@ -113,7 +113,8 @@ RULES: tuple[Rule, ...] = (
         operation("neg", operation("neg", _X), name="root"),
         _same_type,
     ),
-    _neutral(1, ops=frozenset({"mul", "div", "floordiv"})),
+    _neutral(1, ops=frozenset({"mul", "div"})),
+    _neutral(1, ops=frozenset({"floordiv"}), integers_only=True),
     _neutral(0, ops=frozenset({"add", "sub"}), integers_only=True),
     Rule(
         "pointwise of constants",
