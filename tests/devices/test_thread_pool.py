@@ -3,6 +3,8 @@
 import ctypes
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 from itertools import pairwise
@@ -222,6 +224,32 @@ def test_pinning_to_a_cpu_does_not_change_results(loops: ctypes.CDLL, cache: Pat
     library = build_thread_pool(cache).path
     with ThreadPool(2, library=library, cpus=(cpu, cpu)) as pool:
         assert run(loops, pool, 10)[0] == [1] * 10
+
+
+# A process of its own: threads that ended before leave stacks that new threads are given.
+WITHOUT_THREADS = """
+import ctypes, resource, sys
+from pathlib import Path
+from banyan.devices.thread_pool import ThreadPool
+loops, pool = ctypes.CDLL(sys.argv[1]), ThreadPool(4, library=Path(sys.argv[2]))
+runtime = ctypes.c_void_p(pool.runtime(64))
+count, thread = (ctypes.c_int64 * 100)(), (ctypes.c_int64 * 100)()
+pages = int(Path("/proc/self/statm").read_text().split()[0])
+room = pages * resource.getpagesize() + (1 << 20)
+resource.setrlimit(resource.RLIMIT_AS, (room, room))
+for _ in range(2):
+    loops.run(runtime, ctypes.c_int64(100), count, thread, ctypes.c_int64(1), ctypes.c_int32(0))
+pool.close()
+print(set(count), set(thread))
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="limits memory as Linux does")
+def test_a_system_that_refuses_threads_costs_speed_only(loops: ctypes.CDLL, cache: Path) -> None:
+    pool = build_thread_pool(cache).path
+    command = [sys.executable, "-c", WITHOUT_THREADS, loops._name, str(pool)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stdout.strip()) == (0, "{2} {0}"), done.stderr
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")

@@ -14,7 +14,6 @@
 #include <cstdlib>
 #include <mutex>
 #include <new>
-#include <thread>
 #include <vector>
 
 #include <pthread.h>
@@ -114,6 +113,7 @@ class Pool {
       : num_threads_(num_threads),
         spin_(spin_nanoseconds),
         forks_at_start_(fork_count.load()),
+        starts_(num_threads),
         scratch_(num_threads, nullptr),
         ranges_(num_threads) {
     if (cpus != nullptr) cpus_.assign(cpus, cpus + num_threads);
@@ -211,6 +211,17 @@ class Pool {
     }
   }
 
+  struct Start {
+    Pool* pool;
+    int64_t thread;
+  };
+
+  static void* begin(void* context) {
+    const Start* const start = static_cast<Start*>(context);
+    start->pool->work(start->thread);
+    return nullptr;
+  }
+
   void work(int64_t thread) {
     running_pool = this;
     uint64_t seen = 0;
@@ -239,21 +250,26 @@ class Pool {
     cpu_set_t others = allowed_;
     CPU_CLR(cpu, &others);
     if (CPU_COUNT(&others) == 0) return;
-    for (std::thread& worker : workers_) {
-      pthread_setaffinity_np(worker.native_handle(), sizeof others, &others);  // a wish
+    for (const pthread_t worker : workers_) {
+      pthread_setaffinity_np(worker, sizeof others, &others);  // a wish
     }
 #endif
   }
 
+  // Where the system refuses a thread (a limit on processes, say), those that there are take its items.
   void start_workers() {
-    if (!workers_.empty()) return;
+    if (started_) return;
+    started_ = true;
 #if defined(__linux__)
     CPU_ZERO(&allowed_);
     pthread_getaffinity_np(pthread_self(), sizeof allowed_, &allowed_);
 #endif
     for (int64_t thread = 1; thread < num_threads_; ++thread) {
-      workers_.emplace_back(&Pool::work, this, thread);
-      pin(workers_.back(), thread);
+      starts_[thread] = {this, thread};
+      pthread_t worker;
+      if (pthread_create(&worker, nullptr, &Pool::begin, &starts_[thread]) != 0) return;
+      workers_.push_back(worker);
+      pin(worker, thread);
     }
   }
 
@@ -264,16 +280,16 @@ class Pool {
       generation_.fetch_add(1);
       wake_.notify_all();
     }
-    for (std::thread& worker : workers_) worker.join();
+    for (const pthread_t worker : workers_) pthread_join(worker, nullptr);
   }
 
-  void pin(std::thread& worker, int64_t thread) {
+  void pin(pthread_t worker, int64_t thread) {
 #if defined(__linux__)
     if (cpus_.empty()) return;
     cpu_set_t set;
     CPU_ZERO(&set);
     CPU_SET(cpus_[thread], &set);
-    pthread_setaffinity_np(worker.native_handle(), sizeof set, &set);  // a wish: failure is harmless
+    pthread_setaffinity_np(worker, sizeof set, &set);  // a wish: failure is harmless
 #else
     (void)worker, (void)thread;
 #endif
@@ -296,7 +312,9 @@ class Pool {
   const std::chrono::nanoseconds spin_;
   const int forks_at_start_;
   std::vector<int32_t> cpus_;
-  std::vector<std::thread> workers_;
+  std::vector<Start> starts_;
+  std::vector<pthread_t> workers_;
+  bool started_ = false;
   std::vector<void*> scratch_;
   int64_t scratch_bytes_ = 0;
   banyan_runtime runtime_{};
