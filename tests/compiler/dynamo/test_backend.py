@@ -211,6 +211,27 @@ def test_packed_parameters_are_read_again_when_they_change() -> None:
         assert_close(run(x), layer(x), 1e-4, "loaded")
 
 
+def test_packed_parameters_are_read_again_after_a_fused_step() -> None:
+    layer = nn.Linear(32, 48)
+    run = compiled(layer)
+    x = torch.randn(64, 32)
+    optimizer = torch.optim.AdamW(layer.parameters(), lr=0.1, fused=True)
+    layer(x).sum().backward()
+    with torch.no_grad():
+        run(x)
+        optimizer.step()
+        assert_close(run(x), layer(x), 1e-4, "fused step")
+
+
+def test_models_made_in_inference_mode_run_and_may_change() -> None:
+    with torch.inference_mode():
+        layer = nn.Linear(32, 48)
+        run, x = compiled(layer), torch.randn(64, 32)
+        assert_close(run(x), layer(x), 1e-4, "first")
+        layer.weight.mul_(2)
+        assert_close(run(x), layer(x), 1e-4, "in place")
+
+
 def test_buffers_that_the_model_changes_are_no_weights() -> None:
     class Counting(nn.Module):
         def __init__(self) -> None:
@@ -246,6 +267,12 @@ def test_an_unknown_operation_is_called_in_the_middle() -> None:
     assert_close(
         compiled(lambda x: twice_sorted(x + 1).exp())(x), twice_sorted(x + 1).exp(), 1e-5, ""
     )
+
+
+def test_nothing_is_true_of_an_empty_axis() -> None:
+    run = compiled(lambda x: (x.any(), x.any(0), x.all(), x.all(0)))
+    found = [result.tolist() for result in run(torch.zeros(0, 2))]
+    assert found == [False, [False, False], True, [True, True]]
 
 
 def test_what_cannot_be_said_runs_in_pytorch_and_the_warning_names_it() -> None:

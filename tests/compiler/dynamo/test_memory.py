@@ -21,3 +21,12 @@ def test_small_tensors_are_those_of_pytorch() -> None:
     small = ResultMemory().tensor((2, 3), torch.int64)
     assert small.shape == (2, 3)
     assert small.dtype is torch.int64
+
+
+def test_what_lies_free_is_never_more_than_was_in_use() -> None:
+    memory = ResultMemory()
+    first = memory.tensor((1 << 20,), torch.uint8)
+    del first
+    for size in range(1 << 16, 1 << 20, 1 << 14):
+        memory.tensor((size,), torch.uint8)
+    assert 0 < memory.free_bytes <= 1 << 20

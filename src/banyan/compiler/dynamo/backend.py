@@ -17,7 +17,9 @@ from torch._dynamo.backends.common import aot_autograd
 from torch._functorch._aot_autograd.utils import make_boxed_func
 from torch._functorch.partitioners import min_cut_rematerialization_partition
 from torch._guards import TracingContext
+from torch.autograd.graph import increment_version
 from torch.nn import functional
+from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from banyan.compiler.capture.attention_operations import attend
 from banyan.compiler.capture.traced import Traced, capture_traced
@@ -73,6 +75,7 @@ def banyan(
         InputError: an unknown option or mode.
     """
     wanted = _checked(options or {}, mode)
+    _notice_fused_steps()
     _use_our_attention(module)
     # Parameters change with every step of training: packing them would have to be done again.
     training = replace(wanted, pack_weights=False)
@@ -85,6 +88,18 @@ def banyan(
     )
     compiled: Function = compiler(module, example_inputs)
     return compiled
+
+
+@cache
+def _notice_fused_steps() -> None:
+    register_optimizer_step_post_hook(_count_fused_step)
+
+
+def _count_fused_step(optimizer: torch.optim.Optimizer, *_: Any) -> None:
+    """Fused optimizers write to parameters without a new version, by which we know a change."""
+    for group in optimizer.param_groups:
+        if group.get("fused"):
+            increment_version([p for p in group["params"] if not p.is_inference()])
 
 
 def _checked(options: Mapping[str, Any], mode: str | None) -> BackendOptions:

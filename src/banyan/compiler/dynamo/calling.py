@@ -83,14 +83,17 @@ class _Source:
 
 @dataclass(slots=True)
 class _Packed:
-    """The tensor that was packed last, which keeps its memory from being used by another."""
+    """The tensor that was packed last, which keeps its memory from being used by another.
+
+    Tensors made in inference mode have no version: nobody can tell whether they have changed.
+    """
 
     tensor: torch.Tensor
-    version: int
+    version: int | None
 
     def is_still(self, tensor: torch.Tensor) -> bool:
         same = tensor.data_ptr() == self.tensor.data_ptr() and tensor.shape == self.tensor.shape
-        return same and tensor._version == self.version
+        return same and self.version is not None and _version(tensor) == self.version
 
 
 class _BoundProgram:
@@ -179,7 +182,7 @@ class _BoundProgram:
             return
         laid = tensor.detach() if source.order is None else tensor.detach().permute(source.order)
         self._program.load_weight(number, to_array(laid))
-        self._packed[number] = _Packed(tensor.detach(), tensor._version)
+        self._packed[number] = _Packed(tensor.detach(), _version(tensor))
 
     def _computed(
         self,
@@ -203,6 +206,10 @@ class _BoundProgram:
         shaped = memory.view(_shape(stored.argument.type.shape, sizes))
         plain = tuple(range(len(result.order)))
         return shaped if result.order == plain else shaped.permute(result.order)
+
+
+def _version(tensor: torch.Tensor) -> int | None:
+    return None if tensor.is_inference() else tensor._version
 
 
 def _laid_out(tensor: torch.Tensor, source: _Source) -> torch.Tensor:
