@@ -61,7 +61,10 @@ def interpreted(graph: Graph, *arguments: torch.Tensor) -> list[Any]:
 
 
 def assert_agrees(
-    function: Function, *arguments: torch.Tensor, externs: Sequence[str] = ()
+    function: Function,
+    *arguments: torch.Tensor,
+    externs: Sequence[str] = (),
+    tolerance: float | None = None,
 ) -> None:
     """The interpreted capture gives what PyTorch gives, in shape, type and value."""
     graph = captured(function, *arguments)
@@ -75,12 +78,13 @@ def assert_agrees(
         expected = to_array(right)
         assert left.dtype == expected.dtype, number
         assert left.shape == expected.shape, number
-        tolerance = 2e-2 if right.dtype is torch.bfloat16 else 1e-5
+        usual = 2e-2 if right.dtype is torch.bfloat16 else 1e-5
+        allowed = usual if tolerance is None else tolerance
         np.testing.assert_allclose(
             np.asarray(left, np.float64),
             np.asarray(expected, np.float64),
-            rtol=tolerance,
-            atol=tolerance,
+            rtol=allowed,
+            atol=allowed,
             err_msg=f"result {number}",
         )
 

@@ -122,3 +122,14 @@ def test_a_bound_may_be_a_size() -> None:
     graph = captured(lambda x: x.clamp(max=x.shape[0] - 1), rows, dynamic_shapes=shapes)
     assert interpreted(graph, rows)[0].tolist() == [0, 3, 2, 3]
     assert interpreted(graph, torch.tensor([7, 1, 1, 1, 1, 0]))[0].tolist() == [5, 1, 1, 1, 1, 0]
+
+
+def test_factors_of_16_bit_fractions_keep_their_digits() -> None:
+    x = torch.arange(1.0, 257.0)
+
+    def scaled(x: Tensor) -> list[Tensor]:
+        return [x * 1.01, x / 1.01, 1.003 / x, functional.leaky_relu(-x, 0.3)]
+
+    for dtype in (torch.bfloat16, torch.float16):
+        assert_agrees(scaled, x.to(dtype), tolerance=0.0)
+    assert_agrees(lambda x: x * 100000, torch.tensor([0.5, -0.25]).half())

@@ -109,3 +109,10 @@ def test_a_variance_of_too_few_numbers_is_infinite() -> None:
 
 def test_checks_of_values_are_left_to_pytorch() -> None:
     assert_agrees(lambda x: functional.one_hot(x, 5), torch.tensor([0, 4, 2]))
+
+
+def test_topk_ranks_nan_above_every_number() -> None:
+    rows = torch.tensor([[1.0, torch.nan, torch.inf, -torch.inf, 3.0]])
+    for count in (1, 3, 5):
+        assert_agrees(lambda x, k=count: [*x.topk(k), *x.topk(k, largest=False)], rows)
+        assert_agrees(lambda x, k=count: [*x.topk(k), *x.topk(k, largest=False)], rows.half())

@@ -4,6 +4,8 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+
 from banyan.compiler.capture.emitter import (
     Emitter,
     Number,
@@ -35,6 +37,24 @@ def _binary(op: str) -> Rule:
         return emit.pointwise(op, a, b, dtype=emit.dtype)
 
     return rule
+
+
+def _multiplicative(op: str) -> Rule:
+    """A factor of 16-bit fractions keeps the digits it was written with, as in PyTorch."""
+
+    def rule(emit: Emitter, a: Operand, b: Operand, *_: Any) -> Node:
+        if not any(_loses_digits(x, emit.dtype) for x in (a, b)):
+            return emit.pointwise(op, a, b, dtype=emit.dtype)
+        return emit.cast(emit.pointwise(op, a, b, dtype=DType.FLOAT32), emit.dtype)
+
+    return rule
+
+
+def _loses_digits(x: Operand, dtype: DType) -> bool:
+    if not isinstance(x, int | float) or dtype not in (DType.BFLOAT16, DType.FLOAT16):
+        return False
+    with np.errstate(over="ignore"):
+        return float(np.asarray(float(x)).astype(dtype.numpy)) != float(x)
 
 
 def _compare(op: str) -> Rule:
@@ -79,7 +99,7 @@ def _divide_mode(emit: Emitter, a: Operand, b: Operand, rounding_mode: str | Non
     if rounding_mode == "floor":
         return _floor_divide(emit, a, b)
     if rounding_mode is None:
-        return emit.pointwise("div", a, b, dtype=emit.dtype)
+        return _multiplicative("div")(emit, a, b)  # type: ignore[return-value]
     if not emit.dtype.is_floating:
         return _truncated_quotient(emit, a, b)
     quotient = emit.pointwise("div", a, b, dtype=DType.FLOAT32)
@@ -178,7 +198,10 @@ def _clamp(emit: Emitter, x: Node, low: Number | None = None, high: Number | Non
 
 
 def _leaky_relu(emit: Emitter, x: Node, slope: Number = 0.01) -> Node:
-    return emit.add("where", emit.scalar("gt", x, 0), x, emit.scalar("mul", x, slope))
+    return emit.in_float32(
+        x,
+        lambda f: emit.add("where", emit.scalar("gt", f, 0), f, emit.scalar("mul", f, slope)),
+    )
 
 
 def _elu(
@@ -308,8 +331,8 @@ RULES: Mapping[str, Rule] = {
     **{f"aten.{name}.default": _plain_unary(name) for name in ("neg", "abs")},
     **_both("add", _scaled("add"), *_TENSOR_OR_SCALAR),
     **_both("sub", _scaled("sub"), *_TENSOR_OR_SCALAR),
-    **_both("mul", _binary("mul"), *_TENSOR_OR_SCALAR),
-    **_both("div", _binary("div"), *_TENSOR_OR_SCALAR),
+    **_both("mul", _multiplicative("mul"), *_TENSOR_OR_SCALAR),
+    **_both("div", _multiplicative("div"), *_TENSOR_OR_SCALAR),
     **_both("div", _divide_mode, "Tensor_mode", "Scalar_mode"),
     **_both("remainder", _binary("mod"), *_TENSOR_OR_SCALAR),
     **_both("fmod", _truncated_remainder, *_TENSOR_OR_SCALAR),

@@ -145,7 +145,7 @@ def _any(emit: Emitter, x: Node, axes: Any = None, keep: bool = False) -> Node:
     truth = x if x.dtype is DType.BOOL else emit.scalar("ne", x, 0)
     counted = emit.cast(truth, DType.INT32)
     found = emit.reduce(counted, positive_axes(axes, x.tensor.rank), "max", keep=keep)
-    return emit.scalar("ne", found, 0)
+    return emit.scalar("gt", found, 0)  # the largest of nothing is the lowest number
 
 
 def _all(emit: Emitter, x: Node, axes: Any = None, keep: bool = False) -> Node:
@@ -274,33 +274,31 @@ def _take_along(emit: Emitter, x: Node, axis: int, index: Node, *_: Any) -> Node
 def top_k(
     emit: Emitter, x: Node, k: int, axis: int = -1, largest: bool = True, *_: Any
 ) -> tuple[Node, ...]:
-    """k times: take the largest, then hide it. Right for the few choices of a router."""
+    """k times: find the largest, then hide it. Right for the few choices of a router."""
     axis %= x.tensor.rank
-    lowest = emit.constant(LOWEST.get(x.dtype, float("-inf")), x.dtype, x.shape)
+    hidden = emit.constant(LOWEST.get(x.dtype, float("-inf")), x.dtype, x.shape)
     rest = x if largest else _reversed_order(emit, x)
-    # Places are looked for among finite numbers, so that a hidden place is lower than -inf was.
-    finite = emit.add("max", rest, _lowest_finite(emit, x)) if x.dtype.is_floating else rest
+    rest = _ranked(emit, rest, nan_is_first=largest) if x.dtype.is_floating else rest
     positions = emit.add("iota", size=x.shape[axis], dtype=DType.INT64)
     along = emit.reshape(positions, tuple(d if i == axis else 1 for i, d in enumerate(x.shape)))
     here = emit.broadcast(along, x.shape)
-    values, indices = [], []
+    places: list[Node] = []
     for step in range(k):
-        values.append(emit.reduce(rest, (axis,), "max", keep=True))
-        indices.append(emit.reduce(finite, (axis,), "argmax", keep=True))
+        places.append(emit.reduce(rest, (axis,), "argmax", keep=True))
         if step + 1 < k:
-            taken = emit.add("eq", here, emit.broadcast(indices[-1], x.shape))
-            rest = emit.add("where", taken, lowest, rest)
-            finite = emit.add("where", taken, lowest, finite)
-    if k == 1:
-        found = values[0], indices[0]
-    else:
-        found = emit.add("concat", *values, axis=axis), emit.add("concat", *indices, axis=axis)
-    return (found[0] if largest else _reversed_order(emit, found[0])), found[1]
+            taken = emit.add("eq", here, emit.broadcast(places[-1], x.shape))
+            rest = emit.add("where", taken, hidden, rest)
+    found = places[0] if k == 1 else emit.add("concat", *places, axis=axis)
+    return emit.add("take_along", x, found, axis=axis), found
 
 
-def _lowest_finite(emit: Emitter, x: Node) -> Node:
-    lowest = float(torch.finfo(to_torch_dtype(x.dtype)).min)
-    return emit.constant(lowest, x.dtype, x.shape)
+def _ranked(emit: Emitter, x: Node, *, nan_is_first: bool) -> Node:
+    """Numbers in the order of `x`, NaN before or behind all of them, and none as low as -inf."""
+    kind = torch.finfo(to_torch_dtype(x.dtype))
+    lowest = kind.min if nan_is_first else kind.min * (1 - kind.eps / 2)  # room for NaN below it
+    ranked = emit.scalar("min", emit.scalar("max", x, lowest), kind.max)
+    of_nan = emit.constant(math.inf if nan_is_first else kind.min, x.dtype, x.shape)
+    return emit.add("where", emit.add("ne", x, x), of_nan, ranked)
 
 
 RULES: Mapping[str, Rule] = {
