@@ -139,6 +139,9 @@ def test_a_model_without_a_layer_to_round_is_refused(
     everything = RoundingChoice("int8", keep=("model", "lm_head"))
     with pytest.raises(InputError, match=r"no layer is left to round to int8: .*model, lm_head"):
         quantized(checkpoint("llama"), tmp_path / "out", everything)
+    misspelt = RoundingChoice("int8", keep=("lm_head", "q_projj"))
+    with pytest.raises(InputError, match="no linear layer 'q_projj' to keep; name a whole part"):
+        quantized(checkpoint("llama"), tmp_path / "out", misspelt)
     with pytest.raises(InputError, match=r"layers to keep hold 're:[*]', which is no pattern"):
         RoundingChoice("int8", keep=("re:*",))
 

@@ -80,11 +80,19 @@ class RoundingChoice:
         """The scheme of every layer of a plain graph that is to be rounded.
 
         Raises:
-            InputError: there is none, or the group asked for does not divide the width of one.
+            InputError: there is none, the group asked for does not divide the width of one, or a
+                layer to keep is not there.
         """
+        layers = linear_layers(graph)
+        for pattern in set(self.keep) - set(KEPT):
+            if not any(matches(pattern, layer) for layer in (*layers, *expert_layers(graph))):
+                raise InputError(
+                    f"the model has no linear layer {pattern!r} to keep; name a whole part of a "
+                    f"dotted name like {next(iter(layers), 'q_proj')}, or 're:' and a pattern"
+                )
         found = {
             layer: self.scheme(layer, depth)
-            for layer, (_, depth) in linear_layers(graph).items()
+            for layer, (_, depth) in layers.items()
             if not any(matches(pattern, layer) for pattern in self.keep)
         }
         if not found:
