@@ -1,6 +1,12 @@
+import numpy as np
+import pytest
+
 from banyan.compiler.ir.parse import parse_graph
 from banyan.compiler.ir.text import print_graph
+from banyan.compiler.ir.types import DType
 from banyan.compiler.passes.canonical import canonical
+from banyan.compiler.passes.pipeline import lower
+from tests.compiler.comparing import assert_same_results
 
 
 def after(text: str) -> str:
@@ -76,3 +82,21 @@ graph g {
 }
 """
     assert after(text) == wanted
+
+
+@pytest.mark.parametrize("dtype", ["f32", "bf16"])
+def test_a_product_over_nothing_is_zeros(dtype: str) -> None:
+    text = """\
+graph g {
+  %0 = input {name="x", packing=none, role="argument"} : f32[20, 0]
+  %1 = input {name="w", packing=none, role="weight"} : f32[16, 0]
+  %2 = dot %0, %1 {dtype=f32, transpose_b=true} : f32[20, 16]
+  output y = %2
+}
+""".replace("f32", dtype)
+    graph = lower(parse_graph(text))
+    assert not any(node.attr("packing") for node in graph.inputs)
+    kind = DType(dtype).numpy
+    arrays = {"x": np.zeros((20, 0), kind), "w": np.zeros((16, 0), kind)}
+    assert_same_results(parse_graph(text), graph, arrays)
+    assert "dot" not in after(text)

@@ -1,11 +1,13 @@
 """One way to write each thing that later passes look for."""
 
 from banyan.compiler.ir.graph import Builder, Graph, Node
-from banyan.compiler.ir.match import Captures, Rule, anything, operation, rewrite_graph
+from banyan.compiler.ir.match import Captures, Pattern, Rule, anything, operation, rewrite_graph
 
 
 def canonical(graph: Graph) -> Graph:
-    """Products by a transposed matrix say `transpose_b`; running sums run over the last axis."""
+    """Products by a transposed matrix say `transpose_b`, sums of nothing are zeros, and running
+    sums run over the last axis.
+    """
     return rewrite_graph(graph, RULES)
 
 
@@ -18,6 +20,18 @@ def _absorb_transpose(builder: Builder, found: Captures) -> Node | None:
     attrs = dict(root.attrs)
     attrs["transpose_b"] = not attrs.get("transpose_b", False)
     return builder.add("dot", (found["a"], found["b"]), **attrs)
+
+
+def _sums_nothing(node: Node) -> bool:
+    return node.args[0].shape[-1] == 0
+
+
+def _zeros(builder: Builder, found: Captures) -> Node | None:
+    """Micro-kernels write what they sum, and of a depth of 0 they would write nothing."""
+    root = found["root"]
+    zero: int | float = 0.0 if root.dtype.is_floating else 0
+    constant = builder.add("constant", value=zero, dtype=root.dtype)
+    return builder.add("expand", (constant,), shape=root.shape)
 
 
 def _cumsum_last(builder: Builder, found: Captures) -> Node | None:
@@ -33,6 +47,9 @@ def _cumsum_last(builder: Builder, found: Captures) -> Node | None:
 
 
 RULES: tuple[Rule, ...] = (
+    Rule(
+        "dot over nothing", Pattern(frozenset({"dot"}), None, "root", where=_sums_nothing), _zeros
+    ),
     Rule(
         "dot of a transpose",
         operation(
