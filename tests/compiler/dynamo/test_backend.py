@@ -269,6 +269,13 @@ def test_an_unknown_operation_is_called_in_the_middle() -> None:
     )
 
 
+def test_rows_that_are_all_ignored_have_no_gradient() -> None:
+    logits = torch.randn(3, 5, requires_grad=True)
+    run = compiled(lambda x: functional.cross_entropy(x, torch.full((3,), -100)))
+    run(logits).backward()
+    assert torch.equal(logits.grad, torch.zeros(3, 5))  # type: ignore[arg-type]
+
+
 def test_nothing_is_true_of_an_empty_axis() -> None:
     run = compiled(lambda x: (x.any(), x.any(0), x.all(), x.all(0)))
     found = [result.tolist() for result in run(torch.zeros(0, 2))]

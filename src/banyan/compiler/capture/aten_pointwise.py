@@ -147,7 +147,13 @@ def _reverse_subtract(emit: Emitter, a: Node, b: Operand, alpha: Number = 1) -> 
 def _truncated_remainder(emit: Emitter, a: Operand, b: Operand) -> Node:
     """The remainder with the sign of `a`, as in C."""
     left, right = (emit.operand(x, emit.dtype, emit.shape) for x in (a, b))
-    return _signed_remainder(emit, left, right)
+    if emit.dtype.is_floating:
+        return _signed_remainder(emit, left, right)
+    # The lowest whole number has no size of its own type, so sizes are of no use here.
+    rest = emit.add("mod", left, right)
+    other = emit.add("xor", emit.scalar("lt", left, 0), emit.scalar("lt", right, 0))
+    other = emit.add("and", other, emit.scalar("ne", rest, 0))
+    return emit.add("where", other, emit.add("sub", rest, right), rest)
 
 
 def _signed_remainder(emit: Emitter, left: Node, right: Node) -> Node:

@@ -76,7 +76,11 @@ def _nll_loss_backward(emit: Emitter, gradient: Node, x: Node, target: Node, *op
     scale = emit.broadcast(_wide(emit, gradient), (rows,))
     if reduction == MEAN:
         scale = emit.add("div", scale, emit.broadcast(_wide(emit, total), (rows,)))
-    change = emit.cast(emit.add("neg", emit.add("mul", scale, weights)), emit.dtype)
+    change = emit.add("neg", emit.add("mul", scale, weights))
+    # An ignored row gets 0 even where all are ignored, whose mean divides by nothing.
+    kept = emit.scalar("ne", target, ignored)
+    change = emit.add("where", kept, change, emit.constant(0.0, F32, change.shape))
+    change = emit.cast(change, emit.dtype)
     column = emit.add("iota", size=classes, dtype=DType.INT64)
     here = emit.add(
         "eq",
