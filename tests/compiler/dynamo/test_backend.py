@@ -276,6 +276,16 @@ def test_rows_that_are_all_ignored_have_no_gradient() -> None:
     assert torch.equal(logits.grad, torch.zeros(3, 5))  # type: ignore[arg-type]
 
 
+def test_the_lowest_whole_number_can_be_divided_by_minus_one() -> None:
+    run = compiled(lambda x, y: (x // y, x % y))
+    for dtype in (torch.int64, torch.int32):
+        lowest = torch.iinfo(dtype).min
+        numbers = torch.tensor([lowest, 7, -8], dtype=dtype)
+        quotients, rests = run(numbers, torch.tensor([-1, -1, 3], dtype=dtype))
+        assert quotients.tolist() == [lowest, -7, -3]
+        assert rests.tolist() == [0, 0, 1]
+
+
 def test_nothing_is_true_of_an_empty_axis() -> None:
     run = compiled(lambda x: (x.any(), x.any(0), x.all(), x.all(0)))
     found = [result.tolist() for result in run(torch.zeros(0, 2))]

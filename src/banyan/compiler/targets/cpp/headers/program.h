@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <cstring>
 #include <limits>
+#include <type_traits>
 
 #include "linear_dequantized.h"
 #include "linear_fma.h"
@@ -76,9 +77,16 @@ BANYAN_INLINE T maximum(T a, T b) {
 
 BANYAN_INLINE float floor_divide(float a, float b) { return std::floor(a / b); }
 
+// The machine traps where the lowest number is divided by -1; PyTorch wraps around.
+template <class T>
+BANYAN_INLINE bool is_minus_one(T b) {
+  return std::is_signed<T>::value && b == static_cast<T>(-1);
+}
+
 template <class T>
 BANYAN_INLINE T floor_divide(T a, T b) {
   if (b == 0) return 0;
+  if (is_minus_one(b)) return static_cast<T>(0 - static_cast<uint64_t>(a));
   const T quotient = a / b;
   return (a % b != 0 && ((a < 0) != (b < 0))) ? quotient - 1 : quotient;
 }
@@ -90,7 +98,7 @@ BANYAN_INLINE float floor_modulo(float a, float b) {
 
 template <class T>
 BANYAN_INLINE T floor_modulo(T a, T b) {
-  if (b == 0) return 0;
+  if (b == 0 || is_minus_one(b)) return 0;
   const T rest = a % b;
   return (rest != 0 && ((rest < 0) != (b < 0))) ? rest + b : rest;
 }
