@@ -14,7 +14,15 @@ from tests.end_to_end.servers import Server
 pytestmark = [pytest.mark.end_to_end, pytest.mark.slow]
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
-TRIED = {"generate.py", "ask_a_server.py", "compile_a_module.py", "search_texts.py"}
+TRIED = {
+    "generate.py",
+    "ask_a_server.py",
+    "compile_a_module.py",
+    "search_texts.py",
+    "run_the_toy_chip.py",
+    "toy_target.py",
+}
+MOST_LINES_OF_A_TOY = 150
 
 
 def run(name: str, *arguments: str, environment: Mapping[str, str]) -> str:
@@ -53,3 +61,13 @@ def test_a_module_is_compiled(program_cache: dict[str, str]) -> None:
 def test_texts_are_searched(checkpoint: Checkpoint, program_cache: dict[str, str]) -> None:
     said = run("search_texts.py", str(checkpoint("bert")), environment=program_cache)
     assert len(said.splitlines()) == 3
+
+
+def test_a_layer_runs_on_the_toy_chip(program_cache: dict[str, str]) -> None:
+    said = run("run_the_toy_chip.py", environment=program_cache)
+    assert said.count("largest difference from PyTorch") == 2
+
+
+def test_the_toy_chip_is_as_short_as_the_documentation_says() -> None:
+    lines = (EXAMPLES / "toy_target.py").read_text(encoding="utf-8").splitlines()
+    assert len(lines) < MOST_LINES_OF_A_TOY

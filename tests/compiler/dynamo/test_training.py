@@ -72,6 +72,7 @@ def test_a_gpt_with_tied_weights_has_the_gradients_of_eager() -> None:
     assert_trains_like_eager(Gpt(), tokens(13))
 
 
+@pytest.mark.wide
 def test_twenty_steps_follow_the_loss_of_eager() -> None:
     torch.manual_seed(0)
     plain = Gpt(layers=1)
@@ -169,6 +170,7 @@ class Convolutions(nn.Module):
         return functional.adaptive_avg_pool2d(functional.relu(self.batch(self.second(x))), 2)
 
 
+@pytest.mark.wide
 def test_a_block_of_convolutions_has_the_gradients_of_eager() -> None:
     torch.manual_seed(0)
     model = Convolutions()

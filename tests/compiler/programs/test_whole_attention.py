@@ -83,7 +83,7 @@ def test_the_program_means_what_the_operation_means(causal: bool, mask: Mask) ->
     ("dtype", "sizes", "mask"),
     [
         (DType.FLOAT32, (64, 64), MASKS[2]),
-        (DType.BFLOAT16, (24, 16), None),
+        pytest.param(DType.BFLOAT16, (24, 16), None, marks=pytest.mark.wide),
         (DType.BFLOAT16, (6, 10), MASKS[1]),
     ],
 )
@@ -108,4 +108,6 @@ def test_short_attention_is_written_out() -> None:
     inputs = tuple(builder.input(name, kind) for name in "qkv")
     node = builder.add("attention_forward", inputs, causal=True, scale=0.3)
     graph = Graph("short", inputs, (Output("o", builder.add("get", (node,), index=0)),))
-    assert operations_used(lower(graph))["call"] == 1
+    kernels = [str(n.attr("kernel").name) for n in lower(graph).nodes() if n.op == "call"]  # type: ignore[union-attr]
+    assert kernels
+    assert not any("whole_attention" in name for name in kernels)

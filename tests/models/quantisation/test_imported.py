@@ -90,6 +90,7 @@ def test_rows_that_come_in_are_rounded_where_the_checkpoint_says_so_or_the_calle
     assert {scheme.activation for scheme in asked.schemes.values()} == {"plain"}
 
 
+@pytest.mark.wide
 def test_experts_become_floats_again(
     checkpoint: Checkpoint, tmp_path: Path, program_cache: Path
 ) -> None:
