@@ -31,6 +31,7 @@ from banyan.devices.device import Device
 from banyan.devices.discovery import find_device
 from banyan.devices.instruction_sets import detect_instruction_sets
 from banyan.foundation.settings import load_settings
+from benchmarks.compiler_bf16 import Row
 from benchmarks.kernels import Bench, open_bench
 
 HISTORY = Path(__file__).resolve().parent / "history" / "compiler.jsonl"
@@ -42,24 +43,6 @@ CONTEXTS = (512, 2048, 8192, 32768)
 BATCHES = (16, 1)
 PROMPT = 2048
 BF16 = DType.BFLOAT16
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """Quartiles of one ratio over the rounds, and the median of what it is a ratio to."""
-
-    name: str
-    against: str
-    quartiles: tuple[float, float, float]
-    limit: float
-    bar: float
-
-    def __str__(self) -> str:
-        low, median, high = self.quartiles
-        return (
-            f"{self.name:34s} {median:6.3f} [{low:.3f}..{high:.3f}] of {self.limit / 1e9:6.0f} "
-            f"{self.against:10s} bar {self.bar:.2f} {'yes' if median >= self.bar else 'NO'}"
-        )
 
 
 @dataclass(frozen=True, slots=True)
