@@ -2,7 +2,7 @@
 
 import pytest
 
-from banyan.compiler.ir.binding import bind_symbols, unbound_symbols
+from banyan.compiler.ir.binding import bind_symbols
 from banyan.compiler.ir.symbols import symbol
 from banyan.compiler.ir.types import DType, TensorType
 from banyan.foundation.errors import InputError
@@ -45,7 +45,3 @@ def test_two_inputs_must_agree_about_a_symbol() -> None:
     types = {"a": TensorType((T,), DType.FLOAT32), "b": TensorType((T,), DType.FLOAT32)}
     with pytest.raises(InputError, match="another input has 2"):
         bind_symbols(types, {"a": (2,), "b": (3,)})
-
-
-def test_symbols_without_a_value_are_named() -> None:
-    assert unbound_symbols((T + 1, 3), {}) == ["T"]

@@ -2,7 +2,7 @@
 
 import pytest
 
-from banyan.compiler.ir.graph import Builder, Graph, Output, count_uses, rebuild, walk
+from banyan.compiler.ir.graph import Builder, Graph, Output, rebuild, users_of, walk
 from banyan.compiler.ir.operations import infer_type, pack_width
 from banyan.compiler.ir.types import DType, TensorType, TupleType
 from banyan.foundation.errors import GraphError
@@ -55,11 +55,21 @@ def test_a_chain_deeper_than_the_python_stack_can_be_walked() -> None:
     assert len(walk([node])) == 5001
 
 
-def test_uses_count_arguments_and_outputs() -> None:
+def test_users_are_listed_once_for_each_argument() -> None:
     builder = Builder()
     x = builder.input("x", MATRIX)
     y = builder.add("add", (x, x))
-    assert count_uses(Graph("g", (x,), (Output("y", y), Output("z", y)))) == {x: 2, y: 2}
+    assert users_of(Graph("g", (x,), (Output("y", y), Output("z", y)))) == {x: [y, y], y: []}
+
+
+def test_a_builder_adds_no_node_that_would_change_nothing() -> None:
+    builder = Builder()
+    x = builder.input("x", MATRIX)
+    assert builder.cast(x, x.dtype) is x
+    assert builder.reshape(x, x.shape) is x
+    assert builder.expand(x, x.shape) is x
+    assert builder.first_places(x, x.shape) is x
+    assert builder.first_places(x, (*x.shape[:-1], 1)).op == "slice"
 
 
 def test_symbols_come_from_the_inputs() -> None:

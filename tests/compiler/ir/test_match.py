@@ -2,12 +2,12 @@
 
 from banyan.compiler.ir.graph import Builder, Graph, Node, Output
 from banyan.compiler.ir.match import (
-    Captures,
     Pattern,
-    Rule,
+    any_of,
     anything,
     operation,
     rewrite_graph,
+    rule,
 )
 from banyan.compiler.ir.types import DType, TensorType
 from tests.compiler.ir.sample_kernels import TOKENS
@@ -49,6 +49,8 @@ def test_attributes_and_conditions_must_hold() -> None:
     assert operation("cast", anything(), dtype=DType.INT64).match(node) is None
     assert operation("cast", anything(), anything()).match(node) is None
     assert Pattern(where=lambda n: n.op == "neg").match(node) is None
+    assert any_of("neg", "cast", name="found").match(node) == {"found": node}
+    assert any_of("neg", "abs").match(node) is None
 
 
 def test_rewriting_goes_on_until_no_rule_fits() -> None:
@@ -57,11 +59,11 @@ def test_rewriting_goes_on_until_no_rule_fits() -> None:
     for _ in range(4):
         node = builder.add("neg", (node,))
 
-    def drop(_: Builder, found: Captures) -> Node:
-        return found["a"]
+    @rule("double", operation("neg", operation("neg", anything("a"))))
+    def drop(_: Builder, root: Node, a: Node) -> Node:
+        return a
 
-    rule = Rule("double", operation("neg", operation("neg", anything("a"))), drop)
-    graph = rewrite_graph(Graph("g", (x, y), (Output("z", node),)), [rule])
+    graph = rewrite_graph(Graph("g", (x, y), (Output("z", node),)), [drop])
     assert graph.outputs[0].node is graph.inputs[0]
 
 
@@ -69,8 +71,9 @@ def test_a_replacement_of_another_type_is_declined() -> None:
     builder, x, y = two_inputs()
     graph = Graph("g", (x, y), (Output("z", builder.add("neg", (x,))),))
 
-    def wrong(maker: Builder, found: Captures) -> Node:
-        return maker.add("cast", (found["a"],), dtype=DType.INT64)
+    @rule("wrong", operation("neg", anything("a")))
+    def wrong(maker: Builder, root: Node, a: Node) -> Node:
+        return maker.add("cast", (a,), dtype=DType.INT64)
 
-    rewritten = rewrite_graph(graph, [Rule("wrong", operation("neg", anything("a")), wrong)])
+    rewritten = rewrite_graph(graph, [wrong])
     assert rewritten.outputs[0].node.op == "neg"

@@ -3,7 +3,6 @@
 import pytest
 from hypothesis import given, settings
 
-from banyan.compiler.ir.equality import same_graph
 from banyan.compiler.ir.graph import Builder, Graph, Output
 from banyan.compiler.ir.parse import parse_graph
 from banyan.compiler.ir.symbols import symbol
@@ -11,6 +10,7 @@ from banyan.compiler.ir.text import print_graph, print_kernel
 from banyan.compiler.ir.types import DType, TensorType
 from banyan.compiler.passes.pipeline import lower
 from banyan.foundation.errors import GraphError
+from tests.compiler.ir.equality import same_graph
 from tests.compiler.ir.sample_kernels import norm_graph, row_squares_graph, row_squares_kernel
 from tests.compiler.random_graphs import Case, cases
 

@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 
-from banyan.compiler.ir.equality import same_graph
 from banyan.compiler.ir.graph import Graph
 from banyan.compiler.ir.parse import parse_graph
 from banyan.compiler.ir.verify import verify
 from banyan.compiler.passes.simplify import simplify
 from banyan.compiler.targets.interpreter import run_graph
+from tests.compiler.ir.equality import same_graph
 from tests.compiler.random_graphs import Case, cases
 
 HEAD = """graph g {

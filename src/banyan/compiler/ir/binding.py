@@ -1,6 +1,6 @@
 """From the shapes of given arrays to the values of a graph's symbols."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 
 from banyan.compiler.ir.symbols import Dim, Expression, Symbol, evaluate, symbols_in
 from banyan.compiler.ir.types import TensorType
@@ -65,9 +65,3 @@ def _assign(values: dict[str, int], symbol: Symbol, size: int, name: str) -> Non
     known = values.setdefault(symbol.name, size)
     if known != size:
         raise InputError(f"{name} has {symbol.name} = {size} but another input has {known}")
-
-
-def unbound_symbols(dims: Iterable[Dim], values: Mapping[str, int]) -> list[str]:
-    """Names of symbols without a value, in order of appearance."""
-    names = (symbol.name for dim in dims for symbol in symbols_in(dim))
-    return [name for name in dict.fromkeys(names) if name not in values]

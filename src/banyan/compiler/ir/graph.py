@@ -6,7 +6,7 @@ nodes: it looks types up in `operations` and returns the same object for the sam
 one builder equality is identity.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
@@ -136,16 +136,13 @@ def walk(roots: Iterable[Node]) -> list[Node]:
     return order
 
 
-def count_uses(graph: Graph) -> dict[Node, int]:
-    """How many arguments and outputs refer to each node."""
-    uses: dict[Node, int] = {}
+def users_of(graph: Graph) -> dict[Node, list[Node]]:
+    """For every node those that have it as an argument, as often as they do, in order."""
+    users: dict[Node, list[Node]] = {node: [] for node in graph.nodes()}
     for node in graph.nodes():
-        uses.setdefault(node, 0)
         for arg in node.args:
-            uses[arg] = uses.get(arg, 0) + 1
-    for output in graph.outputs:
-        uses[output.node] += 1
-    return uses
+            users[arg].append(node)
+    return users
 
 
 @dataclass(slots=True)
@@ -165,6 +162,37 @@ class Builder:
         attributes = tuple(sorted(attrs.items()))
         value_type = infer_type(op, tuple(a.type for a in arguments), dict(attributes))
         return self._intern(op, arguments, attributes, value_type)
+
+    def cast(self, x: Node, dtype: DType) -> Node:
+        """`x` with another element type."""
+        return x if x.dtype is dtype else self.add("cast", (x,), dtype=dtype)
+
+    def reshape(self, x: Node, shape: Iterable[Dim]) -> Node:
+        """`x` with another shape of the same element count."""
+        wanted = tuple(shape)
+        return x if x.shape == wanted else self.add("reshape", (x,), shape=wanted)
+
+    def expand(self, x: Node, shape: Iterable[Dim]) -> Node:
+        """`x` grown to `shape`."""
+        wanted = tuple(shape)
+        return x if x.shape == wanted else self.add("expand", (x,), shape=wanted)
+
+    def number(
+        self, value: float, dtype: DType, shape: Iterable[Dim] = (), space: Space = Space.TENSOR
+    ) -> Node:
+        """`value` everywhere in a tensor or tile."""
+        plain = float(value) if dtype.is_floating else int(value)
+        if dtype is DType.BOOL:
+            plain = bool(value)
+        where = {"space": space.value} if space is Space.TILE else {}
+        return self.expand(self.add("constant", value=plain, dtype=dtype, **where), shape)
+
+    def first_places(self, x: Node, shape: Iterable[Dim]) -> Node:
+        """The first places of each axis, as many as `shape` says."""
+        for axis, stop in enumerate(shape):
+            if x.shape[axis] != stop:
+                x = self.add("slice", (x,), axis=axis, start=0, stop=stop, step=1)
+        return x
 
     def input(
         self, name: str, type: TensorType, role: str = "argument", packing: str | None = None
@@ -241,3 +269,18 @@ def rebuild(
     if node.op in {"pointer", "parameter"}:
         raise GraphError(f"{node.op} nodes belong to one kernel and cannot be rebuilt alone")
     return builder.add(node.op, args, **dict(node.attrs if attrs is None else attrs.items()))
+
+
+def rebuild_graph(
+    graph: Graph, rewrite: Callable[[Builder, Node, tuple[Node, ...]], Node]
+) -> Graph:
+    """The graph with every node made anew: `rewrite` gets it, and what its arguments became."""
+    builder = Builder()
+    new: dict[Node, Node] = {}
+    for node in graph.nodes():
+        new[node] = rewrite(builder, node, tuple(new[arg] for arg in node.args))
+    return Graph(
+        graph.name,
+        tuple(new[node] for node in graph.inputs),
+        tuple(Output(o.name, new[o.node], o.updates) for o in graph.outputs),
+    )

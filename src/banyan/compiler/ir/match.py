@@ -1,17 +1,22 @@
 """Patterns over nodes, and rewriting a graph by rules.
 
-A `Pattern` says what a node must look like and names the parts to hand to the rule. Rules are
-pure: they get the captured nodes and a builder and return a replacement, or None to decline.
+A `Pattern` says what a node must look like and names the parts to hand to the rule. A rule is a
+pattern and the function below it, which gives the replacement, or None to decline:
+
+    @rule("double negation", operation("neg", operation("neg", anything("x"))))
+    def _twice(builder: Builder, root: Node, x: Node) -> Node:
+        return x
 """
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from banyan.compiler.ir.graph import Attribute, Builder, Graph, Node, Output, rebuild
+from banyan.compiler.ir.graph import Attribute, Builder, Graph, Node, rebuild, rebuild_graph
 
 Captures: TypeAlias = Mapping[str, Node]
-Rewrite: TypeAlias = Callable[[Builder, Captures], Node | None]
+Rewrite: TypeAlias = Callable[..., Node | None]
+"""Takes the builder, the node that fits, and the captured nodes by name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +83,11 @@ class Rule:
     rewrite: Rewrite
 
 
+def rule(name: str, pattern: Pattern) -> Callable[[Rewrite], Rule]:
+    """Makes a rule of the function below."""
+    return lambda rewrite: Rule(name, pattern, rewrite)
+
+
 def anything(name: str | None = None) -> Pattern:
     """Fits every node."""
     return Pattern(name=name)
@@ -90,34 +100,37 @@ def operation(
     return Pattern(frozenset({op}), args, name, tuple(sorted(attrs.items())), commutes)
 
 
+def any_of(
+    *ops: str, name: str | None = None, where: Callable[[Node], bool] | None = None
+) -> Pattern:
+    """Fits each of these operations, whatever its arguments."""
+    return Pattern(frozenset(ops), name=name, where=where)
+
+
 def rewrite_graph(graph: Graph, rules: Sequence[Rule], *, rounds: int = 8) -> Graph:
     """Apply the rules, first fitting first, from inputs to outputs, until nothing changes.
 
     At most `rounds` rules apply in a row to one node. Every node is rebuilt in a new builder, so
     equal nodes become one.
     """
-    builder = Builder()
-    replaced: dict[Node, Node] = {}
-    for node in graph.nodes():
-        new = rebuild(builder, node, tuple(replaced[arg] for arg in node.args))
+
+    def rewrite(builder: Builder, node: Node, args: tuple[Node, ...]) -> Node:
+        new = rebuild(builder, node, args)
         for _ in range(rounds):
             better = _first_fitting(builder, rules, new)
             if better is None or better is new:
                 break
             new = better
-        replaced[node] = new
-    return Graph(
-        graph.name,
-        tuple(replaced[node] for node in graph.inputs),
-        tuple(Output(o.name, replaced[o.node], o.updates) for o in graph.outputs),
-    )
+        return new
+
+    return rebuild_graph(graph, rewrite)
 
 
 def _first_fitting(builder: Builder, rules: Sequence[Rule], node: Node) -> Node | None:
-    for rule in rules:
-        captured = rule.pattern.match(node)
+    for candidate in rules:
+        captured = candidate.pattern.match(node)
         if captured is not None:
-            better = rule.rewrite(builder, captured)
+            better = candidate.rewrite(builder, node, **captured)
             if better is not None and better.type == node.type:
                 return better
     return None

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from math import prod
 from typing import TypeAlias
 
+from banyan.foundation.errors import GraphError
+
 
 @dataclass(frozen=True, slots=True, order=True)
 class Symbol:
@@ -97,6 +99,17 @@ def product(dims: tuple[Dim, ...]) -> Dim:
     for dim in dims:
         result = result * dim
     return result
+
+
+def fixed(dim: Dim) -> int:
+    """A size that must not depend on symbols.
+
+    Raises:
+        GraphError: it does.
+    """
+    if not isinstance(dim, int):
+        raise GraphError(f"the size {dim} must be a plain number here")
+    return dim
 
 
 def ceil_divide(dim: Dim, denominator: int) -> Dim:

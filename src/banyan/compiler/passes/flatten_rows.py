@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from banyan.compiler.ir.attributes import integers
 from banyan.compiler.ir.graph import Builder, Graph, Node
-from banyan.compiler.ir.match import Captures, Pattern, Rule, anything, operation, rewrite_graph
+from banyan.compiler.ir.match import any_of, anything, operation, rewrite_graph, rule
 from banyan.compiler.ir.operations import POINTWISE
 from banyan.compiler.ir.symbols import Dim, product
 
@@ -32,18 +32,16 @@ def _splits_rows(node: Node) -> bool:
     return len(leading) > 1 and full[-len(rest) :] == rest and product(leading) == flat[0]
 
 
-def _pointwise(builder: Builder, found: Captures) -> Node | None:
-    root = found["root"]
+@rule("pointwise of split rows", any_of(*POINTWISE))
+def _pointwise(builder: Builder, root: Node) -> Node | None:
     split = next((arg for arg in root.args if _splits_rows(arg)), None)
     if split is None:
         return None
-    shape = split.args[0].shape
-    args = [_flattened(builder, arg, shape) for arg in root.args]
+    args = [_flattened(builder, arg, split.args[0].shape) for arg in root.args]
     known = [arg for arg in args if arg is not None]
     if len(known) != len(args):
         return None
-    flat = builder.add(root.op, known, **dict(root.attrs))
-    return builder.add("reshape", (flat,), shape=root.shape)
+    return builder.reshape(builder.add(root.op, known, **dict(root.attrs)), root.shape)
 
 
 def _flattened(builder: Builder, node: Node, shape: Shape) -> Node | None:
@@ -53,12 +51,11 @@ def _flattened(builder: Builder, node: Node, shape: Shape) -> Node | None:
     if node.op == "expand":
         source = node.args[0]
         if not source.shape or _is_tail(source.shape, shape[1:]):
-            return builder.add("expand", (source,), shape=shape)
+            return builder.expand(source, shape)
         if len(shape) == 2 and source.shape[:-1] == node.shape[:-1]:
-            column = builder.add("reshape", (source,), shape=(shape[0], *source.shape[-1:]))
-            return builder.add("expand", (column,), shape=shape)
+            return builder.expand(builder.reshape(source, (shape[0], source.shape[-1])), shape)
     if len(shape) > 1 and node.shape[-1] == shape[-1]:
-        return builder.add("reshape", (node,), shape=shape)
+        return builder.reshape(node, shape)
     return None
 
 
@@ -66,44 +63,31 @@ def _is_tail(part: Sequence[Dim], whole: Sequence[Dim]) -> bool:
     return len(part) <= len(whole) and tuple(whole[len(whole) - len(part) :]) == tuple(part)
 
 
-def _reduce(builder: Builder, found: Captures) -> Node | None:
-    root, split = found["root"], found["split"]
-    flat = split.args[0]
+_SPLIT = operation("reshape", anything("flat"), name="split")
+
+
+@rule("reduction of split rows", operation("reduce", _SPLIT))
+def _reduce(builder: Builder, root: Node, split: Node, flat: Node) -> Node | None:
     last = split.tensor.rank - 1
     if integers(root, "axes") != (last,) or not _splits_rows(split) or flat.tensor.rank < 2:
         return None
     attrs = {**dict(root.attrs), "axes": (flat.tensor.rank - 1,)}
-    return builder.add("reshape", (builder.add("reduce", (flat,), **attrs),), shape=root.shape)
+    return builder.reshape(builder.add("reduce", (flat,), **attrs), root.shape)
 
 
-def _expand(builder: Builder, found: Captures) -> Node | None:
+@rule("expansion of split rows", operation("expand", _SPLIT))
+def _expand(builder: Builder, root: Node, split: Node, flat: Node) -> Node | None:
     """A column (M) or (M, 1) split as (leading..., 1) and repeated along the last axis."""
-    root, split = found["root"], found["split"]
-    flat, leading = split.args[0], root.shape[:-1]
-    if split.shape != (*leading, 1) or not _splits_rows(split):
+    if split.shape != (*root.shape[:-1], 1) or not _splits_rows(split) or flat.tensor.rank > 2:
         return None
-    column = flat
-    if flat.tensor.rank == 1:
-        column = builder.add("reshape", (flat,), shape=(*flat.shape, 1))
-    if column.tensor.rank != 2:
-        return None
-    grown = builder.add("expand", (column,), shape=(column.shape[0], root.shape[-1]))
-    return builder.add("reshape", (grown,), shape=root.shape)
+    rows = flat.shape[0]
+    grown = builder.expand(builder.reshape(flat, (rows, 1)), (rows, root.shape[-1]))
+    return builder.reshape(grown, root.shape)
 
 
-def _join(builder: Builder, found: Captures) -> Node | None:
-    return builder.add("reshape", (found["x"],), shape=found["root"].shape)
+@rule("reshape of reshape", operation("reshape", operation("reshape", anything("x"))))
+def _join(builder: Builder, root: Node, x: Node) -> Node | None:
+    return builder.add("reshape", (x,), shape=root.shape)
 
 
-_RESHAPED = operation("reshape", anything("x"), name="split")
-
-RULES: tuple[Rule, ...] = (
-    Rule(
-        "reshape of reshape",
-        operation("reshape", operation("reshape", anything("x")), name="root"),
-        _join,
-    ),
-    Rule("pointwise of split rows", Pattern(POINTWISE, None, "root"), _pointwise),
-    Rule("reduction of split rows", operation("reduce", _RESHAPED, name="root"), _reduce),
-    Rule("expansion of split rows", operation("expand", _RESHAPED, name="root"), _expand),
-)
+RULES = (_join, _pointwise, _reduce, _expand)

@@ -1,13 +1,13 @@
 """Operations that have a program of their own become calls of its kernel."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-from banyan.compiler.ir.attributes import integers
+from banyan.compiler.ir.attributes import integer, integers
 from banyan.compiler.ir.graph import Builder, Kernel, Node
 from banyan.compiler.ir.packing import stored_weight
-from banyan.compiler.ir.types import TensorType
+from banyan.compiler.ir.symbols import fixed
 from banyan.compiler.programs.cache_write import (
     cache_write_kernel,
     cache_write_quantized_kernel,
@@ -22,7 +22,6 @@ from banyan.compiler.programs.paged_attention import (
     AttentionTypes,
     paged_attention_kernel,
 )
-from banyan.compiler.programs.running_softmax import fixed
 from banyan.compiler.programs.turning import turn_kernel, turns
 from banyan.compiler.programs.whole_attention import (
     WholeAttention,
@@ -44,6 +43,24 @@ class Context:
     options: TileOptions
     is_memory: Callable[[Node], bool]
 
+    def call(
+        self, make: Callable[..., Kernel], sizes: tuple[object, ...], arguments: Iterable[Node]
+    ) -> Node:
+        """A call of the kernel that `make(builder, *sizes)` gives; it is made once for all calls.
+
+        Arguments are nodes of the lowered graph.
+        """
+        kernel = self.once((make, *sizes), lambda: make(self.builder, *sizes))
+        return self.builder.add("call", arguments, kernel=kernel)
+
+    def values(self, nodes: Iterable[Node]) -> list[Node]:
+        """What nodes of the graph became."""
+        return [self.value(node) for node in nodes]
+
+    def result(self, call: Node, index: int = 0) -> Node:
+        """One result of a call."""
+        return self.builder.add("get", (call,), index=index)
+
 
 def lower_program(context: Context, node: Node) -> Node | None:
     """The call that replaces `node`, or None when no program is written for it."""
@@ -51,32 +68,14 @@ def lower_program(context: Context, node: Node) -> Node | None:
     return None if lowering is None else lowering(context, node)
 
 
-def _call(context: Context, kernel: Kernel, arguments: list[Node]) -> Node:
-    return context.builder.add("call", arguments, kernel=kernel)
-
-
-def _first(context: Context, call: Node) -> Node:
-    return context.builder.add("get", (call,), index=0)
-
-
 def _cache_write(context: Context, node: Node) -> Node:
-    types = [arg.tensor for arg in node.args]
-    layout = str(node.attr("layout"))
-    kernel = context.once(
-        ("cache_write", layout, *types),
-        lambda: cache_write_kernel(context.builder, types[0], types[1], types[2], layout),
-    )
-    return _first(context, _call(context, kernel, [context.value(arg) for arg in node.args]))
+    sizes = (*(arg.tensor for arg in node.args), str(node.attr("layout")))
+    return context.result(context.call(cache_write_kernel, sizes, context.values(node.args)))
 
 
 def _cache_write_quantized(context: Context, node: Node) -> Node:
-    types = tuple(arg.tensor for arg in node.args)
-    layout = str(node.attr("layout"))
-    kernel = context.once(
-        ("cache_write_quantized", layout, types),
-        lambda: cache_write_quantized_kernel(context.builder, types, layout),
-    )
-    return _call(context, kernel, [context.value(arg) for arg in node.args])
+    sizes = (tuple(arg.tensor for arg in node.args), str(node.attr("layout")))
+    return context.call(cache_write_quantized_kernel, sizes, context.values(node.args))
 
 
 def _paged_attention(context: Context, node: Node) -> Node:
@@ -86,13 +85,10 @@ def _paged_attention(context: Context, node: Node) -> Node:
     else:
         types = AttentionTypes(*kinds)
     attrs: dict[str, Any] = dict(node.attrs)
-    size = node.shape[2]
-    options = AttentionOptions(float(attrs["scale"]), int(attrs["window"]), fixed(size))
-    kernel = context.once(
-        ("paged_attention", types, options),
-        lambda: paged_attention_kernel(context.builder, types, options),
-    )
-    return _first(context, _call(context, kernel, [context.value(arg) for arg in node.args]))
+    size = fixed(node.shape[2])
+    options = AttentionOptions(float(attrs["scale"]), int(attrs["window"]), size)
+    arguments = context.values(node.args)
+    return context.result(context.call(paged_attention_kernel, (types, options), arguments))
 
 
 def _attention_forward(context: Context, node: Node) -> Node:
@@ -106,66 +102,38 @@ def _attention_forward(context: Context, node: Node) -> Node:
         bool(attrs["causal"]),
         float(attrs["scale"]),
     )
-    packed = [_packed(context, keys, "keys"), _packed(context, values, "values")]
-    kernel = context.once(
-        ("whole_attention", types), lambda: whole_attention_kernel(context.builder, types)
-    )
-    arguments = [context.value(queries), *packed, *map(context.value, mask)]
-    return _call(context, kernel, arguments)
 
+    def packed(rows: Node, layout: str) -> Node:
+        return context.result(
+            context.call(pack_kernel, (rows.tensor, layout), context.values([rows]))
+        )
 
-def _packed(context: Context, rows: Node, layout: str) -> Node:
-    kind = rows.tensor
-    kernel = context.once(
-        ("pack", kind, layout), lambda: pack_kernel(context.builder, kind, layout)
-    )
-    return _first(context, _call(context, kernel, [context.value(rows)]))
+    both = [packed(keys, "keys"), packed(values, "values")]
+    arguments = [context.value(queries), *both, *context.values(mask)]
+    return context.call(whole_attention_kernel, (types,), arguments)
 
 
 def _grouped_dot(context: Context, node: Node) -> Node:
     rows, weight, experts = node.args
-    stored = stored_weight(weight)
-    groups, columns = weight.shape[0], weight.shape[1]
-    if not isinstance(groups, int) or not isinstance(columns, int):
-        raise TypeError("expert weights have fixed sizes")
-    sorted_rows = _sorted_rows(context, context.value(experts), groups)
+    stored, options = stored_weight(weight), context.options
+    groups = _group_rows(context, experts, fixed(weight.shape[0]))
+    order = [context.result(groups, index) for index in range(2)]
     layer = GroupedLinear(
         rows.tensor,
         stored.tensor,
-        columns,
+        fixed(weight.shape[1]),
         node.dtype,
-        context.options.row_block,
-        context.options.panel_group,
-        context.options.depth_piece,
+        options.row_block,
+        options.panel_group,
+        options.depth_piece,
     )
-    kernel = context.once(
-        ("grouped_linear", layer), lambda: grouped_linear_kernel(context.builder, layer)
-    )
-    arguments = [context.value(rows), context.value(stored), *sorted_rows]
-    return _first(context, _call(context, kernel, arguments))
+    arguments = [*context.values([rows, stored]), *order]
+    return context.result(context.call(grouped_linear_kernel, (layer,), arguments))
 
 
-def _group_rows(context: Context, node: Node) -> Node:
-    (experts,) = node.args
-    groups = node.attr("groups")
-    if not isinstance(groups, int):
-        raise TypeError("the number of groups is fixed")
-    return _group_call(context, context.value(experts), groups)
-
-
-def _sorted_rows(context: Context, experts: Node, groups: int) -> list[Node]:
-    call = _group_call(context, experts, groups)
-    return [context.builder.add("get", (call,), index=i) for i in range(2)]
-
-
-def _group_call(context: Context, experts: Node, groups: int) -> Node:
-    kind: TensorType = experts.tensor
-    piece = context.options.longest_tile
-    kernel = context.once(
-        ("group_rows", kind, groups),
-        lambda: group_rows_kernel(context.builder, kind, groups, piece),
-    )
-    return _call(context, kernel, [experts])
+def _group_rows(context: Context, experts: Node, groups: int) -> Node:
+    sizes = (experts.tensor, groups, context.options.longest_tile)
+    return context.call(group_rows_kernel, sizes, context.values([experts]))
 
 
 def _permute(context: Context, node: Node) -> Node | None:
@@ -173,10 +141,8 @@ def _permute(context: Context, node: Node) -> Node | None:
     order = integers(node, "order")
     if not context.is_memory(source) or not turns(source.shape, order, source.dtype):
         return None
-    kernel = context.once(
-        ("turn", source.tensor, order), lambda: turn_kernel(context.builder, source.tensor, order)
-    )
-    return _first(context, _call(context, kernel, [context.value(source)]))
+    call = context.call(turn_kernel, (source.tensor, order), context.values([source]))
+    return context.result(call)
 
 
 _PROGRAMS: Mapping[str, Callable[[Context, Node], Node | None]] = {
@@ -186,6 +152,6 @@ _PROGRAMS: Mapping[str, Callable[[Context, Node], Node | None]] = {
     "paged_latent_attention": _paged_attention,
     "attention_forward": _attention_forward,
     "grouped_dot": _grouped_dot,
-    "group_rows": _group_rows,
+    "group_rows": lambda context, node: _group_rows(context, node.args[0], integer(node, "groups")),
     "permute": _permute,
 }

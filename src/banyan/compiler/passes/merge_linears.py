@@ -6,9 +6,10 @@ weights stay inputs of their own: `concat` of them costs nothing, because whoeve
 each right behind the one before. A linear with an epilogue keeps its own kernel.
 """
 
-from banyan.compiler.ir.graph import Builder, Graph, Node, Output, rebuild
+from banyan.compiler.ir.graph import Builder, Graph, Node, rebuild, rebuild_graph, users_of
 from banyan.compiler.ir.operations import PANEL_COLUMNS, POINTWISE
 from banyan.compiler.ir.packing import DEPTH_MULTIPLE
+from banyan.compiler.ir.symbols import fixed
 
 _Key = tuple[Node, tuple[object, ...]]
 
@@ -16,29 +17,17 @@ _Key = tuple[Node, tuple[object, ...]]
 def merge_linears(graph: Graph) -> Graph:
     """Join the weights of linears that share their rows, and cut the result into theirs."""
     families = _families(graph)
-    builder = Builder()
-    new = {node: rebuild(builder, node, ()) for node in graph.inputs}
-    for node in graph.nodes():
-        if node in new:
-            continue
+
+    def rewrite(builder: Builder, node: Node, args: tuple[Node, ...]) -> Node:
         family = families.get(node)
-        if family is None:
-            new[node] = rebuild(builder, node, tuple(new[arg] for arg in node.args))
-        else:
-            _merge(builder, family, new)
-    return Graph(
-        graph.name,
-        tuple(new[node] for node in graph.inputs),
-        tuple(Output(o.name, new[o.node], o.updates) for o in graph.outputs),
-    )
+        return _part(builder, family, node, args[0]) if family else rebuild(builder, node, args)
+
+    return rebuild_graph(graph, rewrite)
 
 
 def _families(graph: Graph) -> dict[Node, tuple[Node, ...]]:
     """For each linear that is merged: all that are merged with it."""
-    users: dict[Node, list[Node]] = {}
-    for node in graph.nodes():
-        for arg in node.args:
-            users.setdefault(arg, []).append(node)
+    users = users_of(graph)
     results = {output.node for output in graph.outputs}
     found: dict[_Key, list[Node]] = {}
     for node in graph.nodes():
@@ -62,16 +51,12 @@ def _is_plain_linear(node: Node) -> bool:
     return whole and weight.dtype in DEPTH_MULTIPLE
 
 
-def _merge(builder: Builder, family: tuple[Node, ...], new: dict[Node, Node]) -> None:
-    first = family[0]
-    rows = new[first.args[0]]
-    weight = builder.add("concat", [new[node.args[1]] for node in family], axis=0)
-    product = builder.add("dot", (rows, weight), **dict(first.attrs))
-    axis, start = product.tensor.rank - 1, 0
-    for node in family:
-        columns = node.shape[-1]
-        if not isinstance(columns, int):
-            raise TypeError("a weight has fixed sizes")
-        stop = start + columns
-        new[node] = builder.add("slice", (product,), axis=axis, start=start, stop=stop, step=1)
-        start = stop
+def _part(builder: Builder, family: tuple[Node, ...], node: Node, rows: Node) -> Node:
+    """The columns of `node` in the product that the family has become, the same for all."""
+    weights = [rebuild(builder, linear.args[1], ()) for linear in family]
+    weight = builder.add("concat", weights, axis=0)
+    product = builder.add("dot", (rows, weight), **dict(node.attrs))
+    before = family[: family.index(node)]
+    start = sum(fixed(linear.shape[-1]) for linear in before)
+    stop, axis = start + fixed(node.shape[-1]), product.tensor.rank - 1
+    return builder.add("slice", (product,), axis=axis, start=start, stop=stop, step=1)

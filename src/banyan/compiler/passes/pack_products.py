@@ -7,10 +7,10 @@ the micro-kernels then run as fast as for weights.
 """
 
 from banyan.compiler.ir.graph import Builder, Graph, Node
-from banyan.compiler.ir.match import Captures, Pattern, Rule, rewrite_graph
+from banyan.compiler.ir.match import any_of, rewrite_graph, rule
 from banyan.compiler.ir.operations import PANEL_COLUMNS, pack_width
 from banyan.compiler.ir.packing import DEPTH_MULTIPLE
-from banyan.compiler.ir.symbols import Dim, upper_bound
+from banyan.compiler.ir.symbols import fixed, upper_bound
 
 FEWEST_ROWS = 16
 """Rows from which packing the other side pays."""
@@ -18,21 +18,21 @@ FEWEST_ROWS = 16
 
 def pack_products(graph: Graph) -> Graph:
     """Give every large product of matrices a packed right side."""
-    return rewrite_graph(graph, RULES)
+    return rewrite_graph(graph, (_pack,))
 
 
-def _pack(builder: Builder, found: Captures) -> Node | None:
-    root = found["root"]
+def _is_large(node: Node) -> bool:
+    left, right = node.args
+    fits = right.dtype in DEPTH_MULTIPLE and not dict(node.attrs).get("packed")
+    return fits and upper_bound(left.shape[-2]) >= FEWEST_ROWS
+
+
+@rule("product with panels", any_of("dot", where=_is_large))
+def _pack(builder: Builder, root: Node) -> Node | None:
     left, right = root.args
+    last = right.tensor.rank - 1
     transposed = dict(root.attrs).get("transpose_b") is True
-    return _product(builder, root, left, right, (-2, -1) if transposed else (-1, -2))
-
-
-def _product(
-    builder: Builder, root: Node, left: Node, right: Node, axes: tuple[int, int]
-) -> Node | None:
-    rank = right.tensor.rank
-    across, along = (axis + rank for axis in axes)
+    across, along = (last - 1, last) if transposed else (last, last - 1)
     columns, depth = right.shape[across], right.shape[along]
     if not isinstance(columns, int) or not isinstance(depth, int):
         return None
@@ -46,20 +46,14 @@ def _panels(builder: Builder, x: Node, across: int, along: int) -> Node:
     """[..., N, K] or [..., K, N], whichever axes they are, as [..., N/16, K/p, 16, p]."""
     width, lead = pack_width(x.dtype), x.shape[:-2]
     first = len(lead)
-    groups, lines = _whole(x.shape[across]) // PANEL_COLUMNS, _whole(x.shape[along]) // width
+    groups, lines = fixed(x.shape[across]) // PANEL_COLUMNS, fixed(x.shape[along]) // width
     batch = tuple(range(first))
     if across < along:
         shape, order = (groups, PANEL_COLUMNS, lines, width), (0, 2, 1, 3)
     else:
         shape, order = (lines, width, groups, PANEL_COLUMNS), (2, 0, 3, 1)
-    split = builder.add("reshape", (x,), shape=(*lead, *shape))
+    split = builder.reshape(x, (*lead, *shape))
     return builder.add("permute", (split,), order=(*batch, *(first + axis for axis in order)))
-
-
-def _whole(size: Dim) -> int:
-    if not isinstance(size, int):
-        raise TypeError("panels have fixed sizes")
-    return size
 
 
 def _padded(builder: Builder, x: Node, axis: int, high: int) -> Node:
@@ -67,14 +61,3 @@ def _padded(builder: Builder, x: Node, axis: int, high: int) -> Node:
         return x
     zero: int | float = 0.0 if x.dtype.is_floating else 0
     return builder.add("pad", (x,), axis=axis, low=0, high=high, value=zero)
-
-
-def _is_large(node: Node) -> bool:
-    left, right = node.args
-    fits = right.dtype in DEPTH_MULTIPLE and not dict(node.attrs).get("packed")
-    return fits and upper_bound(left.shape[-2]) >= FEWEST_ROWS
-
-
-RULES: tuple[Rule, ...] = (
-    Rule("product with panels", Pattern(frozenset({"dot"}), None, "root", where=_is_large), _pack),
-)

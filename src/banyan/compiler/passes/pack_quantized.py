@@ -8,10 +8,10 @@ layers that read the same activations with the same groups share it.
 from collections.abc import Collection
 
 from banyan.compiler.ir.attributes import integer
-from banyan.compiler.ir.graph import Builder, Graph, Node, Output, rebuild
+from banyan.compiler.ir.graph import Builder, Graph, Node, rebuild, rebuild_graph
 from banyan.compiler.ir.packing import QUANTIZED_BYTES, QUANTIZED_NIBBLES, columns_packing
 from banyan.compiler.ir.quantized import BLOCK_COLUMNS, weight_shape
-from banyan.compiler.ir.symbols import Dim, product
+from banyan.compiler.ir.symbols import fixed, product
 from banyan.compiler.ir.types import DType, TensorType
 
 GROUP_MULTIPLE = 8
@@ -24,21 +24,15 @@ LARGEST_DEPTH = 1 << 16
 def pack_quantized(graph: Graph, formats: Collection[str]) -> Graph:
     """Pack the layers of these formats; others stay as they are."""
     chosen = _choose(graph, formats)
-    builder = Builder()
-    new: dict[Node, Node] = {}
-    for node in graph.nodes():
-        args = tuple(new[arg] for arg in node.args)
+
+    def rewrite(builder: Builder, node: Node, args: tuple[Node, ...]) -> Node:
         if node in chosen:
-            new[node] = builder.input(str(node.attr("name")), *chosen[node])
-        elif node.op == "quantized_linear" and node.args[1] in chosen:
-            new[node] = _packed_layer(builder, node, args)
-        else:
-            new[node] = rebuild(builder, node, args)
-    return Graph(
-        graph.name,
-        tuple(new[node] for node in graph.inputs),
-        tuple(Output(o.name, new[o.node], o.updates) for o in graph.outputs),
-    )
+            return builder.input(str(node.attr("name")), *chosen[node])
+        if node.op == "quantized_linear" and node.args[1] in chosen:
+            return _packed_layer(builder, node, args)
+        return rebuild(builder, node, args)
+
+    return rebuild_graph(graph, rewrite)
 
 
 Stored = tuple[TensorType, str, str]
@@ -81,7 +75,7 @@ def _fits(node: Node, formats: Collection[str]) -> bool:
 
 
 def _stored(node: Node, place: int) -> Stored:
-    columns, depth = _static(node.shape[-1]), _static(node.args[0].shape[-1])
+    columns, depth = fixed(node.shape[-1]), fixed(node.args[0].shape[-1])
     layout = str(node.attr("format"))
     if place == 1:
         kind = TensorType(weight_shape(layout, columns, depth), DType.UINT8)
@@ -93,29 +87,14 @@ def _stored(node: Node, place: int) -> Stored:
 
 
 def _packed_layer(builder: Builder, node: Node, args: tuple[Node, ...]) -> Node:
-    x = args[0]
-    depth, group = _static(x.shape[-1]), min(integer(node, "group"), _static(x.shape[-1]))
-    rows = _reshaped(builder, x, (product(x.shape[:-1]), depth))
+    x, *weights = args
+    depth = fixed(x.shape[-1])
+    group = min(integer(node, "group"), depth)
+    rows = builder.reshape(x, (product(x.shape[:-1]), depth))
     if node.attr("activation") == "int8":
         rows = builder.add("quantize_rows", (rows,), group=group)
-    product_ = builder.add(
-        "quantized_dot",
-        (rows, *args[1:]),
-        format=str(node.attr("format")),
-        group=group,
-        activation=str(node.attr("activation")),
-        depth=depth,
-        columns=_static(node.shape[-1]),
-        dtype=node.dtype,
+    attrs = {key: node.attr(key) for key in ("format", "activation", "dtype")}
+    sizes = {"group": group, "depth": depth, "columns": fixed(node.shape[-1])}
+    return builder.reshape(
+        builder.add("quantized_dot", (rows, *weights), **attrs, **sizes), node.shape
     )
-    return _reshaped(builder, product_, node.shape)
-
-
-def _reshaped(builder: Builder, node: Node, shape: tuple[Dim, ...]) -> Node:
-    return node if node.shape == shape else builder.add("reshape", (node,), shape=shape)
-
-
-def _static(size: Dim) -> int:
-    if not isinstance(size, int):
-        raise TypeError("a weight has fixed sizes")
-    return size

@@ -8,10 +8,10 @@ experts [E, N, K] become stacks of panels, seen by `grouped_dot` through a view.
 from collections.abc import Callable, Mapping, Sequence
 from typing import TypeAlias
 
-from banyan.compiler.ir.graph import Builder, Graph, Node, Output, rebuild
+from banyan.compiler.ir.graph import Builder, Graph, Node, rebuild, rebuild_graph
 from banyan.compiler.ir.operations import PANEL_COLUMNS, pack_width
 from banyan.compiler.ir.packing import DEPTH_MULTIPLE, panel_shape
-from banyan.compiler.ir.symbols import Dim
+from banyan.compiler.ir.symbols import Dim, fixed
 from banyan.compiler.ir.types import TensorType
 
 _Uses: TypeAlias = Mapping[Node, Sequence[tuple[Node, int]]]
@@ -26,16 +26,16 @@ def pack_weights(graph: Graph) -> Graph:
     results = {output.node for output in graph.outputs}
     joined = {node for node in graph.nodes() if _is_joined(node, uses, results)}
     chosen = _choose(graph, uses, results, joined)
-    builder = Builder()
-    new: dict[Node, Node] = {}
-    for node in graph.nodes():
-        args = tuple(new[arg] for arg in node.args)
-        new[node] = _rewritten(builder, node, args, chosen, joined)
-    return Graph(
-        graph.name,
-        tuple(new[node] for node in graph.inputs),
-        tuple(Output(o.name, new[o.node], o.updates) for o in graph.outputs),
-    )
+
+    def rewrite(builder: Builder, node: Node, args: tuple[Node, ...]) -> Node:
+        if node in chosen:
+            return _packed_input(builder, node, chosen[node])
+        weight = next((arg for arg in node.args if arg in chosen or arg in joined), None)
+        if weight is None or node in joined:
+            return rebuild(builder, node, args)
+        return _USERS[node.op](builder, node, args, weight)
+
+    return rebuild_graph(graph, rewrite)
 
 
 def _choose(graph: Graph, uses: _Uses, results: set[Node], joined: set[Node]) -> dict[Node, str]:
@@ -65,7 +65,7 @@ def _is_joined(node: Node, uses: _Uses, results: set[Node]) -> bool:
         and weight.attr("role") == "weight"
         and len(uses[weight]) == 1
         and _fits(weight)
-        and _static(weight.shape[0]) % PANEL_COLUMNS == 0
+        and fixed(weight.shape[0]) % PANEL_COLUMNS == 0
         for weight in node.args
     )
 
@@ -94,33 +94,12 @@ def _is_lookup(user: Node, place: int) -> bool:
     return user.op == "gather" and place == 0 and user.attr("axis") == 0 and aligned
 
 
-def _rewritten(
-    builder: Builder,
-    node: Node,
-    args: tuple[Node, ...],
-    chosen: dict[Node, str],
-    joined: set[Node],
-) -> Node:
-    if node in chosen:
-        return _packed_input(builder, node, chosen[node])
-    weight = next((arg for arg in node.args if arg in chosen or arg in joined), None)
-    if weight is None or node in joined:
-        return rebuild(builder, node, args)
-    return _USERS[node.op](builder, node, args, weight)
-
-
 def _packed_input(builder: Builder, node: Node, packing: str) -> Node:
-    *stack, columns, depth = (_static(size) for size in node.shape)
+    *stack, columns, depth = (fixed(size) for size in node.shape)
     shape: tuple[Dim, ...] = (*stack, *panel_shape(columns, depth, node.dtype))
     return builder.input(
         str(node.attr("name")), TensorType(shape, node.dtype), str(node.attr("role")), packing
     )
-
-
-def _static(size: Dim) -> int:
-    if not isinstance(size, int):
-        raise TypeError("a weight has fixed sizes")
-    return size
 
 
 def _packed_dot(builder: Builder, node: Node, args: tuple[Node, ...], weight: Node) -> Node:
@@ -143,12 +122,8 @@ def _as_it_was(builder: Builder, panels: Node, weight: Node) -> Node:
     lead = tuple(range(len(stack)))
     order = (*lead, *(len(lead) + axis for axis in (0, 2, 1, 3)))
     rows = builder.add("permute", (panels,), order=order)
-    table = builder.add("reshape", (rows,), shape=(*stack, groups * columns, lines * width))
-    for axis in range(len(stack), weight.tensor.rank):
-        if table.shape[axis] != weight.shape[axis]:
-            stop = weight.shape[axis]
-            table = builder.add("slice", (table,), axis=axis, start=0, stop=stop, step=1)
-    return table
+    table = builder.reshape(rows, (*stack, groups * columns, lines * width))
+    return builder.first_places(table, weight.shape)
 
 
 _USERS: dict[str, Callable[[Builder, Node, tuple[Node, ...], Node], Node]] = {

@@ -6,10 +6,18 @@ for integers only). Equal nodes merge because the rewriter rebuilds through one 
 
 import numpy as np
 
+from banyan.compiler.ir.attributes import integers
 from banyan.compiler.ir.graph import Builder, Graph, Node
-from banyan.compiler.ir.match import Captures, Pattern, Rule, anything, operation, rewrite_graph
+from banyan.compiler.ir.match import (
+    Pattern,
+    Rule,
+    any_of,
+    anything,
+    operation,
+    rewrite_graph,
+    rule,
+)
 from banyan.compiler.ir.operations import BINARY, COMPARE, UNARY
-from banyan.compiler.ir.types import Space
 from banyan.compiler.targets.interpreter.arithmetic import pointwise
 
 
@@ -18,35 +26,47 @@ def simplify(graph: Graph) -> Graph:
     return rewrite_graph(graph, RULES)
 
 
-def _same_type(builder: Builder, found: Captures) -> Node | None:
-    return found["x"] if found["x"].type == found["root"].type else None
+_X = anything("x")
 
 
-def _join_reshapes(builder: Builder, found: Captures) -> Node | None:
-    return builder.add("reshape", (found["x"],), shape=found["root"].shape)
+def _useless(op: str) -> Rule:
+    """A cast, reshape or expand to the type that it starts from."""
+
+    def rewrite(builder: Builder, root: Node, x: Node) -> Node | None:
+        return x if x.type == root.type else None
+
+    return Rule(f"{op} to the same type", operation(op, _X), rewrite)
 
 
-def _join_expands(builder: Builder, found: Captures) -> Node | None:
-    return builder.add("expand", (found["x"],), shape=found["root"].shape)
+def _joined(op: str) -> Rule:
+    """Of two reshapes or expansions, the last shape counts."""
+
+    def rewrite(builder: Builder, root: Node, x: Node) -> Node | None:
+        return builder.add(op, (x,), shape=root.shape)
+
+    return Rule(f"{op} of {op}", operation(op, operation(op, _X)), rewrite)
 
 
-def _join_permutes(builder: Builder, found: Captures) -> Node | None:
-    inner, outer = found["inner"].attr("order"), found["root"].attr("order")
-    if not isinstance(inner, tuple) or not isinstance(outer, tuple):
-        return None
-    order = tuple(inner[i] for i in outer if isinstance(i, int))
-    return builder.add("permute", (found["x"],), order=order)
+@rule("permute by identity", operation("permute", _X))
+def _identity(builder: Builder, root: Node, x: Node) -> Node | None:
+    return x if root.attr("order") == tuple(range(x.tensor.rank)) else None
 
 
-def _identity_permute(builder: Builder, found: Captures) -> Node | None:
-    order = found["root"].attr("order")
-    return found["x"] if order == tuple(range(found["x"].tensor.rank)) else None
+@rule("slice of everything", operation("slice", _X))
+def _whole_slice(builder: Builder, root: Node, x: Node) -> Node | None:
+    whole = root.attr("step") == 1 and root.type == x.type
+    return x if whole and root.attr("start") == 0 else None
 
 
-def _whole_slice(builder: Builder, found: Captures) -> Node | None:
-    root = found["root"]
-    whole = root.attr("step") == 1 and root.type == found["x"].type
-    return found["x"] if whole and root.attr("start") == 0 else None
+@rule("permute of permute", operation("permute", operation("permute", _X, name="inner")))
+def _join_permutes(builder: Builder, root: Node, x: Node, inner: Node) -> Node | None:
+    first = integers(inner, "order")
+    return builder.add("permute", (x,), order=tuple(first[i] for i in integers(root, "order")))
+
+
+@rule("double negation", operation("neg", operation("neg", _X)))
+def _twice(builder: Builder, root: Node, x: Node) -> Node | None:
+    return x
 
 
 def _scalar(node: Node) -> Node | None:
@@ -56,22 +76,20 @@ def _scalar(node: Node) -> Node | None:
     return node if node.op == "constant" else None
 
 
-def _neutral(value: float, *, ops: frozenset[str], integers_only: bool = False) -> Rule:
-    def rewrite(builder: Builder, found: Captures) -> Node | None:
-        constant = _scalar(found["c"])
+def _neutral(value: float, *ops: str, integers_only: bool = False) -> Rule:
+    def rewrite(builder: Builder, root: Node, x: Node, c: Node) -> Node | None:
+        constant = _scalar(c)
         if constant is None or constant.attr("value") != value:
             return None
-        if integers_only and found["x"].dtype.is_floating:
-            return None
-        return found["x"]
+        return None if integers_only and x.dtype.is_floating else x
 
-    pattern = Pattern(ops, (anything("x"), anything("c")), "root")
-    return Rule(f"{'/'.join(sorted(ops))} by {value}", pattern, rewrite)
+    pattern = Pattern(frozenset(ops), (_X, anything("c")))
+    return Rule(f"{'/'.join(ops)} by {value}", pattern, rewrite)
 
 
-def _fold(builder: Builder, found: Captures) -> Node | None:
+@rule("pointwise of constants", any_of(*UNARY, *BINARY, *COMPARE, "cast"))
+def _fold(builder: Builder, root: Node) -> Node | None:
     """Pointwise on constants: compute it now, in the precision of the result."""
-    root = found["root"]
     constants = [_scalar(arg) for arg in root.args]
     known = [c for c in constants if c is not None]
     if not root.args or len(known) != len(constants):
@@ -80,46 +98,20 @@ def _fold(builder: Builder, found: Captures) -> Node | None:
     with np.errstate(all="ignore"):
         result = pointwise(root.op, values, dict(root.attrs))
     number = result.astype(root.dtype.numpy).item()
-    if root.tensor.space is Space.TILE:
-        folded = builder.add("constant", value=number, dtype=root.dtype, space="tile")
-    else:
-        folded = builder.add("constant", value=number, dtype=root.dtype)
-    return folded if not root.shape else builder.add("expand", (folded,), shape=root.shape)
+    return builder.number(number, root.dtype, root.shape, root.tensor.space)
 
-
-_X = anything("x")
 
 RULES: tuple[Rule, ...] = (
-    Rule("cast to the same type", operation("cast", _X, name="root"), _same_type),
-    Rule("reshape to the same shape", operation("reshape", _X, name="root"), _same_type),
-    Rule("expand to the same shape", operation("expand", _X, name="root"), _same_type),
-    Rule("permute by identity", operation("permute", _X, name="root"), _identity_permute),
-    Rule("slice of everything", operation("slice", _X, name="root"), _whole_slice),
-    Rule(
-        "reshape of reshape",
-        operation("reshape", operation("reshape", _X), name="root"),
-        _join_reshapes,
-    ),
-    Rule(
-        "expand of expand", operation("expand", operation("expand", _X), name="root"), _join_expands
-    ),
-    Rule(
-        "permute of permute",
-        operation("permute", operation("permute", _X, name="inner"), name="root"),
-        _join_permutes,
-    ),
-    Rule(
-        "double negation",
-        operation("neg", operation("neg", _X), name="root"),
-        _same_type,
-    ),
-    _neutral(1, ops=frozenset({"mul", "div"})),
-    _neutral(1, ops=frozenset({"floordiv"}), integers_only=True),
-    _neutral(0, ops=frozenset({"add", "sub"}), integers_only=True),
-    Rule(
-        "pointwise of constants",
-        Pattern(UNARY | BINARY | COMPARE | {"cast"}, None, "root"),
-        _fold,
-    ),
+    *(_useless(op) for op in ("cast", "reshape", "expand")),
+    _identity,
+    _whole_slice,
+    _joined("reshape"),
+    _joined("expand"),
+    _join_permutes,
+    _twice,
+    _neutral(1, "mul", "div"),
+    _neutral(1, "floordiv", integers_only=True),
+    _neutral(0, "add", "sub", integers_only=True),
+    _fold,
 )
 """In the order they are tried."""
