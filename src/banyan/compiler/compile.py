@@ -31,7 +31,7 @@ from banyan.compiler.targets.memory import (
     arena_offsets,
     place_memory,
 )
-from banyan.compiler.targets.target import PrintedProgram, Target
+from banyan.compiler.targets.target import ProgramText, Target
 from banyan.compiler.tiling.options import TileOptions
 from banyan.devices.device import Device
 from banyan.devices.discovery import find_device
@@ -105,7 +105,7 @@ class LoweredProgram:
 
     graph: Graph
     placement: Placement
-    text: PrintedProgram
+    text: ProgramText
     tiling: TileOptions
 
 
@@ -274,7 +274,7 @@ class _Compilation:
         return CompiledProgram(manifest, self.device, loader, externs)
 
 
-def _check_scratch(graph: Graph, text: PrintedProgram) -> None:
+def _check_scratch(graph: Graph, text: ProgramText) -> None:
     if text.scratch_bytes <= LARGEST_SCRATCH_BYTES:
         return
     widest = max(graph.symbols(), key=lambda symbol: symbol.maximum, default=None)
@@ -292,7 +292,7 @@ def make_manifest(
     graph: Graph,
     lowered: Graph,
     placement: Placement,
-    text: PrintedProgram,
+    text: ProgramText,
     image: Path,
     report: CompileReport,
 ) -> Manifest:

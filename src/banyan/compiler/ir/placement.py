@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from banyan.compiler.ir.graph import Node, Region, iterate_regions
 from banyan.compiler.ir.operations import EFFECTS
 from banyan.compiler.ir.symbols import Expression, symbols_in
-from banyan.compiler.ir.types import TensorType, TupleType, ValueType
+from banyan.compiler.ir.types import TupleType
 
 Needs = frozenset["Node | str"]
 
@@ -84,7 +84,7 @@ class _Placer:
 
     def needs(self, root: Node) -> Needs:
         for node in _postorder(root, self.needs_of):
-            found: set[Node | str] = set(_symbol_names(node))
+            found: set[Node | str] = set(symbol_names(node))
             for arg in node.args:
                 found |= self.needs_of[arg]
             if node.op == "parameter":
@@ -125,16 +125,11 @@ def _postorder(root: Node, known: dict[Node, Needs]) -> Iterable[Node]:
             pending.extend((arg, False) for arg in node.args)
 
 
-def _symbol_names(node: Node) -> Iterable[str]:
-    yield from _type_symbols(node.type)
+def symbol_names(node: Node) -> Iterable[str]:
+    """The names of the symbols in a node's type and attributes, repeats included."""
+    for element in node.type.elements if isinstance(node.type, TupleType) else (node.type,):
+        yield from (s.name for s in element.symbols())
     for _, value in node.attrs:
         for item in value if isinstance(value, tuple) else (value,):
             if isinstance(item, Expression):
                 yield from (s.name for s in symbols_in(item))
-
-
-def _type_symbols(value_type: ValueType) -> Iterable[str]:
-    elements = value_type.elements if isinstance(value_type, TupleType) else (value_type,)
-    for element in elements:
-        if isinstance(element, TensorType):
-            yield from (s.name for s in element.symbols())

@@ -5,7 +5,6 @@ like these two protocols describe, one line in the door's table, and a device th
 `build` leaves on disk.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -16,45 +15,17 @@ from banyan.compiler.tiling.options import TileOptions
 from banyan.devices.device import LoadedProgram
 
 
-class PrintedProgram(Protocol):
-    """The text of a whole program and what it needs to run."""
-
-    @property
-    def source(self) -> str:
-        """The text."""
-        ...
-
-    @property
-    def entries(self) -> Sequence[str]:
-        """Functions to call in order."""
-        ...
-
-    @property
-    def num_kernels(self) -> int:
-        """Distinct kernels."""
-        ...
-
-    @property
-    def num_launches(self) -> int:
-        """Launches of one run."""
-        ...
-
-    @property
-    def scratch_bytes(self) -> int:
-        """Private memory of each thread."""
-        ...
-
-
 @dataclass(frozen=True, slots=True)
 class ProgramText:
-    """The text of a program.
+    """The text of a whole program and what it needs to run.
 
     Attributes:
-        source: one translation unit.
-        entries: C functions to call, one for each run of launches between extern calls.
+        source: what `build` turns into something that a device loads.
+        entries: functions to call in order, one for each run of launches between calls of the
+            framework.
         num_kernels: distinct kernels.
         num_launches: launches of one run.
-        scratch_bytes: scratch memory each thread needs.
+        scratch_bytes: private memory of each thread, or of each group of work-items.
     """
 
     source: str
@@ -70,39 +41,33 @@ class Target(Protocol):
     @property
     def name(self) -> str:
         """The name a person types."""
-        ...
 
     @property
     def detail(self) -> str:
         """The instructions or the chip that the text is for, as reports show it."""
-        ...
 
     @property
     def settings(self) -> str:
         """Everything but the graph that decides what a program looks like: part of its key."""
-        ...
 
     @property
     def tiling(self) -> TileOptions:
         """How graphs are lowered for it."""
-        ...
 
-    def emit(self, graph: Graph, placement: Placement) -> PrintedProgram:
+    def emit(self, graph: Graph, placement: Placement) -> ProgramText:
         """Print a lowered graph whose values are placed.
 
         Raises:
             CompilationFailed: an operation this target has no text for.
         """
-        ...
 
-    def build(self, text: PrintedProgram) -> Path:
+    def build(self, text: ProgramText) -> Path:
         """Make what the device loads; it stays on disk and is found again by its content.
 
         Raises:
             CompilerMissing: the compiler it needs is not here.
             CompilationFailed: the text does not build.
         """
-        ...
 
     def open_packer(self) -> LoadedProgram:
         """The program that packs weights; asked for only where `tiling.packing` is on.
@@ -110,4 +75,3 @@ class Target(Protocol):
         Raises:
             CompilerMissing: the compiler it needs is not here.
         """
-        ...

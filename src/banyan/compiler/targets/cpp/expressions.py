@@ -5,11 +5,12 @@ they are rounded where they are stored and where the graph casts.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from banyan.compiler.ir.graph import Node
-from banyan.compiler.ir.symbols import Dim, Expression, Quotient, Symbol, lower_bound
+from banyan.compiler.ir.symbols import Dim
 from banyan.compiler.ir.types import DType
+from banyan.compiler.targets.text import ARITHMETIC, COMPARISONS, Name, size_text
 
 STORED = {
     DType.FLOAT32: "float",
@@ -24,20 +25,6 @@ STORED = {
 }
 """The type of one element in memory, as each dialect's header defines it."""
 
-_SYMBOLS = {
-    "add": "+",
-    "sub": "-",
-    "mul": "*",
-    "eq": "==",
-    "ne": "!=",
-    "lt": "<",
-    "le": "<=",
-    "gt": ">",
-    "ge": ">=",
-    "and": "&",
-    "or": "|",
-    "xor": "^",
-}
 _CALLS = {
     "exp": "banyan_exp",
     "log": "banyan_log",
@@ -53,7 +40,6 @@ _CALLS = {
 NARROW_FLOATS = frozenset({DType.BFLOAT16, DType.FLOAT16, DType.FLOAT8_E4M3})
 """Floats that are stored in fewer bits than they are computed in."""
 
-_COMPARISONS = frozenset({"eq", "ne", "lt", "le", "gt", "ge"})
 _SMALL_INTEGERS = frozenset({DType.INT32, DType.INT8, DType.UINT8})
 
 COSTS = {
@@ -97,28 +83,10 @@ def literal(value: bool | int | float, dtype: DType) -> str:
     return f"{text}f" if "." in text or "e" in text else f"{text}.0f"
 
 
-def dim_text(dim: Dim, names: Mapping[str, str]) -> str:
-    """The expression of a size; `names` gives the variable of each symbol."""
-    if isinstance(dim, int):
-        return str(dim)
-    parts = [_monomial(monomial, factor, names) for monomial, factor in dim.terms]
-    return parts[0] if len(parts) == 1 else f"({' + '.join(parts)})"
-
-
-def _monomial(monomial: Sequence[Symbol | Quotient], factor: int, names: Mapping[str, str]) -> str:
-    factors = [_atom(atom, names) for atom in monomial]
-    if factor != 1 or not factors:
-        factors.insert(0, str(factor))
-    return " * ".join(factors)
-
-
-def _atom(atom: Symbol | Quotient, names: Mapping[str, str]) -> str:
-    if isinstance(atom, Symbol):
-        return names[atom.name]
-    top = dim_text(atom.numerator, names)
-    if lower_bound(atom.numerator) >= 0:
-        return f"({top} / {atom.denominator})"
-    return f"floor_divide(index_t({top}), index_t({atom.denominator}))"
+def dim_text(dim: Dim, name: Name) -> str:
+    """The expression of a size; `name` gives the variable of each symbol."""
+    floor = "floor_divide(index_t({}), index_t({}))"
+    return size_text(dim, name, "({} / {})", floor)
 
 
 def pointwise_text(node: Node, values: Sequence[str]) -> str:
@@ -129,8 +97,8 @@ def pointwise_text(node: Node, values: Sequence[str]) -> str:
         return f"{values[0]} ? {values[1]} : {values[2]}"
     if len(values) == 1:
         return _unary(node.op, values[0], node.dtype)
-    if node.op in _COMPARISONS:
-        return f"{values[0]} {_SYMBOLS[node.op]} {values[1]}"
+    if node.op in COMPARISONS:
+        return f"{values[0]} {COMPARISONS[node.op]} {values[1]}"
     return _binary(node, values[0], values[1])
 
 
@@ -150,12 +118,10 @@ def _unary(op: str, value: str, dtype: DType) -> str:
 
 def _binary(node: Node, left: str, right: str) -> str:
     op, dtype = node.op, node.dtype
-    if op in _SYMBOLS:
-        return _narrow(f"{left} {_SYMBOLS[op]} {right}", dtype)
+    if op in ARITHMETIC:
+        return _narrow(f"{left} {ARITHMETIC[op]} {right}", dtype)
     if op in ("min", "max"):
         return f"{op}imum({left}, {right})"
-    if op == "div":
-        return f"{left} / {right}"
     if op == "floordiv":
         return _narrow(f"floor_divide({left}, {right})", dtype)
     if op == "mod":
@@ -205,8 +171,3 @@ def _cast(value: str, source: DType, target: DType) -> str:
         wide = value if source.is_floating else f"float({value})"
         return f"from_{target.value}(to_{target.value}({wide}))"
     return value if source is target else f"{STORED[target]}({value})"
-
-
-def is_symbolic(dim: Dim) -> bool:
-    """True for a size that is known only at run time."""
-    return isinstance(dim, Expression)

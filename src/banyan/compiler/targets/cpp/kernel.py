@@ -1,12 +1,12 @@
 """One kernel as a C++ function: its region printed node by node."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from banyan.compiler.ir.graph import Kernel, Node, Region
 from banyan.compiler.ir.operations import POINTWISE
-from banyan.compiler.ir.placement import place
-from banyan.compiler.ir.symbols import Expression, Symbol, product, symbols_in
+from banyan.compiler.ir.placement import place, symbol_names
+from banyan.compiler.ir.symbols import product, symbols_in
 from banyan.compiler.ir.types import DType, TupleType
 from banyan.compiler.targets.cpp import reductions
 from banyan.compiler.targets.cpp.accesses import scalar_text
@@ -18,7 +18,6 @@ from banyan.compiler.targets.cpp.elements import Elements
 from banyan.compiler.targets.cpp.expressions import (
     STORED,
     computed_type,
-    dim_text,
     pointwise_text,
 )
 from banyan.compiler.targets.cpp.loops import Products, print_loop
@@ -32,24 +31,10 @@ from banyan.compiler.targets.cpp.prefetch import (
 from banyan.compiler.targets.cpp.scope import Buffer, Held, Scalar, Scope, Scratch
 from banyan.compiler.targets.cpp.stores import print_store
 from banyan.compiler.targets.cpp.tiles import print_tile
+from banyan.compiler.targets.program import KernelText
 from banyan.foundation.errors import CompilationFailed
 
 _DOTS = frozenset({"dot", "packed_dot", "quantize_rows", "quantized_dot"})
-
-
-@dataclass(frozen=True, slots=True)
-class KernelText:
-    """A printed kernel.
-
-    Attributes:
-        body: everything between the braces of its function; equal kernels have equal bodies.
-        symbols: the symbols it reads, in the order of `self.sizes`.
-        scratch_bytes: scratch memory each thread needs.
-    """
-
-    body: str
-    symbols: tuple[Symbol, ...]
-    scratch_bytes: int
 
 
 @dataclass(slots=True)
@@ -151,7 +136,6 @@ class KernelBody:
         lines: the statements after the declarations of pointers and sizes.
         pointers: the name of each pointer.
         names: the name of each symbol, in the order they are passed.
-        symbols: the symbols.
         scratch_bytes: scratch memory one item needs.
         nodes: everything the kernel computes.
     """
@@ -159,7 +143,6 @@ class KernelBody:
     lines: tuple[str, ...]
     pointers: Mapping[Node, str]
     names: Mapping[str, str]
-    symbols: tuple[Symbol, ...]
     scratch_bytes: int
     nodes: tuple[Node, ...]
 
@@ -175,7 +158,7 @@ def print_kernel(kernel: Kernel, instruction_set: str) -> KernelText:
     if any(map(is_tile_dot, body.nodes)):
         lines.append("const banyan::DotSession session;")
     text = "\n".join(indented([*lines, *body.lines]))
-    return KernelText(text, body.symbols, body.scratch_bytes)
+    return KernelText(text, tuple(body.names), body.scratch_bytes)
 
 
 def print_body(
@@ -191,12 +174,11 @@ def print_body(
     order = place(kernel.body)
     facts = kernel_facts(kernel)
     nodes = tuple(node for region in order.values() for node in region)
-    symbols = _kernel_symbols(kernel, nodes, frozenset(facts.bound))
-    names = {symbol.name: f"n{i}" for i, symbol in enumerate(symbols)}
+    names = {name: f"n{i}" for i, name in enumerate(_kernel_symbols(kernel, nodes, facts.bound))}
     pointers = {pointer: f"p{i}" for i, pointer in enumerate(kernel.pointers)}
     scratch = Scratch()
-    scope = Scope(dict(names), pointers, facts, scratch, dialect, count=[len(symbols)])
-    lines = _grid(kernel, scope, names)
+    scope = Scope(dict(names), pointers, facts, scratch, dialect, count=[len(names)])
+    lines = _grid(kernel, scope)
 
     def is_direct(node: Node, user: Node) -> bool:
         in_blocks = gathers and is_gathered_operand(node, user, facts)
@@ -208,26 +190,15 @@ def print_body(
     printer = RegionPrinter(order, kept, operands & kept, products, {}, sums, gathers)
     printer.region(scope, kernel.body)
     all_lines = (*lines, *scope.lines)
-    return KernelBody(all_lines, pointers, names, symbols, scratch.most_bytes, nodes)
+    return KernelBody(all_lines, pointers, names, scratch.most_bytes, nodes)
 
 
-def _kernel_symbols(
-    kernel: Kernel, nodes: Sequence[Node], bound: frozenset[str]
-) -> tuple[Symbol, ...]:
-    found: dict[Symbol, None] = {}
-    for pointer in kernel.pointers:
-        found.update(dict.fromkeys(pointer.tensor.symbols()))
-    for dim in kernel.grid:
-        found.update(dict.fromkeys(symbols_in(dim)))
-    for node in nodes:
-        elements = node.type.elements if isinstance(node.type, TupleType) else (node.type,)
-        for element in elements:
-            found.update(dict.fromkeys(element.symbols()))
-        for _, value in node.attrs:
-            for item in value if isinstance(value, tuple) else (value,):
-                if isinstance(item, Expression):
-                    found.update(dict.fromkeys(symbols_in(item)))
-    return tuple(symbol for symbol in found if symbol.name not in bound)
+def _kernel_symbols(kernel: Kernel, nodes: Sequence[Node], bound: Collection[str]) -> list[str]:
+    """The symbols a kernel reads; `bound` are those it gives values to itself."""
+    found = [name for pointer in kernel.pointers for name in symbol_names(pointer)]
+    found += [symbol.name for dim in kernel.grid for symbol in symbols_in(dim)]
+    found += [name for node in nodes for name in symbol_names(node)]
+    return [name for name in dict.fromkeys(found) if name not in bound]
 
 
 def _opening(kernel: Kernel, names: Mapping[str, str], pointers: Mapping[Node, str]) -> list[str]:
@@ -246,7 +217,7 @@ def _opening(kernel: Kernel, names: Mapping[str, str], pointers: Mapping[Node, s
     return lines
 
 
-def _grid(kernel: Kernel, scope: Scope, names: Mapping[str, str]) -> list[str]:
+def _grid(kernel: Kernel, scope: Scope) -> list[str]:
     """Grid indices from the item's number; the last axis is the fastest."""
     lines = []
     parameters = kernel.body.parameters
@@ -254,9 +225,9 @@ def _grid(kernel: Kernel, scope: Scope, names: Mapping[str, str]) -> list[str]:
         name = f"g{axis}"
         scope.values[parameter] = Scalar(name)
         inner = product(kernel.grid[axis + 1 :])
-        text = "item" if inner == 1 else f"item / ({dim_text(inner, names)})"
+        text = "item" if inner == 1 else f"item / ({scope.dim(inner)})"
         if axis > 0:
-            text = f"({text}) % ({dim_text(kernel.grid[axis], names)})"
+            text = f"({text}) % ({scope.dim(kernel.grid[axis])})"
         lines.append(f"const index_t {name} = {text};")
     return lines
 

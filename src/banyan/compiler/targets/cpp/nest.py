@@ -178,7 +178,7 @@ class Nest:
     def _open(
         self, leaf: _Leaf, start: int, stop: int | None, pragma: list[str], *, shared: bool
     ) -> Variable:
-        whole = leaf.extent or dim_text(leaf.size, self.symbols)
+        whole = leaf.extent or dim_text(leaf.size, self.symbols.__getitem__)
         end = whole
         largest = min(upper_bound(leaf.size), UNBOUNDED) - 1
         if stop is not None:

@@ -124,7 +124,7 @@ class Scope:
 
     def dim(self, dim: Dim) -> str:
         """The text of a size."""
-        return dim_text(dim, self.symbols)
+        return dim_text(dim, self.symbols.__getitem__)
 
     def dim_index(self, dim: Dim) -> Index:
         """A size as an index."""

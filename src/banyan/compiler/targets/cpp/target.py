@@ -9,7 +9,7 @@ from banyan.compiler.schedules.known import known_blocks
 from banyan.compiler.targets.cpp.packing import build_packer
 from banyan.compiler.targets.cpp.registry import KERNEL_DIRECTORY, rows_per_item
 from banyan.compiler.targets.memory import Placement
-from banyan.compiler.targets.target import PrintedProgram, ProgramText
+from banyan.compiler.targets.target import ProgramText
 from banyan.compiler.tiling.options import LinearBlock, LinearShape, TileOptions
 from banyan.devices.device import Device, LoadedProgram, Program
 from banyan.devices.instruction_sets import InstructionSet, detect_instruction_sets
@@ -69,7 +69,7 @@ class CppTarget:
 
         return print_program(graph, placement, self.level.name)
 
-    def build(self, text: PrintedProgram) -> Path:
+    def build(self, text: ProgramText) -> Path:
         """Build the shared object, or find it built."""
         found = find_compiler(self.options.compiler_command)
         if isinstance(found, Missing):

@@ -8,8 +8,8 @@ from pathlib import Path
 from banyan.compiler.ir.graph import Graph
 from banyan.compiler.options import CompileOptions
 from banyan.compiler.targets.memory import Placement
-from banyan.compiler.targets.opencl.program import OpenClText, print_program
-from banyan.compiler.targets.target import PrintedProgram
+from banyan.compiler.targets.opencl.program import print_program
+from banyan.compiler.targets.target import ProgramText
 from banyan.compiler.tiling.options import TileOptions
 from banyan.devices.device import Device, LoadedProgram
 from banyan.devices.opencl import OpenClDevice
@@ -43,11 +43,11 @@ class OpenClTarget:
         """Weights stay as they are; tiles that local memory holds."""
         return TileOptions(packing=False)
 
-    def emit(self, graph: Graph, placement: Placement) -> OpenClText:
+    def emit(self, graph: Graph, placement: Placement) -> ProgramText:
         """Print a lowered graph whose values are placed."""
         return print_program(graph, placement, self.limits)
 
-    def build(self, text: PrintedProgram) -> Path:
+    def build(self, text: ProgramText) -> Path:
         """Keep the text and its launches; the driver compiles it when the device loads it."""
         content = text.source.encode()
         name = hashlib.sha256(content).hexdigest()[:32]

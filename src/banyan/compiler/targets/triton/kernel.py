@@ -8,6 +8,7 @@ from banyan.compiler.ir.graph import Kernel, Node, Region
 from banyan.compiler.ir.operations import POINTWISE
 from banyan.compiler.ir.placement import place
 from banyan.compiler.ir.symbols import Dim, Expression, product, upper_bound
+from banyan.compiler.targets.program import KernelText
 from banyan.compiler.targets.triton.accesses import load, store
 from banyan.compiler.targets.triton.chips import Chip
 from banyan.compiler.targets.triton.layouts import Layout, merged
@@ -29,25 +30,11 @@ from banyan.foundation.errors import CompilationFailed
 LEAST_PLACES_OF_DOT = 16
 """What matrix instructions ask of every dim of their operands."""
 
+_ELEMENTS_OF_WARP = 512
+"""Elements of the largest tile for each warp of a kernel without a matrix product."""
+
 MOST_ROUNDS = 4
 """How often a loop is written until the layouts of what it carries settle."""
-
-
-@dataclass(frozen=True, slots=True)
-class KernelText:
-    """A printed kernel.
-
-    Attributes:
-        body: everything below the function's name; equal kernels have equal bodies.
-        symbols: the symbols it reads, in the order of its parameters.
-        has_product: whether it multiplies matrices.
-        largest_block: elements of its largest tile, padding included.
-    """
-
-    body: str
-    symbols: tuple[str, ...]
-    has_product: bool
-    largest_block: int
 
 
 def print_kernel(kernel: Kernel, chip: Chip) -> KernelText:
@@ -74,7 +61,21 @@ def print_kernel(kernel: Kernel, chip: Chip) -> KernelText:
     names = [f"p{i}" for i in range(len(kernel.pointers))]
     head = f"({', '.join([*names, *scope.symbols.values()])}):"
     body = "\n".join([head, *(f"    {line}" for line in [*ranges, *lines])])
-    return KernelText(body, tuple(scope.symbols), has_product, scope.largest)
+    hints = _hints(chip, scope.largest, has_product=has_product)
+    return KernelText(body, tuple(scope.symbols), hints=hints)
+
+
+def _hints(chip: Chip, largest_block: int, *, has_product: bool) -> str:
+    """Options of the launch of a kernel whose largest tile has so many places."""
+    if not chip.most_warps:
+        return "{}"
+    warps = 4 if has_product else 1
+    elements = _ELEMENTS_OF_WARP * (8 if has_product else 1)
+    while warps < chip.most_warps and warps * elements < largest_block:
+        warps *= 2
+    stages = chip.stages if has_product else 1
+    hints = {"num_warps": min(warps, chip.most_warps), "num_stages": stages}
+    return repr({**hints, **dict(chip.hints)})
 
 
 def _grid(scope: Scope, grid: Sequence[Dim], parameters: Sequence[Node]) -> None:

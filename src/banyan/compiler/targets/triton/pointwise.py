@@ -9,6 +9,7 @@ from dataclasses import replace
 
 from banyan.compiler.ir.graph import Node
 from banyan.compiler.ir.types import DType
+from banyan.compiler.targets.text import ARITHMETIC, COMPARISONS
 from banyan.compiler.targets.triton.values import (
     FLOATS,
     INT64,
@@ -20,22 +21,6 @@ from banyan.compiler.targets.triton.values import (
 )
 from banyan.foundation.errors import CompilationFailed
 
-_OPERATORS = {
-    "add": "+",
-    "sub": "-",
-    "mul": "*",
-    "div": "/",
-    "and": "&",
-    "or": "|",
-    "xor": "^",
-    "eq": "==",
-    "ne": "!=",
-    "lt": "<",
-    "le": "<=",
-    "gt": ">",
-    "ge": ">=",
-}
-_COMPARISONS = frozenset({"eq", "ne", "lt", "le", "gt", "ge"})
 _CALLS = {
     "exp": "tl.exp({})",
     "log": "tl.log({})",
@@ -75,8 +60,8 @@ def pointwise(node: Node, values: Sequence[Value], *, has_erf: bool) -> Value:
     if len(values) == 1:
         return _unary(node, values[0].wide, has_erf=has_erf)
     left, right = (value.wide for value in values)
-    if node.op in _COMPARISONS:
-        return Value(f"{left.text} {_OPERATORS[node.op]} {right.text}", "int1", bounds=(0, 1))
+    if node.op in COMPARISONS:
+        return Value(f"{left.text} {COMPARISONS[node.op]} {right.text}", "int1", bounds=(0, 1))
     return _float(node, left, right) if left.kind in FLOATS else _integer(node, left, right)
 
 
@@ -137,8 +122,8 @@ def _fitting(kind: str, bounds: Bounds) -> Bounds:
 
 def _float(node: Node, left: Value, right: Value) -> Value:
     a, b = left.text, right.text
-    if node.op in _OPERATORS:
-        return Value(f"{a} {_OPERATORS[node.op]} {b}", "float32")
+    if node.op in ARITHMETIC:
+        return Value(f"{a} {ARITHMETIC[node.op]} {b}", "float32")
     if node.op in ("min", "max"):
         every = "propagate_nan=tl.PropagateNan.ALL"
         return Value(f"tl.{node.op}imum({a}, {b}, {every})", "float32")
@@ -175,8 +160,8 @@ def _integer(node: Node, left: Value, right: Value) -> Value:
 
 def _integer_text(node: Node, left: Value, right: Value) -> str:
     op, a, b = node.op, left.text, right.text
-    if op in _OPERATORS and op != "div":
-        return f"{a} {_OPERATORS[op]} {b}"
+    if op in ARITHMETIC and op != "div":
+        return f"{a} {ARITHMETIC[op]} {b}"
     if op in ("min", "max"):
         if left.kind == "int1":
             return f"{a} {'&' if op == 'min' else '|'} {b}"

@@ -7,7 +7,7 @@ from pathlib import Path
 from banyan.compiler.ir.graph import Graph
 from banyan.compiler.options import CompileOptions
 from banyan.compiler.targets.memory import Placement
-from banyan.compiler.targets.target import PrintedProgram, ProgramText
+from banyan.compiler.targets.target import ProgramText
 from banyan.compiler.targets.triton.chips import CHIPS, Chip
 from banyan.compiler.targets.triton.program import print_program
 from banyan.compiler.tiling.options import TileOptions
@@ -46,7 +46,7 @@ class TritonTarget:
         """Print a lowered graph whose values are placed."""
         return print_program(graph, placement, self.chip)
 
-    def build(self, text: PrintedProgram) -> Path:
+    def build(self, text: ProgramText) -> Path:
         """Write the module; Triton itself compiles kernels when they are first launched."""
         digest = hashlib.sha256(text.source.encode()).hexdigest()[:24]
         path = self.cache_directory / f"program-{digest}.py"

@@ -1,11 +1,11 @@
 """Values of a printed kernel, and the text of types, numbers and sizes."""
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from banyan.compiler.ir.symbols import Dim, Quotient, Symbol, lower_bound, upper_bound
+from banyan.compiler.ir.symbols import Dim, Expression, lower_bound, upper_bound
 from banyan.compiler.ir.types import DType
+from banyan.compiler.targets.text import Name, size_text
 from banyan.compiler.targets.triton.layouts import Layout
 
 STORED = {
@@ -96,22 +96,8 @@ def dim_bounds(dim: Dim) -> Bounds:
     return lower_bound(dim), upper_bound(dim)
 
 
-def dim_text(dim: Dim, name: Callable[[str], str]) -> str:
-    """The Python text of a size; `name` gives the variable of each symbol."""
-    if isinstance(dim, int):
-        return str(dim)
-    terms = []
-    for monomial, factor in dim.terms:
-        factors = [_atom_text(atom, name) for atom in monomial]
-        terms.append(" * ".join(factors if factor == 1 and factors else [str(factor), *factors]))
-    text = " + ".join(terms)
-    return f"({text})" if " " in text else text
-
-
-def _atom_text(atom: Symbol | Quotient, name: Callable[[str], str]) -> str:
-    if isinstance(atom, Symbol):
-        return name(atom.name)
-    top = dim_text(atom.numerator, name)
-    if lower_bound(atom.numerator) >= 0:
-        return f"({top} // {atom.denominator})"
-    return f"floor_divide({top}, {atom.denominator})"
+def dim_text(dim: Dim, name: Name) -> str:
+    """The Python text of a size, fit to be multiplied; `name` gives the variable of a symbol."""
+    text = size_text(dim, name, "({} // {})", "floor_divide({}, {})")
+    is_product = isinstance(dim, Expression) and len(dim.terms) == 1
+    return f"({text})" if is_product and " " in text else text
