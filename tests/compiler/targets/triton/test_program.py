@@ -2,11 +2,15 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from banyan.compiler.ir.graph import Builder, Graph, Output
+from banyan.compiler.ir.types import DType, TensorType
+from banyan.compiler.targets.interpreter import run_graph
 from banyan.compiler.targets.triton.chips import Chip
 from tests.compiler.targets.cpp.test_program import family_cases
-from tests.compiler.targets.triton.running import CHIP, SMALL, assert_agrees
+from tests.compiler.targets.triton.running import CHIP, SMALL, assert_agrees, run_on_triton
 from tests.compiler.test_fuzz import random_cases
 
 
@@ -14,6 +18,18 @@ from tests.compiler.test_fuzz import random_cases
 def test_every_family_of_operations_agrees_with_the_oracle(number: int, tmp_path: Path) -> None:
     case = family_cases()[number]
     assert_agrees(case.graph, case.arrays, tmp_path)
+
+
+def test_bfloat16_is_rounded_to_even_as_the_oracle_rounds(tmp_path: Path) -> None:
+    # Triton's own interpreter cuts the last bits off instead.
+    builder = Builder()
+    x = builder.input("x", TensorType((8,), DType.FLOAT32))
+    graph = Graph("cast", (x,), (Output("y", builder.add("cast", (x,), dtype=DType.BFLOAT16)),))
+    low, tie, high = 1 + 2**-9, 1 + 2**-8, 1 + 3 * 2**-8
+    values = [low, tie, high, -high, 1.9999999, 3.4e38, -np.inf, np.nan]
+    arrays = {"x": np.array(values, np.float32)}
+    found = run_on_triton(graph, arrays, tmp_path)["y"].astype(np.float32)
+    np.testing.assert_array_equal(found, run_graph(graph, arrays)["y"].astype(np.float32))
 
 
 @pytest.mark.parametrize("chip", [CHIP, SMALL], ids=["whole", "pieces"])

@@ -6,6 +6,9 @@ Only what every Triton compiler has: no vendor's library of functions.
 import triton
 import triton.language as tl
 
+IS_INTERPRETED = tl.constexpr(False)
+"""The generated module says it again, for its chip."""
+
 
 @triton.jit
 def _multiplied(a, b):
@@ -66,6 +69,17 @@ def power(x, y):
     result = tl.where((x < 0.0) & is_odd, -magnitude, magnitude)
     result = tl.where((x < 0.0) & (is_whole == 0), float("nan"), result)
     return tl.where(y == 0.0, 1.0, result)
+
+
+@triton.jit
+def to_bfloat16(x):
+    """A float32 rounded to the nearest bfloat16, ties to even."""
+    if IS_INTERPRETED:
+        # Triton's interpreter cuts the bits off; so they are rounded away before.
+        bits = x.to(tl.int32, bitcast=True)
+        bits = (bits + 32767 + ((bits >> 16) & 1)) & -65536
+        x = tl.where(tl.abs(x) >= 0.0, bits.to(tl.float32, bitcast=True), x)
+    return x.to(tl.bfloat16)
 
 
 @triton.jit

@@ -61,8 +61,12 @@ class Value:
             return self
         if self.number is not None:
             return replace(self, kind=kind)
-        test = f"({self.text} != 0)" if kind == "int1" else f"{self.text}.to(tl.{kind})"
-        return replace(self, text=test, kind=kind)
+        text = f"{self.text}.to(tl.{kind})"
+        if kind == "int1":
+            text = f"({self.text} != 0)"
+        elif kind == "bfloat16":
+            text = f"to_bfloat16({self.wide.text})"
+        return replace(self, text=text, kind=kind)
 
     @property
     def wide(self) -> "Value":
