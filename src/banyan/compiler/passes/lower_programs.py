@@ -25,6 +25,7 @@ from banyan.compiler.programs.paged_attention import (
 from banyan.compiler.programs.turning import turn_kernel, turns
 from banyan.compiler.programs.whole_attention import (
     WholeAttention,
+    in_pairs,
     pack_kernel,
     whole_attention_kernel,
 )
@@ -104,9 +105,8 @@ def _attention_forward(context: Context, node: Node) -> Node:
     )
 
     def packed(rows: Node, layout: str) -> Node:
-        return context.result(
-            context.call(pack_kernel, (rows.tensor, layout), context.values([rows]))
-        )
+        view = context.builder.reshape(context.value(rows), in_pairs(rows.tensor).shape)
+        return context.result(context.call(pack_kernel, (rows.tensor, layout), [view]))
 
     both = [packed(keys, "keys"), packed(values, "values")]
     arguments = [context.value(queries), *both, *context.values(mask)]

@@ -46,22 +46,29 @@ def packed_type(rows: TensorType, layout: str) -> TensorType:
     return TensorType((batch, groups, ceil_divide(length, BLOCK), *block), rows.dtype)
 
 
+def in_pairs(rows: TensorType) -> TensorType:
+    """Rows [B, G, T, D] seen as [B, G, T, D/p, p]."""
+    pack = pack_width(rows.dtype)
+    return TensorType((*rows.shape[:3], fixed(rows.shape[3]) // pack, pack), rows.dtype)
+
+
 def pack_kernel(builder: Builder, rows: TensorType, layout: str) -> Kernel:
-    """Pointers (rows [B, G, T, D], out): one program for each block; zeros behind the last row."""
+    """Pointers (rows [B, G, T, D/p, p], out): one program for each block; zeros behind the rows."""
     tiles = Tiles(builder)
     indices = tiles.indices
     target_type = packed_type(rows, layout)
-    source = builder.pointer("rows", rows, "read")
+    source_type = in_pairs(rows)
+    lines, pack = (fixed(size) for size in source_type.shape[3:])
+    source = builder.pointer("rows", source_type, "read")
     target = builder.pointer("out", target_type, "write")
     batch, group, block = (tiles.parameter() for _ in range(3))
-    size, pack = rows.shape[3], pack_width(rows.dtype)
     span = Span(indices.multiply(block, BLOCK), BLOCK)
-    loaded = tiles.read(source, (At(batch), At(group), span, whole(indices, size)))
+    window = (At(batch), At(group), span, whole(indices, lines), whole(indices, pack))
+    loaded = tiles.read(source, window)
     if layout == "keys":
-        split = tiles.reshaped(loaded, (BLOCK, size // pack, pack))
-        packed = builder.add("permute", (split,), order=(1, 0, 2))
+        packed = builder.add("permute", (loaded,), order=(1, 0, 2))
     else:
-        split = tiles.reshaped(loaded, (BLOCK // pack, pack, size))
+        split = tiles.reshaped(loaded, (BLOCK // pack, pack, rows.shape[3]))
         packed = builder.add("permute", (split,), order=(0, 2, 1))
     inner = (whole(indices, dim) for dim in target_type.shape[3:])
     store = tiles.store(target, packed, (At(batch), At(group), At(block), *inner))
@@ -95,6 +102,11 @@ class _Program:
         self.num_rows: Dim = self.tokens * self.group
         self.batch, self.head, self.number = (tiles.parameter() for _ in range(3))
         self.first = self.indices.multiply(self.number, self.most)
+        left = self.indices.subtract(self.indices.number(queries.shape[2]), self.first)
+        self.count = self.indices.smaller(left, self.indices.number(self.most))
+        self.stop = self.indices.number(types.keys.shape[2])
+        if types.causal:
+            self.stop = self.indices.smaller(self.indices.add(self.first, self.count), self.stop)
 
     @property
     def indices(self) -> Indices:
@@ -103,10 +115,8 @@ class _Program:
     def kernel(self) -> Kernel:
         tiles, index, types = self.tiles, self.indices, self.types
         batch, _, length, size = types.queries.shape
-        left = index.subtract(index.number(length), self.first)
-        count = index.smaller(left, index.number(self.most))
         bind = tiles.builder.add(
-            "bind", (count,), name="query_tokens", minimum=1, maximum=self.most
+            "bind", (self.count,), name="query_tokens", minimum=1, maximum=self.most
         )
         place = (
             At(self.batch),
@@ -116,7 +126,7 @@ class _Program:
         loaded = tiles.read(self.queries, (*place, whole(index, size)))
         self.rows = tiles.reshaped(loaded, (self.num_rows, size))
         width = fixed(types.values.shape[3])
-        mean, lse = attend(tiles, self, self._steps(count), (self.num_rows, width))
+        mean, lse = attend(tiles, self, self._steps(), (self.num_rows, width))
         narrow = tiles.reshaped(
             tiles.cast(mean, types.queries.dtype), (self.group, self.tokens, width)
         )
@@ -129,19 +139,22 @@ class _Program:
         body = Region((self.batch, self.head, self.number), (bind, *stores), ())
         return Kernel("whole_attention", grid, (*read, self.out, self.lse), body)
 
-    def _steps(self, count: Node) -> tuple[Node, Node, Node]:
-        index = self.indices
-        num_keys = index.number(self.types.keys.shape[2])
-        edge, stop = num_keys, num_keys
+    def _steps(self) -> tuple[Node, Node, Node]:
+        index, edge = self.indices, self.stop
         if self.types.causal:
-            edge = index.smaller(index.add(self.first, index.number(1)), num_keys)
-            stop = index.smaller(index.add(self.first, count), num_keys)
-        rounded = index.add(stop, index.number(STEP - 1))
+            edge = index.smaller(index.add(self.first, index.number(1)), edge)
+        rounded = index.add(self.stop, index.number(STEP - 1))
         return index.number(0), index.divide(edge, STEP), index.divide(rounded, STEP)
 
     def numbers(self, step: Node) -> Node:
-        index = self.indices
-        return index.add(index.count(STEP_BLOCKS), index.multiply(step, STEP_BLOCKS))
+        """Blocks of keys that no row sees are not even multiplied."""
+        tiles, index = self.tiles, self.indices
+        places = index.add(index.count(STEP_BLOCKS), index.multiply(step, STEP_BLOCKS))
+        if not self.types.causal:
+            return places
+        end = index.divide(index.add(self.stop, index.number(BLOCK - 1)), BLOCK)
+        nowhere = tiles.fill(-1, DType.INT64, (STEP_BLOCKS,))
+        return tiles.add("where", tiles.add("lt", places, end), places, nowhere)
 
     def scores(self, numbers: Node, step: Node, *, is_edge: bool) -> Node:
         tiles = self.tiles

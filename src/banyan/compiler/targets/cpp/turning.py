@@ -1,5 +1,7 @@
 """Stores of a block whose dims are turned: by shuffles of vector registers, not by element."""
 
+from math import prod
+
 from banyan.compiler.ir.attributes import integers
 from banyan.compiler.ir.graph import Node
 from banyan.compiler.targets.cpp.accesses import Access, access_of, pointer_strides
@@ -17,7 +19,8 @@ def print_turned(scope: Scope, node: Node) -> list[str] | None:
         return None
     load, order = value.args[0], integers(value, "order")
     source, target = access_of(load), access_of(node)
-    if scope.dialect is not CPP or not _covers_the_same(source, target, order):
+    exact = _covers_the_same(source, target, order)
+    if scope.dialect is not CPP or not (exact or _fills_a_block(target, order)):
         return None
     steps = [_static(stride) for stride in _strides(source)]
     apart = [_static(stride) for stride in _strides(target)]
@@ -35,7 +38,18 @@ def print_turned(scope: Scope, node: Node) -> list[str] | None:
     outer = min(axes, key=lambda axis: strides[axis][1])
     if inner == outer or (strides[inner][0], strides[outer][1]) != (1, 1):
         return None
-    return _loops(UNITS[unit], (read, written), strides, (inner, outer))
+    lines = _loops(UNITS[unit], (read, written), strides, (inner, outer))
+    if exact or not any(read.is_clipped):
+        return lines
+    if read.condition is not None:
+        return None
+    num_bytes = prod(map(_static, node.args[1].shape)) * load.dtype.num_bytes
+    short = [
+        f"{size} < {_static(whole)}"
+        for size, whole, clipped in zip(read.sizes, load.shape, read.is_clipped, strict=True)
+        if clipped
+    ]
+    return [f"if ({' || '.join(short)}) memset({written.text}, 0, {num_bytes});", *lines]
 
 
 def _loops(
@@ -86,3 +100,11 @@ def _covers_the_same(source: Access, target: Access, order: tuple[int, ...]) -> 
         and source.pointer.shape[i] == target.pointer.shape[j]
         for i, j in pairs
     )
+
+
+def _fills_a_block(target: Access, order: tuple[int, ...]) -> bool:
+    """Is all of a piece of memory written, so that what is not read can be zeros?"""
+    rest = len(target.kinds) - len(order)
+    shape = target.pointer.shape[rest:]
+    whole = target.sizes[rest:] == shape and {*target.kinds[rest:]} == {"range"}
+    return whole and all(isinstance(size, int) for size in shape)
