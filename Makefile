@@ -10,6 +10,9 @@ PORT ?= 8000
 # Empty: the model that ships in the repository.
 MODEL ?=
 ROUNDS ?= 3
+# Most tests wait for one compiler or one Python at a time, so two of them share the machine.
+WORKERS ?= 2
+TEST := $(BIN)/python -m pytest -q -n $(WORKERS) --dist worksteal
 
 # One environment, installed once: a stamp newer than both files means that nothing is to do.
 # Developing needs more than the demo, so either stamp will do for the demo.
@@ -62,11 +65,11 @@ docs: $(DEV_STAMP) ## Build the documentation into site/
 .PHONY: unit
 unit: $(DEV_STAMP) ## The test suite with its coverage gate
 	@echo "== tests"
-	$(BIN)/python -m pytest -q --cov --cov-branch --cov-report=term:skip-covered --cov-fail-under=90
+	$(TEST) --cov --cov-branch --cov-report=term:skip-covered --cov-fail-under=90
 
 .PHONY: wide
 wide: $(DEV_STAMP) ## The sweeps that take minutes: more operations, models, graphs and chips
-	@$(BIN)/python -m pytest -q -m wide
+	@$(TEST) -m wide
 
 .PHONY: bench
 bench: $(DEV_STAMP) ## Compare with llama.cpp in one run: make bench ROUNDS=3
