@@ -52,7 +52,7 @@ def check_linear(kernels: Kernels, types: tuple[DType, DType], shape: tuple[int,
 
 
 @pytest.mark.parametrize("types", TYPES)
-@pytest.mark.parametrize("rows", [1, 2, 3, 4, 6, 7, 13, 16, 17, 31, 32, 33, 70])
+@pytest.mark.parametrize("rows", [1, 2, 3, 4, 6, 7, 8, 9, 12, 13, 16, 17, 25, 31, 32, 33, 70])
 def test_a_linear_equals_its_meaning_for_any_number_of_rows(
     kernels: Kernels, types: tuple[DType, DType], rows: int
 ) -> None:
@@ -60,11 +60,11 @@ def test_a_linear_equals_its_meaning_for_any_number_of_rows(
 
 
 @pytest.mark.parametrize("types", TYPES)
-@pytest.mark.parametrize("k", [1, 2, 31, 32, 33, 511, 512, 544, 1100])
+@pytest.mark.parametrize("k", [1, 2, 31, 32, 33, 511, 512, 544, 1025, 1100])
 def test_a_linear_handles_every_remainder_of_k(
     kernels: Kernels, types: tuple[DType, DType], k: int
 ) -> None:
-    for rows in (1, 9, 40):
+    for rows in (1, 9, 16, 40):
         check_linear(kernels, types, (rows, 80, k))
 
 

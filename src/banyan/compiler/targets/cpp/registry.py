@@ -191,14 +191,14 @@ _FMA_BLOCKS = {"avx512": (6, 64), "avx2": (6, 16), "neon": (6, 16), "portable": 
 
 KERNELS: tuple[MicroKernel, ...] = (
     _linear("amx_bf16", _BF16, (32, 32)),
-    _linear("avx512_bf16", _BF16, (6, 64)),
+    _linear("avx512_bf16", _BF16, (12, 32)),
     *(
         _linear(level, types, block)
         for level, block in _FMA_BLOCKS.items()
         for types in (_F32, _BF16, _MIXED)
     ),
     _tile_dot("amx_bf16", DType.BFLOAT16, (64, 16)),
-    _tile_dot("avx512_bf16", DType.BFLOAT16, (6, 64)),
+    _tile_dot("avx512_bf16", DType.BFLOAT16, (12, 32)),
     *(
         _tile_dot(level, dtype, block)
         for level, block in _FMA_BLOCKS.items()

@@ -1,11 +1,12 @@
 // Packed linear with vdpbf16ps: two bfloat16 products per float32 lane and instruction.
 //
-// Up to eight rows: the time is that of fetching weights. Panels are walked one by one, so that
-// memory sees one ascending stream, and lines are asked for far ahead, across panels and items.
+// Up to twelve rows: the time is that of fetching weights. Panels are walked one or two at a time, so
+// that memory sees ascending streams, and lines are asked for far ahead, across panels and items.
 //
-// More rows: register block 6 rows x 4 panels, 24 accumulators, 4 weights, 1 broadcast. Panels are
-// walked in groups of four and in chunks of k that stay in the first-level cache while the rows pass
-// by; the next chunk is fetched meanwhile, so weights may come from memory at full arithmetic speed.
+// More rows: register block 12 rows x 2 panels, 24 accumulators, 2 weights, 1 broadcast. Panels are
+// walked in pairs and in chunks of k that stay near while the rows pass by. The first two groups of
+// rows fetch one line of the next chunk for each line they multiply: at that even pace sixteen rows
+// run at the speed of memory or of arithmetic, whichever is less.
 #ifndef BANYAN_LINEAR_AVX512_BF16_H
 #define BANYAN_LINEAR_AVX512_BF16_H
 
@@ -16,20 +17,18 @@
 namespace banyan {
 namespace avx512_bf16 {
 
-constexpr int kRows = 6;
-constexpr int kPanels = 4;
-// k per chunk. Up to kSomeRows the time is that of fetching, which small chunks hide better; above,
-// that of returning sums to memory, which large chunks do less often.
-constexpr int64_t kSomeRows = 48;
-constexpr int64_t kSmallChunk = 128;  // 4 panels of 4 KB
-constexpr int64_t kLargeChunk = 512;  // 4 panels of 16 KB
-// CPUs with tiles stream up to three rows only, and there four panels at once were measured faster.
+constexpr int kRows = 12;
+constexpr int kPanels = 2;
+constexpr int64_t kChunk = 1024;  // k; two panels of 32 KB
+constexpr int64_t kAhead = 4096;  // elements; 8 KB
+// Panels streamed at once. One stream reads fastest, until broadcasting more than eight rows for each
+// takes longer. CPUs with tiles stream up to three rows only; there four panels were measured faster.
 #if defined(__AMX_BF16__)
-constexpr int kStreamedPanels = 4;
-constexpr int64_t kAhead = 1024;  // elements of each panel
+constexpr int kStreamedRows = 3;
+constexpr int streamed_panels(int) { return 4; }
 #else
-constexpr int kStreamedPanels = 1;
-constexpr int64_t kAhead = 4096;
+constexpr int kStreamedRows = kRows;
+constexpr int streamed_panels(int rows) { return rows <= 8 ? 1 : 2; }
 #endif
 
 using View = PanelView<bfloat16>;
@@ -51,10 +50,10 @@ BANYAN_INLINE __m512bh broadcast_last(const bfloat16* single) {
 // c[R][P*16] (+)= a[R][k] * b, summed in `Chains` interleaved chains of lines. `ahead` points to the
 // lines to fetch meanwhile, `Fetch` panels of them.
 template <int R, int P, int Fetch, int Chains>
-BANYAN_INLINE void block(const bfloat16* a, int64_t lda, View b, int64_t k, float* c, int64_t ldc,
+static void block(const bfloat16* a, int64_t lda, View b, int64_t k, float* c, int64_t ldc,
                          bool accumulate, const bfloat16* ahead) {
   __m512 sum[Chains][R][P];
-#pragma GCC unroll 8
+#pragma GCC unroll 12
   for (int r = 0; r < R; ++r) {
 #pragma GCC unroll 4
     for (int p = 0; p < P; ++p) {
@@ -63,7 +62,7 @@ BANYAN_INLINE void block(const bfloat16* a, int64_t lda, View b, int64_t k, floa
     }
   }
   const bfloat16* row[R];
-#pragma GCC unroll 8
+#pragma GCC unroll 12
   for (int r = 0; r < R; ++r) row[r] = a + r * lda;
   const auto add = [&](int chain, int64_t i) __attribute__((always_inline)) {
     __m512bh weight[P];
@@ -75,7 +74,7 @@ BANYAN_INLINE void block(const bfloat16* a, int64_t lda, View b, int64_t k, floa
     for (int p = 0; p < Fetch; ++p) {
       __builtin_prefetch(ahead + p * b.panel_stride + i * b.line_stride, 0, 3);
     }
-#pragma GCC unroll 8
+#pragma GCC unroll 12
     for (int r = 0; r < R; ++r) {
       const __m512bh x = broadcast_pair(row[r] + 2 * i);
 #pragma GCC unroll 4
@@ -92,7 +91,7 @@ BANYAN_INLINE void block(const bfloat16* a, int64_t lda, View b, int64_t k, floa
   }
   if (Chains == 2 && i < pairs) add(0, i);
   if (k % 2 != 0) {
-#pragma GCC unroll 8
+#pragma GCC unroll 12
     for (int r = 0; r < R; ++r) {
       const __m512bh x = broadcast_last(row[r] + k - 1);
 #pragma GCC unroll 4
@@ -102,7 +101,7 @@ BANYAN_INLINE void block(const bfloat16* a, int64_t lda, View b, int64_t k, floa
       }
     }
   }
-#pragma GCC unroll 8
+#pragma GCC unroll 12
   for (int r = 0; r < R; ++r) {
 #pragma GCC unroll 4
     for (int p = 0; p < P; ++p) {
@@ -112,30 +111,16 @@ BANYAN_INLINE void block(const bfloat16* a, int64_t lda, View b, int64_t k, floa
   }
 }
 
-// One to six rows.
-template <int P, int Fetch, int Chains = 1>
-static void rows_block(int64_t rows, const bfloat16* a, int64_t lda, View b, int64_t k, float* c,
-                       int64_t ldc, bool accumulate, const bfloat16* ahead) {
-  switch (rows) {
-    case 1: return block<1, P, Fetch, Chains>(a, lda, b, k, c, ldc, accumulate, ahead);
-    case 2: return block<2, P, Fetch, Chains>(a, lda, b, k, c, ldc, accumulate, ahead);
-    case 3: return block<3, P, Fetch, Chains>(a, lda, b, k, c, ldc, accumulate, ahead);
-    case 4: return block<4, P, Fetch, Chains>(a, lda, b, k, c, ldc, accumulate, ahead);
-    case 5: return block<5, P, Fetch, Chains>(a, lda, b, k, c, ldc, accumulate, ahead);
-    default: return block<6, P, Fetch, Chains>(a, lda, b, k, c, ldc, accumulate, ahead);
-  }
-}
-
 // Few rows against all panels.
 template <int R>
 static void stream_rows(const bfloat16* a, int64_t lda, const bfloat16* w, int64_t k, int64_t panels,
                         float* c, int64_t ldc) {
-  constexpr int P = kStreamedPanels;
+  constexpr int P = streamed_panels(R);
   const int64_t stride = panel_elements<bfloat16>(k);
   int64_t p = 0;
   for (; p + P <= panels; p += P) {
     const View b{w + p * stride, stride, 2 * kPanelColumns};
-    block<R, P, P, 1>(a, lda, b, k, c + p * kPanelColumns, ldc, false, b.base + kAhead);
+    block<R, P, P, 1>(a, lda, b, k, c + p * kPanelColumns, ldc, false, b.base + kAhead / P);
   }
   for (; p < panels; ++p) {
     const View b{w + p * stride, stride, 2 * kPanelColumns};
@@ -148,25 +133,16 @@ template <int P>
 static void panel_group(const bfloat16* a, int64_t lda, const bfloat16* w, int64_t k, int64_t rows,
                         float* c, int64_t ldc) {
   const int64_t stride = panel_elements<bfloat16>(k);
-  const int64_t groups = ceil_divide(rows, kRows);
-  const int64_t chunk = rows <= kSomeRows ? kSmallChunk : kLargeChunk;
-  for (int64_t first = 0; first < k; first += chunk) {
-    const int64_t depth = least(chunk, k - first);
+  for (int64_t first = 0; first < k; first += kChunk) {
+    const int64_t depth = least(kChunk, k - first);
     const View b{w + first * kPanelColumns, stride, 2 * kPanelColumns};
-    const bfloat16* next = first + chunk < k ? b.base + chunk * kPanelColumns : w + P * stride;
-    for (int64_t g = 0; g < groups; ++g) {
-      const int64_t begin = rows * g / groups;
-      const int64_t count = rows * (g + 1) / groups - begin;
-      const bfloat16* x = a + begin * lda + first;
-      float* out = c + begin * ldc;
-      if (g < 2 && P == kPanels) {
-        // The first two row groups fetch half of the next chunk's panels each.
-        rows_block<P, P / 2>(count, x, lda, b, depth, out, ldc, first > 0,
-                             next + g * (P / 2) * stride);
-      } else {
-        rows_block<P, 0>(count, x, lda, b, depth, out, ldc, first > 0, nullptr);
-      }
-    }
+    const bfloat16* next = first + kChunk < k ? b.base + kChunk * kPanelColumns : w + P * stride;
+    in_groups<kRows>(rows, [&](auto count, int64_t row, int64_t g) {
+      // Each of the first groups fetches a panel; the others ask for what is here.
+      const bfloat16* ahead = g < P ? next + g * stride : b.base;
+      block<count, P, 1, 1>(a + row * lda + first, lda, b, depth, c + row * ldc, ldc, first > 0,
+                            ahead);
+    });
   }
 }
 
@@ -175,13 +151,24 @@ static void panel_group(const bfloat16* a, int64_t lda, const bfloat16* w, int64
 template <int P, int Chains>
 static void near_panels(const bfloat16* a, int64_t lda, View b, int64_t k, int64_t rows, float* c,
                         int64_t ldc, bool accumulate, const bfloat16* ahead) {
-  if (ahead != nullptr && rows <= kRows) {
-    rows_block<P, P, Chains>(rows, a, lda, b, k, c, ldc, accumulate, ahead);
-    return;
-  }
-  for (int64_t r = 0; r < rows; r += kRows) {
-    rows_block<P, 0, Chains>(least(kRows, rows - r), a + r * lda, lda, b, k, c + r * ldc, ldc,
-                             accumulate, nullptr);
+  const bfloat16* next = ahead != nullptr && rows <= kRows ? ahead : b.base;
+  in_groups<kRows>(rows, [&](auto count, int64_t row, int64_t) {
+    block<count, P, P, Chains>(a + row * lda, lda, b, k, c + row * ldc, ldc, accumulate, next);
+  });
+}
+
+// The same for n columns; `ahead` lies like b.
+static void near_columns(const bfloat16* a, int64_t lda, View b, int64_t k, int64_t rows, int64_t n,
+                         float* c, int64_t ldc, bool accumulate, const bfloat16* ahead) {
+  constexpr int64_t wide = kPanels * kPanelColumns;
+  for (int64_t j = 0; j < n; j += wide) {
+    const View view{b.base + 2 * j, b.panel_stride, b.line_stride};
+    const bfloat16* next = ahead == nullptr ? nullptr : ahead + 2 * j;
+    if (j + wide <= n) {
+      near_panels<kPanels, 1>(a, lda, view, k, rows, c + j, ldc, accumulate, next);
+    } else {
+      near_panels<1, 2>(a, lda, view, k, rows, c + j, ldc, accumulate, next);
+    }
   }
 }
 
@@ -190,17 +177,9 @@ static void near_panels(const bfloat16* a, int64_t lda, View b, int64_t k, int64
 inline void linear_tile_avx512_bf16(const bfloat16* a, int64_t lda, const bfloat16* w, int64_t k,
                                     int64_t rows, int64_t panels, float* c, int64_t ldc) {
   using namespace avx512_bf16;
-  switch (rows) {
-    case 1: return stream_rows<1>(a, lda, w, k, panels, c, ldc);
-    case 2: return stream_rows<2>(a, lda, w, k, panels, c, ldc);
-    case 3: return stream_rows<3>(a, lda, w, k, panels, c, ldc);
-#if !defined(__AMX_BF16__)
-    case 4: return stream_rows<4>(a, lda, w, k, panels, c, ldc);
-    case 5: return stream_rows<5>(a, lda, w, k, panels, c, ldc);
-    case 6: return stream_rows<6>(a, lda, w, k, panels, c, ldc);
-    case 7: return stream_rows<7>(a, lda, w, k, panels, c, ldc);
-    case 8: return stream_rows<8>(a, lda, w, k, panels, c, ldc);
-#endif
+  if (rows <= kStreamedRows) {
+    return with_constant<1, kStreamedRows>(
+        rows, [&](auto count) { stream_rows<count>(a, lda, w, k, panels, c, ldc); });
   }
   const int64_t stride = panel_elements<bfloat16>(k);
   int64_t p = 0;
@@ -216,18 +195,8 @@ inline void linear_tile_avx512_bf16(const bfloat16* a, int64_t lda, const bfloat
 inline void tile_dot_avx512_bf16(const bfloat16* a, int64_t lda, const bfloat16* b,
                                  int64_t line_stride, int64_t k, int64_t rows, int64_t n, float* c,
                                  int64_t ldc, bool accumulate, const bfloat16* ahead) {
-  using namespace avx512_bf16;
-  constexpr int64_t wide = kPanels * kPanelColumns;
-  const auto after = [ahead](int64_t j) { return ahead == nullptr ? nullptr : ahead + 2 * j; };
-  int64_t j = 0;
-  for (; j + wide <= n; j += wide) {
-    const View view{b + 2 * j, 2 * kPanelColumns, line_stride};
-    near_panels<kPanels, 1>(a, lda, view, k, rows, c + j, ldc, accumulate, after(j));
-  }
-  for (; j < n; j += kPanelColumns) {
-    const View view{b + 2 * j, 2 * kPanelColumns, line_stride};
-    near_panels<1, 2>(a, lda, view, k, rows, c + j, ldc, accumulate, after(j));
-  }
+  const avx512_bf16::View view{b, 2 * kPanelColumns, line_stride};
+  avx512_bf16::near_columns(a, lda, view, k, rows, n, c, ldc, accumulate, ahead);
 }
 
 }  // namespace banyan

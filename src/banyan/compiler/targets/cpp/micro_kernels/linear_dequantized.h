@@ -123,16 +123,17 @@ template <Stored S>
 static void through_pairs(const bfloat16* a, int64_t lda, const Weight& w, int64_t rows, float* c,
                           int64_t ldc) {
   alignas(64) bfloat16 values[kStretch * kColumns];
-  alignas(64) float sums[avx512_bf16::kRows * kColumns];
+  constexpr int64_t most = avx512_bf16::kRows;
+  alignas(64) float sums[most * kColumns];
   const avx512_bf16::View view{values, 2 * kPanelColumns, 2 * kColumns};
   for (int64_t begin = 0; begin < w.k;) {
     const int64_t end = least(w.k, least(begin + kStretch, (begin / w.group + 1) * w.group));
     write_pairs<S>(w, begin, end, values);
     const float* scales = w.scales + begin / w.group * kColumns;
-    for (int64_t r = 0; r < rows; r += avx512_bf16::kRows) {
-      const int64_t count = least(avx512_bf16::kRows, rows - r);
-      avx512_bf16::rows_block<4, 0>(count, a + r * lda + begin, lda, view, end - begin, sums,
-                                    kColumns, false, nullptr);
+    for (int64_t r = 0; r < rows; r += most) {
+      const int64_t count = least(most, rows - r);
+      avx512_bf16::near_columns(a + r * lda + begin, lda, view, end - begin, count, kColumns, sums,
+                                kColumns, false, nullptr);
       add_scaled(sums, scales, count, c + r * ldc, ldc, begin > 0);
     }
     begin = end;

@@ -2,6 +2,8 @@
 #ifndef BANYAN_PACKED_H
 #define BANYAN_PACKED_H
 
+#include <type_traits>
+
 #include "types.h"
 
 namespace banyan {
@@ -33,6 +35,26 @@ constexpr int64_t ceil_divide(int64_t value, int64_t divisor) {
 }
 
 BANYAN_INLINE int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
+
+// Calls `work` with a count of Least to Most as a constant, so that loops over it can be unrolled.
+template <int Least, int Most, class F>
+BANYAN_INLINE void with_constant(int64_t count, F&& work) {
+  if constexpr (Least < Most) {
+    if (count < Most) return with_constant<Least, Most - 1>(count, work);
+  }
+  work(std::integral_constant<int, Most>());
+}
+
+// Calls `work(rows as a constant, first row, number)` for groups of about equal size, up to Most.
+template <int Most, class F>
+BANYAN_INLINE void in_groups(int64_t rows, F&& work) {
+  const int64_t groups = ceil_divide(rows, Most);
+  for (int64_t g = 0; g < groups; ++g) {
+    const int64_t begin = rows * g / groups;
+    with_constant<1, Most>(rows * (g + 1) / groups - begin,
+                           [&](auto count) { work(count, begin, g); });
+  }
+}
 
 // Elements from one panel to the next of a weight with k inputs.
 template <class W>
