@@ -1,6 +1,6 @@
 import pytest
 
-from banyan.compiler.ir.attributes import integer, integers, size
+from banyan.compiler.ir.attributes import has, integer, integers, number, size
 from banyan.compiler.ir.graph import Builder, Node
 from banyan.compiler.ir.symbols import symbol
 from banyan.compiler.ir.types import DType, TensorType
@@ -22,6 +22,10 @@ def test_attributes_are_read_with_their_type() -> None:
     assert size(sliced(), "stop") == N
     assert integers(builder.add("permute", (x,), order=(1, 0)), "order") == (1, 0)
     assert size(sliced(), "step") == 1
+    assert number(builder.add("constant", value=0.5, dtype=DType.FLOAT32), "value") == 0.5
+    product = builder.add("dot", (x, x), transpose_b=True, dtype=DType.FLOAT32)
+    assert has(product, "transpose_b")
+    assert not has(product, "packed")
 
 
 def test_an_attribute_of_another_type_is_named() -> None:
@@ -35,3 +39,5 @@ def test_an_attribute_of_another_type_is_named() -> None:
         integers(grown, "shape")
     with pytest.raises(GraphError, match=r"expand: shape is .* not a size"):
         size(grown, "shape")
+    with pytest.raises(GraphError, match=r"expand: shape is .* not a number"):
+        number(grown, "shape")

@@ -42,3 +42,20 @@ def size(node: Node, name: str) -> Dim:
     if not isinstance(value, int | Expression):
         raise GraphError(f"{node.op}: {name} is {value!r}, not a size")
     return value
+
+
+def number(node: Node, name: str) -> int | float:
+    """An attribute that is a number or a flag.
+
+    Raises:
+        GraphError: it is something else.
+    """
+    value = node.attr(name)
+    if not isinstance(value, int | float):
+        raise GraphError(f"{node.op}: {name} is {value!r}, not a number")
+    return value
+
+
+def has(node: Node, name: str) -> bool:
+    """True for an attribute that is there and set."""
+    return bool(dict(node.attrs).get(name))

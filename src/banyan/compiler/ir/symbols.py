@@ -112,6 +112,11 @@ def fixed(dim: Dim) -> int:
     return dim
 
 
+def strides(shape: tuple[Dim, ...]) -> tuple[Dim, ...]:
+    """How many elements of a row-major tensor lie between neighbours along each dim."""
+    return tuple(product(shape[i + 1 :]) for i in range(len(shape)))
+
+
 def ceil_divide(dim: Dim, denominator: int) -> Dim:
     """Division that rounds up."""
     return (dim + (denominator - 1)) // denominator

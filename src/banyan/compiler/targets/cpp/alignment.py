@@ -2,6 +2,7 @@
 
 from banyan.compiler.ir.graph import Kernel, Node
 from banyan.compiler.ir.placement import place
+from banyan.compiler.targets.cpp.materialise import is_tile_dot
 from banyan.compiler.targets.memory import Launch, Memory, Placement
 
 
@@ -22,7 +23,11 @@ def aligned_inputs(placement: Placement) -> frozenset[int]:
 
 def _block_pointers(kernel: Kernel) -> frozenset[Node]:
     nodes = (node for nodes in place(kernel.body).values() for node in nodes)
-    blocks = (_before_moves(node.args[1]) for node in nodes if _is_packed(node))
+    blocks = (
+        _before_moves(node.args[1])
+        for node in nodes
+        if node.op == "packed_dot" or is_tile_dot(node)
+    )
     return frozenset(block.args[0] for block in blocks if block.op == "load")
 
 
@@ -31,7 +36,3 @@ def _before_moves(node: Node) -> Node:
     while node.op in {"reshape", "permute"}:
         node = node.args[0]
     return node
-
-
-def _is_packed(node: Node) -> bool:
-    return node.op == "packed_dot" or (node.op == "dot" and dict(node.attrs).get("packed") is True)

@@ -3,12 +3,19 @@
 The second operand of a packed dot may be one gather of whole blocks. Side by side
 (`reshape(permute(load))`) they are columns, one after the other (`reshape(load)`) they are lines.
 A micro-kernel takes their addresses.
+
+With few rows a step spends its time waiting for memory: every block lies somewhere else, so the
+hardware cannot guess the next one. All addresses of a step are known from its scalars, so these
+are printed first, and every product is told the blocks of the product behind it; the last one of a
+step those of the next step, where the loop carries their numbers.
 """
 
-from banyan.compiler.ir.graph import Node
+from collections.abc import Sequence
+
+from banyan.compiler.ir.access import Access, access_of
+from banyan.compiler.ir.graph import Node, Region
 from banyan.compiler.ir.operations import PANEL_COLUMNS
-from banyan.compiler.ir.types import DType
-from banyan.compiler.targets.cpp.accesses import Access, access_of, offset_of, scalar_index
+from banyan.compiler.ir.types import DType, TupleType
 from banyan.compiler.targets.cpp.bounds import Facts
 from banyan.compiler.targets.cpp.elements import Elements, Indices
 from banyan.compiler.targets.cpp.expressions import STORED
@@ -44,15 +51,13 @@ def blocks_of(operand: Node, facts: Facts) -> Blocks | None:
 
 def _numbers(load: Node, facts: Facts) -> Node | None:
     """Which blocks a load gathers whole; None for any other node."""
-    if load.op != "load" or len(load.shape) != 4:
+    if load.op != "load" or len(load.shape) != 4 or not isinstance(load.shape[0], int):
         return None
     access = access_of(load)
-    is_whole = access.gather_rank == 1 and all(
-        _is_whole(access, axis, facts) for axis in range(len(access.kinds))
-    )
-    if access.kinds.count("gather") != 1 or not isinstance(load.shape[0], int) or not is_whole:
+    is_whole = all(_is_whole(access, axis, facts) for axis in range(len(access.kinds)))
+    if len(access.gathered) != 1 or access.gather_rank != 1 or not is_whole:
         return None
-    return access.indices[access.kinds.index("gather")]
+    return access.gathered[0]
 
 
 def _is_whole(access: Access, axis: int, facts: Facts) -> bool:
@@ -73,7 +78,6 @@ def addresses(scope: Scope, blocks: Blocks) -> str:
         return known
     access = access_of(blocks.tile)
     pointer, shape = scope.pointers[access.pointer], access.pointer.shape
-    axis = access.kinds.index("gather")
     name = scope.name("t")
     scope.emit(f"const {STORED[access.pointer.dtype]}* {name}[{blocks.count}];")
 
@@ -82,18 +86,69 @@ def addresses(scope: Scope, blocks: Blocks) -> str:
             elements = Elements(scope, nest)
             number = elements.as_index(elements.cell(blocks.numbers, indices))
             found = [
-                number if i == axis else scalar_index(scope, index) if kind == "at" else Index()
-                for i, (kind, index) in enumerate(zip(access.kinds, access.indices, strict=True))
+                number if kind == "gather" else scope.index(index) if kind == "at" else Index()
+                for kind, index in zip(access.kinds, access.indices, strict=True)
             ]
-            place = offset_of(scope, shape, found)
-            inside = (
-                f"static_cast<uint64_t>({number}) < static_cast<uint64_t>({scope.dim(shape[axis])})"
-            )
-            address = f"{inside} ? {pointer} + {place} : nullptr"
-            nest.emit(f"{name}[{indices[0]}] = {address};")
+            place = scope.number(shape, found)
+            inside = scope.condition(number, shape[access.kinds.index("gather")])
+            nest.emit(f"{name}[{indices[0]}] = {inside} ? {pointer} + {place} : nullptr;")
 
         nest.loops([Axis(blocks.count)], step)
 
     scope.lines += print_nest(body, scope.symbols, scope.dialect)
     scope.blocks[blocks.tile, blocks.numbers] = name
     return name
+
+
+def scalars_first(nodes: Sequence[Node]) -> tuple[list[Node], list[Node]]:
+    """Split a region's nodes: scalars that need only scalars, and the rest, both in order."""
+    inside = set(nodes)
+    first: list[Node] = []
+    early: set[Node] = set()
+    for node in nodes:
+        is_scalar = not isinstance(node.type, TupleType) and node.shape == ()
+        ready = all(arg in early or arg not in inside for arg in node.args)
+        if is_scalar and node.op not in {"reduce", "get"} and ready:
+            first.append(node)
+            early.add(node)
+    return first, [node for node in nodes if node not in early]
+
+
+def note_following_blocks(scope: Scope, dots: Sequence[Node], region: Region) -> None:
+    """Note for each dot with gathered blocks which ones the next such dot reads.
+
+    Args:
+        scope: its `ahead` is filled.
+        dots: the packed dots of a region in the order they run.
+        region: where they stand; the last one looks at its next step.
+    """
+    found = [(dot, blocks_of(dot.args[1], scope.facts)) for dot in dots]
+    reading = [(dot, blocks) for dot, blocks in found if blocks is not None]
+    if not reading:
+        return
+    first = reading[0][1]
+    carried = region.parameters[1:]
+    following = [blocks for _, blocks in reading[1:]]
+    if first.numbers in carried and len(carried) == len(region.results):
+        next_numbers = region.results[carried.index(first.numbers)]
+        following.append(Blocks(first.tile, first.is_columns, next_numbers))
+    for (dot, blocks), after in zip(reading, following, strict=False):
+        if after.tile.dtype is blocks.tile.dtype and after.count == blocks.count:
+            scope.ahead[dot] = after
+
+
+def fetch_following_rows(scope: Scope, nodes: Sequence[Node], region: Region) -> None:
+    """Ask for the rows beside the blocks, such as their scales, that the next step gathers."""
+    carried = region.parameters[1:]
+    if len(carried) != len(region.results):
+        return
+    for node in nodes:
+        if node.op != "load" or len(node.shape) != 2 or not isinstance(node.shape[0], int):
+            continue
+        gathered = access_of(node).gathered
+        if len(gathered) == 1 and gathered[0] in carried:
+            following = region.results[carried.index(gathered[0])]
+            places = addresses(scope, Blocks(node, False, following))
+            index = scope.name("i")
+            scope.emit(f"for (int {index} = 0; {index} < {node.shape[0]}; ++{index})")
+            scope.emit(f"  __builtin_prefetch({places}[{index}]);")

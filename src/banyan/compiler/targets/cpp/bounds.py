@@ -18,6 +18,7 @@ from banyan.compiler.ir.symbols import (
     symbols_in,
     upper_bound,
 )
+from banyan.compiler.targets.cpp.indices import Index, Limit
 
 _MOST_CANDIDATES = 16
 
@@ -73,6 +74,20 @@ class Facts:
         """True when `dim >= 0` whatever the grid indices and symbols are."""
         return lower_bound(dim) >= 0
 
+    def is_inside(
+        self, start: Node, step: Index, size: Dim, *, within: Limit | None = None
+    ) -> tuple[bool, bool]:
+        """Whether (start + step >= 0, start + step < size) is proved.
+
+        `within` is what a loop that was clipped to this very dim says of its variable.
+        """
+        exact = self.exactly(start)
+        low = exact is not None and self.is_natural(exact) and step.minimum >= 0
+        if within is not None and _is_limited(step, within):
+            return low, True
+        top = step.largest
+        return low, any(self.is_below(least + top, size) for least in self.at_most(start))
+
     def _unbind(self, dim: Dim) -> Iterator[Dim]:
         """`dim` with each symbol bound in the kernel replaced by one of its upper bounds."""
         names = [s.name for s in symbols_in(dim) if s.name in self.bound]
@@ -93,6 +108,13 @@ class Facts:
             if any(s.name == name for s in symbols_in(dim)) and _rises(dim, name):
                 dim = substitute(dim, {name: last})
         return dim
+
+
+def _is_limited(step: Index, limit: Limit) -> bool:
+    if len(step.terms) != 1 or step.offset > 0:
+        return False
+    variable, coefficient = step.terms[0]
+    return coefficient == 1 and variable.limit == limit
 
 
 def _rises(dim: Dim, name: str) -> bool:

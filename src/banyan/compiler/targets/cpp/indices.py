@@ -66,6 +66,56 @@ class Index:
         """Inclusive upper bound."""
         return self.offset + sum(c * (v.maximum if c > 0 else v.minimum) for v, c in self.terms)
 
+    @property
+    def largest(self) -> Dim:
+        """The upper bound, in symbols where a loop's extent is symbolic."""
+        total: Dim = self.offset
+        for variable, coefficient in self.terms:
+            if coefficient < 0:
+                total = total + coefficient * variable.minimum
+            elif variable.extent is not None:
+                total = total + coefficient * (variable.extent - 1)
+            else:
+                total = total + coefficient * variable.maximum
+        return total
+
+    def __add__(self, other: "Index | int") -> "Index":
+        if isinstance(other, int):
+            return Index(self.terms, self.offset + other)
+        totals = dict(self.terms)
+        for variable, coefficient in other.terms:
+            totals[variable] = totals.get(variable, 0) + coefficient
+        terms = tuple((v, c) for v, c in totals.items() if c)
+        return Index(terms, self.offset + other.offset)
+
+    def __mul__(self, factor: int) -> "Index":
+        terms = tuple((v, c * factor) for v, c in self.terms if factor)
+        return Index(terms, self.offset * factor)
+
+    def divide(self, divisor: int) -> "tuple[Index, Index] | None":
+        """Quotient and remainder by a positive constant; None where only the program can tell.
+
+        Raises:
+            Reshaped: splitting or cutting a loop would make the division exact.
+        """
+        whole = tuple((v, c // divisor) for v, c in self.terms if c % divisor == 0)
+        rest = Index(tuple((v, c) for v, c in self.terms if c % divisor), self.offset % divisor)
+        if rest.minimum >= 0 and rest.maximum < divisor:
+            return Index(whole, self.offset // divisor), rest
+        _ask_for_split(rest, divisor)
+        return None
+
+    def ask_for_cut(self, boundary: int) -> None:
+        """Ask for a loop cut where the index crosses `boundary`, if one loop alone decides that.
+
+        Raises:
+            Reshaped: cutting a loop puts the index on one side of the boundary.
+        """
+        if len(self.terms) == 1:
+            variable, coefficient = self.terms[0]
+            if coefficient > 0:
+                _cut(variable, -((self.offset - boundary) // coefficient))
+
     def __str__(self) -> str:
         parts = [v.text if c == 1 else f"{c} * {v.text}" for v, c in self.terms]
         if not parts:
@@ -102,45 +152,11 @@ class Reshaped(Exception):
         self.change = change
 
 
-def variable_index(variable: Variable) -> Index:
-    """The index that is just one variable."""
-    return Index(((variable, 1),))
-
-
-def constant_index(value: int) -> Index:
-    """The index that is just a number."""
-    return Index((), value)
-
-
-def add(left: Index, right: Index) -> Index:
-    """The sum of two indices."""
-    totals = dict(left.terms)
-    for variable, coefficient in right.terms:
-        totals[variable] = totals.get(variable, 0) + coefficient
-    terms = tuple((v, c) for v, c in totals.items() if c)
-    return Index(terms, left.offset + right.offset)
-
-
-def scale(index: Index, factor: int) -> Index:
-    """An index times a constant."""
-    if factor == 0:
-        return Index()
-    return Index(tuple((v, c * factor) for v, c in index.terms), index.offset * factor)
-
-
-def divide(index: Index, divisor: int) -> tuple[Index, Index] | None:
-    """Quotient and remainder by a positive constant; None where only the program can tell.
-
-    Raises:
-        Reshaped: splitting or cutting a loop would make the division exact.
-    """
-    whole = tuple((v, c // divisor) for v, c in index.terms if c % divisor == 0)
-    rest = Index(tuple((v, c) for v, c in index.terms if c % divisor), index.offset % divisor)
-    quotient = Index(whole, index.offset // divisor)
-    if rest.minimum >= 0 and rest.maximum < divisor:
-        return quotient, rest
-    _ask_for_split(rest, divisor)
-    return None
+def variable_index(
+    text: str, level: int = 0, minimum: int = -UNBOUNDED, maximum: int = UNBOUNDED
+) -> Index:
+    """The index that is just one number with a name."""
+    return Index(((Variable(text, level, minimum, maximum), 1),))
 
 
 def _ask_for_split(rest: Index, divisor: int) -> None:
@@ -165,28 +181,3 @@ def _is_split_by(extent: Dim, factor: int) -> bool:
 def _cut(variable: Variable, point: int) -> None:
     if variable.axis is not None and variable.minimum < point <= variable.maximum < UNBOUNDED:
         raise Reshaped(Cut(variable.axis, point))
-
-
-def ask_for_cut(index: Index, boundary: int) -> None:
-    """Ask for a loop cut where `index` crosses `boundary`, if one loop alone decides that.
-
-    Raises:
-        Reshaped: cutting a loop puts the index on one side of the boundary.
-    """
-    if len(index.terms) == 1:
-        variable, coefficient = index.terms[0]
-        if coefficient > 0:
-            _cut(variable, -((index.offset - boundary) // coefficient))
-
-
-def largest(index: Index) -> Dim:
-    """The upper bound of an index, in symbols where a loop's extent is symbolic."""
-    total: Dim = index.offset
-    for variable, coefficient in index.terms:
-        if coefficient < 0:
-            total = total + coefficient * variable.minimum
-        elif variable.extent is not None:
-            total = total + coefficient * (variable.extent - 1)
-        else:
-            total = total + coefficient * variable.maximum
-    return total

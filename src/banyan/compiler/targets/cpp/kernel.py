@@ -3,129 +3,17 @@
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
-from banyan.compiler.ir.graph import Kernel, Node, Region
-from banyan.compiler.ir.operations import POINTWISE
+from banyan.compiler.ir.graph import Kernel, Node
 from banyan.compiler.ir.placement import place, symbol_names
 from banyan.compiler.ir.symbols import product, symbols_in
-from banyan.compiler.ir.types import DType, TupleType
-from banyan.compiler.targets.cpp import reductions
-from banyan.compiler.targets.cpp.accesses import scalar_text
-from banyan.compiler.targets.cpp.accumulation import Accumulation, accumulations, is_tile_dot
 from banyan.compiler.targets.cpp.bounds import kernel_facts
 from banyan.compiler.targets.cpp.dialect import CPP, Dialect
 from banyan.compiler.targets.cpp.dots import MicroKernels, is_direct_operand, is_gathered_operand
-from banyan.compiler.targets.cpp.elements import Elements
-from banyan.compiler.targets.cpp.expressions import (
-    STORED,
-    computed_type,
-    pointwise_text,
-)
-from banyan.compiler.targets.cpp.loops import Products, print_loop
-from banyan.compiler.targets.cpp.materialise import kept_tiles
-from banyan.compiler.targets.cpp.nest import Nest, print_nest
-from banyan.compiler.targets.cpp.prefetch import (
-    fetch_following_rows,
-    note_following_blocks,
-    scalars_first,
-)
-from banyan.compiler.targets.cpp.scope import Buffer, Held, Scalar, Scope, Scratch
-from banyan.compiler.targets.cpp.stores import print_store
-from banyan.compiler.targets.cpp.tiles import print_tile
+from banyan.compiler.targets.cpp.expressions import STORED
+from banyan.compiler.targets.cpp.materialise import DOTS, accumulations, is_tile_dot, kept_tiles
+from banyan.compiler.targets.cpp.regions import Products, RegionPrinter
+from banyan.compiler.targets.cpp.scope import Scalar, Scope, Scratch
 from banyan.compiler.targets.program import KernelText
-from banyan.foundation.errors import CompilationFailed
-
-_DOTS = frozenset({"dot", "packed_dot", "quantize_rows", "quantized_dot"})
-
-
-@dataclass(slots=True)
-class RegionPrinter:
-    """Prints regions of one kernel."""
-
-    order: Mapping[Region, Sequence[Node]]
-    kept: frozenset[Node]
-    operands: frozenset[Node]
-    products: Products
-    results: dict[Node, tuple[Held, ...]]
-    sums: Mapping[Node, Accumulation]
-    fetches: bool
-
-    def region(self, scope: Scope, region: Region) -> None:
-        """Print every node of a region that needs text of its own."""
-        added = [dot for total in self.sums.values() for dot in total.dots]
-        first, rest = scalars_first(self.order[region])
-        for node in first:
-            self.node(scope, node)
-        printed = [node for node in rest if node not in added]
-        dots = filter(is_tile_dot, [*printed, *(dot for dot in added if dot in rest)])
-        if self.fetches:
-            note_following_blocks(scope, list(dots), region)
-            fetch_following_rows(scope, rest, region)
-        for node in printed:
-            self.node(scope, node)
-
-    def node(self, scope: Scope, node: Node) -> None:
-        """Print one node, unless it is evaluated where it is used."""
-        if node.op == "store":
-            scope.lines += print_store(scope, node)
-        elif node.op == "bind":
-            name = str(node.attr("name"))
-            scope.symbols[name] = scope.name("n")
-            value = scalar_text(scope, node.args[0])
-            scope.emit(f"const index_t {scope.symbols[name]} = {value};  // {name}")
-        elif node.op == "loop":
-            self.results[node] = print_loop(self, scope, node)
-        elif node.op == "get":
-            index = node.attr("index")
-            scope.values[node] = self.results[node.args[0]][index if isinstance(index, int) else 0]
-        elif isinstance(node.type, TupleType):
-            raise CompilationFailed(f"the C++ target cannot print {node.op!r} inside a kernel")
-        elif node.shape == ():
-            self._scalar(scope, node)
-        elif node in self.kept:
-            scope.values[node] = self.keep(scope, node)
-
-    def _scalar(self, scope: Scope, node: Node) -> None:
-        if node.op == "constant":
-            return
-        if node.op == "size":
-            dim = scope.facts.exactly(node)
-            scope.values[node] = Scalar(f"index_t({scope.dim(dim if dim is not None else 0)})")
-        elif node.op == "reduce":
-            scope.values[node] = reductions.reduce_into_scalar(scope, node)
-        elif node.op in POINTWISE:
-            text = pointwise_text(node, [scalar_text(scope, arg) for arg in node.args])
-            name = scope.name("s")
-            is_index = scope.facts.exactly(node) is not None
-            kind = "index_t" if is_index else computed_type(node.dtype)
-            scope.emit(f"const {kind} {name} = {text};")
-            scope.values[node] = Scalar(name)
-        else:
-            scope.values[node] = self._picked(scope, node)
-
-    def _picked(self, scope: Scope, node: Node) -> Scalar:
-        """A scalar read from memory or out of a tile."""
-        name = scope.name("s")
-        scope.emit(f"{computed_type(node.dtype)} {name};")
-
-        def body(nest: Nest) -> None:
-            nest.emit(f"{name} = {Elements(scope, nest).element(node, ()).text};")
-
-        scope.lines += print_nest(body, scope.symbols, scope.dialect)
-        return Scalar(name)
-
-    def keep(self, scope: Scope, node: Node) -> Buffer:
-        """Print a tile into a scratch buffer."""
-        if node.op in _DOTS:
-            return self.products.print_dot(scope, node)
-        is_narrow = node.dtype.is_floating and node not in self.operands
-        target = scope.allocate(node.shape, DType.FLOAT32 if is_narrow else node.dtype)
-        if node.op == "reduce":
-            reductions.reduce_into_buffer(scope, node, target)
-        elif node.op == "cumsum":
-            reductions.running_sum(scope, node, target)
-        else:
-            print_tile(scope, node, target)
-        return target
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,9 +73,8 @@ def print_body(
         return in_blocks or is_direct_operand(node, user, facts)
 
     kept = kept_tiles(order, is_direct)
-    operands = frozenset(arg for node in nodes if node.op in _DOTS for arg in node.args)
-    sums = accumulations(order)
-    printer = RegionPrinter(order, kept, operands & kept, products, {}, sums, gathers)
+    operands = frozenset(arg for node in nodes if node.op in DOTS for arg in node.args)
+    printer = RegionPrinter(order, kept, operands & kept, products, accumulations(order), gathers)
     printer.region(scope, kernel.body)
     all_lines = (*lines, *scope.lines)
     return KernelBody(all_lines, pointers, names, scratch.most_bytes, nodes)

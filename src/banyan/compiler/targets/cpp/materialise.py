@@ -1,14 +1,17 @@
 """Which tiles of a kernel are kept in scratch memory; all others are computed where they are used.
 
-Pure: looks at the kernel's nodes only.
+A loop that carries `sums * fade + dot + dot` needs no memory for each dot either: the carried tile
+is scaled in place and the micro-kernel adds to it. Pure: looks at the kernel's nodes only.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
+from banyan.compiler.ir.attributes import has
 from banyan.compiler.ir.graph import Node, Region
 from banyan.compiler.ir.operations import POINTWISE
 from banyan.compiler.ir.symbols import Dim, product, upper_bound
-from banyan.compiler.ir.types import TupleType
+from banyan.compiler.ir.types import DType, TupleType
 from banyan.compiler.targets.cpp.expressions import COSTS
 
 BARRIERS = frozenset(
@@ -17,7 +20,9 @@ BARRIERS = frozenset(
 """Operations whose results are always kept: an element depends on many elements."""
 
 _FREE = frozenset({"iota", "load", "constant", "expand"})
-_DOTS = frozenset({"dot", "packed_dot", "quantize_rows", "quantized_dot"})
+DOTS = frozenset({"dot", "packed_dot", "quantize_rows", "quantized_dot"})
+"""Operations that micro-kernels compute: they read whole tiles."""
+
 _WORTH_KEEPING = 6
 _EXPENSIVE = 10
 _LARGEST_OPTIONAL_BYTES = 4 << 20
@@ -41,7 +46,7 @@ def kept_tiles(
         readers[node] = found | {node} if node in results else found
         if not is_tile(node) or node in kept:
             continue
-        dots = [user for user in users.get(node, ()) if user.op in _DOTS]
+        dots = [user for user in users.get(node, ()) if user.op in DOTS]
         if dots:
             wanted = not all(is_direct(node, dot) for dot in dots)
         else:
@@ -133,3 +138,45 @@ def _repeats(node: Node, user: Node) -> bool:
 
 def _bytes(shape: tuple[Dim, ...]) -> int:
     return 4 * upper_bound(product(shape))
+
+
+@dataclass(frozen=True, slots=True)
+class Accumulation:
+    """`base` plus every one of `dots`."""
+
+    base: Node
+    dots: tuple[Node, ...]
+
+
+def accumulations(order: Mapping[Region, Sequence[Node]]) -> dict[Node, Accumulation]:
+    """For each carried result that is such a sum, its parts."""
+    users = users_of(node for nodes in order.values() for node in nodes)
+    results = [result for region in order for result in region.results]
+    found: dict[Node, Accumulation] = {}
+    for result in results:
+        if not is_tile(result) or result.dtype is not DType.FLOAT32 or result.op != "add":
+            continue
+        terms = _terms(result, lambda node: len(users.get(node, ())) == 1 and node not in results)
+        dots = tuple(term for term, is_own in terms if is_own and is_tile_dot(term))
+        others = [term for term, is_own in terms if not (is_own and is_tile_dot(term))]
+        if dots and len(others) == 1 and results.count(result) == 1 and result not in users:
+            found[result] = Accumulation(others[0], dots)
+    return found
+
+
+def _terms(result: Node, is_own: Callable[[Node], bool]) -> list[tuple[Node, bool]]:
+    """The terms of a sum, each with whether nothing else uses it, in order."""
+    found: list[tuple[Node, bool]] = []
+    pending = [(arg, is_own(arg)) for arg in reversed(result.args)]
+    while pending:
+        node, own = pending.pop()
+        if own and node.op == "add":
+            pending += [(arg, is_own(arg)) for arg in reversed(node.args)]
+        else:
+            found.append((node, own))
+    return found
+
+
+def is_tile_dot(node: Node) -> bool:
+    """True for a product with a packed block."""
+    return node.op == "dot" and has(node, "packed")

@@ -20,10 +20,6 @@ from banyan.compiler.targets.cpp.indices import (
     Reshaped,
     Split,
     Variable,
-    add,
-    constant_index,
-    scale,
-    variable_index,
 )
 from banyan.foundation.errors import CompilationFailed
 
@@ -139,7 +135,7 @@ class Nest:
 
         def visit(position: int, found: dict[str, Index]) -> None:
             if position == len(leaves):
-                body(tuple(_compose(parts, found) for parts in indices))
+                body(tuple(sum((found[p] * n for p, n in parts), Index()) for parts in indices))
                 return
             leaf = leaves[position]
             unrolled = leaf.is_single or (chosen is not None and position > chosen)
@@ -149,7 +145,7 @@ class Nest:
                     self._unroll(leaf, start, stop, lambda i: visit(position + 1, found | i))
                 else:
                     variable = self._open(leaf, start, stop, pragma, shared=position == split)
-                    visit(position + 1, found | {leaf.path: variable_index(variable)})
+                    visit(position + 1, found | {leaf.path: Index(((variable, 1),))})
                     self._close()
 
         visit(0, {})
@@ -161,7 +157,7 @@ class Nest:
     ) -> None:
         size = leaf.size if isinstance(leaf.size, int) else 0
         for step in range(start, size if stop is None else stop):
-            body({leaf.path: constant_index(step)})
+            body({leaf.path: Index(offset=step)})
 
     def _leaves(self, path: str, axis: Axis, leaves: list[_Leaf]) -> list[tuple[str, int]]:
         """Append the loops of one axis; return each one's path and its stride in the index."""
@@ -239,10 +235,3 @@ def _shared_leaf(leaves: Sequence[_Leaf], first: int) -> int | None:
     return max(
         found, key=lambda i: (min(upper_bound(leaves[i].size), _ENOUGH_STEPS), i), default=None
     )
-
-
-def _compose(parts: Sequence[tuple[str, int]], found: Mapping[str, Index]) -> Index:
-    total = Index()
-    for path, stride in parts:
-        total = add(total, scale(found[path], stride))
-    return total

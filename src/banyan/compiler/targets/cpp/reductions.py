@@ -1,17 +1,15 @@
 """Reductions and running sums, into scratch buffers or scalars."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
+from banyan.compiler.ir.attributes import integer, integers
 from banyan.compiler.ir.graph import Node
-from banyan.compiler.ir.symbols import Dim
 from banyan.compiler.ir.types import DType
-from banyan.compiler.targets.cpp.accesses import times
-from banyan.compiler.targets.cpp.elements import Elements, Indices, buffer_offset
+from banyan.compiler.targets.cpp.elements import Elements, Indices, print_loops
 from banyan.compiler.targets.cpp.expressions import STORED, computed_type, literal, to_memory
-from banyan.compiler.targets.cpp.indices import Index, add
+from banyan.compiler.targets.cpp.indices import Index
 from banyan.compiler.targets.cpp.nest import Axis, Nest, print_nest
 from banyan.compiler.targets.cpp.scope import Buffer, Scalar, Scope
-from banyan.foundation.errors import CompilationFailed
 
 _UINT8 = {"max": "uint8_t(0)", "min": "uint8_t(255)"}
 _VECTOR = {"sum": "+", "prod": "*", "max": "max", "min": "min"}
@@ -19,18 +17,17 @@ _VECTOR = {"sum": "+", "prod": "*", "max": "max", "min": "min"}
 
 def reduce_into_buffer(scope: Scope, node: Node, target: Buffer) -> None:
     """Print a reduction whose result is a tile."""
-    source, axes = node.args[0], reduced_axes(node)
+    source, axes, kind = node.args[0], reduced_axes(node), str(node.attr("kind"))
     kept = tuple(a for a in range(len(source.shape)) if a not in axes)
-    sizes = [Axis(source.shape[a]) for a in kept]
-    if kept and kept[-1] > axes[-1] and node.attr("kind") != "argmax":
-        _reduce_columns(scope, node, target, sizes)
+    if kept and kept[-1] > axes[-1] and kind != "argmax":
+        _reduce_columns(scope, node, target, kept)
         return
+    sizes = [Axis(source.shape[a]) for a in kept]
 
     def body(nest: Nest) -> None:
         def row(outer: Indices) -> None:
-            name = reduce_element(scope, nest, node, dict(zip(kept, outer, strict=True)))
-            place = buffer_offset(target, outer)
-            nest.emit(f"{target.text}[{place}] = {to_memory(name, target.dtype)};")
+            name = _reduce(Elements(scope, nest), node, dict(zip(kept, outer, strict=True)))
+            nest.emit(f"{target.at(outer)} = {to_memory(name, target.dtype)};")
 
         nest.loops(sizes, row, label="k", independent=len(sizes))
 
@@ -43,97 +40,75 @@ def reduce_into_scalar(scope: Scope, node: Node) -> Scalar:
     scope.emit(f"{computed_type(node.dtype)} {result};")
 
     def body(nest: Nest) -> None:
-        total = reduce_element(scope, nest, node, {})
+        total = _reduce(Elements(scope, nest), node, {})
         nest.emit(f"{result} = {total};")
 
     scope.lines += print_nest(body, scope.symbols, scope.dialect)
     return Scalar(result)
 
 
-def reduce_element(scope: Scope, nest: Nest, node: Node, outer: dict[int, Index]) -> str:
+def _reduce(elements: Elements, node: Node, outer: Mapping[int, Index]) -> str:
     """Print the loops that reduce to one element; `outer` gives the axes that stay."""
-    source, axes, kind = node.args[0], reduced_axes(node), str(node.attr("kind"))
-    sizes = [Axis(source.shape[a]) for a in axes]
-    if kind == "argmax":
-        return _argmax(scope, nest, node, outer)
-    total = nest.name("a")
-    nest.emit(f"{computed_type(node.dtype)} {total} = {start_value(kind, node.dtype)};")
+    (source,), kind, nest = node.args, str(node.attr("kind")), elements.nest
+    shape = tuple(source.shape[a] for a in reduced_axes(node))
+    is_argmax = kind == "argmax"
+    first = start_value("max", source.dtype) if is_argmax else start_value(kind, node.dtype)
+    total, at = nest.name("a"), nest.name("a") if is_argmax else ""
+    nest.emit(f"{computed_type(source.dtype if is_argmax else node.dtype)} {total} = {first};")
+    if is_argmax:
+        nest.emit(f"index_t {at} = 0;")
 
     def step(inner: Indices) -> None:
-        found = {**outer, **dict(zip(axes, inner, strict=True))}
-        cell = Elements(scope, nest).cell(source, tuple(found[a] for a in sorted(found)))
-        nest.emit(f"{total} = {combine(kind, node.dtype, total, cell.text)};")
+        found = {**outer, **dict(zip(reduced_axes(node), inner, strict=True))}
+        text = elements.cell(source, _in_order(found)).text
+        if is_argmax:
+            number = elements.scope.number(shape, inner)
+            nest.emit(f"if ({text} > {total}) {{ {total} = {text}; {at} = {number}; }}")
+        else:
+            nest.emit(f"{total} = {combine(kind, node.dtype, total, text)};")
 
+    sizes = [Axis(size) for size in shape]
+    if is_argmax:
+        nest.loops(sizes, step, label="r")
+        return at
     vector = None if node.dtype is DType.BOOL else f"reduction({_VECTOR[kind]}:{total})"
-    if outer:
-        nest.loops(sizes, step, label="r", vector=vector)
-        return total
-    nest.loops(sizes, step, label="r", vector=vector, independent=len(sizes))
-    for line in scope.dialect.joined(total, kind, node.dtype):
+    nest.loops(sizes, step, label="r", vector=vector, independent=0 if outer else len(sizes))
+    for line in () if outer else elements.scope.dialect.joined(total, kind, node.dtype):
         nest.emit(line)
     return total
 
 
-def _argmax(scope: Scope, nest: Nest, node: Node, outer: dict[int, Index]) -> str:
-    source, axes = node.args[0], reduced_axes(node)
-    best, at = nest.name("a"), nest.name("a")
-    nest.emit(f"{computed_type(source.dtype)} {best} = {start_value('max', source.dtype)};")
-    nest.emit(f"index_t {at} = 0;")
-
-    def step(inner: Indices) -> None:
-        found = {**outer, **dict(zip(axes, inner, strict=True))}
-        cell = Elements(scope, nest).cell(source, tuple(found[a] for a in sorted(found)))
-        number = _row_number(scope, tuple(source.shape[a] for a in axes), inner)
-        nest.emit(f"if ({cell.text} > {best}) {{ {best} = {cell.text}; {at} = {number}; }}")
-
-    nest.loops([Axis(source.shape[a]) for a in axes], step, label="r")
-    return at
+def _in_order(found: Mapping[int, Index]) -> Indices:
+    return tuple(found[axis] for axis in sorted(found))
 
 
-def _row_number(scope: Scope, sizes: Sequence[Dim], indices: Indices) -> Index:
-    """The number of an element in row-major order."""
-    number = Index()
-    stride: Dim = 1
-    for size, index in zip(reversed(sizes), reversed(indices), strict=True):
-        number = add(number, times(scope, index, stride))
-        stride = stride * size
-    return number
-
-
-def _reduce_columns(scope: Scope, node: Node, target: Buffer, sizes: Sequence[Axis]) -> None:
+def _reduce_columns(scope: Scope, node: Node, target: Buffer, kept: Sequence[int]) -> None:
     """The last axis stays: add whole rows, so that the innermost loop runs along it."""
     source, axes, kind = node.args[0], reduced_axes(node), str(node.attr("kind"))
-    kept = [a for a in range(len(source.shape)) if a not in axes]
+    sizes = [Axis(source.shape[a]) for a in kept]
+    value = to_memory(start_value(kind, node.dtype), target.dtype)
 
-    def clear(nest: Nest) -> None:
-        value = to_memory(start_value(kind, node.dtype), target.dtype)
+    def clear(elements: Elements, indices: Indices) -> None:
+        elements.nest.emit(f"{target.at(indices)} = {value};")
 
-        def step(indices: Indices) -> None:
-            nest.emit(f"{_at(target, indices)} = {value};")
-
-        nest.loops(sizes, step, vector="", independent=len(sizes))
+    print_loops(scope, sizes, clear)
 
     def accumulate(nest: Nest) -> None:
         def step(indices: Indices) -> None:
-            found = dict(zip((*axes, *kept), indices, strict=True))
-            cell = Elements(scope, nest).cell(source, tuple(found[a] for a in sorted(found)))
-            place = _at(target, indices[len(axes) :])
+            found = _in_order(dict(zip((*axes, *kept), indices, strict=True)))
+            cell, place = Elements(scope, nest).cell(source, found), target.at(indices[len(axes) :])
             nest.emit(f"{place} = {combine(kind, node.dtype, place, cell.text)};")
 
         loops = [*(Axis(source.shape[a]) for a in axes), *sizes]
         nest.loops(loops, step, vector="", independent=len(sizes))
 
-    scope.lines += print_nest(clear, scope.symbols, scope.dialect)
     scope.lines += print_nest(accumulate, scope.symbols, scope.dialect)
 
 
 def running_sum(scope: Scope, node: Node, target: Buffer) -> None:
     """Print a cumulative sum along one axis."""
-    source, axis = node.args[0], node.attr("axis")
-    if not isinstance(axis, int):
-        raise CompilationFailed("cumsum needs an axis")
+    (source,), axis = node.args, integer(node, "axis")
     others = [a for a in range(len(source.shape)) if a != axis]
-    length = source.shape[axis]
 
     def body(nest: Nest) -> None:
         def line(outer: Indices) -> None:
@@ -142,12 +117,11 @@ def running_sum(scope: Scope, node: Node, target: Buffer) -> None:
 
             def step(inner: Indices) -> None:
                 found = dict(zip((*others, axis), (*outer, *inner), strict=True))
-                indices = tuple(found[a] for a in range(len(source.shape)))
-                cell = Elements(scope, nest).cell(source, indices)
+                cell = Elements(scope, nest).cell(source, _in_order(found))
                 nest.emit(f"{total} += {cell.text};")
-                nest.emit(f"{_at(target, indices)} = {to_memory(total, target.dtype)};")
+                nest.emit(f"{target.at(_in_order(found))} = {to_memory(total, target.dtype)};")
 
-            nest.loops([Axis(length)], step, label="c")
+            nest.loops([Axis(source.shape[axis])], step, label="c")
 
         rows = [Axis(source.shape[a]) for a in others]
         nest.loops(rows, line, label="k", independent=len(rows))
@@ -157,8 +131,7 @@ def running_sum(scope: Scope, node: Node, target: Buffer) -> None:
 
 def reduced_axes(node: Node) -> tuple[int, ...]:
     """The axes a reduction removes, in order."""
-    axes = node.attr("axes")
-    return tuple(sorted(a for a in axes if isinstance(a, int))) if isinstance(axes, tuple) else ()
+    return tuple(sorted(integers(node, "axes")))
 
 
 def start_value(kind: str, dtype: DType) -> str:
@@ -182,7 +155,3 @@ def combine(kind: str, dtype: DType, left: str, right: str) -> str:
         return f"{right} {'>' if kind == 'max' else '<'} {left} ? {right} : {left}"
     text = f"{left} {'+' if kind == 'sum' else '*'} {right}"
     return text if dtype.is_floating or dtype is DType.INT64 else f"{computed_type(dtype)}({text})"
-
-
-def _at(buffer: Buffer, indices: Indices) -> str:
-    return f"{buffer.text}[{buffer_offset(buffer, indices)}]"

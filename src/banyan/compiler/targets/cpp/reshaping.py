@@ -1,8 +1,7 @@
 """Where an element of a reshaped tile lies in the tile before."""
 
 from banyan.compiler.ir.symbols import Dim
-from banyan.compiler.targets.cpp.accesses import times
-from banyan.compiler.targets.cpp.indices import UNBOUNDED, Index, Variable, add, divide
+from banyan.compiler.targets.cpp.indices import UNBOUNDED, Index, variable_index
 from banyan.compiler.targets.cpp.nest import Nest
 from banyan.compiler.targets.cpp.scope import Scope
 from banyan.foundation.errors import CompilationFailed
@@ -22,7 +21,7 @@ def reshaped_indices(
     found: list[Index] = []
     for group, source_group in _groups(shape, source):
         sizes = tuple(shape[i] for i in group)
-        linear = _linear(scope, sizes, tuple(indices[i] for i in group))
+        linear = scope.number(sizes, [indices[i] for i in group])
         found += _unfold(scope, nest, tuple(source[i] for i in source_group), linear)
     return tuple(found)
 
@@ -60,15 +59,6 @@ def _size(dim: Dim) -> tuple[int, int]:
     return max(len(monomial) for monomial, _ in dim.terms), max(c for _, c in dim.terms)
 
 
-def _linear(scope: Scope, sizes: Shape, indices: Indices) -> Index:
-    total = Index()
-    stride: Dim = 1
-    for size, index in zip(reversed(sizes), reversed(indices), strict=True):
-        total = add(total, times(scope, index, stride))
-        stride = stride * size
-    return total
-
-
 def _unfold(scope: Scope, nest: Nest, sizes: Shape, linear: Index) -> list[Index]:
     """Indices of each dim of a group from the element number in it."""
     found: list[Index] = []
@@ -81,7 +71,7 @@ def _unfold(scope: Scope, nest: Nest, sizes: Shape, linear: Index) -> list[Index
             found.append(linear)
             linear = Index()
             continue
-        exact = divide(linear, size) if isinstance(size, int) else None
+        exact = linear.divide(size) if isinstance(size, int) else None
         if exact is None:
             exact = _divided_at_run_time(scope, nest, linear, size)
         linear, rest = exact
@@ -98,5 +88,5 @@ def _divided_at_run_time(scope: Scope, nest: Nest, linear: Index, size: Dim) -> 
         text = f"index_t({linear}) {sign} index_t({divisor})"
         cell = nest.recall(text) or nest.value(text, "index_t", text, linear.level)
         largest = size - 1 if isinstance(size, int) and sign == "%" else UNBOUNDED
-        parts.append(Index(((Variable(cell.text, cell.level, 0, largest), 1),)))
+        parts.append(variable_index(cell.text, cell.level, 0, largest))
     return parts[0], parts[1]

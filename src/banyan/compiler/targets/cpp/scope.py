@@ -1,16 +1,19 @@
 """What the printed text already holds: pointers, scalars and buffers, by node."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from operator import mul
 from typing import TypeAlias
 
+from banyan.compiler.ir.attributes import number as number_of
 from banyan.compiler.ir.graph import Node
-from banyan.compiler.ir.symbols import Dim, upper_bound
+from banyan.compiler.ir.symbols import Dim, strides, upper_bound
 from banyan.compiler.ir.types import DType
 from banyan.compiler.targets.cpp.bounds import Facts
 from banyan.compiler.targets.cpp.dialect import CPP, Dialect
-from banyan.compiler.targets.cpp.expressions import dim_text
-from banyan.compiler.targets.cpp.indices import UNBOUNDED, Index, Variable, constant_index
+from banyan.compiler.targets.cpp.expressions import dim_text, literal
+from banyan.compiler.targets.cpp.indices import UNBOUNDED, Index, Limit, Variable, variable_index
+from banyan.foundation.errors import CompilationFailed
 
 ALIGNMENT_BYTES = 64
 _CACHE_SET_STRIDE = 1024
@@ -30,6 +33,14 @@ class Buffer:
     text: str
     dtype: DType
     strides: tuple[int, ...]
+
+    def offset(self, indices: tuple[Index, ...]) -> Index:
+        """The number of an element."""
+        return sum(map(mul, indices, self.strides), Index())
+
+    def at(self, indices: tuple[Index, ...]) -> str:
+        """The text of an element."""
+        return f"{self.text}[{self.offset(indices)}]"
 
 
 Held: TypeAlias = Scalar | Buffer
@@ -122,6 +133,12 @@ class Scope:
         """Add a line."""
         self.lines.append(text)
 
+    def keep(self, prefix: str, kind: str, text: str) -> Scalar:
+        """Declare a variable that starts as `text`."""
+        name = self.name(prefix)
+        self.emit(f"{kind} {name} = {text};")
+        return Scalar(name)
+
     def dim(self, dim: Dim) -> str:
         """The text of a size."""
         return dim_text(dim, self.symbols.__getitem__)
@@ -129,8 +146,62 @@ class Scope:
     def dim_index(self, dim: Dim) -> Index:
         """A size as an index."""
         if isinstance(dim, int):
-            return constant_index(dim)
-        return Index(((Variable(self.dim(dim), 0, 0, min(upper_bound(dim), UNBOUNDED)), 1),))
+            return Index(offset=dim)
+        return variable_index(self.dim(dim), 0, 0, min(upper_bound(dim), UNBOUNDED))
+
+    def scalar(self, node: Node) -> str:
+        """The text of a scalar node."""
+        if node.op == "constant":
+            return literal(number_of(node, "value"), node.dtype)
+        held = self.values.get(node)
+        if not isinstance(held, Scalar):
+            raise CompilationFailed(f"the scalar {node.op} is used before it is printed")
+        return held.text
+
+    def index(self, node: Node) -> Index:
+        """A scalar node as an index."""
+        exact = self.facts.exactly(node)
+        return Index(offset=exact) if isinstance(exact, int) else variable_index(self.scalar(node))
+
+    def times(self, index: Index, stride: Dim) -> Index:
+        """An index times a stride that may be symbolic."""
+        if isinstance(stride, int):
+            return index * stride
+        if not index.terms and index.offset == 0:
+            return index
+        return variable_index(f"({index}) * {self.dim(stride)}", index.level)
+
+    def number(self, shape: tuple[Dim, ...], indices: Sequence[Index]) -> Index:
+        """The number of an element in row-major order."""
+        pairs = zip(indices, strides(shape), strict=True)
+        return sum((self.times(index, stride) for index, stride in pairs), Index())
+
+    def checked(self, start: Node, step: Index, size: Dim) -> str | None:
+        """The condition that `start + step` lies in a dim of `size`; None where that is proved."""
+        limit = Limit(self.scalar(start), size)
+        proved = self.facts.is_inside(start, step, size, within=limit)
+        return self.condition(self.index(start) + step, size, *proved)
+
+    def condition(
+        self, index: Index, size: Dim, low: bool = False, high: bool = False
+    ) -> str | None:
+        """The condition that an index lies in a dim; `low` and `high` say what is proved."""
+        if low and high:
+            return None
+        if low:
+            return f"{index} < {self.dim(size)}"
+        if high:
+            return f"{index} >= 0"
+        return f"uint64_t({index}) < uint64_t({self.dim(size)})"
+
+    def clipped(self, start: Node, size: Dim, dim: Dim) -> tuple[str, bool]:
+        """How many of `size` elements from `start` lie in a dim, and whether that may be fewer."""
+        step = Index(((Variable("", 0, 0, upper_bound(size) - 1, None, size), 1),))
+        if self.facts.is_inside(start, step, dim)[1]:
+            return self.dim(size), False
+        text = self.scalar(start)
+        rest = self.dim(dim) if text == "int64_t(0)" else f"{self.dim(dim)} - {text}"
+        return f"minimum(index_t({self.dim(size)}), index_t({rest}))", True
 
     def allocate(self, shape: tuple[Dim, ...], dtype: DType) -> Buffer:
         """Declare a buffer for the largest tile of `shape`."""

@@ -2,98 +2,92 @@
 
 from math import prod
 
+from banyan.compiler.ir.access import Access, access_of
 from banyan.compiler.ir.attributes import integers
 from banyan.compiler.ir.graph import Node
-from banyan.compiler.targets.cpp.accesses import Access, access_of, pointer_strides
+from banyan.compiler.ir.symbols import Dim, strides
 from banyan.compiler.targets.cpp.dialect import CPP
-from banyan.compiler.targets.cpp.dots import Operand, loaded_operand
+from banyan.compiler.targets.cpp.dots import Operand, guarded, loaded_operand
 from banyan.compiler.targets.cpp.scope import Scope
 
 UNITS = {1: "uint8_t", 2: "uint16_t", 4: "uint32_t", 8: "uint64_t"}
 
 
-def print_turned(scope: Scope, node: Node) -> list[str] | None:
-    """The lines of a store of a permuted load; None where its elements are moved one by one."""
+def print_turned(scope: Scope, node: Node) -> bool:
+    """Print a store of a permuted load; False where its elements are moved one by one."""
     value = node.args[1]
     if value.op != "permute" or value.args[0].op != "load" or value.args[0] in scope.values:
-        return None
+        return False
     load, order = value.args[0], integers(value, "order")
     source, target = access_of(load), access_of(node)
-    exact = _covers_the_same(source, target, order)
-    if scope.dialect is not CPP or not (exact or _fills_a_block(target, order)):
-        return None
-    steps = [_static(stride) for stride in _strides(source)]
-    apart = [_static(stride) for stride in _strides(target)]
+    is_exact = _covers_the_same(source, target, order)
+    if scope.dialect is not CPP or not (is_exact or _fills_a_block(target, order)):
+        return False
+    steps, apart = _strides(source), _strides(target)
     unit, axes = load.dtype.num_bytes, list(range(len(order)))
     if order[-1] == axes[-1]:
         # The last dim stays last: its elements move together.
         unit *= _static(load.shape[-1])
         axes.pop()
     if len(axes) < 2 or 0 in steps + apart or unit not in UNITS:
-        return None
+        return False
     scaled = unit // load.dtype.num_bytes
+    both = {axis: (steps[axis] // scaled, apart[order.index(axis)] // scaled) for axis in axes}
+    inner = min(axes, key=lambda axis: both[axis][0])
+    outer = min(axes, key=lambda axis: both[axis][1])
+    if inner == outer or (both[inner][0], both[outer][1]) != (1, 1):
+        return False
     read, written = loaded_operand(scope, load), loaded_operand(scope, node)
-    strides = {axis: (steps[axis] // scaled, apart[order.index(axis)] // scaled) for axis in axes}
-    inner = min(axes, key=lambda axis: strides[axis][0])
-    outer = min(axes, key=lambda axis: strides[axis][1])
-    if inner == outer or (strides[inner][0], strides[outer][1]) != (1, 1):
-        return None
-    lines = _loops(UNITS[unit], (read, written), strides, (inner, outer))
-    if exact or not any(read.is_clipped):
-        return lines
-    if read.condition is not None:
-        return None
-    num_bytes = prod(map(_static, node.args[1].shape)) * load.dtype.num_bytes
-    short = [
-        f"{size} < {_static(whole)}"
-        for size, whole, clipped in zip(read.sizes, load.shape, read.is_clipped, strict=True)
-        if clipped
-    ]
-    return [f"if ({' || '.join(short)}) memset({written.text}, 0, {num_bytes});", *lines]
+    if read.is_clipped and not is_exact:
+        if read.condition:
+            return False
+        num_bytes = prod(map(_static, value.shape)) * load.dtype.num_bytes
+        pairs = zip(read.sizes, load.shape, strict=True)
+        short = [f"{size} < {dim}" for size, dim in pairs if size != scope.dim(dim)]
+        scope.emit(f"if ({' || '.join(short)}) memset({written.text}, 0, {num_bytes});")
+    scope.lines += _loops(UNITS[unit], (read, written), both, (inner, outer))
+    return True
 
 
 def _loops(
     unit: str,
     operands: tuple[Operand, Operand],
-    strides: dict[int, tuple[int, int]],
+    both: dict[int, tuple[int, int]],
     turned: tuple[int, int],
 ) -> list[str]:
     read, written = operands
     inner, outer = turned
-    lines, offsets = [], ["", ""]
-    for axis, (step, apart) in strides.items():
+    guard = guarded(read, written)
+    lines, offsets = [f"{guard}{{"] if guard else [], ["", ""]
+    for axis, pair in both.items():
         if axis not in turned:
             name = f"i{axis}"
             lines.append(f"for (index_t {name} = 0; {name} < {read.sizes[axis]}; ++{name}) {{")
-            offsets = [f"{o} + {name} * {s}" for o, s in zip(offsets, (step, apart), strict=True)]
-    lines.append(
+            offsets = [f"{o} + {name} * {s}" for o, s in zip(offsets, pair, strict=True)]
+    call = (
         f"banyan::turn(reinterpret_cast<const {unit}*>({read.text}){offsets[0]}, "
-        f"{strides[outer][0]}, reinterpret_cast<{unit}*>({written.text}){offsets[1]}, "
-        f"{strides[inner][1]}, {read.sizes[outer]}, {read.sizes[inner]});"
+        f"{both[outer][0]}, reinterpret_cast<{unit}*>({written.text}){offsets[1]}, "
+        f"{both[inner][1]}, {read.sizes[outer]}, {read.sizes[inner]});"
     )
-    guards = [c for c in (read.condition, written.condition) if c is not None]
-    if guards:
-        lines = [f"if ({' && '.join(guards)}) {{", *lines, "}"]
-    return [*lines, *("}" for axis in strides if axis not in turned)]
+    return [*lines, call, *["}"] * len(lines)]
 
 
-def _strides(access: Access) -> list[object]:
-    strides = pointer_strides(access.pointer.shape)
-    return [strides[i] for i, kind in enumerate(access.kinds) if kind == "range"]
+def _strides(access: Access) -> list[int]:
+    found = strides(access.pointer.shape)
+    return [_static(found[i]) for i in access.ranges]
 
 
-def _static(size: object) -> int:
+def _static(size: Dim) -> int:
     """A fixed number; 0 for a symbolic one."""
     return size if isinstance(size, int) else 0
 
 
 def _covers_the_same(source: Access, target: Access, order: tuple[int, ...]) -> bool:
     """Is every element that is read inside the tensor written, and no other?"""
-    kinds = {*source.kinds, *target.kinds}
-    ranges = [[i for i, k in enumerate(a.kinds) if k == "range"] for a in (source, target)]
-    if "gather" in kinds or len(ranges[0]) != len(order) or len(ranges[1]) != len(order):
+    kept = len(source.ranges) == len(target.ranges) == len(order)
+    if source.gathered or target.gathered or not kept:
         return False
-    pairs = zip((ranges[0][axis] for axis in order), ranges[1], strict=True)
+    pairs = zip((source.ranges[axis] for axis in order), target.ranges, strict=True)
     return all(
         source.indices[i] is target.indices[j]
         and source.sizes[i] == target.sizes[j]

@@ -7,9 +7,10 @@ chip.
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from banyan.compiler.ir.attributes import has
 from banyan.compiler.ir.graph import Node
 from banyan.compiler.ir.types import DType
-from banyan.compiler.targets.cpp.dots import Operand, operand
+from banyan.compiler.targets.cpp.dots import open_batches, operand
 from banyan.compiler.targets.cpp.expressions import from_memory
 from banyan.compiler.targets.cpp.scope import Buffer, Scope
 from banyan.compiler.targets.opencl.dialect import BARRIER
@@ -65,46 +66,29 @@ class BlockedProducts:
             raise CompilationFailed(f"the OpenCL target cannot print {node.op!r}")
         a, b = node.args
         left, right = operand(scope, a), operand(scope, b)
-        sizes = tuple(scope.dim(d) for d in node.shape)
-        offsets = ("", "", "")
         scope.emit("{")
-        for axis in range(len(node.shape) - 2):
-            name = scope.name("b")
-            scope.emit(f"for (index_t {name} = 0; {name} < {sizes[axis]}; ++{name}) {{")
-            strides = (left.strides[axis], right.strides[axis], str(target.strides[axis]))
-            pairs = zip(offsets, strides, strict=True)
-            offsets = tuple(f"{o} + {name} * {s}" for o, s in pairs)  # type: ignore[assignment]
-        columns_first = bool(dict(node.attrs).get("transpose_b"))
-        packed = bool(dict(node.attrs).get("packed"))
-        width = b.shape[-1] if packed else 1
-        sides = _right_sizes(right, packed=packed, columns_first=columns_first)
-        depth = scope.dim(a.shape[-1])
+        offsets = open_batches(scope, node, left, right, target)
+        columns_first, packed = has(node, "transpose_b"), has(node, "packed")
+        address = (_rows if columns_first else _columns)(right.strides[-2])
         product = _Product(
             _Matrix(f"{left.text}{offsets[0]}", a.dtype, _rows(left.strides[-2])),
             _Matrix(
                 f"{right.text}{offsets[1]}",
                 b.dtype,
-                _panels(right.strides[0], width)
-                if packed
-                else (_rows if columns_first else _columns)(right.strides[-2]),
+                _panels(right.strides[0], b.shape[-1]) if packed else address,
             ),
-            sizes[-2],
-            sizes[-1],
-            depth,
+            scope.dim(node.shape[-2]),
+            scope.dim(node.shape[-1]),
+            scope.dim(a.shape[-1]),
             f"{target.text}{offsets[2]}",
             str(target.strides[-2]),
             accumulate,
         )
-        scope.lines += _text(product, (left.sizes[-2], sides), _conditions(left, right))
+        columns = right.sizes[1 if packed else -2 if columns_first else -1]
+        conditions = [c for c in (left.condition, right.condition) if c]
+        scope.lines += _text(product, (left.sizes[-2], columns), conditions)
         scope.lines += ["}"] * (len(node.shape) - 1)
         scope.emit(BARRIER)
-
-
-def _right_sizes(right: Operand, *, packed: bool, columns_first: bool) -> str:
-    """The text of how many columns lie inside the tensor."""
-    if packed:
-        return right.sizes[1]
-    return right.sizes[-2] if columns_first else right.sizes[-1]
 
 
 def _rows(stride: str) -> Address:
@@ -122,10 +106,6 @@ def _panels(stride: str, width: object) -> Address:
     return lambda outer, depth: (
         f"{depth} / {width} * {stride} + {outer} * {width} + {depth} % {width}"
     )
-
-
-def _conditions(left: Operand, right: Operand) -> list[str]:
-    return [c for c in (left.condition, right.condition) if c is not None]
 
 
 def _text(product: _Product, inside: tuple[str, str], conditions: list[str]) -> list[str]:
