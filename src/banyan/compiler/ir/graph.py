@@ -6,7 +6,7 @@ nodes: it looks types up in `operations` and returns the same object for the sam
 one builder equality is identity.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
@@ -116,10 +116,13 @@ class Graph:
         return tuple(found)
 
 
-def walk(roots: Iterable[Node]) -> list[Node]:
+def walk(
+    roots: Iterable[Node], before: Callable[[Node], Sequence[Node]] | None = None
+) -> list[Node]:
     """Every node reachable through arguments, each once, arguments before users.
 
-    Does not enter regions. Iterative: graphs are deeper than Python's stack.
+    `before` gives what else than its arguments comes before a node. Does not enter regions.
+    Iterative: graphs are deeper than Python's stack.
     """
     seen: set[int] = set()
     order: list[Node] = []
@@ -132,7 +135,8 @@ def walk(roots: Iterable[Node]) -> list[Node]:
             elif id(node) not in seen:
                 seen.add(id(node))
                 stack.append((node, True))
-                stack.extend((arg, False) for arg in reversed(node.args))
+                earlier = node.args if before is None else before(node)
+                stack.extend((other, False) for other in reversed(earlier))
     return order
 
 

@@ -4,11 +4,11 @@ Pure. Values that live only between kernels share one arena; an updated value ta
 of what it updates; results have memory of their own.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 
-from banyan.compiler.ir.graph import Graph, Kernel, Node, Output
+from banyan.compiler.ir.graph import Graph, Kernel, Node, Output, walk
 from banyan.compiler.ir.packing import is_joined_weights
 from banyan.compiler.ir.symbols import Dim
 from banyan.compiler.ir.types import TensorType, TupleType
@@ -325,31 +325,10 @@ def _ordered_steps(graph: Graph) -> list[Node]:
     for node in steps:
         for old in _updated_values(node):
             after[node] |= readers[old] - {node}
-    return _sorted(steps, after)
-
-
-def _sorted(steps: Sequence[Node], after: Mapping[Node, set[Node]]) -> list[Node]:
-    number = {node: i for i, node in enumerate(steps)}
-    done: set[Node] = set()
-    order: list[Node] = []
-    for root in steps:
-        pending: list[tuple[Node, bool]] = [(root, False)]
-        path: set[Node] = set()
-        while pending:
-            node, ready = pending.pop()
-            if node in done:
-                continue
-            if ready:
-                done.add(node)
-                path.discard(node)
-                order.append(node)
-                continue
-            if node in path:
-                raise GraphError("a value is read after the update that depends on that reading")
-            path.add(node)
-            pending.append((node, True))
-            waits = sorted(after[node] - done, key=number.__getitem__, reverse=True)
-            pending.extend((other, False) for other in waits)
+    order = walk(steps, lambda node: sorted(after[node], key=number.__getitem__))
+    place = {node: i for i, node in enumerate(order)}
+    if any(place[other] > place[node] for node in steps for other in after[node]):
+        raise GraphError("a value is read after the update that depends on that reading")
     return order
 
 

@@ -31,7 +31,7 @@ _LARGEST_OPTIONAL_BYTES = 4 << 20
 def kept_tiles(
     order: Mapping[Region, Sequence[Node]], is_direct: Callable[[Node, Node], bool]
 ) -> frozenset[Node]:
-    """The nodes to keep, given the placement of the whole kernel.
+    """The nodes to keep, given the placement of the whole kernel: arguments before their users.
 
     `is_direct(operand, dot)` is true where the dot reads the operand where it lies.
     """
@@ -41,7 +41,7 @@ def kept_tiles(
     kept: set[Node] = {node for node in nodes if node.op in BARRIERS and is_tile(node)}
     results = {result for region in order for result in region.results}
     readers: dict[Node, frozenset[Node]] = {}
-    for node in _arguments_first(nodes)[::-1]:
+    for node in reversed(nodes):
         found = _readers(users.get(node, ()), kept, readers)
         readers[node] = found | {node} if node in results else found
         if not is_tile(node) or node in kept:
@@ -73,30 +73,13 @@ def users_of(nodes: Iterable[Node]) -> dict[Node, tuple[Node, ...]]:
 def _costs(nodes: Iterable[Node]) -> dict[Node, int]:
     """About how many instructions one element takes when nothing on the way is kept."""
     costs: dict[Node, int] = {}
-    for node in _arguments_first(list(nodes)):
+    for node in nodes:
         if not is_tile(node) or node.op in BARRIERS:
             costs[node] = 1
             continue
         own = COSTS.get(node.op, 1) if node.op in POINTWISE else 1
         costs[node] = own + sum(costs.get(arg, 1) for arg in node.args if is_tile(arg))
     return costs
-
-
-def _arguments_first(nodes: Sequence[Node]) -> list[Node]:
-    known = set(nodes)
-    seen: set[Node] = set()
-    found: list[Node] = []
-    for root in nodes:
-        pending = [(root, False)]
-        while pending:
-            node, ready = pending.pop()
-            if ready:
-                found.append(node)
-            elif node in known and node not in seen:
-                seen.add(node)
-                pending.append((node, True))
-                pending.extend((arg, False) for arg in node.args)
-    return found
 
 
 def _readers(
