@@ -1,13 +1,13 @@
 """Loads and stores: addresses of whole blocks, and masks for what lies outside."""
 
 from dataclasses import dataclass
-from typing import Any
 
+from banyan.compiler.ir.access import Access, access_of
 from banyan.compiler.ir.graph import Node
-from banyan.compiler.ir.symbols import Dim, product, upper_bound
+from banyan.compiler.ir.symbols import Dim, product, strides, upper_bound
 from banyan.compiler.ir.types import DType
 from banyan.compiler.targets.triton.layouts import Axes, Layout, joined, places
-from banyan.compiler.targets.triton.moves import filled, gathered
+from banyan.compiler.targets.triton.moves import relaid
 from banyan.compiler.targets.triton.scope import Scope, spread
 from banyan.compiler.targets.triton.values import INTEGERS, STORED, Value
 from banyan.foundation.errors import CompilationFailed
@@ -32,24 +32,9 @@ class _Index:
         return text if self.position is None else spread(text, self.position, rank)
 
 
-@dataclass(frozen=True, slots=True)
-class _Access:
-    """A `load` or `store` taken apart."""
-
-    pointer: Node
-    indices: tuple[Node, ...]
-    kinds: tuple[str, ...]
-    sizes: tuple[Dim, ...]
-
-    @property
-    def lists(self) -> list[Node]:
-        pairs = zip(self.kinds, self.indices, strict=True)
-        return [index for kind, index in pairs if kind == "gather"]
-
-
 def load(scope: Scope, node: Node, groups: Groups | None = None) -> Value:
     """The value of a `load`; with `groups`, its dims joined and reordered on the way."""
-    access = _taken_apart(node, 1)
+    access = access_of(node)
     least = scope.least if node.tensor.rank == 2 else 2
     tile = _with_lists(scope, access, scope.layout(node.shape, least))
     groups = groups or tuple((i,) for i in range(len(tile)))
@@ -67,13 +52,12 @@ def load(scope: Scope, node: Node, groups: Groups | None = None) -> Value:
 
 def store(scope: Scope, node: Node) -> None:
     """Write a tile; what lies outside the tensor is dropped."""
-    access, stored = _taken_apart(node, 2), node.args[1]
+    access, stored = access_of(node), node.args[1]
     value, kind = scope.values[stored], STORED[node.args[0].dtype]
     fresh = scope.layout(stored.shape)
     layout = tuple(own or new for own, new in zip(value.layout, fresh, strict=True))
     layout = _with_lists(scope, access, layout)
-    if any(own not in ((), new) for own, new in zip(value.layout, layout, strict=True)):
-        value = gathered(scope, filled(scope, value, stored.shape), (stored.shape,) * 2, layout)
+    value = relaid(scope, value, stored.shape, layout)
     groups = tuple((i,) for i in range(len(layout)))
     address, mask = _address(scope, access, (layout, groups), layout)
     text = value.text if value.kind == kind else value.wide.as_kind(kind).text
@@ -83,35 +67,32 @@ def store(scope: Scope, node: Node) -> None:
     scope.lines.append(f"tl.store({address}, {text}{masked})")
 
 
-def _taken_apart(node: Node, first: int) -> _Access:
-    attrs: dict[str, Any] = dict(node.attrs)
-    return _Access(node.args[0], node.args[first:], attrs["index"], attrs["sizes"])
-
-
-def _with_lists(scope: Scope, access: _Access, layout: Layout) -> Layout:
+def _with_lists(scope: Scope, access: Access, layout: Layout) -> Layout:
     """The layout with that of the lists of indices, which come first in the tile."""
-    if not access.lists:
+    if not access.gathered:
         return layout
-    if any(index.tensor.rank != 1 for index in access.lists):
+    if any(index.tensor.rank != 1 for index in access.gathered):
         raise CompilationFailed("the Triton target gathers along lists of one dim only")
-    known = [scope.values[index].layout[0] for index in access.lists]
+    known = [scope.values[index].layout[0] for index in access.gathered]
     return (next((axes for axes in known if axes), layout[0]), *layout[1:])
 
 
 def _address(
-    scope: Scope, access: _Access, place: tuple[Layout, Groups], layout: Layout
+    scope: Scope, access: Access, place: tuple[Layout, Groups], layout: Layout
 ) -> tuple[str, str | None]:
     """The address of every element of a block, and where it may be touched."""
     rank, shape = len(layout), access.pointer.shape
     is_small = scope.fits(product(shape))
     terms, tests = [], []
-    for axis, index in enumerate(_indices(scope, access, place)):
-        stride = scope.size(product(tuple(shape[axis + 1 :])))
+    for index, apart, dim in zip(
+        _indices(scope, access, place), strides(shape), shape, strict=True
+    ):
+        stride = scope.size(apart)
         part = index.text(rank) if is_small else f"tl.cast({index.text(rank)}, tl.int64)"
         if index.value.number != 0:
             inner = f"({part})" if " " in part else part
             terms.append(part if stride.number == 1 else f"{inner} * {stride.text}")
-        tests += _tests(scope, index, shape[axis], layout)
+        tests += _tests(scope, index, dim, layout)
     inside = scope.mask(layout)
     if inside is not None:
         tests.append(inside)
@@ -120,9 +101,9 @@ def _address(
     return address, " & ".join(tests) or None
 
 
-def _indices(scope: Scope, access: _Access, place: tuple[Layout, Groups]) -> list[_Index]:
+def _indices(scope: Scope, access: Access, place: tuple[Layout, Groups]) -> list[_Index]:
     """The element numbers along every dim of the pointer."""
-    next_dim = 1 if access.lists else 0
+    next_dim = 1 if access.gathered else 0
     found = []
     dims = access.pointer.shape
     for dim, index, kind, size in zip(
@@ -147,8 +128,7 @@ def _listed(
     """A list of element numbers: the first dim of the tile."""
     tile, _ = place
     layout = tile[:1]
-    if value.layout[0] not in ((), layout[0]):
-        value = gathered(scope, value, (shape, shape), layout)
+    value = relaid(scope, value, shape, layout)
     if not layout[0]:
         return _Index(scope.narrowed(value))
     value = scope.keep(scope.narrowed(scope.grown(value, layout)))

@@ -12,7 +12,7 @@ from banyan.compiler.targets.program import KernelText
 from banyan.compiler.targets.triton.accesses import load, store
 from banyan.compiler.targets.triton.chips import Chip
 from banyan.compiler.targets.triton.layouts import Layout, merged
-from banyan.compiler.targets.triton.moves import aligned, expand, filled, gathered, permute, reshape
+from banyan.compiler.targets.triton.moves import aligned, expand, permute, relaid, reshape
 from banyan.compiler.targets.triton.pointwise import pointwise
 from banyan.compiler.targets.triton.products import dot, unread
 from banyan.compiler.targets.triton.reductions import cumsum, reduce
@@ -214,8 +214,7 @@ class _Printer:
         """The value in the type and the layout of a carried variable."""
         scope = self.scope
         value = value.wide.as_kind(target.kind)
-        if any(own not in ((), new) for own, new in zip(value.layout, target.layout, strict=True)):
-            value = gathered(scope, filled(scope, value, shape), (shape, shape), target.layout)
+        value = relaid(scope, value, shape, target.layout)
         if value.number is not None and not any(target.layout):
             text = f"tl.full([], {value.text}, tl.{target.kind})"
             return replace(value, text=text, number=None)

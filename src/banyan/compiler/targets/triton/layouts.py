@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from math import prod
 from typing import TypeAlias
 
-from banyan.compiler.ir.symbols import Dim, lower_bound, product, upper_bound
+from banyan.compiler.ir.symbols import Dim, lower_bound, product, strides, upper_bound
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,9 +39,9 @@ def places(axes: Axes) -> int:
     return prod(axis.padded for axis in axes)
 
 
-def strides(axes: Axes) -> list[Dim]:
+def axis_strides(axes: Axes) -> tuple[Dim, ...]:
     """How many elements of the dim lie between neighbours of each axis."""
-    return [product(tuple(a.size for a in axes[k + 1 :])) for k in range(len(axes))]
+    return strides(tuple(axis.size for axis in axes))
 
 
 def merged(left: Axes, right: Axes) -> Axes | None:

@@ -8,7 +8,7 @@ from banyan.compiler.ir.graph import Node, Region
 from banyan.compiler.ir.symbols import Dim
 from banyan.compiler.targets.triton.accesses import Groups, load
 from banyan.compiler.targets.triton.layouts import Axis, places
-from banyan.compiler.targets.triton.moves import filled, gathered, permute, reshape
+from banyan.compiler.targets.triton.moves import filled, gathered, permute, relaid, reshape
 from banyan.compiler.targets.triton.scope import Scope
 from banyan.compiler.targets.triton.values import STORED, Value
 from banyan.foundation.errors import CompilationFailed
@@ -30,9 +30,8 @@ def dot(scope: Scope, node: Node) -> Value:
     shape = (depth, b.shape[1]) if packed else b.shape
     right = _operand(scope, right, shape)
     along = 1 if attrs.get("transpose_b") else 0
-    if right.layout[along] != left.layout[1]:
-        layout = tuple(left.layout[1] if i == along else d for i, d in enumerate(right.layout))
-        right = gathered(scope, right, (shape, shape), layout)
+    layout = tuple(left.layout[1] if i == along else d for i, d in enumerate(right.layout))
+    right = relaid(scope, right, shape, layout)
     left, right = _cleared(scope, left, 1), _cleared(scope, right, along)
     kind = "float32" if scope.chip.is_interpreted else STORED[a.dtype]
     texts = [v.text if v.kind == kind else v.wide.as_kind(kind).text for v in (left, right)]

@@ -2,7 +2,8 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from math import prod
 
 from banyan.compiler.ir.graph import Node
 from banyan.compiler.ir.symbols import Dim
@@ -10,10 +11,10 @@ from banyan.compiler.targets.triton.chips import Chip
 from banyan.compiler.targets.triton.layouts import (
     Axes,
     Layout,
+    axis_strides,
     merged,
     places,
     plain,
-    strides,
 )
 from banyan.compiler.targets.triton.values import (
     INT32,
@@ -60,21 +61,13 @@ class Scope:
     def keep(self, value: Value, layout: Layout | None = None) -> Value:
         """Give the value a variable, unless it is a number or has one."""
         if layout is not None:
-            value = Value(
-                value.text, value.kind, layout, value.bounds, value.number, value.is_clear
-            )
-        self._note(value.layout)
+            value = replace(value, layout=layout)
+        self.largest = max(self.largest, prod(map(places, value.layout)))
         if value.number is not None or value.text.isidentifier():
             return value
         name = self.name("v")
         self.lines.append(f"{name} = {value.text}")
-        return Value(name, value.kind, value.layout, value.bounds, None, value.is_clear)
-
-    def _note(self, layout: Layout) -> None:
-        elements = 1
-        for axes in layout:
-            elements *= places(axes)
-        self.largest = max(self.largest, elements)
+        return replace(value, text=name)
 
     @contextmanager
     def indented(self) -> Iterator[None]:
@@ -116,7 +109,7 @@ class Scope:
         """For each place of a dim, the number of its element among axes `first` and following."""
         chosen = axes[first:] if count is None else axes[first : first + count]
         parts = []
-        for k, (_, stride) in enumerate(zip(chosen, strides(chosen), strict=True), first):
+        for k, (_, stride) in enumerate(zip(chosen, axis_strides(chosen), strict=True), first):
             part = self._component(axes, k)
             parts.append(part if stride == 1 else f"{part} * {self.size(stride).text}")
         return parts[0] if len(parts) == 1 else f"({' + '.join(parts)})"
