@@ -62,14 +62,34 @@ def test_users_are_listed_once_for_each_argument() -> None:
     assert users_of(Graph("g", (x,), (Output("y", y), Output("z", y)))) == {x: [y, y], y: []}
 
 
-def test_a_builder_adds_no_node_that_would_change_nothing() -> None:
+def test_no_node_is_added_that_would_change_nothing() -> None:
+    x = Builder().input("x", MATRIX)
+    assert x.cast(x.dtype) is x
+    assert x.reshape(x.shape) is x
+    assert x.expand(x.shape) is x
+    assert x.permute((0, 1)) is x
+    assert x.first_places(x.shape) is x
+    assert x.first_places((x.shape[0], 1)).shape == (x.shape[0], 1)
+
+
+def test_operators_grow_numbers_sizes_and_shapes_of_one() -> None:
     builder = Builder()
     x = builder.input("x", MATRIX)
-    assert builder.cast(x, x.dtype) is x
-    assert builder.reshape(x, x.shape) is x
-    assert builder.expand(x, x.shape) is x
-    assert builder.first_places(x, x.shape) is x
-    assert builder.first_places(x, (*x.shape[:-1], 1)).op == "slice"
+    row = x.reduce("sum", (0,))
+    column = x.reduce("max", (1,), keep=True)
+    assert (x - column) is builder.add("sub", (x, builder.add("expand", (column,), shape=x.shape)))
+    assert (row * x).shape == x.shape
+    number = builder.add("constant", value=2.0, dtype=x.dtype)
+    assert 2 / x is builder.add("div", (builder.add("expand", (number,), shape=x.shape), x))
+    size = (x + TOKENS).args[1].args[0]
+    assert (size.op, size.args[0].attr("dim")) == ("cast", TOKENS)
+
+
+def test_a_choice_takes_its_type_from_the_side_that_is_no_number() -> None:
+    x = Builder().input("x", MATRIX)
+    assert (x > 0).choose(x, 0.0).type == (x > 0).choose(-1, x).type == x.type
+    with pytest.raises(TypeError, match="no element type"):
+        (x > 0).choose(1, 2)
 
 
 def test_symbols_come_from_the_inputs() -> None:

@@ -4,10 +4,16 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from banyan.compiler.capture.aten_reduce import mean_over
-from banyan.compiler.capture.emitter import Emitter, Rule, from_torch_dtype
+from banyan.compiler.capture.emitter import Emitter, Rule, in_own_types
 from banyan.compiler.ir.graph import Node
 from banyan.compiler.ir.symbols import Dim
 from banyan.compiler.ir.types import DType
+
+F32 = DType.FLOAT32
+
+
+def _last_axes(x: Node, size: Sequence[Dim]) -> range:
+    return range(x.tensor.rank - len(size), x.tensor.rank)
 
 
 def _rms_norm(
@@ -17,37 +23,27 @@ def _rms_norm(
     weight: Node | None = None,
     epsilon: float | None = None,
 ) -> Node:
-    axes = tuple(range(x.tensor.rank - len(size), x.tensor.rank))
-    wide = emit.cast(x, DType.FLOAT32)
-    mean = mean_over(emit, emit.add("mul", wide, wide), axes, keep=True)
-    small = 1.1920929e-07 if epsilon is None else epsilon
-    scale = emit.add("rsqrt", emit.scalar("add", mean, small))
-    result = emit.add("mul", wide, emit.broadcast(scale, x.shape))
-    if weight is not None:
-        result = emit.add("mul", result, emit.operand(weight, DType.FLOAT32, x.shape))
-    return emit.cast(result, emit.dtype)
+    wide = x.cast(F32)
+    mean = mean_over(wide * wide, _last_axes(x, size), keep=True)
+    result = wide * (mean + (1.1920929e-07 if epsilon is None else epsilon)).apply("rsqrt")
+    return _scaled_and_moved(result, weight, None).cast(emit.dtype)
 
 
-def _normalised(
-    emit: Emitter, x: Node, axes: Sequence[int], epsilon: float
-) -> tuple[Node, Node, Node]:
+def _normalised(x: Node, axes: Sequence[int], epsilon: float) -> tuple[Node, Node, Node]:
     """A float32 tensor with mean 0 and variance 1 over `axes`; its mean and its 1 / deviation."""
-    mean = mean_over(emit, x, axes, keep=True)
-    centred = emit.add("sub", x, emit.broadcast(mean, x.shape))
-    variance = mean_over(emit, emit.add("mul", centred, centred), axes, keep=True)
-    scale = emit.add("rsqrt", emit.scalar("add", variance, epsilon))
-    return emit.add("mul", centred, emit.broadcast(scale, x.shape)), mean, scale
+    mean = mean_over(x, axes, keep=True)
+    centred = x - mean
+    scale = (mean_over(centred * centred, axes, keep=True) + epsilon).apply("rsqrt")
+    return centred * scale, mean, scale
 
 
-def _scaled_and_moved(emit: Emitter, x: Node, weight: Node | None, bias: Node | None) -> Node:
+def _scaled_and_moved(x: Node, weight: Node | None, bias: Node | None) -> Node:
     if weight is not None:
-        x = emit.add("mul", x, emit.operand(weight, DType.FLOAT32, x.shape))
-    if bias is not None:
-        x = emit.add("add", x, emit.operand(bias, DType.FLOAT32, x.shape))
-    return emit.cast(x, emit.dtype)
+        x = x * weight.cast(F32)
+    return x if bias is None else x + bias.cast(F32)
 
 
-def _layer_norm_parts(
+def _native_layer_norm(
     emit: Emitter,
     x: Node,
     size: Sequence[Dim],
@@ -56,24 +52,12 @@ def _layer_norm_parts(
     epsilon: float = 1e-5,
     *_: Any,
 ) -> tuple[Node, ...]:
-    axes = tuple(range(x.tensor.rank - len(size), x.tensor.rank))
-    wide = emit.cast(x, DType.FLOAT32)
-    result, mean, scale = _normalised(emit, wide, axes, epsilon)
-    return _scaled_and_moved(emit, result, weight, bias), mean, scale
+    result, mean, scale = _normalised(x.cast(F32), _last_axes(x, size), epsilon)
+    return _scaled_and_moved(result, weight, bias), mean, scale
 
 
 def _layer_norm(emit: Emitter, *args: Any) -> Node:
-    return _layer_norm_parts(emit, *args)[0]
-
-
-def _native_layer_norm(emit: Emitter, *args: Any) -> tuple[Node, ...]:
-    return _in_own_types(emit, _layer_norm_parts(emit, *args))
-
-
-def _in_own_types(emit: Emitter, parts: Sequence[Node]) -> tuple[Node, ...]:
-    """Each result in the element type that PyTorch gives it."""
-    pairs = zip(parts, emit.result, strict=True)
-    return tuple(emit.cast(part, from_torch_dtype(fake.dtype)) for part, fake in pairs)
+    return _native_layer_norm(emit, *args)[0].cast(emit.dtype)
 
 
 def _native_group_norm(
@@ -84,19 +68,18 @@ def _native_group_norm(
     *sizes: Any,
 ) -> tuple[Node, ...]:
     batch, channels, places, groups, epsilon = sizes
-    parts = emit.reshape(x, (batch, groups, channels // groups * places))
-    result, mean, scale = _normalised(emit, emit.cast(parts, DType.FLOAT32), (2,), epsilon)
+    parts = x.reshape((batch, groups, channels // groups * places))
+    result, mean, scale = _normalised(parts.cast(F32), (2,), epsilon)
     tall = (channels, *(1,) * (x.tensor.rank - 2))
-    factor, offset = (v if v is None else emit.reshape(v, tall) for v in (weight, bias))
-    whole = _scaled_and_moved(emit, emit.reshape(result, x.shape), factor, offset)
-    kept = [emit.reshape(part, (batch, groups)) for part in (mean, scale)]
-    return _in_own_types(emit, (whole, *kept))
+    factor, offset = (v if v is None else v.reshape(tall) for v in (weight, bias))
+    whole = _scaled_and_moved(result.reshape(x.shape), factor, offset)
+    return whole, mean.reshape((batch, groups)), scale.reshape((batch, groups))
 
 
 RULES: Mapping[str, Rule] = {
     "aten.rms_norm.default": _rms_norm,
     "aten.layer_norm.default": _layer_norm,
-    "aten.native_layer_norm.default": _native_layer_norm,
-    "aten.native_group_norm.default": _native_group_norm,
+    "aten.native_layer_norm.default": in_own_types(_native_layer_norm),
+    "aten.native_group_norm.default": in_own_types(_native_group_norm),
 }
 """Rules by the name of the ATen overload."""

@@ -1,7 +1,7 @@
 """ATen operations that work element by element."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -9,34 +9,40 @@ import numpy as np
 from banyan.compiler.capture.emitter import (
     Emitter,
     Number,
-    Operand,
     Rule,
     from_torch_dtype,
     promoted,
 )
-from banyan.compiler.ir.graph import Node
+from banyan.compiler.ir.graph import Node, Operand
 from banyan.compiler.ir.types import DType
+
+F32 = DType.FLOAT32
 
 
 def _float_unary(op: str) -> Rule:
-    def rule(emit: Emitter, x: Node, *_: Any) -> Node:
-        return emit.add(op, emit.cast(x, emit.dtype))
-
-    return rule
+    return lambda emit, x, *_: x.cast(emit.dtype).apply(op)
 
 
 def _plain_unary(op: str) -> Rule:
-    def rule(emit: Emitter, x: Node, *_: Any) -> Node:
-        return emit.add(op, x)
-
-    return rule
+    return lambda _emit, x, *_: x.apply(op)
 
 
 def _binary(op: str) -> Rule:
-    def rule(emit: Emitter, a: Operand, b: Operand, *_: Any) -> Node:
-        return emit.pointwise(op, a, b, dtype=emit.dtype)
+    return lambda emit, a, b, *_: emit.pointwise(op, a, b, dtype=emit.dtype)
 
-    return rule
+
+def _compare(op: str) -> Rule:
+    return lambda emit, a, b: emit.pointwise(op, a, b)
+
+
+def _in_float32(formula: Callable[[Node], Node]) -> Rule:
+    """A formula of one number, computed in float32 and rounded once."""
+    return lambda emit, x, *_: emit.in_float32(x, formula)
+
+
+def _of_fractions(formula: Callable[[Node], Node]) -> Rule:
+    """A formula that leaves whole numbers as they are."""
+    return lambda _emit, x, *_: formula(x) if x.dtype.is_floating else x
 
 
 def _multiplicative(op: str) -> Rule:
@@ -45,7 +51,7 @@ def _multiplicative(op: str) -> Rule:
     def rule(emit: Emitter, a: Operand, b: Operand, *_: Any) -> Node:
         if not any(_loses_digits(x, emit.dtype) for x in (a, b)):
             return emit.pointwise(op, a, b, dtype=emit.dtype)
-        return emit.cast(emit.pointwise(op, a, b, dtype=DType.FLOAT32), emit.dtype)
+        return emit.pointwise(op, a, b, dtype=F32).cast(emit.dtype)
 
     return rule
 
@@ -57,42 +63,41 @@ def _loses_digits(x: Operand, dtype: DType) -> bool:
         return float(np.asarray(float(x)).astype(dtype.numpy)) != float(x)
 
 
-def _compare(op: str) -> Rule:
-    def rule(emit: Emitter, a: Operand, b: Operand) -> Node:
-        return emit.pointwise(op, a, b)
-
-    return rule
+def _both_sides(emit: Emitter, a: Operand, b: Operand, dtype: DType | None = None) -> list[Node]:
+    return [emit.operand(x, dtype or emit.dtype, emit.shape) for x in (a, b)]
 
 
 def _scaled(op: str) -> Rule:
     def rule(emit: Emitter, a: Operand, b: Operand, alpha: Number = 1) -> Node:
-        left = emit.operand(a, emit.dtype, emit.shape)
-        right = emit.operand(b, emit.dtype, emit.shape)
-        return emit.add(op, left, right if alpha == 1 else emit.scalar("mul", right, alpha))
+        left, right = _both_sides(emit, a, b)
+        return left.apply(op, right if alpha == 1 else right * alpha)
 
     return rule
+
+
+def _reverse_subtract(emit: Emitter, a: Node, b: Operand, alpha: Number = 1) -> Node:
+    return emit.pointwise("sub", b, a if alpha == 1 else a * alpha, dtype=emit.dtype)
+
+
+def truth(x: Node) -> Node:
+    """Where a value is not 0."""
+    return x if x.dtype is DType.BOOL else x.differs(0)
 
 
 def _logical(op: str) -> Rule:
-    def rule(emit: Emitter, a: Node, b: Node) -> Node:
-        sides = (_truth(emit, a), _truth(emit, b))
-        return emit.pointwise(op, *sides, dtype=DType.BOOL)
-
-    return rule
+    return lambda emit, a, b: emit.pointwise(op, truth(a), truth(b), dtype=DType.BOOL)
 
 
-def _truth(emit: Emitter, x: Node) -> Node:
-    return x if x.dtype is DType.BOOL else emit.scalar("ne", x, 0)
+def _bitwise_not(_: Emitter, x: Node) -> Node:
+    return ~x if x.dtype is DType.BOOL else -x - 1
 
 
-def _logical_not(emit: Emitter, x: Node) -> Node:
-    return emit.add("not", _truth(emit, x))
+def _truncate(x: Node) -> Node:
+    return (x < 0).choose(_ceil(x), x.apply("floor"))
 
 
-def _bitwise_not(emit: Emitter, x: Node) -> Node:
-    if x.dtype is DType.BOOL:
-        return emit.add("not", x)
-    return emit.scalar("sub", emit.add("neg", x), 1)
+def _ceil(x: Node) -> Node:
+    return -(-x).apply("floor")
 
 
 def _divide_mode(emit: Emitter, a: Operand, b: Operand, rounding_mode: str | None) -> Node:
@@ -100,292 +105,202 @@ def _divide_mode(emit: Emitter, a: Operand, b: Operand, rounding_mode: str | Non
         return _floor_divide(emit, a, b)
     if rounding_mode is None:
         return _multiplicative("div")(emit, a, b)  # type: ignore[return-value]
-    if not emit.dtype.is_floating:
-        return _truncated_quotient(emit, a, b)
-    quotient = emit.pointwise("div", a, b, dtype=DType.FLOAT32)
-    floor = emit.add("floor", quotient)
-    ceiling = emit.add("neg", emit.add("floor", emit.add("neg", quotient)))
-    truncated = emit.add("where", emit.scalar("lt", quotient, 0.0), ceiling, floor)
-    return emit.cast(truncated, emit.dtype)
-
-
-def _truncated_quotient(emit: Emitter, a: Operand, b: Operand) -> Node:
-    """Whole numbers: one more than the floor where a remainder was cut off below zero."""
-    left, right = (emit.operand(x, emit.dtype, emit.shape) for x in (a, b))
-    floor = emit.add("floordiv", left, right)
-    inexact = emit.scalar("ne", emit.add("mod", left, right), 0)
-    negative = emit.add("xor", emit.scalar("lt", left, 0), emit.scalar("lt", right, 0))
-    return emit.add("add", floor, emit.cast(emit.add("and", inexact, negative), emit.dtype))
+    if emit.dtype.is_floating:
+        return _truncate(emit.pointwise("div", a, b, dtype=F32)).cast(emit.dtype)
+    # Whole numbers: one more than the floor where a remainder was cut off below zero.
+    left, right = _both_sides(emit, a, b)
+    cut = (left % right).differs(0) & ((left < 0) ^ (right < 0))
+    return left // right + cut.cast(emit.dtype)
 
 
 def _floor_divide(emit: Emitter, a: Operand, b: Operand) -> Node:
     if not promoted((a, b)).is_floating:
         return emit.pointwise("floordiv", a, b, dtype=emit.dtype)
-    left, right = (emit.operand(x, DType.FLOAT32, emit.shape) for x in (a, b))
-    plain = emit.add("div", left, right)
-    by_zero = emit.scalar("eq", right, 0.0)
-    whole = _float_floor_quotient(emit, left, right)
-    return emit.cast(emit.add("where", by_zero, plain, whole), emit.dtype)
+    left, right = _both_sides(emit, a, b, F32)
+    whole = _float_floor_quotient(left, right)
+    return right.equals(0.0).choose(left / right, whole).cast(emit.dtype)
 
 
-def _float_floor_quotient(emit: Emitter, a: Node, b: Node) -> Node:
+def _float_floor_quotient(a: Node, b: Node) -> Node:
     """The floor of the exact a / b, as Python has it: 1 // 0.1 is 9 though 1 / 0.1 rounds to 10."""
-    rest = _signed_remainder(emit, a, b)
-    below = emit.add("xor", emit.scalar("lt", b, 0.0), emit.scalar("lt", rest, 0.0))
-    lowered = emit.cast(emit.add("and", emit.scalar("ne", rest, 0.0), below), DType.FLOAT32)
-    quotient = emit.add("sub", emit.add("div", emit.add("sub", a, rest), b), lowered)
-    floor = emit.add("floor", quotient)
-    short = emit.scalar("gt", emit.add("sub", quotient, floor), 0.5)
-    return emit.add("add", floor, emit.cast(short, DType.FLOAT32))
-
-
-def _reverse_subtract(emit: Emitter, a: Node, b: Operand, alpha: Number = 1) -> Node:
-    left = a if alpha == 1 else emit.scalar("mul", a, alpha)
-    return emit.pointwise("sub", b, left, dtype=emit.dtype)
+    rest = _signed_remainder(a, b)
+    below = rest.differs(0.0) & ((b < 0.0) ^ (rest < 0.0))
+    quotient = (a - rest) / b - below.cast(F32)
+    floor = quotient.apply("floor")
+    return floor + (quotient - floor > 0.5).cast(F32)
 
 
 def _truncated_remainder(emit: Emitter, a: Operand, b: Operand) -> Node:
     """The remainder with the sign of `a`, as in C."""
-    left, right = (emit.operand(x, emit.dtype, emit.shape) for x in (a, b))
+    left, right = _both_sides(emit, a, b)
     if emit.dtype.is_floating:
-        return _signed_remainder(emit, left, right)
+        return _signed_remainder(left, right)
     # The lowest whole number has no size of its own type, so sizes are of no use here.
-    rest = emit.add("mod", left, right)
-    other = emit.add("xor", emit.scalar("lt", left, 0), emit.scalar("lt", right, 0))
-    other = emit.add("and", other, emit.scalar("ne", rest, 0))
-    return emit.add("where", other, emit.add("sub", rest, right), rest)
+    rest = left % right
+    other = ((left < 0) ^ (right < 0)) & rest.differs(0)
+    return other.choose(rest - right, rest)
 
 
-def _signed_remainder(emit: Emitter, left: Node, right: Node) -> Node:
-    size = emit.add("mod", emit.add("abs", left), emit.add("abs", right))
-    return emit.add("where", emit.scalar("lt", left, 0), emit.add("neg", size), size)
+def _signed_remainder(left: Node, right: Node) -> Node:
+    size = left.apply("abs") % right.apply("abs")
+    return (left < 0).choose(-size, size)
 
 
 def _power(emit: Emitter, x: Operand, exponent: Operand) -> Node:
     if not isinstance(x, Node) or not isinstance(exponent, int | float):
         return emit.pointwise("pow", x, exponent, dtype=emit.dtype)
-    base = emit.cast(x, emit.dtype)
-    if exponent in (2, 3):
-        square = emit.add("mul", base, base)
-        return square if exponent == 2 else emit.add("mul", square, base)
+    base = x.cast(emit.dtype)
     if exponent == 1:
         return base
+    if exponent in (2, 3):
+        return base * base if exponent == 2 else base * base * base
     special = {0.5: "sqrt", -0.5: "rsqrt"}.get(float(exponent))
-    return emit.add(special, base) if special else emit.scalar("pow", base, exponent)
-
-
-def _silu(emit: Emitter, x: Node) -> Node:
-    return emit.in_float32(x, lambda f: emit.add("mul", f, emit.add("sigmoid", f)))
+    return base.apply(special) if special else base.binary("pow", exponent)
 
 
 def _gelu(emit: Emitter, x: Node, approximate: str = "none") -> Node:
     def exact(f: Node) -> Node:
-        phi = emit.add("erf", emit.scalar("mul", f, math.sqrt(0.5)))
-        return emit.add("mul", emit.scalar("mul", f, 0.5), emit.scalar("add", phi, 1.0))
+        return f * 0.5 * ((f * math.sqrt(0.5)).apply("erf") + 1.0)
 
     def by_tanh(f: Node) -> Node:
-        cube = emit.add("mul", emit.add("mul", f, f), f)
-        inner = emit.add("add", f, emit.scalar("mul", cube, 0.044715))
-        phi = emit.add("tanh", emit.scalar("mul", inner, math.sqrt(2 / math.pi)))
-        return emit.add("mul", emit.scalar("mul", f, 0.5), emit.scalar("add", phi, 1.0))
+        inner = (f + f * f * f * 0.044715) * math.sqrt(2 / math.pi)
+        return f * 0.5 * (inner.apply("tanh") + 1.0)
 
     return emit.in_float32(x, by_tanh if approximate == "tanh" else exact)
 
 
-def _relu(emit: Emitter, x: Node) -> Node:
-    return emit.scalar("max", x, 0)
-
-
 def _clamp(emit: Emitter, x: Node, low: Number | None = None, high: Number | None = None) -> Node:
-    result = emit.cast(x, emit.dtype)
+    result = x.cast(emit.dtype)
     if low is not None:
-        result = emit.scalar("max", result, low)
-    return result if high is None else emit.scalar("min", result, high)
+        result = result.binary("max", low)
+    return result if high is None else result.binary("min", high)
 
 
 def _leaky_relu(emit: Emitter, x: Node, slope: Number = 0.01) -> Node:
-    return emit.in_float32(
-        x,
-        lambda f: emit.add("where", emit.scalar("gt", f, 0), f, emit.scalar("mul", f, slope)),
-    )
+    return emit.in_float32(x, lambda f: (f > 0).choose(f, f * slope))
 
 
 def _elu(
     emit: Emitter, x: Node, alpha: Number = 1, scale: Number = 1, input_scale: Number = 1
 ) -> Node:
     def formula(f: Node) -> Node:
-        grown = _grown_less_one(emit, emit.scalar("mul", f, input_scale))
-        low = emit.scalar("mul", grown, alpha)
-        chosen = emit.add("where", emit.scalar("gt", f, 0.0), f, low)
-        return emit.scalar("mul", chosen, scale)
+        return (f > 0.0).choose(f, _grown_less_one(f * input_scale) * alpha) * scale
 
     return emit.in_float32(x, formula)
 
 
-def _reciprocal(emit: Emitter, x: Node) -> Node:
-    return emit.scalar("div", emit.cast(x, emit.dtype), 1.0, reverse=True)
+def _log1p(f: Node) -> Node:
+    """What rounding 1 + f lost is added back to first order."""
+    moved = f + 1.0
+    lost = f - (moved - 1.0)
+    plain = moved.apply("log")
+    return (lost.apply("abs") > 0.0).choose(plain + lost / moved, plain)
 
 
-def _log1p(emit: Emitter, x: Node) -> Node:
-    def formula(f: Node) -> Node:
-        # What rounding 1 + f lost is added back to first order.
-        moved = emit.scalar("add", f, 1.0)
-        lost = emit.add("sub", f, emit.scalar("sub", moved, 1.0))
-        plain = emit.add("log", moved)
-        better = emit.add("add", plain, emit.add("div", lost, moved))
-        inexact = emit.scalar("gt", emit.add("abs", lost), 0.0)
-        return emit.add("where", inexact, better, plain)
-
-    return emit.in_float32(x, formula)
-
-
-def _grown_less_one(emit: Emitter, f: Node) -> Node:
+def _grown_less_one(f: Node) -> Node:
     """e^f - 1 = tanh(f / 2) (e^f + 1), which keeps its digits near zero."""
-    grown = emit.scalar("add", emit.add("exp", f), 1.0)
-    return emit.add("mul", emit.add("tanh", emit.scalar("mul", f, 0.5)), grown)
-
-
-def _expm1(emit: Emitter, x: Node) -> Node:
-    return emit.in_float32(x, lambda f: _grown_less_one(emit, f))
+    return (f * 0.5).apply("tanh") * (f.apply("exp") + 1.0)
 
 
 def _log_base(base: float) -> Rule:
-    def rule(emit: Emitter, x: Node) -> Node:
-        factor = 1.0 / math.log(base)
-        return emit.in_float32(x, lambda f: emit.scalar("mul", emit.add("log", f), factor))
-
-    return rule
+    return _in_float32(lambda f: f.apply("log") * (1.0 / math.log(base)))
 
 
-def _exp2(emit: Emitter, x: Node) -> Node:
-    return emit.in_float32(x, lambda f: emit.add("exp", emit.scalar("mul", f, math.log(2.0))))
-
-
-def _ceil(emit: Emitter, x: Node) -> Node:
-    return emit.add("neg", emit.add("floor", emit.add("neg", x))) if x.dtype.is_floating else x
-
-
-def _truncate(emit: Emitter, x: Node) -> Node:
-    if not x.dtype.is_floating:
-        return x
-    return emit.add("where", emit.scalar("lt", x, 0), _ceil(emit, x), emit.add("floor", x))
-
-
-def _round(emit: Emitter, x: Node) -> Node:
+def _round(x: Node) -> Node:
     """To the nearest whole number, halves to the even one."""
-    if not x.dtype.is_floating:
-        return x
-    below = emit.add("floor", x)
-    part = emit.add("sub", x, below)
-    odd = emit.scalar("ne", emit.scalar("mod", below, 2), 0)
-    up = emit.add("and", emit.scalar("eq", part, 0.5), odd)
-    up = emit.add("or", up, emit.scalar("gt", part, 0.5))
-    return emit.add("where", up, emit.scalar("add", below, 1), below)
+    below = x.apply("floor")
+    part = x - below
+    up = (part.equals(0.5) & (below % 2).differs(0)) | (part > 0.5)
+    return up.choose(below + 1, below)
 
 
-def _tangent(emit: Emitter, x: Node) -> Node:
-    return emit.in_float32(x, lambda f: emit.add("div", emit.add("sin", f), emit.add("cos", f)))
-
-
-def _sign(emit: Emitter, x: Node) -> Node:
-    zero = emit.constant(0, x.dtype, x.shape)
-    positive = emit.cast(emit.add("gt", x, zero), x.dtype)
-    return emit.add("sub", positive, emit.cast(emit.add("lt", x, zero), x.dtype))
-
-
-def _is_nan(emit: Emitter, x: Node) -> Node:
-    return emit.add("ne", x, x)
+def _sign(_: Emitter, x: Node) -> Node:
+    return (x > 0).cast(x.dtype) - (x < 0).cast(x.dtype)
 
 
 def _is_infinite(emit: Emitter, x: Node) -> Node:
     if not x.dtype.is_floating:
         return emit.constant(value=False, dtype=DType.BOOL, shape=x.shape)
-    return emit.scalar("eq", emit.add("abs", x), math.inf)
+    return x.apply("abs").equals(math.inf)
 
 
 def _where(emit: Emitter, condition: Node, a: Operand, b: Operand) -> Node:
     chosen = emit.operand(condition, DType.BOOL, emit.shape)
-    sides = (emit.operand(x, emit.dtype, emit.shape) for x in (a, b))
-    return emit.add("where", chosen, *sides)
+    return chosen.apply("where", *_both_sides(emit, a, b))
 
 
 def _masked_fill(emit: Emitter, x: Node, mask: Node, value: Operand) -> Node:
     return _where(emit, mask, value, x)
 
 
-def _floor(emit: Emitter, x: Node) -> Node:
-    return emit.add("floor", x) if x.dtype.is_floating else x
-
-
 def _convert(emit: Emitter, x: Node, *_: Any) -> Node:
-    return emit.cast(x, emit.dtype)
+    return x.cast(emit.dtype)
 
 
-def _convert_prim(emit: Emitter, x: Node, dtype: Any) -> Node:
-    return emit.cast(x, from_torch_dtype(dtype))
+def _convert_prim(_: Emitter, x: Node, dtype: Any) -> Node:
+    return x.cast(from_torch_dtype(dtype))
 
 
 def _both(name: str, rule: Rule, *overloads: str) -> dict[str, Rule]:
-    return {f"aten.{name}.{overload}": rule for overload in overloads}
+    return {f"aten.{name}.{overload}": rule for overload in overloads or _TENSOR_OR_SCALAR}
 
 
 _FLOAT_UNARY = "exp log sqrt rsqrt tanh erf sin cos sigmoid".split()
 _TENSOR_OR_SCALAR = ("Tensor", "Scalar")
 
+_TABLES: tuple[Mapping[str, Rule], ...] = (
+    *(_both(op, _compare(op)) for op in "eq ne lt le gt ge".split()),
+    *(_both(f"bitwise_{op}", _binary(op)) for op in ("and", "or", "xor")),
+    _both("add", _scaled("add")),
+    _both("sub", _scaled("sub")),
+    _both("mul", _multiplicative("mul")),
+    _both("div", _multiplicative("div")),
+    _both("div", _divide_mode, "Tensor_mode", "Scalar_mode"),
+    _both("remainder", _binary("mod")),
+    _both("fmod", _truncated_remainder),
+    _both("floor_divide", _floor_divide, "default", "Scalar"),
+    _both("rsub", _reverse_subtract),
+    _both("pow", _power, "Tensor_Scalar", "Tensor_Tensor", "Scalar"),
+    _both("where", _where, "self", "ScalarSelf", "ScalarOther", "Scalar"),
+    _both("masked_fill", _masked_fill),
+    _both("to", _convert, "dtype", "device", "other", "dtype_layout"),
+)
+_BY_NAME: Mapping[str, Rule] = {
+    **{name: _float_unary(name) for name in _FLOAT_UNARY},
+    **{f"logical_{op}": _logical(op) for op in ("and", "or", "xor")},
+    "neg": _plain_unary("neg"),
+    "abs": _plain_unary("abs"),
+    "maximum": _binary("max"),
+    "minimum": _binary("min"),
+    "logical_not": lambda _, x: ~truth(x),
+    "bitwise_not": _bitwise_not,
+    "silu": _in_float32(lambda f: f * f.apply("sigmoid")),
+    "gelu": _gelu,
+    "relu": lambda _, x: x.binary("max", 0),
+    "clamp": _clamp,
+    "hardtanh": _clamp,
+    "leaky_relu": _leaky_relu,
+    "elu": _elu,
+    "reciprocal": lambda emit, x: 1.0 / x.cast(emit.dtype),
+    "log1p": _in_float32(_log1p),
+    "expm1": _in_float32(_grown_less_one),
+    "log2": _log_base(2.0),
+    "log10": _log_base(10.0),
+    "exp2": _in_float32(lambda f: (f * math.log(2.0)).apply("exp")),
+    "floor": _of_fractions(lambda x: x.apply("floor")),
+    "ceil": _of_fractions(_ceil),
+    "trunc": _of_fractions(_truncate),
+    "round": _of_fractions(_round),
+    "tan": _in_float32(lambda f: f.apply("sin") / f.apply("cos")),
+    "sign": _sign,
+    "isnan": lambda _, x: x.differs(x),
+    "isinf": _is_infinite,
+    "_to_copy": _convert,
+}
+
 RULES: Mapping[str, Rule] = {
-    **{f"aten.{name}.default": _float_unary(name) for name in _FLOAT_UNARY},
-    **{f"aten.{name}.default": _plain_unary(name) for name in ("neg", "abs")},
-    **_both("add", _scaled("add"), *_TENSOR_OR_SCALAR),
-    **_both("sub", _scaled("sub"), *_TENSOR_OR_SCALAR),
-    **_both("mul", _multiplicative("mul"), *_TENSOR_OR_SCALAR),
-    **_both("div", _multiplicative("div"), *_TENSOR_OR_SCALAR),
-    **_both("div", _divide_mode, "Tensor_mode", "Scalar_mode"),
-    **_both("remainder", _binary("mod"), *_TENSOR_OR_SCALAR),
-    **_both("fmod", _truncated_remainder, *_TENSOR_OR_SCALAR),
-    **_both("floor_divide", _floor_divide, "default", "Scalar"),
-    **_both("rsub", _reverse_subtract, *_TENSOR_OR_SCALAR),
-    **_both("pow", _power, "Tensor_Scalar", "Tensor_Tensor", "Scalar"),
-    **{
-        f"aten.{op}.{o}": _compare(op)
-        for op in "eq ne lt le gt ge".split()
-        for o in _TENSOR_OR_SCALAR
-    },
-    **_both("maximum", _binary("max"), "default"),
-    **_both("minimum", _binary("min"), "default"),
-    **{f"aten.logical_{op}.default": _logical(op) for op in ("and", "or", "xor")},
-    "aten.logical_not.default": _logical_not,
-    "aten.bitwise_not.default": _bitwise_not,
-    **{
-        f"aten.bitwise_{op}.{o}": _binary(op)
-        for op in ("and", "or", "xor")
-        for o in _TENSOR_OR_SCALAR
-    },
-    "aten.silu.default": _silu,
-    "aten.gelu.default": _gelu,
-    "aten.relu.default": _relu,
-    "aten.clamp.default": _clamp,
-    "aten.hardtanh.default": _clamp,
-    "aten.leaky_relu.default": _leaky_relu,
-    "aten.elu.default": _elu,
-    "aten.reciprocal.default": _reciprocal,
-    "aten.log1p.default": _log1p,
-    "aten.expm1.default": _expm1,
-    "aten.log2.default": _log_base(2.0),
-    "aten.log10.default": _log_base(10.0),
-    "aten.exp2.default": _exp2,
-    "aten.floor.default": _floor,
-    "aten.ceil.default": _ceil,
-    "aten.trunc.default": _truncate,
-    "aten.round.default": _round,
-    "aten.tan.default": _tangent,
-    "aten.sign.default": _sign,
-    "aten.isnan.default": _is_nan,
-    "aten.isinf.default": _is_infinite,
-    "aten.where.self": _where,
-    **_both("where", _where, "ScalarSelf", "ScalarOther", "Scalar"),
-    **_both("masked_fill", _masked_fill, *_TENSOR_OR_SCALAR),
-    "aten._to_copy.default": _convert,
-    **_both("to", _convert, "dtype", "device", "other", "dtype_layout"),
+    **{f"aten.{name}.default": rule for name, rule in _BY_NAME.items()},
+    **{name: rule for table in _TABLES for name, rule in table.items()},
     "prims.convert_element_type.default": _convert_prim,
 }
 """Rules by the name of the ATen overload."""

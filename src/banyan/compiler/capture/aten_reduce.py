@@ -1,11 +1,12 @@
 """ATen operations that reduce, normalise or index."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
 
+from banyan.compiler.capture.aten_pointwise import truth
 from banyan.compiler.capture.emitter import (
     Emitter,
     Number,
@@ -25,169 +26,140 @@ class Unlowered(GraphError):
     """This use of an operation has no rule; the operation stays a call to the framework."""
 
 
-def _sum(emit: Emitter, x: Node, axes: Any = None, keep: bool = False, *_: Any) -> Node:
-    return _in_wide(
-        emit, x, lambda w: emit.reduce(w, positive_axes(axes, x.tensor.rank), "sum", keep=keep)
-    )
+def _axes(x: Node, axes: Any) -> tuple[int, ...]:
+    return positive_axes(axes, x.tensor.rank)
 
 
-def _sum_all(emit: Emitter, x: Node, *_: Any) -> Node:
-    return _sum(emit, x)
-
-
-def _in_wide(emit: Emitter, x: Node, formula: Any) -> Node:
+def _in_wide(emit: Emitter, x: Node, formula: Callable[[Node], Node]) -> Node:
     """Sums of 16-bit fractions are kept in float32 and rounded once."""
     wide = DType.FLOAT32 if emit.dtype.is_floating else emit.dtype
-    return emit.cast(formula(emit.cast(x, wide)), emit.dtype)
+    return formula(x.cast(wide)).cast(emit.dtype)
+
+
+def _sum(emit: Emitter, x: Node, axes: Any = None, keep: bool = False, *_: Any) -> Node:
+    return _in_wide(emit, x, lambda w: w.reduce("sum", _axes(x, axes), keep=keep))
 
 
 def _mean(emit: Emitter, x: Node, axes: Any = None, keep: bool = False, *_: Any) -> Node:
-    chosen = positive_axes(axes, x.tensor.rank)
-    return _in_wide(emit, x, lambda w: mean_over(emit, w, chosen, keep=keep))
+    return _in_wide(emit, x, lambda w: mean_over(w, _axes(x, axes), keep=keep))
 
 
-def _mean_all(emit: Emitter, x: Node, *_: Any) -> Node:
-    return _mean(emit, x)
+def _of_everything(rule: Rule) -> Rule:
+    return lambda emit, x, *_: rule(emit, x)
 
 
-def mean_over(emit: Emitter, x: Node, axes: Sequence[int], *, keep: bool) -> Node:
+def mean_over(x: Node, axes: Sequence[int], *, keep: bool) -> Node:
     """The mean over some axes."""
-    total = emit.reduce(x, axes, "sum", keep=keep)
-    count = emit.operand(product(tuple(x.shape[a] for a in axes)), x.dtype, total.shape)
-    return emit.add("div", total, count)
+    return x.reduce("sum", axes, keep=keep) / product(tuple(x.shape[a] for a in axes))
 
 
-def _variance(emit: Emitter, x: Node, axes: Any, correction: Number | None, keep: bool) -> Node:
-    chosen = positive_axes(axes, x.tensor.rank)
+def _variance(
+    emit: Emitter, x: Node, axes: Any = None, correction: Number | None = None, keep: bool = False
+) -> Node:
+    chosen = _axes(x, axes)
 
     def formula(wide: Node) -> Node:
-        mean = mean_over(emit, wide, chosen, keep=True)
-        centred = emit.add("sub", wide, emit.broadcast(mean, wide.shape))
-        total = emit.reduce(emit.add("mul", centred, centred), chosen, "sum", keep=keep)
+        centred = wide - mean_over(wide, chosen, keep=True)
+        total = (centred * centred).reduce("sum", chosen, keep=keep)
         # The correction may be a fraction.
-        count = emit.operand(product(tuple(x.shape[a] for a in chosen)), wide.dtype, total.shape)
-        less = emit.scalar("sub", count, 1 if correction is None else correction)
-        return emit.add("div", total, emit.scalar("max", less, 0))
+        count = total.filled(product(tuple(x.shape[a] for a in chosen)))
+        return total / (count - (1 if correction is None else correction)).binary("max", 0)
 
     return _in_wide(emit, x, formula)
 
 
-def _variance_correction(
-    emit: Emitter, x: Node, axes: Any = None, correction: Number | None = None, keep: bool = False
-) -> Node:
-    return _variance(emit, x, axes, correction, keep)
-
-
 def _extreme(kind: str) -> Rule:
     def rule(emit: Emitter, x: Node, axes: Any = None, keep: bool = False) -> Node:
-        return extreme_or_nan(emit, x, positive_axes(axes, x.tensor.rank), kind, keep=keep)
+        return extreme_or_nan(x, _axes(x, axes), kind, keep=keep)
 
     return rule
 
 
-def extreme_or_nan(emit: Emitter, x: Node, axes: Sequence[int], kind: str, *, keep: bool) -> Node:
+def extreme_or_nan(x: Node, axes: Sequence[int], kind: str, *, keep: bool) -> Node:
     """The largest or smallest; NaN where there is one, which the reduction itself passes over."""
-    found = emit.reduce(x, axes, kind, keep=keep)
+    found = x.reduce(kind, axes, keep=keep)
     if not x.dtype.is_floating:
         return found
-    any_nan = emit.scalar("gt", emit.reduce(_nan_flags(emit, x), axes, "max", keep=keep), 0)
-    return emit.add("where", any_nan, emit.constant(math.nan, x.dtype, found.shape), found)
+    return (_nan_flags(x).reduce("max", axes, keep=keep) > 0).choose(math.nan, found)
 
 
-def _nan_flags(emit: Emitter, x: Node) -> Node:
-    return emit.cast(emit.add("ne", x, x), DType.INT32)
+def _nan_flags(x: Node) -> Node:
+    return x.differs(x).cast(DType.INT32)
 
 
-def _first_extreme(emit: Emitter, x: Node, axes: Sequence[int], *, keep: bool) -> Node:
+def _first_extreme(x: Node, axes: Sequence[int], *, keep: bool) -> Node:
     """The place of the largest, the first of equals; that of the first NaN where there is one."""
-    found = emit.reduce(x, axes, "argmax", keep=keep)
+    found = x.reduce("argmax", axes, keep=keep)
     if not x.dtype.is_floating:
         return found
-    flags = _nan_flags(emit, x)
-    any_nan = emit.scalar("gt", emit.reduce(flags, axes, "max", keep=keep), 0)
-    first_nan = emit.reduce(flags, axes, "argmax", keep=keep)
-    return emit.add("where", any_nan, first_nan, found)
+    flags = _nan_flags(x)
+    any_nan = flags.reduce("max", axes, keep=keep) > 0
+    return any_nan.choose(flags.reduce("argmax", axes, keep=keep), found)
 
 
 def _extreme_with_index(kind: str) -> Rule:
     def rule(emit: Emitter, x: Node, axis: int, keep: bool = False) -> tuple[Node, Node]:
-        axes = positive_axes(axis, x.tensor.rank)
-        position = _reversed_order(emit, x) if kind == "min" else x
-        return (
-            extreme_or_nan(emit, x, axes, kind, keep=keep),
-            _first_extreme(emit, position, axes, keep=keep),
-        )
+        axes = _axes(x, axis)
+        ordered = _reversed_order(x) if kind == "min" else x
+        places = _first_extreme(ordered, axes, keep=keep)
+        return extreme_or_nan(x, axes, kind, keep=keep), places
 
     return rule
 
 
-def _reversed_order(emit: Emitter, x: Node) -> Node:
+def _reversed_order(x: Node) -> Node:
     """The largest becomes the smallest. Whole numbers have no negative of their lowest."""
     if x.dtype.is_floating:
-        return emit.add("neg", x)
+        return -x
     if x.dtype is DType.BOOL:
-        return emit.add("not", x)
-    return emit.scalar("sub", x, 255 if x.dtype is DType.UINT8 else -1, reverse=True)
+        return ~x
+    return x.binary("sub", 255 if x.dtype is DType.UINT8 else -1, reverse=True)
 
 
-def _argument(*, smallest: bool) -> Rule:
+def _argument(kind: str) -> Rule:
     def rule(emit: Emitter, x: Node, axis: int | None = None, keep: bool = False) -> Node:
-        if axis is None:
-            flat = emit.reshape(x, (x.tensor.num_elements,))
-            return emit.reshape(rule(emit, flat, 0), emit.shape)
-        ordered = _reversed_order(emit, x) if smallest else x
-        return _first_extreme(emit, ordered, positive_axes(axis, x.tensor.rank), keep=keep)
+        lying = x if axis is not None else x.reshape((x.tensor.num_elements,))
+        ordered = _reversed_order(lying) if kind == "min" else lying
+        found = _first_extreme(ordered, _axes(lying, axis or 0), keep=keep)
+        return found if axis is not None else found.reshape(emit.shape)
 
     return rule
 
 
-def _any(emit: Emitter, x: Node, axes: Any = None, keep: bool = False) -> Node:
-    truth = x if x.dtype is DType.BOOL else emit.scalar("ne", x, 0)
-    counted = emit.cast(truth, DType.INT32)
-    found = emit.reduce(counted, positive_axes(axes, x.tensor.rank), "max", keep=keep)
-    return emit.scalar("gt", found, 0)  # the largest of nothing is the lowest number
+def _flags(kind: str) -> Rule:
+    """Does any, or every value differ from 0?"""
 
+    def rule(emit: Emitter, x: Node, axes: Any = None, keep: bool = False) -> Node:
+        # The largest of nothing is the lowest number, the smallest the highest.
+        return truth(x).cast(DType.INT32).reduce(kind, _axes(x, axes), keep=keep) > 0
 
-def _all(emit: Emitter, x: Node, axes: Any = None, keep: bool = False) -> Node:
-    truth = x if x.dtype is DType.BOOL else emit.scalar("ne", x, 0)
-    counted = emit.cast(truth, DType.INT32)
-    found = emit.reduce(counted, positive_axes(axes, x.tensor.rank), "min", keep=keep)
-    return emit.scalar("ne", found, 0)
+    return rule
 
 
 def _product(emit: Emitter, x: Node, axis: Any = None, keep: bool = False, *_: Any) -> Node:
-    return emit.reduce(
-        emit.cast(x, emit.dtype), positive_axes(axis, x.tensor.rank), "prod", keep=keep
-    )
+    return x.cast(emit.dtype).reduce("prod", _axes(x, axis), keep=keep)
 
 
 def _cumsum(emit: Emitter, x: Node, axis: int, *_: Any) -> Node:
     if x.tensor.rank == 0:
-        return emit.cast(x, emit.dtype)
-    return _in_wide(emit, x, lambda w: emit.add("cumsum", w, axis=axis % x.tensor.rank))
-
-
-def softmax_float32(emit: Emitter, x: Node, axis: int) -> Node:
-    """Softmax of a float32 tensor over one axis; a row of -inf gives NaN, as in PyTorch."""
-    top = emit.broadcast(emit.reduce(x, (axis,), "max", keep=True), x.shape)
-    grown = emit.add("exp", emit.add("sub", x, top))
-    total = emit.reduce(grown, (axis,), "sum", keep=True)
-    return emit.add("div", grown, emit.broadcast(total, x.shape))
+        return x.cast(emit.dtype)
+    return _in_wide(emit, x, lambda w: w.apply("cumsum", axis=axis % x.tensor.rank))
 
 
 def _softmax(emit: Emitter, x: Node, axis: int, *_: Any) -> Node:
-    wide = emit.cast(x, DType.FLOAT32)
-    return emit.cast(softmax_float32(emit, wide, axis % x.tensor.rank), emit.dtype)
+    """A row of -inf gives NaN, as in PyTorch."""
+    axes = _axes(x, axis)
+    wide = x.cast(DType.FLOAT32)
+    grown = (wide - wide.reduce("max", axes, keep=True)).apply("exp")
+    return (grown / grown.reduce("sum", axes, keep=True)).cast(emit.dtype)
 
 
 def _log_softmax(emit: Emitter, x: Node, axis: int, *_: Any) -> Node:
-    axis %= x.tensor.rank
-    wide = emit.cast(x, DType.FLOAT32)
-    top = emit.broadcast(emit.reduce(wide, (axis,), "max", keep=True), x.shape)
-    shifted = emit.add("sub", wide, top)
-    total = emit.reduce(emit.add("exp", shifted), (axis,), "sum", keep=True)
-    result = emit.add("sub", shifted, emit.broadcast(emit.add("log", total), x.shape))
-    return emit.cast(result, emit.dtype)
+    axes = _axes(x, axis)
+    wide = x.cast(DType.FLOAT32)
+    shifted = wide - wide.reduce("max", axes, keep=True)
+    total = shifted.apply("exp").reduce("sum", axes, keep=True)
+    return (shifted - total.apply("log")).cast(emit.dtype)
 
 
 def _vector_norm(
@@ -195,31 +167,32 @@ def _vector_norm(
 ) -> Node:
     if order not in (1, 2):
         raise Unlowered("vector norm of an order other than 1 and 2")
-    chosen = positive_axes(axes, x.tensor.rank)
 
     def formula(wide: Node) -> Node:
-        if order == 1:
-            return emit.reduce(emit.add("abs", wide), chosen, "sum", keep=keep)
-        total = emit.reduce(emit.add("mul", wide, wide), chosen, "sum", keep=keep)
-        return emit.add("sqrt", total)
+        sizes = wide.apply("abs") if order == 1 else wide * wide
+        total = sizes.reduce("sum", _axes(x, axes), keep=keep)
+        return total if order == 1 else total.apply("sqrt")
 
     return _in_wide(emit, x, formula)
 
 
-def _embedding(emit: Emitter, weight: Node, index: Node, *_: Any) -> Node:
-    return emit.add("gather", weight, index, axis=0)
+def _embedding(_: Emitter, weight: Node, index: Node, *__: Any) -> Node:
+    return weight.apply("gather", index, axis=0)
 
 
-def _not_negative(emit: Emitter, index: Node, size: Dim) -> Node:
+def _not_negative(index: Node, size: Dim) -> Node:
     """Python's negative indices counted from the front."""
-    wide = emit.cast(index, DType.INT64)
-    moved = emit.add("add", wide, emit.operand(size, DType.INT64, index.shape))
-    return emit.add("where", emit.scalar("lt", wide, 0), moved, wide)
+    wide = index.cast(DType.INT64)
+    return (wide < 0).choose(wide + size, wide)
+
+
+def _at_least_one_dim(*nodes: Node) -> list[Node]:
+    return [node.reshape(node.shape or (1,)) for node in nodes]
 
 
 def _index_select(emit: Emitter, x: Node, axis: int, index: Node) -> Node:
-    x, index = (emit.reshape(v, v.shape or (1,)) for v in (x, index))
-    return emit.reshape(emit.add("gather", x, index, axis=axis % x.tensor.rank), emit.shape)
+    x, index = _at_least_one_dim(x, index)
+    return x.apply("gather", index, axis=axis % x.tensor.rank).reshape(emit.shape)
 
 
 def _index(emit: Emitter, x: Node, indices: Sequence[Node | None]) -> Node:
@@ -227,7 +200,7 @@ def _index(emit: Emitter, x: Node, indices: Sequence[Node | None]) -> Node:
     if len(used) != 1 or used[0][1].dtype is DType.BOOL:
         return _index_flat(emit, x, used)
     axis, index = used[0]
-    return emit.add("gather", x, _not_negative(emit, index, x.shape[axis]), axis=axis)
+    return x.apply("gather", _not_negative(index, x.shape[axis]), axis=axis)
 
 
 def _index_flat(emit: Emitter, x: Node, used: Sequence[tuple[int, Node]]) -> Node:
@@ -241,13 +214,13 @@ def _index_flat(emit: Emitter, x: Node, used: Sequence[tuple[int, Node]]) -> Nod
     rank = emit.result.ndim - (x.tensor.rank - len(axes))
     if axes != list(range(axes[0], axes[0] + len(axes))):
         rest = [axis for axis in range(x.tensor.rank) if axis not in axes]
-        x = emit.add("permute", x, order=(*axes, *rest))
+        x = x.permute((*axes, *rest))
         used = [(place, index) for place, (_, index) in enumerate(used)]
         axes = list(range(len(axes)))
     flat = flat_index(emit, x, used, emit.shape[axes[0] : axes[0] + rank])
     merged = product(tuple(x.shape[a] for a in axes))
-    source = emit.reshape(x, (*x.shape[: axes[0]], merged, *x.shape[axes[-1] + 1 :]))
-    return emit.add("gather", source, flat, axis=axes[0])
+    source = x.reshape((*x.shape[: axes[0]], merged, *x.shape[axes[-1] + 1 :]))
+    return source.apply("gather", flat, axis=axes[0])
 
 
 def flat_index(
@@ -256,67 +229,63 @@ def flat_index(
     """The row-major number, in the indexed axes, of each place that index tensors name."""
     flat = emit.constant(0, DType.INT64, shape)
     for axis, index in used:
-        size = x.shape[axis]
-        part = emit.broadcast(_not_negative(emit, index, size), shape)
-        flat = emit.add("add", emit.scalar("mul", flat, size), part)
+        flat = flat * x.shape[axis] + _not_negative(index, x.shape[axis])
     return flat
 
 
 def _take_along(emit: Emitter, x: Node, axis: int, index: Node, *_: Any) -> Node:
-    x, index = (emit.reshape(v, v.shape or (1,)) for v in (x, index))
+    x, index = _at_least_one_dim(x, index)
     axis %= x.tensor.rank
-    for other, (have, want) in enumerate(zip(x.shape, index.shape, strict=True)):
-        if other != axis and have != want:
-            x = emit.add("slice", x, axis=other, start=0, stop=want, step=1)
-    return emit.reshape(emit.add("take_along", x, index, axis=axis), emit.shape)
+    wanted = (x.shape[i] if i == axis else size for i, size in enumerate(index.shape))
+    return x.first_places(wanted).apply("take_along", index, axis=axis).reshape(emit.shape)
 
 
-def top_k(
-    emit: Emitter, x: Node, k: int, axis: int = -1, largest: bool = True, *_: Any
-) -> tuple[Node, ...]:
+def top_k(emit: Emitter, x: Node, k: int, axis: int, largest: bool) -> tuple[Node, ...]:
     """k times: find the largest, then hide it. Right for the few choices of a router."""
     axis %= x.tensor.rank
-    hidden = emit.constant(LOWEST.get(x.dtype, float("-inf")), x.dtype, x.shape)
-    rest = x if largest else _reversed_order(emit, x)
-    rest = _ranked(emit, rest, nan_is_first=largest) if x.dtype.is_floating else rest
-    positions = emit.add("iota", size=x.shape[axis], dtype=DType.INT64)
-    along = emit.reshape(positions, tuple(d if i == axis else 1 for i, d in enumerate(x.shape)))
-    here = emit.broadcast(along, x.shape)
+    rest = x if largest else _reversed_order(x)
+    rest = _ranked(rest, nan_is_first=largest) if x.dtype.is_floating else rest
+    here = numbers(emit, x.shape, axis)
     places: list[Node] = []
     for step in range(k):
-        places.append(emit.reduce(rest, (axis,), "argmax", keep=True))
+        places.append(rest.reduce("argmax", (axis,), keep=True))
         if step + 1 < k:
-            taken = emit.add("eq", here, emit.broadcast(places[-1], x.shape))
-            rest = emit.add("where", taken, hidden, rest)
+            hidden = LOWEST.get(x.dtype, float("-inf"))
+            rest = here.equals(places[-1]).choose(hidden, rest)
     found = places[0] if k == 1 else emit.add("concat", *places, axis=axis)
-    return emit.add("take_along", x, found, axis=axis), found
+    return x.apply("take_along", found, axis=axis), found
 
 
-def _ranked(emit: Emitter, x: Node, *, nan_is_first: bool) -> Node:
+def numbers(emit: Emitter, shape: Sequence[Dim], axis: int) -> Node:
+    """The number of each place along one axis, in a tensor of `shape`."""
+    lying = (d if i == axis else 1 for i, d in enumerate(shape))
+    return emit.iota(shape[axis]).reshape(lying).expand(shape)
+
+
+def _ranked(x: Node, *, nan_is_first: bool) -> Node:
     """Numbers in the order of `x`, NaN before or behind all of them, and none as low as -inf."""
     kind = torch.finfo(to_torch_dtype(x.dtype))
     lowest = kind.min if nan_is_first else kind.min * (1 - kind.eps / 2)  # room for NaN below it
-    ranked = emit.scalar("min", emit.scalar("max", x, lowest), kind.max)
-    of_nan = emit.constant(math.inf if nan_is_first else kind.min, x.dtype, x.shape)
-    return emit.add("where", emit.add("ne", x, x), of_nan, ranked)
+    ranked = x.binary("max", lowest).binary("min", kind.max)
+    return x.differs(x).choose(math.inf if nan_is_first else kind.min, ranked)
 
 
 RULES: Mapping[str, Rule] = {
-    "aten.sum.default": _sum_all,
+    "aten.sum.default": _of_everything(_sum),
     "aten.sum.dim_IntList": _sum,
-    "aten.mean.default": _mean_all,
+    "aten.mean.default": _of_everything(_mean),
     "aten.mean.dim": _mean,
-    "aten.var.correction": _variance_correction,
+    "aten.var.correction": _variance,
     "aten.amax.default": _extreme("max"),
     "aten.amin.default": _extreme("min"),
     "aten.max.default": _extreme("max"),
     "aten.min.default": _extreme("min"),
     "aten.max.dim": _extreme_with_index("max"),
     "aten.min.dim": _extreme_with_index("min"),
-    "aten.argmax.default": _argument(smallest=False),
-    "aten.argmin.default": _argument(smallest=True),
-    **{f"aten.any.{overload}": _any for overload in ("default", "dim", "dims")},
-    **{f"aten.all.{overload}": _all for overload in ("default", "dim", "dims")},
+    "aten.argmax.default": _argument("max"),
+    "aten.argmin.default": _argument("min"),
+    **{f"aten.any.{overload}": _flags("max") for overload in ("default", "dim", "dims")},
+    **{f"aten.all.{overload}": _flags("min") for overload in ("default", "dim", "dims")},
     **{f"aten.prod.{overload}": _product for overload in ("default", "dim_int")},
     "aten.cumsum.default": _cumsum,
     **{f"aten.{name}": _softmax for name in ("softmax.int", "_softmax.default")},

@@ -6,7 +6,6 @@ from typing import Any
 from banyan.compiler.capture.emitter import Emitter, Number, Rule
 from banyan.compiler.ir.graph import Node
 from banyan.compiler.ir.symbols import Dim
-from banyan.compiler.ir.types import DType
 
 END_OF_AXIS = 2**62
 """Slices written `x[start:]` are captured with an enormous stop."""
@@ -17,15 +16,15 @@ def _same(emit: Emitter, x: Node, *_: Any) -> Node:
 
 
 def _to_result_shape(emit: Emitter, x: Node, *_: Any) -> Node:
-    return emit.reshape(x, emit.shape)
+    return x.reshape(emit.shape)
 
 
-def _permute(emit: Emitter, x: Node, order: Sequence[int]) -> Node:
-    return emit.add("permute", x, order=tuple(axis % x.tensor.rank for axis in order))
+def _permute(_: Emitter, x: Node, order: Sequence[int]) -> Node:
+    return x.permute(axis % x.tensor.rank for axis in order)
 
 
 def _expand(emit: Emitter, x: Node, *_: Any) -> Node:
-    return emit.broadcast(x, emit.shape)
+    return x.expand(emit.shape)
 
 
 def _repeat(emit: Emitter, x: Node, repeats: Sequence[Dim]) -> Node:
@@ -33,8 +32,7 @@ def _repeat(emit: Emitter, x: Node, repeats: Sequence[Dim]) -> Node:
     own: tuple[Dim, ...] = (*(1,) * missing, *x.shape)
     spread = tuple(d for pair in zip(repeats, own, strict=True) for d in pair)
     with_ones = tuple(d for size in own for d in (1, size))
-    grown = emit.broadcast(emit.reshape(x, with_ones), spread)
-    return emit.reshape(grown, emit.shape)
+    return x.reshape(with_ones).expand(spread).reshape(emit.shape)
 
 
 def clipped(index: Any, size: Dim, default: Dim) -> Dim:
@@ -56,20 +54,14 @@ def _slice(
     axis %= x.tensor.rank
     size = x.shape[axis]
     first = clipped(start, size, 0)
-    last = clipped(stop, size, size)
-    kept = emit.shape[axis]
-    if step == 1:
-        last = first + kept
-    if first == 0 and last == size and step == 1:
-        return x
-    return emit.add("slice", x, axis=axis, start=first, stop=last, step=step)
+    last = first + emit.shape[axis] if step == 1 else clipped(stop, size, size)
+    return x.slice(axis, first, last, step)
 
 
 def _select(emit: Emitter, x: Node, axis: int, index: Any) -> Node:
     axis %= x.tensor.rank
     first = x.shape[axis] + index if isinstance(index, int) and index < 0 else index
-    row = emit.add("slice", x, axis=axis, start=first, stop=first + 1, step=1)
-    return emit.reshape(row, emit.shape)
+    return x.slice(axis, first, first + 1).reshape(emit.shape)
 
 
 def _split(emit: Emitter, x: Node, _: Any, axis: int = 0) -> tuple[Node, ...]:
@@ -78,7 +70,7 @@ def _split(emit: Emitter, x: Node, _: Any, axis: int = 0) -> tuple[Node, ...]:
     start: Dim = 0
     for part in emit.result:
         stop = start + emit.sizes.dim(part.shape[axis])
-        parts.append(emit.add("slice", x, axis=axis, start=start, stop=stop, step=1))
+        parts.append(x.slice(axis, start, stop))
         start = stop
     return tuple(parts)
 
@@ -86,19 +78,21 @@ def _split(emit: Emitter, x: Node, _: Any, axis: int = 0) -> tuple[Node, ...]:
 def _concat(emit: Emitter, parts: Sequence[Node], axis: int = 0) -> Node:
     # PyTorch drops empty one-dimensional tensors from a concatenation.
     kept = [p for p in parts if p.shape != (0,)] or [parts[0]]
-    alike = [emit.cast(part, emit.dtype) for part in kept]
+    alike = [part.cast(emit.dtype) for part in kept]
     return alike[0] if len(alike) == 1 else emit.add("concat", *alike, axis=axis % len(emit.shape))
 
 
-def _pad(emit: Emitter, x: Node, amounts: Sequence[int], value: Number = 0) -> Node:
-    for pair in range(len(amounts) // 2):
-        low, high = amounts[2 * pair : 2 * pair + 2]
-        axis = x.tensor.rank - 1 - pair
-        if low < 0 or high < 0:
-            stop = x.shape[axis] + min(0, high)
-            x = emit.add("slice", x, axis=axis, start=max(0, -low), stop=stop, step=1)
+def _pad(_: Emitter, x: Node, amounts: Sequence[int], value: Number = 0) -> Node:
+    last_first = [(low, high) for low, high in zip(amounts[::2], amounts[1::2], strict=True)]
+    return padded(x, last_first[::-1], value)
+
+
+def padded(x: Node, amounts: Sequence[tuple[Any, Any]], value: Number = 0) -> Node:
+    """The last axes with a border of (low, high) places each; a negative one cuts off."""
+    for axis, (low, high) in enumerate(amounts, x.tensor.rank - len(amounts)):
+        x = x.slice(axis, max(0, -low), x.shape[axis] + min(0, high))
         if low > 0 or high > 0:
-            x = emit.add("pad", x, axis=axis, low=max(0, low), high=max(0, high), value=value)
+            x = x.apply("pad", axis=axis, low=max(0, low), high=max(0, high), value=value)
     return x
 
 
@@ -111,31 +105,16 @@ def _flip(emit: Emitter, x: Node, axes: Sequence[int]) -> Node:
 def flipped(emit: Emitter, x: Node, axis: int) -> Node:
     """One axis in reverse order."""
     size = x.shape[axis]
-    forward = emit.add("iota", size=size, dtype=DType.INT64)
-    return emit.add("gather", x, emit.scalar("sub", forward, size - 1, reverse=True), axis=axis)
+    return x.apply("gather", emit.iota(size).binary("sub", size - 1, reverse=True), axis=axis)
 
 
-def _arange(emit: Emitter, start: Number | Dim, stop: Number | Dim, step: Number | Dim) -> Node:
-    steps = emit.add("iota", size=emit.shape[0], dtype=emit.dtype)
-    if step != 1:
-        steps = emit.add("mul", steps, emit.operand(step, emit.dtype, emit.shape))
-    if start == 0:
-        return steps
-    return emit.add("add", steps, emit.operand(start, emit.dtype, emit.shape))
-
-
-def _arange_stop(emit: Emitter, stop: Number | Dim, *_: Any) -> Node:
-    return _arange(emit, 0, stop, 1)
-
-
-def _arange_start(emit: Emitter, start: Number | Dim, stop: Number | Dim, *_: Any) -> Node:
-    return _arange(emit, start, stop, 1)
-
-
-def _arange_step(
-    emit: Emitter, start: Number | Dim, stop: Number | Dim, step: Number | Dim = 1, *_: Any
+def _arange(
+    emit: Emitter, start: Number | Dim, _: Number | Dim, step: Number | Dim = 1, *__: Any
 ) -> Node:
-    return _arange(emit, start, stop, step)
+    steps = emit.iota(emit.shape[0], emit.dtype)
+    if step != 1:
+        steps = steps * step
+    return steps if start == 0 else steps + start
 
 
 def _filled(value: Number) -> Rule:
@@ -173,9 +152,9 @@ RULES: Mapping[str, Rule] = {
     "aten.cat.default": _concat,
     "aten.constant_pad_nd.default": _pad,
     "aten.flip.default": _flip,
-    "aten.arange.default": _arange_stop,
-    "aten.arange.start": _arange_start,
-    "aten.arange.start_step": _arange_step,
+    "aten.arange.default": lambda emit, stop, *_: _arange(emit, 0, stop),
+    "aten.arange.start": lambda emit, start, stop, *_: _arange(emit, start, stop),
+    "aten.arange.start_step": _arange,
     **{f"aten.{n}.default": _filled(0) for n in ("zeros", "zeros_like", "new_zeros")},
     **{f"aten.{n}.default": _filled(1) for n in ("ones", "ones_like", "new_ones")},
     **{

@@ -9,8 +9,8 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from banyan.compiler.capture.aten_reduce import LOWEST, Unlowered, extreme_or_nan
-from banyan.compiler.capture.aten_shape import flipped
+from banyan.compiler.capture.aten_reduce import LOWEST, Unlowered, extreme_or_nan, mean_over
+from banyan.compiler.capture.aten_shape import flipped, padded
 from banyan.compiler.capture.emitter import Emitter, Number, Rule
 from banyan.compiler.ir.graph import Node
 from banyan.compiler.ir.symbols import Dim, product
@@ -21,17 +21,7 @@ def _for_each_axis(values: Sequence[int], rank: int) -> list[int]:
     return [int(v) for v in values] * (rank if len(values) == 1 else 1)
 
 
-def padded(emit: Emitter, x: Node, amounts: Sequence[tuple[int, int]], value: Number = 0) -> Node:
-    """The last axes with a border of (low, high) places each."""
-    first = x.tensor.rank - len(amounts)
-    for axis, (low, high) in enumerate(amounts, first):
-        if low or high:
-            x = emit.add("pad", x, axis=axis, low=low, high=high, value=value)
-    return x
-
-
 def windows(
-    emit: Emitter,
     x: Node,
     kernel: Sequence[int],
     stride: Sequence[int],
@@ -42,30 +32,29 @@ def windows(
     rank = len(kernel)
     lead = x.tensor.rank - rank
     for number, (taps, step, gap) in enumerate(zip(kernel, stride, dilation, strict=True)):
-        axis = lead + 2 * number
-        x = _one_axis(emit, x, axis, (taps, step, gap), places[number])
-    order = (*range(lead), *range(lead, x.tensor.rank, 2), *range(lead + 1, x.tensor.rank, 2))
-    return x if rank == 1 else emit.add("permute", x, order=order)
+        x = _one_axis(x, lead + 2 * number, (taps, step, gap), places[number])
+    return x.permute(
+        (*range(lead), *range(lead, x.tensor.rank, 2), *range(lead + 1, x.tensor.rank, 2))
+    )
 
 
-def _one_axis(emit: Emitter, x: Node, axis: int, shape: tuple[int, int, int], count: Dim) -> Node:
+def _one_axis(x: Node, axis: int, shape: tuple[int, int, int], count: Dim) -> Node:
     """[.., L, ..] -> [.., taps, count, ..]."""
     taps, step, gap = shape
+    ahead, behind = x.shape[:axis], x.shape[axis + 1 :]
     if taps == 1 or (taps == step and gap == 1):
         stop = count * step if taps > 1 else (count - 1) * step + 1
         if x.shape[axis] != stop or step > taps:
-            x = emit.add("slice", x, axis=axis, start=0, stop=stop, step=step if taps == 1 else 1)
-        apart = emit.reshape(x, (*x.shape[:axis], count, taps, *x.shape[axis + 1 :]))
+            x = x.slice(axis, 0, stop, step if taps == 1 else 1)
+        apart = x.reshape((*ahead, count, taps, *behind))
         order = list(range(apart.tensor.rank))
         order[axis : axis + 2] = [axis + 1, axis]
-        return emit.add("permute", apart, order=tuple(order))
+        return apart.permute(order)
     parts = []
-    for tap in range(taps):
-        start = tap * gap
-        stop = start + (count - 1) * step + 1
-        part = emit.add("slice", x, axis=axis, start=start, stop=stop, step=step)
-        parts.append(emit.reshape(part, (*x.shape[:axis], 1, *part.shape[axis:])))
-    return emit.add("concat", *parts, axis=axis)
+    for start in range(0, taps * gap, gap):
+        part = x.slice(axis, start, start + (count - 1) * step + 1, step)
+        parts.append(part.reshape((*ahead, 1, *part.shape[axis:])))
+    return x.builder.add("concat", parts, axis=axis)
 
 
 def _convolution(
@@ -87,28 +76,27 @@ def _convolution(
     border = [(p, p) for p in _for_each_axis(padding, rank)]
     kernel = [_fixed(size) for size in weight.shape[2:]]
     if x.tensor.rank == rank + 1:
-        x = emit.reshape(x, (1, *x.shape))
+        x = x.reshape((1, *x.shape))
     if transposed:
         extra = _for_each_axis(output_padding, rank)
         border = [
             (gap * (k - 1) - low, gap * (k - 1) - low + more)
             for gap, k, (low, _), more in zip(gaps, kernel, border, extra, strict=True)
         ]
-        x, weight = _spread(emit, x, steps), _turned(emit, weight, groups)
+        x, weight = _spread(x, steps), _turned(emit, weight, groups)
         steps = [1] * rank
     places = emit.shape[-rank:]
-    seen = windows(emit, _cropped(emit, x, border), kernel, steps, gaps, places)
+    seen = windows(padded(x, border), kernel, steps, gaps, places)
     filters = weight.shape[0] // groups
     depth = product(tuple(weight.shape[1:]))
-    columns = emit.reshape(seen, (x.shape[0], groups, depth, product(places)))
-    rows = emit.reshape(weight, (1, groups, filters, depth))
-    spread = emit.broadcast(rows, (x.shape[0], groups, filters, depth))
-    result = emit.add("dot", spread, columns, dtype=DType.FLOAT32)
-    result = emit.reshape(result, (x.shape[0], weight.shape[0], *places))
+    columns = seen.reshape((x.shape[0], groups, depth, product(places)))
+    rows = weight.reshape((1, groups, filters, depth))
+    spread = rows.expand((x.shape[0], groups, filters, depth))
+    result = spread.apply("dot", columns, dtype=DType.FLOAT32)
+    result = result.reshape((x.shape[0], weight.shape[0], *places))
     if bias is not None:
-        offset = emit.reshape(emit.cast(bias, DType.FLOAT32), (bias.shape[0], *(1,) * rank))
-        result = emit.add("add", result, emit.broadcast(offset, result.shape))
-    return emit.reshape(emit.cast(result, emit.dtype), emit.shape)
+        result = result + bias.cast(DType.FLOAT32).reshape((bias.shape[0], *(1,) * rank))
+    return result.cast(emit.dtype).reshape(emit.shape)
 
 
 def _fixed(size: Dim) -> int:
@@ -117,36 +105,23 @@ def _fixed(size: Dim) -> int:
     return size
 
 
-def _cropped(emit: Emitter, x: Node, border: Sequence[tuple[int, int]]) -> Node:
-    """A border of zeros; a negative one cuts off."""
-    first = x.tensor.rank - len(border)
-    for axis, (low, high) in enumerate(border, first):
-        if low < 0 or high < 0:
-            stop = x.shape[axis] + min(0, high)
-            x = emit.add("slice", x, axis=axis, start=max(0, -low), stop=stop, step=1)
-    return padded(emit, x, [(max(0, low), max(0, high)) for low, high in border])
-
-
-def _spread(emit: Emitter, x: Node, steps: Sequence[int]) -> Node:
+def _spread(x: Node, steps: Sequence[int]) -> Node:
     """`step` - 1 zeros between neighbours."""
     for axis, step in enumerate(steps, x.tensor.rank - len(steps)):
         if step > 1:
-            size = x.shape[axis]
-            apart = emit.reshape(x, (*x.shape[: axis + 1], 1, *x.shape[axis + 1 :]))
-            apart = emit.add("pad", apart, axis=axis + 1, low=0, high=step - 1, value=0)
-            x = emit.reshape(apart, (*x.shape[:axis], size * step, *x.shape[axis + 1 :]))
-            stop = (size - 1) * step + 1
-            x = emit.add("slice", x, axis=axis, start=0, stop=stop, step=1)
+            ahead, size, behind = x.shape[:axis], x.shape[axis], x.shape[axis + 1 :]
+            apart = x.reshape((*ahead, size, 1, *behind))
+            apart = apart.apply("pad", axis=axis + 1, low=0, high=step - 1, value=0)
+            x = apart.reshape((*ahead, size * step, *behind)).slice(axis, 0, (size - 1) * step + 1)
     return x
 
 
 def _turned(emit: Emitter, weight: Node, groups: int) -> Node:
     """The weight [C, O / groups, *K] of a transposed convolution, turned: [O, C / groups, *K]."""
     depth, filters, *kernel = weight.shape
-    apart = emit.reshape(weight, (groups, depth // groups, filters, *kernel))
-    order = (0, 2, 1, *range(3, apart.tensor.rank))
-    swapped = emit.add("permute", apart, order=order)
-    flat = emit.reshape(swapped, (groups * filters, depth // groups, *kernel))
+    apart = weight.reshape((groups, depth // groups, filters, *kernel))
+    swapped = apart.permute((0, 2, 1, *range(3, apart.tensor.rank)))
+    flat = swapped.reshape((groups * filters, depth // groups, *kernel))
     for axis in range(2, flat.tensor.rank):
         flat = flipped(emit, flat, axis)
     return flat
@@ -163,8 +138,8 @@ def _pool(emit: Emitter, x: Node, kernel: Sequence[int], *options: Any, border: 
         reach = (places[number] - 1) * stride[number] + dilation[number] * (kernel[number] - 1) + 1
         more = reach - size - low
         amounts.append((low, max(low, more) if isinstance(more, int) else low))
-    seen = windows(emit, padded(emit, x, amounts, border), kernel, stride, dilation, places)
-    return emit.reshape(seen, (*x.shape[:-rank], math.prod(kernel), *places))
+    seen = windows(padded(x, amounts, border), kernel, stride, dilation, places)
+    return seen.reshape((*x.shape[:-rank], math.prod(kernel), *places))
 
 
 def _max_pool(rank: int) -> Rule:
@@ -184,28 +159,20 @@ def _max_pool(rank: int) -> Rule:
         lowest = LOWEST.get(x.dtype, -math.inf)
         seen = _pool(emit, x, sizes, *options, border=lowest)
         axis = seen.tensor.rank - rank - 1
-        largest = extreme_or_nan(emit, seen, (axis,), "max", keep=False)
-        numbers = emit.add("iota", size=product(x.shape[-rank:]), dtype=DType.INT64)
-        numbers = emit.broadcast(emit.reshape(numbers, x.shape[-rank:]), x.shape)
-        places = _pool(emit, numbers, sizes, *options, border=-1)
-        return largest, _place_of(emit, seen, places, axis)
+        largest = extreme_or_nan(seen, (axis,), "max", keep=False)
+        whole = emit.iota(product(x.shape[-rank:])).reshape(x.shape[-rank:]).expand(x.shape)
+        places = _pool(emit, whole, sizes, *options, border=-1)
+        return largest, _place_of(seen, places, axis)
 
     return rule
 
 
-def _place_of(emit: Emitter, seen: Node, places: Node, axis: int) -> Node:
+def _place_of(seen: Node, places: Node, axis: int) -> Node:
     """The number of the first largest place that is not in the border."""
-    from_front = emit.add("reduce", seen, axes=(axis,), kind="max")
-    shape = tuple(1 if i == axis else d for i, d in enumerate(seen.shape))
-    top = emit.broadcast(emit.reshape(from_front, shape), seen.shape)
-    inside = emit.scalar("ge", places, 0)
-    same = emit.add("eq", seen, top)
+    same = seen.equals(seen.reduce("max", (axis,), keep=True))
     if seen.dtype.is_floating:
-        same = emit.add("or", same, emit.add("ne", seen, seen))
-    far = emit.constant(2**62, DType.INT64, places.shape)
-    return emit.reduce(
-        emit.add("where", emit.add("and", same, inside), places, far), (axis,), "min"
-    )
+        same = same | seen.differs(seen)
+    return (same & (places >= 0)).choose(places, 2**62).reduce("min", (axis,))
 
 
 def _average_pool(rank: int) -> Rule:
@@ -224,46 +191,44 @@ def _average_pool(rank: int) -> Rule:
         sizes = _for_each_axis(kernel, rank)
         options = [_for_each_axis(v, rank) for v in (stride or kernel, padding, (1,))]
         axis = x.tensor.rank - rank
-        wide = emit.cast(x, DType.FLOAT32)
-        total = emit.reduce(_pool(emit, wide, sizes, *options, border=0), (axis,), "sum")
+
+        def total(values: Node) -> Node:
+            return _pool(emit, values, sizes, *options, border=0).reduce("sum", (axis,))
+
+        wide = x.cast(DType.FLOAT32)
         if divisor is not None or count_include_pad:
-            return emit.cast(emit.scalar("div", total, divisor or math.prod(sizes)), emit.dtype)
-        ones = emit.constant(1.0, DType.FLOAT32, x.shape)
-        count = emit.reduce(_pool(emit, ones, sizes, *options, border=0), (axis,), "sum")
-        return emit.cast(emit.add("div", total, count), emit.dtype)
+            mean = total(wide) / (divisor or math.prod(sizes))
+        else:
+            mean = total(wide) / total(wide.filled(1.0))
+        return mean.cast(emit.dtype)
 
     return rule
 
 
 def _adaptive_average(emit: Emitter, x: Node, size: Sequence[int]) -> Node:
     """Place i of n is the mean from floor(i L / n) to ceil((i + 1) L / n); axis by axis."""
-    wide = emit.cast(x, DType.FLOAT32)
+    wide = x.cast(DType.FLOAT32)
     for axis, count in enumerate(size, x.tensor.rank - len(size)):
         length = _fixed(x.shape[axis])
         parts = []
         for place in range(count):
             first, stop = place * length // count, -(-(place + 1) * length // count)
-            seen = emit.add("slice", wide, axis=axis, start=first, stop=stop, step=1)
-            total = emit.reduce(seen, (axis,), "sum", keep=True)
-            parts.append(emit.scalar("div", total, stop - first))
+            parts.append(mean_over(wide.slice(axis, first, stop), (axis,), keep=True))
         wide = emit.add("concat", *parts, axis=axis)
-    return emit.cast(wide, emit.dtype)
+    return wide.cast(emit.dtype)
 
 
 def _nearest(emit: Emitter, x: Node, size: Any, scales: Sequence[float] | None = None) -> Node:
     """Each output place takes the input place floor(place * scale)."""
-    rank = x.tensor.rank - 2
-    for number in range(rank):
+    for number in range(x.tensor.rank - 2):
         axis, have, want = 2 + number, x.shape[2 + number], emit.shape[2 + number]
-        places = emit.add("iota", size=want, dtype=DType.INT64)
+        places = emit.iota(want)
         if scales is None or float(scales[number]).is_integer():
-            below = emit.scalar("floordiv", emit.scalar("mul", places, have), want)
+            below = places * have // want
         else:
-            exact = emit.cast(places, DType.FLOAT32)
-            factor = emit.scalar("mul", exact, 1.0 / scales[number])
-            below = emit.cast(emit.add("floor", factor), DType.INT64)
-            below = emit.scalar("min", below, have - 1)
-        x = emit.add("gather", x, below, axis=axis)
+            exact = (places.cast(DType.FLOAT32) * (1.0 / scales[number])).apply("floor")
+            below = exact.cast(DType.INT64).binary("min", have - 1)
+        x = x.apply("gather", below, axis=axis)
     return x
 
 

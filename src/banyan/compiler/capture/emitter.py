@@ -7,13 +7,12 @@ from typing import Any, TypeAlias
 import torch
 
 from banyan.compiler.capture.sizes import SizeTable
-from banyan.compiler.ir.graph import Builder, Node
+from banyan.compiler.ir.graph import Builder, Node, Operand
 from banyan.compiler.ir.symbols import Dim
 from banyan.compiler.ir.types import DType
 from banyan.foundation.errors import GraphError
 
 Number: TypeAlias = int | float | bool
-Operand: TypeAlias = Node | Number | Dim
 Results: TypeAlias = Node | tuple[Node, ...]
 Rule: TypeAlias = Callable[..., Results]
 
@@ -82,53 +81,45 @@ class Emitter:
 
     def constant(self, value: Number, dtype: DType, shape: Sequence[Dim] = ()) -> Node:
         """`value` everywhere in a tensor of `shape`."""
-        plain = float(value) if dtype.is_floating else int(value)
-        if dtype is DType.BOOL:
-            plain = bool(value)
-        return self.broadcast(self.add("constant", value=plain, dtype=dtype), tuple(shape))
+        return self.builder.number(value, dtype, shape)
 
-    def broadcast(self, x: Node, shape: Sequence[Dim]) -> Node:
-        """`x` grown to `shape`."""
-        return x if x.shape == tuple(shape) else self.add("expand", x, shape=tuple(shape))
-
-    def cast(self, x: Node, dtype: DType) -> Node:
-        """`x` with another element type."""
-        return x if x.dtype is dtype else self.add("cast", x, dtype=dtype)
-
-    def reshape(self, x: Node, shape: Sequence[Dim]) -> Node:
-        """`x` with another shape of the same element count."""
-        return x if x.shape == tuple(shape) else self.add("reshape", x, shape=tuple(shape))
+    def iota(self, size: Dim, dtype: DType = DType.INT64) -> Node:
+        """0, 1, ..., size - 1."""
+        return self.add("iota", size=size, dtype=dtype)
 
     def operand(self, x: Operand, dtype: DType, shape: Sequence[Dim]) -> Node:
         """A tensor, number or size as a tensor of the given type."""
         if isinstance(x, Node):
-            return self.broadcast(self.cast(x, dtype), shape)
+            return x.cast(dtype).expand(shape)
         if isinstance(x, int | float):
             return self.constant(x, dtype, shape)
-        size = self.add("size", dim=x)
-        return self.broadcast(self.cast(size, dtype), shape)
+        return self.builder.size(x).cast(dtype).expand(shape)
 
     def pointwise(self, op: str, *operands: Operand, dtype: DType | None = None) -> Node:
         """`op` with promotion (to `dtype` when given) and broadcast to the result's shape."""
         wanted = promoted(operands) if dtype is None else dtype
         return self.add(op, *(self.operand(x, wanted, self.shape) for x in operands))
 
-    def scalar(self, op: str, x: Node, value: Number | Dim, *, reverse: bool = False) -> Node:
-        """`op` of a tensor and a number or size, in the tensor's type and shape."""
-        number = self.operand(value, x.dtype, x.shape)
-        return self.add(op, number, x) if reverse else self.add(op, x, number)
-
     def in_float32(self, x: Node, formula: Callable[[Node], Node]) -> Node:
         """`formula` of `x` in float32, rounded back to the type of `x`."""
         dtype = x.dtype if x.dtype.is_floating else DType.FLOAT32
-        return self.cast(formula(self.cast(x, DType.FLOAT32)), dtype)
+        return formula(x.cast(DType.FLOAT32)).cast(dtype)
 
-    def reduce(self, x: Node, axes: Sequence[int], kind: str, *, keep: bool = False) -> Node:
-        """A reduction; with `keep` the reduced dims stay with size 1."""
-        reduced = self.add("reduce", x, axes=tuple(axes), kind=kind)
-        if not keep:
-            return reduced
-        return self.reshape(reduced, tuple(1 if i in axes else d for i, d in enumerate(x.shape)))
+
+def in_own_types(rule: Rule) -> Rule:
+    """The rule with each result cast to the element type that PyTorch gives it."""
+
+    def whole(emit: Emitter, *args: Any) -> Results:
+        found = rule(emit, *args)
+        if isinstance(found, Node):
+            return found.cast(emit.dtype)
+        pairs = zip(found, emit.result, strict=True)
+        return tuple(
+            part if part is None else part.cast(from_torch_dtype(fake.dtype))
+            for part, fake in pairs
+        )
+
+    return whole
 
 
 def promoted(operands: Sequence[Operand]) -> DType:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from banyan.compiler.ir.operations import infer_type
-from banyan.compiler.ir.symbols import Dim, Symbol
+from banyan.compiler.ir.symbols import Dim, Expression, Symbol
 from banyan.compiler.ir.types import DType, Space, TensorType, TupleType, ValueType
 from banyan.foundation.errors import GraphError
 
@@ -23,12 +23,17 @@ Attribute: TypeAlias = (
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Node:
-    """One operation. Compared by identity; made by `Builder` only."""
+    """One operation. Compared by identity; made by `Builder` only.
+
+    Operators and methods write further nodes with the same builder. Both sides of an operator have
+    one element type; a number or a size takes it, and shapes grow as in NumPy.
+    """
 
     op: str
     args: tuple["Node", ...]
     attrs: tuple[tuple[str, "Attribute"], ...]
     type: ValueType
+    builder: "Builder" = field(repr=False)
 
     def attr(self, name: str) -> "Attribute":
         """The attribute `name`.
@@ -57,6 +62,141 @@ class Node:
     def dtype(self) -> DType:
         """The element type, for a node with a single result."""
         return self.tensor.dtype
+
+    def apply(self, op: str, *others: "Node", **attrs: "Attribute") -> "Node":
+        """`op` of this node and others."""
+        return self.builder.add(op, (self, *others), **attrs)
+
+    def cast(self, dtype: DType) -> "Node":
+        """The same values in another element type."""
+        return self if self.dtype is dtype else self.apply("cast", dtype=dtype)
+
+    def reshape(self, shape: Iterable[Dim]) -> "Node":
+        """The same elements in another shape."""
+        wanted = tuple(shape)
+        return self if self.shape == wanted else self.apply("reshape", shape=wanted)
+
+    def expand(self, shape: Iterable[Dim]) -> "Node":
+        """Grown to `shape`."""
+        wanted = tuple(shape)
+        return self if self.shape == wanted else self.apply("expand", shape=wanted)
+
+    def permute(self, order: Iterable[int]) -> "Node":
+        """The dims in another order."""
+        wanted = tuple(order)
+        plain = wanted == tuple(range(len(wanted)))
+        return self if plain else self.apply("permute", order=wanted)
+
+    def slice(self, axis: int, start: Dim, stop: Dim, step: int = 1) -> "Node":
+        """Part of one axis."""
+        whole = (start, stop, step) == (0, self.shape[axis], 1)
+        attrs = {"axis": axis, "start": start, "stop": stop, "step": step}
+        return self if whole else self.apply("slice", **attrs)
+
+    def first_places(self, shape: Iterable[Dim]) -> "Node":
+        """The first places of each axis, as many as `shape` says."""
+        found = self
+        for axis, stop in enumerate(shape):
+            found = found.slice(axis, 0, stop)
+        return found
+
+    def reduce(self, kind: str, axes: Iterable[int], *, keep: bool = False) -> "Node":
+        """A reduction; with `keep` the reduced dims stay with size 1."""
+        chosen = tuple(axes)
+        found = self.apply("reduce", axes=chosen, kind=kind)
+        kept = (1 if i in chosen else d for i, d in enumerate(self.shape))
+        return found.reshape(kept) if keep else found
+
+    def filled(self, value: float | Dim) -> "Node":
+        """A number or size everywhere in a tensor like this one."""
+        space = self.tensor.space
+        if not isinstance(value, Expression):
+            return self.builder.number(value, self.dtype, self.shape, space)
+        return self.builder.size(value, space).cast(self.dtype).expand(self.shape)
+
+    def choose(self, this: "Operand", other: "Operand") -> "Node":
+        """`this` where the flag holds, `other` where not; at least one is a node."""
+        like = this if isinstance(this, Node) else other
+        if not isinstance(like, Node):
+            raise TypeError("numbers on both sides have no element type")
+        sides = [x if isinstance(x, Node) else like.filled(x) for x in (this, other)]
+        return self.builder.add("where", _grown_alike((self, *sides)))
+
+    def binary(self, op: str, other: "Operand", *, reverse: bool = False) -> "Node":
+        """A pointwise operation of two; `reverse` puts the other first."""
+        right = other if isinstance(other, Node) else self.filled(other)
+        pair = (right, self) if reverse else (self, right)
+        return self.builder.add(op, _grown_alike(pair))
+
+    def __neg__(self) -> "Node":
+        return self.apply("neg")
+
+    def __invert__(self) -> "Node":
+        return self.apply("not")
+
+    def __add__(self, other: "Operand") -> "Node":
+        return self.binary("add", other)
+
+    def __sub__(self, other: "Operand") -> "Node":
+        return self.binary("sub", other)
+
+    def __rsub__(self, other: float) -> "Node":
+        return self.binary("sub", other, reverse=True)
+
+    def __mul__(self, other: "Operand") -> "Node":
+        return self.binary("mul", other)
+
+    def __truediv__(self, other: "Operand") -> "Node":
+        return self.binary("div", other)
+
+    def __rtruediv__(self, other: float) -> "Node":
+        return self.binary("div", other, reverse=True)
+
+    def __floordiv__(self, other: "Operand") -> "Node":
+        return self.binary("floordiv", other)
+
+    def __mod__(self, other: "Operand") -> "Node":
+        return self.binary("mod", other)
+
+    def __and__(self, other: "Operand") -> "Node":
+        return self.binary("and", other)
+
+    def __or__(self, other: "Operand") -> "Node":
+        return self.binary("or", other)
+
+    def __xor__(self, other: "Operand") -> "Node":
+        return self.binary("xor", other)
+
+    def equals(self, other: "Operand") -> "Node":
+        """Where both are equal; `==` compares nodes."""
+        return self.binary("eq", other)
+
+    def differs(self, other: "Operand") -> "Node":
+        """Where they are not equal."""
+        return self.binary("ne", other)
+
+    def __lt__(self, other: "Operand") -> "Node":
+        return self.binary("lt", other)
+
+    def __le__(self, other: "Operand") -> "Node":
+        return self.binary("le", other)
+
+    def __gt__(self, other: "Operand") -> "Node":
+        return self.binary("gt", other)
+
+    def __ge__(self, other: "Operand") -> "Node":
+        return self.binary("ge", other)
+
+
+Operand: TypeAlias = Node | float | Dim
+
+
+def _grown_alike(nodes: tuple[Node, ...]) -> list[Node]:
+    """All in the shape that they grow to together."""
+    rank = max(node.tensor.rank for node in nodes)
+    aligned = [(*(1,) * (rank - node.tensor.rank), *node.shape) for node in nodes]
+    shape = [next((d for d in dims if d != 1), 1) for dims in zip(*aligned, strict=True)]
+    return [node.expand(shape) for node in nodes]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -167,20 +307,6 @@ class Builder:
         value_type = infer_type(op, tuple(a.type for a in arguments), dict(attributes))
         return self._intern(op, arguments, attributes, value_type)
 
-    def cast(self, x: Node, dtype: DType) -> Node:
-        """`x` with another element type."""
-        return x if x.dtype is dtype else self.add("cast", (x,), dtype=dtype)
-
-    def reshape(self, x: Node, shape: Iterable[Dim]) -> Node:
-        """`x` with another shape of the same element count."""
-        wanted = tuple(shape)
-        return x if x.shape == wanted else self.add("reshape", (x,), shape=wanted)
-
-    def expand(self, x: Node, shape: Iterable[Dim]) -> Node:
-        """`x` grown to `shape`."""
-        wanted = tuple(shape)
-        return x if x.shape == wanted else self.add("expand", (x,), shape=wanted)
-
     def number(
         self, value: float, dtype: DType, shape: Iterable[Dim] = (), space: Space = Space.TENSOR
     ) -> Node:
@@ -189,14 +315,12 @@ class Builder:
         if dtype is DType.BOOL:
             plain = bool(value)
         where = {"space": space.value} if space is Space.TILE else {}
-        return self.expand(self.add("constant", value=plain, dtype=dtype, **where), shape)
+        return self.add("constant", value=plain, dtype=dtype, **where).expand(shape)
 
-    def first_places(self, x: Node, shape: Iterable[Dim]) -> Node:
-        """The first places of each axis, as many as `shape` says."""
-        for axis, stop in enumerate(shape):
-            if x.shape[axis] != stop:
-                x = self.add("slice", (x,), axis=axis, start=0, stop=stop, step=1)
-        return x
+    def size(self, dim: Dim, space: Space = Space.TENSOR) -> Node:
+        """The value that a size has, int64."""
+        where = {"space": space.value} if space is Space.TILE else {}
+        return self.add("size", dim=dim, **where)
 
     def input(
         self, name: str, type: TensorType, role: str = "argument", packing: str | None = None
@@ -229,7 +353,7 @@ class Builder:
         key = (op, tuple(map(id, args)), tuple((k, _exact(v)) for k, v in attrs), value_type)
         found = self._interned.get(key)
         if found is None:
-            found = Node(op, args, attrs, value_type)
+            found = Node(op, args, attrs, value_type, self)
             self._interned[key] = found
         return found
 
@@ -273,18 +397,3 @@ def rebuild(
     if node.op in {"pointer", "parameter"}:
         raise GraphError(f"{node.op} nodes belong to one kernel and cannot be rebuilt alone")
     return builder.add(node.op, args, **dict(node.attrs if attrs is None else attrs.items()))
-
-
-def rebuild_graph(
-    graph: Graph, rewrite: Callable[[Builder, Node, tuple[Node, ...]], Node]
-) -> Graph:
-    """The graph with every node made anew: `rewrite` gets it, and what its arguments became."""
-    builder = Builder()
-    new: dict[Node, Node] = {}
-    for node in graph.nodes():
-        new[node] = rewrite(builder, node, tuple(new[arg] for arg in node.args))
-    return Graph(
-        graph.name,
-        tuple(new[node] for node in graph.inputs),
-        tuple(Output(o.name, new[o.node], o.updates) for o in graph.outputs),
-    )

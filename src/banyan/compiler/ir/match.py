@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from banyan.compiler.ir.graph import Attribute, Builder, Graph, Node, rebuild, rebuild_graph
+from banyan.compiler.ir.graph import Attribute, Builder, Graph, Node, Output, rebuild
 
 Captures: TypeAlias = Mapping[str, Node]
 Rewrite: TypeAlias = Callable[..., Node | None]
@@ -134,3 +134,18 @@ def _first_fitting(builder: Builder, rules: Sequence[Rule], node: Node) -> Node 
             if better is not None and better.type == node.type:
                 return better
     return None
+
+
+def rebuild_graph(
+    graph: Graph, rewrite: Callable[[Builder, Node, tuple[Node, ...]], Node]
+) -> Graph:
+    """The graph with every node made anew: `rewrite` gets it, and what its arguments became."""
+    builder = Builder()
+    new: dict[Node, Node] = {}
+    for node in graph.nodes():
+        new[node] = rewrite(builder, node, tuple(new[arg] for arg in node.args))
+    return Graph(
+        graph.name,
+        tuple(new[node] for node in graph.inputs),
+        tuple(Output(o.name, new[o.node], o.updates) for o in graph.outputs),
+    )

@@ -42,9 +42,7 @@ def _cumsum_last(builder: Builder, root: Node, x: Node) -> Node | None:
         return None
     order = list(range(last + 1))
     order[axis], order[last] = last, axis
-    moved = builder.add("permute", (x,), order=tuple(order))
-    summed = builder.add("cumsum", (moved,), axis=last)
-    return builder.add("permute", (summed,), order=tuple(order))
+    return x.permute(order).apply("cumsum", axis=last).permute(order)
 
 
 RULES = (_zeros, _absorb_transpose, _cumsum_last)

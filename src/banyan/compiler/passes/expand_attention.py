@@ -29,11 +29,15 @@ def expand_attention(graph: Graph, *, keep_long: bool = False) -> Graph:
     """
 
     def forward(builder: Builder, root: Node, call: Node) -> Node | None:
-        return None if keep_long and is_long(call) else _expand_forward(builder, root, call)
+        return None if keep_long and is_long(call) else _expand_forward(root, call)
 
     rules = (
         Rule("write out attention forward", _result_of("attention_forward"), forward),
-        Rule("write out attention backward", _result_of("attention_backward"), _expand_backward),
+        Rule(
+            "write out attention backward",
+            _result_of("attention_backward"),
+            lambda _, root, call: _expand_backward(root, call),
+        ),
     )
     return rewrite_graph(graph, rules)
 
@@ -75,18 +79,18 @@ class _Heads:
     def scores(self) -> tuple[Dim, ...]:
         return (self.batch * self.groups, self.rows, self.columns)
 
-    def of_queries(self, builder: Builder, x: Node) -> Node:
+    def of_queries(self, x: Node) -> Node:
         """[B, H, Tq] or [B, H, Tq, D] with the rows of a group in one matrix."""
-        return builder.reshape(x, (self.batch * self.groups, self.rows, *x.shape[3:]))
+        return x.reshape((self.batch * self.groups, self.rows, *x.shape[3:]))
 
-    def of_keys(self, builder: Builder, x: Node) -> Node:
+    def of_keys(self, x: Node) -> Node:
         """[B, G, Tk, D] as one matrix for each group."""
-        return builder.reshape(x, (self.batch * self.groups, *x.shape[2:]))
+        return x.reshape((self.batch * self.groups, *x.shape[2:]))
 
-    def of_mask(self, builder: Builder, mask: Node) -> Node:
+    def of_mask(self, mask: Node) -> Node:
         """A mask [B|1, H|1, Tq|1, Tk|1] as large as the scores."""
-        whole = builder.expand(mask, (self.batch, self.heads, self.length, self.columns))
-        return builder.reshape(whole, self.scores)
+        whole = mask.expand((self.batch, self.heads, self.length, self.columns))
+        return whole.reshape(self.scores)
 
 
 def _heads(query: Node, key: Node) -> _Heads:
@@ -94,108 +98,85 @@ def _heads(query: Node, key: Node) -> _Heads:
     return _Heads(batch, fixed(heads), fixed(key.shape[1]), length, key.shape[2])
 
 
-def _expand_forward(builder: Builder, root: Node, call: Node) -> Node:
+def _dot(a: Node, b: Node, dtype: DType = DType.FLOAT32, *, transpose_b: bool = False) -> Node:
+    return a.apply("dot", b, transpose_b=transpose_b, dtype=dtype)
+
+
+def _expand_forward(root: Node, call: Node) -> Node:
     query, key, value = call.args[:3]
     heads = _heads(query, key)
-    mask = tuple(heads.of_mask(builder, x) for x in call.args[3:])
-    rows, keys = heads.of_queries(builder, query), heads.of_keys(builder, key)
-    weights, lse = _softmax(builder, _scores(builder, call, rows, keys, mask, heads.stacked))
+    mask = tuple(map(heads.of_mask, call.args[3:]))
+    scores = _scores(call, heads.of_queries(query), heads.of_keys(key), mask, heads.stacked)
+    weights, lse = _softmax(scores)
     if root.attr("index") == 1:
-        return builder.reshape(lse, root.shape)
-    factors = builder.cast(weights, value.dtype), heads.of_keys(builder, value)
-    output = builder.add("dot", factors, transpose_b=False, dtype=root.dtype)
-    return builder.reshape(output, root.shape)
+        return lse.reshape(root.shape)
+    return _dot(weights.cast(value.dtype), heads.of_keys(value), root.dtype).reshape(root.shape)
 
 
-def _expand_backward(builder: Builder, root: Node, call: Node) -> Node:
+def _expand_backward(root: Node, call: Node) -> Node:
     """FlashAttention-2 (Dao 2023), equations of section 3.2, without the tiles."""
     heads = _heads(call.args[1], call.args[2])
-    mask = tuple(heads.of_mask(builder, x) for x in call.args[6:])
-    gradient, query, output, lse = (heads.of_queries(builder, call.args[i]) for i in (0, 1, 4, 5))
-    key, value = (heads.of_keys(builder, x) for x in call.args[2:4])
-    scores = _scores(builder, call, query, key, mask, heads.stacked)
-    nothing = builder.add("eq", (lse, _number(builder, HIDDEN, lse)))
-    lse = builder.add("where", (nothing, _number(builder, 0.0, lse), lse))
-    weights = builder.add("exp", (builder.add("sub", (scores, _column(builder, lse, scores))),))
+    mask = tuple(map(heads.of_mask, call.args[6:]))
+    gradient, query, output, lse = (heads.of_queries(call.args[i]) for i in (0, 1, 4, 5))
+    key, value = (heads.of_keys(x) for x in call.args[2:4])
+    scores = _scores(call, query, key, mask, heads.stacked)
+    lse = lse.equals(HIDDEN).choose(0.0, lse)
     # Rounded once: what multiplies the gradients, and what is turned to multiply from the left.
-    weights = builder.cast(weights, value.dtype)
+    weights = (scores - lse.reshape((*lse.shape, 1))).apply("exp").cast(value.dtype)
 
     def multiply(a: Node, b: Node, *, transpose_a: bool = False) -> Node:
-        narrow = builder.cast(a, b.dtype)
-        left = builder.add("permute", (narrow,), order=(0, 2, 1)) if transpose_a else narrow
-        return builder.add("dot", (left, b), transpose_b=False, dtype=root.dtype)
+        narrow = a.cast(b.dtype)
+        return _dot(narrow.permute((0, 2, 1)) if transpose_a else narrow, b, root.dtype)
 
     if root.attr("index") == 2:
         result = multiply(weights, gradient, transpose_a=True)
     else:
-        change = _change_of_scores(builder, call, (weights, gradient, value, output))
+        change = _change_of_scores(call, (weights, gradient, value, output))
         wanted_key = root.attr("index") == 1
         result = multiply(change, query if wanted_key else key, transpose_a=wanted_key)
-    return builder.reshape(result, root.shape)
+    return result.reshape(root.shape)
 
 
-def _change_of_scores(builder: Builder, call: Node, parts: tuple[Node, ...]) -> Node:
+def _change_of_scores(call: Node, parts: tuple[Node, ...]) -> Node:
     weights, gradient, value, output = parts
-    both = builder.add("mul", [builder.cast(x, DType.FLOAT32) for x in (gradient, output)])
-    inner = builder.add("reduce", (both,), axes=(2,), kind="sum")
-    change = builder.add("dot", (gradient, value), transpose_b=True, dtype=DType.FLOAT32)
-    change = builder.add("sub", (change, _column(builder, inner, change)))
-    scaled = _scaled(builder, change, call)
-    weights = builder.cast(weights, DType.FLOAT32)
-    return builder.cast(builder.add("mul", (weights, scaled)), gradient.dtype)
+    inner = (gradient.cast(DType.FLOAT32) * output.cast(DType.FLOAT32)).reduce(
+        "sum", (2,), keep=True
+    )
+    change = _dot(gradient, value, transpose_b=True) - inner
+    return (weights.cast(DType.FLOAT32) * (change * _scale(call))).cast(gradient.dtype)
 
 
-def _scores(
-    builder: Builder, call: Node, query: Node, key: Node, mask: tuple[Node, ...], stacked: _Stacked
-) -> Node:
+def _scale(call: Node) -> float:
+    return float(str(call.attr("scale")))
+
+
+def _scores(call: Node, query: Node, key: Node, mask: tuple[Node, ...], stacked: _Stacked) -> Node:
     """scale q k^T with what may not be seen at -inf."""
-    scores = builder.add("dot", (query, key), transpose_b=True, dtype=DType.FLOAT32)
-    scores = _scaled(builder, scores, call)
+    scores = _dot(query, key, transpose_b=True) * _scale(call)
     if call.attr("causal"):
-        scores = _keep(builder, _lower_triangle(builder, scores.shape, stacked), scores)
+        scores = _lower_triangle(scores, stacked).choose(scores, HIDDEN)
     if mask and mask[0].dtype is DType.BOOL:
-        return _keep(builder, mask[0], scores)
-    return builder.add("add", (scores, mask[0])) if mask else scores
+        return mask[0].choose(scores, HIDDEN)
+    return scores + mask[0] if mask else scores
 
 
-def _scaled(builder: Builder, x: Node, call: Node) -> Node:
-    return builder.add("mul", (x, _number(builder, float(str(call.attr("scale"))), x)))
+def _lower_triangle(scores: Node, stacked: _Stacked) -> Node:
+    row, column = (
+        scores.builder.add("iota", size=size, dtype=DType.INT64)
+        for size in (stacked[1], scores.shape[-1])
+    )
+    if stacked[0] > 1:
+        row = row.expand(stacked)
+    rows = row.reshape((scores.shape[-2], 1)).expand(scores.shape)
+    return column.expand(scores.shape) <= rows
 
 
-def _number(builder: Builder, value: float, like: Node) -> Node:
-    return builder.number(value, like.dtype, like.shape)
-
-
-def _column(builder: Builder, x: Node, like: Node) -> Node:
-    """[B, R] repeated along the last axis of `like` [B, R, C]."""
-    return builder.expand(builder.reshape(x, (*x.shape, 1)), like.shape)
-
-
-def _keep(builder: Builder, seen: Node, scores: Node) -> Node:
-    return builder.add("where", (seen, scores, _number(builder, HIDDEN, scores)))
-
-
-def _lower_triangle(builder: Builder, shape: tuple[Dim, ...], stacked: _Stacked) -> Node:
-    row = builder.add("iota", size=stacked[1], dtype=DType.INT64)
-    row = builder.expand(row, stacked) if stacked[0] > 1 else row
-    row = builder.expand(builder.reshape(row, (shape[-2], 1)), shape)
-    column = builder.add("iota", size=shape[-1], dtype=DType.INT64)
-    return builder.add("le", (builder.expand(column, shape), row))
-
-
-def _softmax(builder: Builder, scores: Node) -> tuple[Node, Node]:
+def _softmax(scores: Node) -> tuple[Node, Node]:
     """The softmax of the last axis, and the log of its divisor with the maximum put back."""
-
-    def along(node: Node, kind: str) -> Node:
-        reduced = builder.add("reduce", (node,), axes=(node.tensor.rank - 1,), kind=kind)
-        return builder.reshape(reduced, (*node.shape[:-1], 1))
-
-    top = along(scores, "max")
-    nothing = builder.add("eq", (top, _number(builder, HIDDEN, top)))
-    safe = builder.add("where", (nothing, _number(builder, 0.0, top), top))
-    moved = builder.add("sub", (scores, builder.expand(safe, scores.shape)))
-    grown = builder.add("exp", (moved,))
-    total = along(grown, "sum")
-    divisor = builder.add("where", (nothing, _number(builder, 1.0, top), total))
-    weights = builder.add("div", (grown, builder.expand(divisor, scores.shape)))
-    return weights, builder.add("add", (builder.add("log", (total,)), safe))
+    last = (scores.tensor.rank - 1,)
+    top = scores.reduce("max", last, keep=True)
+    nothing = top.equals(HIDDEN)
+    safe = nothing.choose(0.0, top)
+    grown = (scores - safe).apply("exp")
+    total = grown.reduce("sum", last, keep=True)
+    return grown / nothing.choose(1.0, total), total.apply("log") + safe

@@ -24,10 +24,10 @@ def expand_quantized(graph: Graph, kept: Collection[str] = ()) -> Graph:
     """Write out `quantized_linear` nodes, except of the formats `kept`, and `unpack`."""
 
     def linear(builder: Builder, root: Node) -> Node | None:
-        return None if root.attr("format") in kept else _linear(builder, root)
+        return None if root.attr("format") in kept else _linear(root)
 
     def unpack(builder: Builder, root: Node) -> Node:
-        return _unpacked(builder, root.args[0])
+        return _unpacked(root.args[0])
 
     rules = (
         Rule("write out quantised linear", any_of("quantized_linear"), linear),
@@ -36,77 +36,54 @@ def expand_quantized(graph: Graph, kept: Collection[str] = ()) -> Graph:
     return rewrite_graph(graph, rules)
 
 
-def _linear(builder: Builder, root: Node) -> Node:
+def _linear(root: Node) -> Node:
     x, weight, scales = root.args[:3]
-    kind, depth = x.dtype, x.shape[-1]
-    x = builder.reshape(x, (product(x.shape[:-1]), depth))
+    rows = x.reshape((product(x.shape[:-1]), x.shape[-1]))
     step = None
     if root.attr("activation") == "int8":
-        x, step = _quantized_rows(builder, x, kind)
-    numbers = _numbers(builder, root, weight)
+        rows, step = _quantized_rows(rows)
+    numbers = _numbers(root, weight)
     by_row = scales.shape == (weight.shape[0], 1)
     if not by_row:
-        numbers = builder.add("mul", (numbers, _spread(builder, root, scales, numbers.shape)))
-    factors = x, builder.cast(numbers, kind)
-    sums = builder.add("dot", factors, transpose_b=True, dtype=DType.FLOAT32)
+        numbers = numbers * _spread(root, scales, numbers.shape)
+    sums = rows.apply("dot", numbers.cast(x.dtype), transpose_b=True, dtype=DType.FLOAT32)
     if by_row:
-        columns = builder.reshape(scales, (weight.shape[0],))
-        sums = builder.add("mul", (sums, builder.expand(columns, sums.shape)))
+        sums = sums * scales.reshape((weight.shape[0],))
     if step is not None:
-        sums = builder.add("mul", (sums, builder.expand(step, sums.shape)))
-    return builder.reshape(builder.cast(sums, root.dtype), root.shape)
+        sums = sums * step
+    return sums.cast(root.dtype).reshape(root.shape)
 
 
-def _numbers(builder: Builder, root: Node, weight: Node) -> Node:
+def _numbers(root: Node, weight: Node) -> Node:
     """The weight [N, K] float32 before its scales, zeros taken away."""
     if root.attr("format") != "int4":
-        return builder.cast(weight, DType.FLOAT32)
-    numbers = builder.cast(_unpacked(builder, weight), DType.FLOAT32)
-    middle = builder.number(MIDDLE, DType.FLOAT32, numbers.shape)
-    if len(root.args) > 3:
-        zeros = builder.cast(root.args[3], DType.FLOAT32)
-        middle = _spread(builder, root, zeros, numbers.shape)
-    return builder.add("sub", (numbers, middle))
+        return weight.cast(DType.FLOAT32)
+    numbers = _unpacked(weight).cast(DType.FLOAT32)
+    if len(root.args) < 4:
+        return numbers - MIDDLE
+    return numbers - _spread(root, root.args[3].cast(DType.FLOAT32), numbers.shape)
 
 
-def _spread(builder: Builder, root: Node, blocks: Node, shape: tuple[Dim, ...]) -> Node:
+def _spread(root: Node, blocks: Node, shape: tuple[Dim, ...]) -> Node:
     """One number for each block of `rows` times `group` weights, repeated to [N, K]."""
     rows = integer(root, "rows") if "rows" in dict(root.attrs) else 1
     group = integer(root, "group")
     down, across = blocks.shape
-    cells = builder.reshape(blocks, (down, 1, across, 1))
-    grown = builder.expand(cells, (down, rows, across, group))
-    return builder.first_places(builder.reshape(grown, (down * rows, across * group)), shape)
+    grown = blocks.reshape((down, 1, across, 1)).expand((down, rows, across, group))
+    return grown.reshape((down * rows, across * group)).first_places(shape)
 
 
-def _quantized_rows(builder: Builder, x: Node, kind: DType) -> tuple[Node, Node]:
-    """Whole numbers as `kind`, and the step [M, 1] float32 of each row."""
-
-    def number(value: float, like: Node) -> Node:
-        return builder.number(value, DType.FLOAT32, like.shape)
-
-    wide = builder.cast(x, DType.FLOAT32)
-    largest = builder.add("reduce", (builder.add("abs", (wide,)),), axes=(1,), kind="max")
-    largest = builder.reshape(largest, (x.shape[0], 1))
-    step = builder.add("div", (largest, number(127, largest)))
-    nothing = builder.add("eq", (largest, number(0, largest)))
-    step = builder.add("where", (nothing, number(1, step), step))
-    scaled = builder.add("div", (wide, builder.expand(step, wide.shape)))
-    rounding = number(ROUNDING, wide)
-    whole = builder.add("sub", (builder.add("add", (scaled, rounding)), rounding))
-    return builder.cast(whole, kind), step
+def _quantized_rows(x: Node) -> tuple[Node, Node]:
+    """Whole numbers in the type of `x`, and the step [M, 1] float32 of each row."""
+    wide = x.cast(DType.FLOAT32)
+    largest = wide.apply("abs").reduce("max", (1,), keep=True)
+    step = largest.equals(0).choose(1, largest / 127)
+    return (wide / step + ROUNDING - ROUNDING).cast(x.dtype), step
 
 
-def _unpacked(builder: Builder, packed: Node) -> Node:
+def _unpacked(packed: Node) -> Node:
     """Each byte stands twice, divided by 1 and by 16; the low 4 bits are the values."""
-
-    def number(value: int, *shape: Dim) -> Node:
-        return builder.number(value, DType.UINT8, shape)
-
-    shape = (*packed.shape, 2)
-    twice = builder.expand(builder.reshape(packed, (*packed.shape, 1)), shape)
-    place = builder.add("iota", size=2, dtype=DType.UINT8)
-    steps = builder.add("mul", (place, number(15, 2)))
-    divisor = builder.expand(builder.add("add", (steps, number(1, 2))), shape)
-    low = builder.add("and", (builder.add("floordiv", (twice, divisor)), number(15, *shape)))
-    return builder.reshape(low, (*packed.shape[:-1], packed.shape[-1] * 2))
+    place = packed.builder.add("iota", size=2, dtype=DType.UINT8)
+    twice = packed.reshape((*packed.shape, 1)) // (place * 15 + 1)
+    flat = (*packed.shape[:-1], packed.shape[-1] * 2)
+    return (twice & 15).reshape(flat)

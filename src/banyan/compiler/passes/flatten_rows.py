@@ -41,7 +41,7 @@ def _pointwise(builder: Builder, root: Node) -> Node | None:
     known = [arg for arg in args if arg is not None]
     if len(known) != len(args):
         return None
-    return builder.reshape(builder.add(root.op, known, **dict(root.attrs)), root.shape)
+    return builder.add(root.op, known, **dict(root.attrs)).reshape(root.shape)
 
 
 def _flattened(builder: Builder, node: Node, shape: Shape) -> Node | None:
@@ -51,11 +51,11 @@ def _flattened(builder: Builder, node: Node, shape: Shape) -> Node | None:
     if node.op == "expand":
         source = node.args[0]
         if not source.shape or _is_tail(source.shape, shape[1:]):
-            return builder.expand(source, shape)
+            return source.expand(shape)
         if len(shape) == 2 and source.shape[:-1] == node.shape[:-1]:
-            return builder.expand(builder.reshape(source, (shape[0], source.shape[-1])), shape)
+            return source.reshape((shape[0], source.shape[-1])).expand(shape)
     if len(shape) > 1 and node.shape[-1] == shape[-1]:
-        return builder.reshape(node, shape)
+        return node.reshape(shape)
     return None
 
 
@@ -72,7 +72,7 @@ def _reduce(builder: Builder, root: Node, split: Node, flat: Node) -> Node | Non
     if integers(root, "axes") != (last,) or not _splits_rows(split) or flat.tensor.rank < 2:
         return None
     attrs = {**dict(root.attrs), "axes": (flat.tensor.rank - 1,)}
-    return builder.reshape(builder.add("reduce", (flat,), **attrs), root.shape)
+    return flat.apply("reduce", **attrs).reshape(root.shape)
 
 
 @rule("expansion of split rows", operation("expand", _SPLIT))
@@ -81,13 +81,12 @@ def _expand(builder: Builder, root: Node, split: Node, flat: Node) -> Node | Non
     if split.shape != (*root.shape[:-1], 1) or not _splits_rows(split) or flat.tensor.rank > 2:
         return None
     rows = flat.shape[0]
-    grown = builder.expand(builder.reshape(flat, (rows, 1)), (rows, root.shape[-1]))
-    return builder.reshape(grown, root.shape)
+    return flat.reshape((rows, 1)).expand((rows, root.shape[-1])).reshape(root.shape)
 
 
 @rule("reshape of reshape", operation("reshape", operation("reshape", anything("x"))))
 def _join(builder: Builder, root: Node, x: Node) -> Node | None:
-    return builder.add("reshape", (x,), shape=root.shape)
+    return x.reshape(root.shape)
 
 
 RULES = (_join, _pointwise, _reduce, _expand)

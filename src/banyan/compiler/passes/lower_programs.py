@@ -105,7 +105,7 @@ def _attention_forward(context: Context, node: Node) -> Node:
     )
 
     def packed(rows: Node, layout: str) -> Node:
-        view = context.builder.reshape(context.value(rows), in_pairs(rows.tensor).shape)
+        view = context.value(rows).reshape(in_pairs(rows.tensor).shape)
         return context.result(context.call(pack_kernel, (rows.tensor, layout), [view]))
 
     both = [packed(keys, "keys"), packed(values, "values")]

@@ -6,7 +6,8 @@ weights stay inputs of their own: `concat` of them costs nothing, because whoeve
 each right behind the one before. A linear with an epilogue keeps its own kernel.
 """
 
-from banyan.compiler.ir.graph import Builder, Graph, Node, rebuild, rebuild_graph, users_of
+from banyan.compiler.ir.graph import Builder, Graph, Node, rebuild, users_of
+from banyan.compiler.ir.match import rebuild_graph
 from banyan.compiler.ir.operations import PANEL_COLUMNS, POINTWISE
 from banyan.compiler.ir.packing import DEPTH_MULTIPLE
 from banyan.compiler.ir.symbols import fixed
@@ -58,5 +59,4 @@ def _part(builder: Builder, family: tuple[Node, ...], node: Node, rows: Node) ->
     product = builder.add("dot", (rows, weight), **dict(node.attrs))
     before = family[: family.index(node)]
     start = sum(fixed(linear.shape[-1]) for linear in before)
-    stop, axis = start + fixed(node.shape[-1]), product.tensor.rank - 1
-    return builder.add("slice", (product,), axis=axis, start=start, stop=stop, step=1)
+    return product.slice(product.tensor.rank - 1, start, start + fixed(node.shape[-1]))

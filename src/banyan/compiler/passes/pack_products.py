@@ -36,13 +36,13 @@ def _pack(builder: Builder, root: Node) -> Node | None:
     columns, depth = right.shape[across], right.shape[along]
     if not isinstance(columns, int) or not isinstance(depth, int):
         return None
-    x = _padded(builder, right, across, -columns % PANEL_COLUMNS)
-    x = _padded(builder, x, along, -depth % DEPTH_MULTIPLE[x.dtype])
-    panels = _panels(builder, x, across, along)
+    x = _padded(right, across, -columns % PANEL_COLUMNS)
+    x = _padded(x, along, -depth % DEPTH_MULTIPLE[x.dtype])
+    panels = _panels(x, across, along)
     return builder.add("packed_dot", (left, panels), columns=columns, dtype=root.dtype)
 
 
-def _panels(builder: Builder, x: Node, across: int, along: int) -> Node:
+def _panels(x: Node, across: int, along: int) -> Node:
     """[..., N, K] or [..., K, N], whichever axes they are, as [..., N/16, K/p, 16, p]."""
     width, lead = pack_width(x.dtype), x.shape[:-2]
     first = len(lead)
@@ -52,12 +52,12 @@ def _panels(builder: Builder, x: Node, across: int, along: int) -> Node:
         shape, order = (groups, PANEL_COLUMNS, lines, width), (0, 2, 1, 3)
     else:
         shape, order = (lines, width, groups, PANEL_COLUMNS), (2, 0, 3, 1)
-    split = builder.reshape(x, (*lead, *shape))
-    return builder.add("permute", (split,), order=(*batch, *(first + axis for axis in order)))
+    split = x.reshape((*lead, *shape))
+    return split.permute((*batch, *(first + axis for axis in order)))
 
 
-def _padded(builder: Builder, x: Node, axis: int, high: int) -> Node:
+def _padded(x: Node, axis: int, high: int) -> Node:
     if high == 0:
         return x
     zero: int | float = 0.0 if x.dtype.is_floating else 0
-    return builder.add("pad", (x,), axis=axis, low=0, high=high, value=zero)
+    return x.apply("pad", axis=axis, low=0, high=high, value=zero)

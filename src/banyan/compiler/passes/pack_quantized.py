@@ -8,7 +8,8 @@ layers that read the same activations with the same groups share it.
 from collections.abc import Collection
 
 from banyan.compiler.ir.attributes import integer
-from banyan.compiler.ir.graph import Builder, Graph, Node, rebuild, rebuild_graph
+from banyan.compiler.ir.graph import Builder, Graph, Node, rebuild
+from banyan.compiler.ir.match import rebuild_graph
 from banyan.compiler.ir.packing import QUANTIZED_BYTES, QUANTIZED_NIBBLES, columns_packing
 from banyan.compiler.ir.quantized import BLOCK_COLUMNS, weight_shape
 from banyan.compiler.ir.symbols import fixed, product
@@ -90,11 +91,9 @@ def _packed_layer(builder: Builder, node: Node, args: tuple[Node, ...]) -> Node:
     x, *weights = args
     depth = fixed(x.shape[-1])
     group = min(integer(node, "group"), depth)
-    rows = builder.reshape(x, (product(x.shape[:-1]), depth))
+    rows = x.reshape((product(x.shape[:-1]), depth))
     if node.attr("activation") == "int8":
-        rows = builder.add("quantize_rows", (rows,), group=group)
+        rows = rows.apply("quantize_rows", group=group)
     attrs = {key: node.attr(key) for key in ("format", "activation", "dtype")}
     sizes = {"group": group, "depth": depth, "columns": fixed(node.shape[-1])}
-    return builder.reshape(
-        builder.add("quantized_dot", (rows, *weights), **attrs, **sizes), node.shape
-    )
+    return builder.add("quantized_dot", (rows, *weights), **attrs, **sizes).reshape(node.shape)

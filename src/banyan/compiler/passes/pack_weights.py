@@ -8,7 +8,8 @@ experts [E, N, K] become stacks of panels, seen by `grouped_dot` through a view.
 from collections.abc import Callable, Mapping, Sequence
 from typing import TypeAlias
 
-from banyan.compiler.ir.graph import Builder, Graph, Node, rebuild, rebuild_graph
+from banyan.compiler.ir.graph import Builder, Graph, Node, rebuild
+from banyan.compiler.ir.match import rebuild_graph
 from banyan.compiler.ir.operations import PANEL_COLUMNS, pack_width
 from banyan.compiler.ir.packing import DEPTH_MULTIPLE, panel_shape
 from banyan.compiler.ir.symbols import Dim, fixed
@@ -107,23 +108,22 @@ def _packed_dot(builder: Builder, node: Node, args: tuple[Node, ...], weight: No
 
 
 def _lookup(builder: Builder, node: Node, args: tuple[Node, ...], weight: Node) -> Node:
-    return builder.add("gather", (_as_it_was(builder, args[0], weight), args[1]), axis=0)
+    return builder.add("gather", (_as_it_was(args[0], weight), args[1]), axis=0)
 
 
 def _grouped_dot(builder: Builder, node: Node, args: tuple[Node, ...], weight: Node) -> Node:
     rows, panels, experts = args
-    plain = _as_it_was(builder, panels, weight)
+    plain = _as_it_was(panels, weight)
     return builder.add("grouped_dot", (rows, plain, experts), **dict(node.attrs))
 
 
-def _as_it_was(builder: Builder, panels: Node, weight: Node) -> Node:
+def _as_it_was(panels: Node, weight: Node) -> Node:
     """The weight [..., N, K] as a view of its panels, cut to its true size."""
     *stack, groups, lines, columns, width = panels.shape
     lead = tuple(range(len(stack)))
     order = (*lead, *(len(lead) + axis for axis in (0, 2, 1, 3)))
-    rows = builder.add("permute", (panels,), order=order)
-    table = builder.reshape(rows, (*stack, groups * columns, lines * width))
-    return builder.first_places(table, weight.shape)
+    table = panels.permute(order).reshape((*stack, groups * columns, lines * width))
+    return table.first_places(weight.shape)
 
 
 _USERS: dict[str, Callable[[Builder, Node, tuple[Node, ...], Node], Node]] = {

@@ -61,7 +61,7 @@ def _whole_slice(builder: Builder, root: Node, x: Node) -> Node | None:
 @rule("permute of permute", operation("permute", operation("permute", _X, name="inner")))
 def _join_permutes(builder: Builder, root: Node, x: Node, inner: Node) -> Node | None:
     first = integers(inner, "order")
-    return builder.add("permute", (x,), order=tuple(first[i] for i in integers(root, "order")))
+    return x.permute(first[i] for i in integers(root, "order"))
 
 
 @rule("double negation", operation("neg", operation("neg", _X)))
