@@ -32,6 +32,21 @@ def test_bfloat16_is_rounded_to_even_as_the_oracle_rounds(tmp_path: Path) -> Non
     np.testing.assert_array_equal(found, run_graph(graph, arrays)["y"].astype(np.float32))
 
 
+def test_kernels_that_differ_in_their_types_alone_are_two(tmp_path: Path) -> None:
+    builder = Builder()
+    inputs = [
+        builder.input(t.value, TensorType((4, 6), t)) for t in (DType.FLOAT32, DType.BFLOAT16)
+    ]
+    turned = [builder.add("slice", (x,), axis=0, start=0, stop=4, step=2) for x in inputs]
+    outputs = tuple(Output(f"y{i}", y) for i, y in enumerate(turned))
+    numbers = np.arange(24).reshape(4, 6)
+    arrays = {
+        "f32": (numbers + 0.5).astype(np.float32),
+        "bf16": numbers.astype(DType.BFLOAT16.numpy),
+    }
+    assert_agrees(Graph("copies", tuple(inputs), outputs), arrays, tmp_path)
+
+
 @pytest.mark.parametrize("chip", [CHIP, SMALL], ids=["whole", "pieces"])
 def test_random_graphs_agree_with_the_oracle(chip: Chip, tmp_path: Path) -> None:
     for case in random_cases(1, 12, max_steps=8):

@@ -60,7 +60,9 @@ def print_kernel(kernel: Kernel, chip: Chip) -> KernelText:
     ranges = [f"r{size} = tl.arange(0, {size})" for size in sorted(scope.ranges)]
     names = [f"p{i}" for i in range(len(kernel.pointers))]
     head = f"({', '.join([*names, *scope.symbols.values()])}):"
-    body = "\n".join([head, *(f"    {line}" for line in [*ranges, *lines])])
+    # Parameters have no types, and kernels that differ in nothing else are not equal.
+    types = "# " + ", ".join(STORED[pointer.dtype] for pointer in kernel.pointers)
+    body = "\n".join([head, *(f"    {line}" for line in [types, *ranges, *lines])])
     hints = _hints(chip, scope.largest, has_product=has_product)
     return KernelText(body, tuple(scope.symbols), hints=hints)
 
