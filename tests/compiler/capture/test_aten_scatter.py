@@ -3,6 +3,7 @@ import math
 import torch
 from torch import Tensor
 
+from banyan.compiler.ir.verify import operations_used
 from tests.compiler.capture.capturing import assert_agrees, captured, interpreted
 
 X = torch.tensor([[3.0, 1.0, 2.0, 1.0], [0.5, math.nan, 4.0, -math.inf]])
@@ -79,3 +80,28 @@ def test_writing_into_a_slice_agrees_with_pytorch() -> None:
         ]
 
     assert_agrees(variants, torch.zeros(2, 9))
+
+
+def test_the_gradient_of_an_embedding_sums_the_rows_of_each_use() -> None:
+    used = torch.tensor([[3, 0, 3], [1, 3, 4]])
+    operation = torch.ops.aten.embedding_dense_backward.default
+
+    def gradients(gradient: Tensor) -> list[Tensor]:
+        return [operation(gradient, used, 6, padding, False) for padding in (-1, 3)]
+
+    generator = torch.Generator().manual_seed(2)
+    gradient = torch.randn(2, 3, 5, generator=generator)
+    assert_agrees(gradients, gradient)
+    assert "extern" not in operations_used(captured(gradients, gradient))
+
+
+def test_a_million_entries_are_written_without_comparing_all_pairs() -> None:
+    entries = 1 << 20
+    places = torch.arange(entries) % 1000
+
+    def counted(x: Tensor) -> Tensor:
+        return torch.zeros(1000).scatter_add(0, places, x)
+
+    used = operations_used(captured(counted, torch.ones(entries)))
+    assert used["scatter"] == 1
+    assert not used.keys() & {"eq", "reduce"}

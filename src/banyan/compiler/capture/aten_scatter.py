@@ -1,13 +1,9 @@
-"""ATen operations that write or count at places that the data name.
-
-As in `aten_order`, each is said with comparisons of all pairs of places and a reduction.
-"""
+"""ATen operations that write or count at places that the data name."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from banyan.compiler.capture.aten_order import last_axis, pairs
-from banyan.compiler.capture.aten_reduce import Unlowered, extreme_or_nan, flat_index, numbers
+from banyan.compiler.capture.aten_reduce import Unlowered, flat_index, numbers
 from banyan.compiler.capture.aten_shape import clipped
 from banyan.compiler.capture.emitter import Emitter, Number, Rule
 from banyan.compiler.ir.graph import Node, Operand
@@ -16,56 +12,44 @@ from banyan.compiler.ir.types import DType
 from banyan.compiler.tiling.reductions import neutral
 
 
-def _hits(emit: Emitter, index: Node, count: Dim) -> Node:
-    """[..., n] -> bool [..., count, n]: does entry i go to place j?"""
-    wide = pairs(index.cast(DType.INT64), count, rows=True)
-    return wide.equals(numbers(emit, wide.shape, wide.tensor.rank - 2))
-
-
-def _last_writer(emit: Emitter, hits: Node) -> tuple[Node, Node]:
-    """One more than the number of the last entry that goes to each place, 0 where none does; and
-    that number, 0 where there is none.
-    """
-    axis = hits.tensor.rank - 1
-    if hits.shape[axis] == 0:
-        writer = emit.constant(0, DType.INT64, hits.shape[:axis])
-    else:
-        entries = numbers(emit, hits.shape, axis) + 1
-        writer = (hits.cast(DType.INT64) * entries).reduce("max", (axis,))
-    return writer, (writer - 1).binary("max", 0)
-
-
-def _lines(axis: int, *nodes: Node) -> list[Node]:
-    """The nodes, of at least one dim, with `axis` as their last."""
-    return [last_axis(node.reshape(node.shape or (1,)), axis) for node in nodes]
-
-
-def _scatter(emit: Emitter, x: Node, axis: int, index: Node, source: Operand) -> Node:
-    """`x` with source[.., i, ..] at index[.., i, ..]; the last of equal places wins."""
+def _scatter(
+    emit: Emitter, x: Node, axis: int, index: Node, source: Operand, kind: str = "set"
+) -> Node:
+    """`x` with source[.., i, ..] at index[.., i, ..], in the order of the entries."""
     if index.tensor.num_elements == 0:
         return x
-    axis %= max(1, x.tensor.rank)
-    moved, places = _lines(axis, x, index)
-    writer, chosen = _last_writer(emit, _hits(emit, places, moved.shape[-1]))
-    values = source
+    whole, places = (node.reshape(node.shape or (1,)) for node in (x, index))
     if isinstance(source, Node):
-        (given,) = _lines(axis, source)
-        given = given.first_places(places.shape)
-        values = given.apply("take_along", chosen, axis=moved.tensor.rank - 1)
-        values = _grown(values, moved.shape)
-    result = (_grown(writer, moved.shape) > 0).choose(values, moved)
-    return last_axis(result, axis).reshape(x.shape)
+        source = source.reshape(source.shape or (1,)).first_places(places.shape)
+    given = emit.operand(source, x.dtype, places.shape)
+    axis %= whole.tensor.rank
+    for other, size in enumerate(whole.shape):
+        if other != axis:  # a place outside the tensor is not written
+            places, given = _grown(places, other, size, -1), _grown(given, other, size, 0)
+    target, places, rows = (_around(node, axis) for node in (whole, places, given))
+    return target.apply("scatter", places, rows, kind=kind).reshape(x.shape)
 
 
-def _grown(x: Node, shape: Sequence[Dim], value: Number = 0) -> Node:
-    """Filled up with `value` behind the last place of each axis."""
-    for axis, want in enumerate(shape):
-        if x.shape[axis] != want:
-            x = x.apply("pad", axis=axis, low=0, high=want - x.shape[axis], value=value)
-    return x
+def _grown(x: Node, axis: int, size: Dim, value: Number) -> Node:
+    """Filled up with `value` behind the last place of an axis."""
+    if x.shape[axis] == size:
+        return x
+    return x.apply("pad", axis=axis, low=0, high=size - x.shape[axis], value=value)
 
 
-_KINDS = {"sum": "sum", "prod": "prod", "amax": "max", "amin": "min", "mean": "sum"}
+def _around(x: Node, axis: int) -> Node:
+    """As [what comes before the axis, the axis, what comes behind]."""
+    return x.reshape((product(x.shape[:axis]), x.shape[axis], product(x.shape[axis + 1 :])))
+
+
+_KINDS = {
+    "sum": ("add", "sum"),
+    "mean": ("add", "sum"),
+    "prod": ("prod", "prod"),
+    "amax": ("amax", "max"),
+    "amin": ("amin", "min"),
+}
+"""The kind of `scatter`, and of the reduction whose neutral number it shares."""
 
 
 def _scatter_reduce(
@@ -77,39 +61,36 @@ def _scatter_reduce(
     kind: str,
     include_self: bool = True,
 ) -> Node:
-    if index.tensor.num_elements == 0:
-        return x
-    axis %= max(1, x.tensor.rank)
-    own, places, given = _lines(axis, x, index, source)
     wide = DType.FLOAT32 if x.dtype.is_floating else x.dtype
-    hits = _hits(emit, places, own.shape[-1])
-    values = given.first_places(places.shape).cast(wide)
-    nothing = neutral(_KINDS[kind], wide)
-    every = hits.choose(pairs(values, own.shape[-1], rows=True), nothing)
-    shape = (*own.shape, places.shape[-1])
-    every, counted = _grown(every, shape, nothing), _grown(hits.cast(DType.INT64), shape)
-    result = _joined(own.cast(wide), every, counted, kind, include_self)
-    return last_axis(result.cast(x.dtype), axis).reshape(x.shape)
-
-
-def _joined(own: Node, every: Node, hits: Node, kind: str, include_self: bool) -> Node:
-    """What is at each place [...] and the values [..., n] that go there, as one value."""
-    last = own.tensor.rank
-    count = hits.reduce("sum", (last,))
+    joining, reduction = _KINDS[kind]
+    own = x.cast(wide)
     if not include_self:
-        own = (count > 0).choose(neutral(_KINDS[kind], own.dtype), own)
-    entries = own.reshape((*own.shape, 1)).apply("concat", every, axis=last)
-    if kind in ("amax", "amin"):
-        return extreme_or_nan(entries, (last,), _KINDS[kind], keep=False)
-    total = entries.reduce(_KINDS[kind], (last,))
-    if kind != "mean":
-        return total
-    number = (count + int(include_self)).binary("max", 1).cast(own.dtype)
-    return total / number if own.dtype.is_floating else total // number
+        own = _scatter(emit, own, axis, index, neutral(reduction, wide))
+    result = _scatter(emit, own, axis, index, source.cast(wide), joining)
+    if kind == "mean":
+        start = emit.constant(int(include_self), DType.INT64, x.shape)
+        count = _scatter(emit, start, axis, index, 1, "add").binary("max", 1).cast(wide)
+        result = result / count if wide.is_floating else result // count
+    return result.cast(x.dtype)
 
 
 def _scatter_add(emit: Emitter, x: Node, axis: int, index: Node, source: Node) -> Node:
     return _scatter_reduce(emit, x, axis, index, source, "sum")
+
+
+def _embedding_backward(
+    emit: Emitter, gradient: Node, index: Node, rows: Dim, padding: int, by_frequency: bool
+) -> Node:
+    """The sum of the gradients of each row of the table, in the order of their use."""
+    if by_frequency:
+        raise Unlowered("gradients of an embedding divided by how often a row is used")
+    places = index.cast(DType.INT64).reshape((index.tensor.num_elements,))
+    places = places.equals(padding).choose(-1, places)
+    width = gradient.shape[-1]
+    table = emit.constant(0.0, DType.FLOAT32, (1, rows, width))
+    given = gradient.cast(DType.FLOAT32).reshape((1, *places.shape, width))
+    total = table.apply("scatter", places, given, kind="add")
+    return total.reshape((rows, width)).cast(emit.dtype)
 
 
 def _index_put(
@@ -134,12 +115,11 @@ def _index_put(
     given = values.cast(x.dtype).expand((*before, *shape, *after))
     rows = given.reshape((product(before), number, product(after)))
     target = x.reshape((product(before), merged, product(after)))
-    if accumulate:
-        index = flat.reshape((1, number, 1)).expand(rows.shape)
-        return _scatter_add(emit, target, 1, index, rows).reshape(x.shape)
-    writer, chosen = _last_writer(emit, _hits(emit, flat.reshape((number,)), merged))
-    new = rows.apply("gather", chosen, axis=1)
-    return (writer > 0).reshape((1, merged, 1)).choose(new, target).reshape(x.shape)
+    wide = DType.FLOAT32 if accumulate and x.dtype.is_floating else x.dtype
+    written = target.cast(wide).apply(
+        "scatter", flat.reshape((number,)), rows.cast(wide), kind="add" if accumulate else "set"
+    )
+    return written.cast(x.dtype).reshape(x.shape)
 
 
 def _common_shape(parts: Sequence[Node]) -> tuple[Dim, ...]:
@@ -165,8 +145,10 @@ def _histogram(emit: Emitter, x: Node, bins: int, low: Number, high: Number) -> 
     flat = x.reshape((x.tensor.num_elements,))
     part = ((flat - low) * bins / (high - low)).apply("floor").binary("min", bins - 1)
     part = ((flat >= low) & (flat <= high)).choose(part, -1.0)
-    hits = _hits(emit, part, bins)
-    return hits.cast(DType.INT64).reduce("sum", (1,)).cast(emit.dtype)
+    ones = emit.constant(1, DType.INT64, (1, *flat.shape, 1))
+    zeros = emit.constant(0, DType.INT64, (1, bins, 1))
+    counts = zeros.apply("scatter", part.cast(DType.INT64), ones, kind="add")
+    return counts.reshape((bins,)).cast(emit.dtype)
 
 
 def _slice_scatter(
@@ -210,6 +192,7 @@ RULES: Mapping[str, Rule] = {
     "aten.scatter_reduce.two": _scatter_reduce,
     "aten.index_put.default": _index_put,
     "aten.histc.default": _histogram,
+    "aten.embedding_dense_backward.default": _embedding_backward,
     "aten.slice_scatter.default": _slice_scatter,
     "aten.select_scatter.default": _select_scatter,
 }

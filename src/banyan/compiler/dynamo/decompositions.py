@@ -11,10 +11,6 @@ PAIRED = ("scaled_dot_product", "_fused_sdp")
 """Forward operations whose backward reads what only they return: taking one of a pair apart gives
 wrong gradients in silence, so both stay whole."""
 
-WHOLE = frozenset({"aten.embedding_dense_backward.default"})
-"""Stays a call to PyTorch, which sums the rows of each token in order. Taken apart it becomes a
-scatter that looks at every row for every token of the vocabulary."""
-
 
 def chosen_decompositions() -> dict[Any, Callable[..., Any]]:
     """PyTorch's own table without what we have a rule for and without halves of pairs."""
@@ -22,6 +18,5 @@ def chosen_decompositions() -> dict[Any, Callable[..., Any]]:
     return {
         operation: function
         for operation, function in table.items()
-        if str(operation) not in WHOLE.union(RULES)
-        and not any(part in str(operation) for part in PAIRED)
+        if str(operation) not in RULES and not any(part in str(operation) for part in PAIRED)
     }

@@ -107,6 +107,14 @@ def any_of(
     return Pattern(frozenset(ops), name=name, where=where)
 
 
+def fill_value(node: Node) -> float | None:
+    """The number that every element is, if the node says no more than that."""
+    while node.op in {"expand", "reshape"}:
+        node = node.args[0]
+    value = node.attr("value") if node.op == "constant" else None
+    return value if isinstance(value, bool | int | float) else None
+
+
 def rewrite_graph(graph: Graph, rules: Sequence[Rule], *, rounds: int = 8) -> Graph:
     """Apply the rules, first fitting first, from inputs to outputs, until nothing changes.
 

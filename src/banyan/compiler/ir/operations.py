@@ -12,6 +12,8 @@ leaves      constant{value, dtype, space} data{values, shape, dtype} iota{size, 
 shape       reshape{shape} permute{order} expand{shape}: size-1 or missing leading dims grow
             slice{axis, start, stop, step} concat{axis} pad{axis, low, high, value}
 index       gather{axis}(x, i): x[..., i, ...]   take_along{axis}(x, i): i has x's rank
+            scatter{kind}(x[B,N,C], i[M] or i[B,M,C], rows[B,M,C]): x with the rows at places i of
+            N, in order, each by kind "set" "add" "prod" "amax" "amin"; no place, no writing
 reduce      reduce{axes, kind}: sum max min prod argmax (i64, first wins); axes disappear
             cumsum{axis}
 contract    dot{transpose_b, dtype}(a[B,M,K], b[B,K,N]); sums in f32
@@ -198,6 +200,17 @@ def _take_along(op: str, types: tuple[Any, ...], attrs: Attributes) -> ValueType
     return TensorType(types[1].shape, types[0].dtype, types[0].space)
 
 
+def _scatter(op: str, types: tuple[Any, ...], attrs: Attributes) -> ValueType:
+    target, index, rows = types
+    require(target.rank == rows.rank == 3, op, types, "takes [B,N,C], places and [B,M,C]")
+    same = (target.shape[0], target.shape[2]) == (rows.shape[0], rows.shape[2])
+    require(same and target.dtype is rows.dtype, op, types, "rows differ from the target")
+    require(index.shape in (rows.shape, rows.shape[1:2]), op, types, "places are [M] or [B,M,C]")
+    kinds = ("set", "add", "prod", "amax", "amin")
+    require(attrs["kind"] in kinds, op, types, f"kind must be one of {kinds}")
+    return target  # type: ignore[no-any-return]
+
+
 def _reduce(op: str, types: tuple[Any, ...], attrs: Attributes) -> ValueType:
     kinds = ("sum", "max", "min", "prod", "argmax")
     axes = attrs["axes"]
@@ -332,6 +345,7 @@ _RULES: dict[str, Rule] = {
     "pad": _pad,
     "gather": _gather,
     "take_along": _take_along,
+    "scatter": _scatter,
     "reduce": _reduce,
     "cumsum": _cumsum,
     "dot": _dot,

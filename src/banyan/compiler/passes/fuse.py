@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from banyan.compiler.ir.attributes import integer, integers
 from banyan.compiler.ir.graph import Graph, Node
+from banyan.compiler.ir.match import fill_value
 from banyan.compiler.ir.operations import POINTWISE
 from banyan.compiler.ir.packing import is_joined_weights, stored_weight
 from banyan.compiler.ir.symbols import product, upper_bound
@@ -28,6 +29,7 @@ PROGRAMS = frozenset(
         "cache_write_quantized",
         "grouped_dot",
         "group_rows",
+        "scatter",
     }
 )
 OPAQUE = PROGRAMS | {"extern", "get"}
@@ -297,6 +299,8 @@ class _Planner:
 
     def _demands_memory(self, user: Node, node: Node) -> bool:
         if user.op == "grouped_dot" and stored_weight(node) is not node:
+            return False
+        if user.op == "scatter" and node is user.args[0] and fill_value(node) is not None:
             return False
         if user.op in OPAQUE | LINEARS:
             return True

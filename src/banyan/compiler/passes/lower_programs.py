@@ -6,6 +6,7 @@ from typing import Any, TypeAlias
 
 from banyan.compiler.ir.attributes import integer, integers
 from banyan.compiler.ir.graph import Builder, Kernel, Node
+from banyan.compiler.ir.match import fill_value
 from banyan.compiler.ir.packing import stored_weight
 from banyan.compiler.ir.symbols import fixed
 from banyan.compiler.programs.cache_write import (
@@ -22,6 +23,7 @@ from banyan.compiler.programs.paged_attention import (
     AttentionTypes,
     paged_attention_kernel,
 )
+from banyan.compiler.programs.scatter import Scatter, scatter_kernel
 from banyan.compiler.programs.turning import turn_kernel, turns
 from banyan.compiler.programs.whole_attention import (
     WholeAttention,
@@ -136,6 +138,14 @@ def _group_rows(context: Context, experts: Node, groups: int) -> Node:
     return context.call(group_rows_kernel, sizes, context.values([experts]))
 
 
+def _scatter(context: Context, node: Node) -> Node:
+    start = fill_value(node.args[0])
+    given = node.args if start is None else node.args[1:]
+    target, index, rows = (arg.tensor for arg in node.args)
+    scatter = Scatter(target, index, rows, str(node.attr("kind")), start)
+    return context.result(context.call(scatter_kernel, (scatter,), context.values(given)))
+
+
 def _permute(context: Context, node: Node) -> Node | None:
     (source,) = node.args
     order = integers(node, "order")
@@ -154,4 +164,5 @@ _PROGRAMS: Mapping[str, Callable[[Context, Node], Node | None]] = {
     "grouped_dot": _grouped_dot,
     "group_rows": lambda context, node: _group_rows(context, node.args[0], integer(node, "groups")),
     "permute": _permute,
+    "scatter": _scatter,
 }

@@ -20,6 +20,7 @@ from tests.compiler.ir.sample_kernels import row_squares_graph
 from tests.compiler.programs.test_grouped_linear import arrays as grouped_arrays
 from tests.compiler.programs.test_grouped_linear import grouped_graph
 from tests.compiler.programs.test_paged_attention import attention_graph, step
+from tests.compiler.programs.test_scatter import scatter_arrays, scatter_graph
 from tests.compiler.quantized_graphs import CASES as QUANTISED
 from tests.compiler.quantized_graphs import Case as QuantisedCase
 from tests.compiler.quantized_graphs import arrays as quantised_arrays
@@ -164,3 +165,13 @@ def test_experts_multiply_their_own_rows(
     wanted = np.asarray(run_graph(graph, given)["out"], np.float32)
     bound = TOLERANCE[dtype]
     np.testing.assert_allclose(found, wanted, atol=bound, rtol=bound)
+
+
+def test_scattered_rows_agree_with_the_interpreter(device: OpenClDevice, tmp_path: Path) -> None:
+    graph = scatter_graph()
+    given = scatter_arrays(graph, 5, 130)
+    program = on_device(graph, device, tmp_path)
+    program.load_weights(Weights({}))
+    found, wanted = program.run(given), run_graph(graph, given)
+    for name, value in wanted.items():
+        np.testing.assert_array_equal(found[name], value, err_msg=name)

@@ -15,6 +15,7 @@ from tests.compiler.programs.paging import random_caches
 from tests.compiler.programs.test_grouped_linear import arrays as expert_arrays
 from tests.compiler.programs.test_grouped_linear import grouped_graph
 from tests.compiler.programs.test_paged_attention import attention_graph, step
+from tests.compiler.programs.test_scatter import scatter_arrays, scatter_graph
 from tests.compiler.programs.test_whole_attention import MASKS
 from tests.compiler.programs.test_whole_attention import arrays as whole_arrays
 from tests.compiler.programs.test_whole_attention import attention_graph as whole_graph
@@ -89,3 +90,8 @@ def test_experts_agree(chip: Chip, dtype: DType, tmp_path: Path) -> None:
 def test_quantised_linear_layers_agree(case: quantized_graphs.Case, tmp_path: Path) -> None:
     graph = quantized_graphs.linear_graph(case)
     assert_agrees(graph, quantized_graphs.arrays(case), tmp_path)
+
+
+def test_scattered_rows_agree(tmp_path: Path) -> None:
+    graph = scatter_graph()
+    assert_agrees(graph, scatter_arrays(graph, 5, 130), tmp_path)

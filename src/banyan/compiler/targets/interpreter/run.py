@@ -39,6 +39,7 @@ _TABLE: dict[str, Callable[[tuple[Array, ...], Mapping[str, Any]], Any]] = {
     "pad": arithmetic.pad,
     "gather": arithmetic.gather,
     "take_along": arithmetic.take_along,
+    "scatter": sequences.scatter,
     "reduce": arithmetic.reduce,
     "cumsum": arithmetic.cumsum,
     "dot": arithmetic.dot,

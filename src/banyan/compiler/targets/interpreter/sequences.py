@@ -1,6 +1,6 @@
 """What attention, cache writes and row grouping mean, in the plainest NumPy."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
@@ -179,3 +179,26 @@ def group_rows(values: Values, attrs: Attributes) -> tuple[Array, Array]:
     counts = np.bincount(experts, minlength=attrs["groups"])
     starts = np.concatenate([[0], np.cumsum(counts)]).astype(np.int32)
     return order, starts
+
+
+_JOINS: Mapping[str, Callable[[Array, Array], Array]] = {
+    "set": lambda old, new: new,
+    "add": np.add,
+    "prod": np.multiply,
+    "amax": np.maximum,
+    "amin": np.minimum,
+}
+
+
+def scatter(values: Values, attrs: Attributes) -> Array:
+    """Each row is written to its place, or joined with what is there, one after the other."""
+    target, index, rows = values
+    result, join = target.copy(), _JOINS[attrs["kind"]]
+    batches, size, columns = target.shape
+    for entry in range(rows.shape[1]):
+        places = index[entry] if index.ndim == 1 else index[:, entry]
+        places = np.broadcast_to(places, (batches, columns))
+        batch, column = np.nonzero((places >= 0) & (places < size))
+        where = (batch, places[batch, column], column)
+        result[where] = join(result[where], rows[batch, entry, column])
+    return result
