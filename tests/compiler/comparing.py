@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from banyan.compiler.ir.graph import Graph
+from banyan.compiler.ir.packing import AS_IT_IS
 from banyan.compiler.ir.types import DType
 from banyan.compiler.targets.interpreter.arithmetic import pack_panels
 from banyan.compiler.targets.interpreter.packed_quantized import pack_quantized
@@ -21,7 +22,7 @@ def packed(graph: Graph, arrays: Mapping[str, Any]) -> dict[str, Any]:
             name, blocks = str(node.attr("name")), node.shape[0]
             assert isinstance(blocks, int)
             found[name] = pack_quantized(arrays[name], packing, blocks)
-        elif node.attr("packing") is not None:
+        elif packing not in {"None", AS_IT_IS}:
             multiple = 32 if node.dtype is DType.BFLOAT16 else 1
             width = 2 if node.dtype is DType.BFLOAT16 else 1
             name = str(node.attr("name"))

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from banyan.compiler.ir.packing import QUANTIZED_BYTES, QUANTIZED_NIBBLES
+from banyan.compiler.ir.packing import AS_IT_IS, QUANTIZED_BYTES, QUANTIZED_NIBBLES
 from banyan.compiler.ir.types import DType, TensorType
 from banyan.compiler.targets.cpp.packing import pack_linear
 from banyan.compiler.targets.interpreter.packed_quantized import pack_quantized
@@ -37,6 +37,7 @@ class WeightLoader:
     def load(self, array: Array, kind: TensorType, packing: str | None, buffer: Buffer) -> None:
         """Write one weight in its stored form."""
         shape = tuple(size for size in kind.shape if isinstance(size, int))
+        packing = None if packing == AS_IT_IS else packing
         if packing is None and array.dtype == kind.dtype.numpy:
             self.device.copy_in(np.asarray(array, order="C"), buffer)
         elif buffer.is_on_host:

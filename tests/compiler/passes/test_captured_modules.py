@@ -76,7 +76,7 @@ def test_an_encoder_becomes_few_kernels_that_agree_at_every_size() -> None:
     assert {str(node.attr("kernel").name) for node in lowered.nodes() if node.op == "call"} == {  # type: ignore[union-attr]
         "row_gather_0", "linear_add_0", "row_permute_0", "row_ne_0", "pack_keys_0",
         "pack_values_0", "whole_attention_0", "row_permute_1", "linear_add_1", "row_reduce_0",
-        "linear_mul_0", "linear_add_2", "row_reduce_1",
+        "linear_mul_0", "linear_add_2", "row_reduce_1", "row_permute_2", "row_permute_3",
     }  # fmt: skip
     for rows, columns in ((3, 7), (1, 1), (2, 70)):
         ids = torch.randint(0, 50, (rows, columns))

@@ -329,7 +329,8 @@ class Builder:
 
         A weight with packing "panels" is a [N, K] matrix stored as [N/16, K/p, 16, p], padded
         with zeros: N to a multiple of 16, and K of 16-bit types to a multiple of 32; `type` is the
-        stored type. "stacked_panels" is the same for [E, N, K] with E in front.
+        stored type. "stacked_panels" is the same for [E, N, K] with E in front, "as_it_is" no
+        change: it only says that another weight may lie right behind.
         """
         attrs = (("name", name), ("packing", packing), ("role", role))
         return self._intern("input", (), attrs, type)

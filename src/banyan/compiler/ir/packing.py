@@ -11,6 +11,8 @@ DEPTH_MULTIPLE = {DType.BFLOAT16: 32, DType.FLOAT32: 1}
 
 QUANTIZED_BYTES, QUANTIZED_NIBBLES = "quantized_bytes", "quantized_nibbles"
 _QUANTIZED_COLUMNS = "quantized_columns"
+AS_IT_IS = "as_it_is"
+"""Of weights that are not packed but may lie right behind others."""
 
 
 def columns_packing(rows: int) -> str:

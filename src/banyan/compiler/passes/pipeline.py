@@ -9,6 +9,7 @@ from banyan.compiler.passes.canonical import canonical
 from banyan.compiler.passes.expand_attention import expand_attention
 from banyan.compiler.passes.expand_quantized import expand_quantized
 from banyan.compiler.passes.flatten_rows import flatten_rows
+from banyan.compiler.passes.fold_scales import fold_scales
 from banyan.compiler.passes.merge_linears import merge_linears
 from banyan.compiler.passes.pack_products import pack_products
 from banyan.compiler.passes.pack_quantized import pack_quantized
@@ -41,6 +42,7 @@ def passes(options: TileOptions) -> tuple[Pass, ...]:
     written_out = kept if not options.packing else frozenset[str]()
     return (
         Pass("simplify", simplify),
+        Pass("fold_scales", fold_scales),
         Pass("expand_attention", lambda graph: expand_attention(graph, keep_long=options.packing)),
         *packing_quantized,
         Pass("expand_quantized", lambda graph: expand_quantized(graph, written_out)),

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from banyan.compiler.ir.graph import Builder, Graph, Kernel, Node, Output, rebuild
 from banyan.compiler.ir.packing import is_joined_weights
 from banyan.compiler.passes.fuse import PRODUCTS, Fusion, is_view, plan_fusion
+from banyan.compiler.passes.join_rows import join_rows
 from banyan.compiler.passes.lower_programs import Context, lower_program
 from banyan.compiler.tiling.blocks import product_kernel
 from banyan.compiler.tiling.options import TileOptions
@@ -39,7 +40,7 @@ class _Lowering:
     def __init__(self, graph: Graph, options: TileOptions) -> None:
         self.graph = graph
         self.options = options
-        self.fusion: Fusion = plan_fusion(graph, options)
+        self.fusion: Fusion = join_rows(graph, plan_fusion(graph, options))
         self.memory = set(self.fusion.memory)
         self.builder = Builder()
         self.lowered: dict[Node, Node] = {}
