@@ -9,6 +9,7 @@ With a latent cache (multi-head latent attention, DeepSeek-AI 2024, arXiv:2405.0
 values are one tensor: a value is the first part of its key, turned to lie as values do.
 """
 
+import math
 from dataclasses import dataclass, replace
 
 from banyan.compiler.ir.graph import Builder, Kernel, Node, Region
@@ -28,6 +29,9 @@ from banyan.compiler.programs.running_softmax import (
 from banyan.compiler.tiling.indices import Indices
 from banyan.compiler.tiling.tiles import Tiles
 from banyan.compiler.tiling.windows import At, Each, Span, whole
+
+PAGE = 4096
+"""Bytes of memory that hardware fetches ahead of a reader without being asked."""
 
 MOST_LATENT_ROWS = 128
 """Rows of a query tile over a latent cache: each of its values is turned once for all of them."""
@@ -114,6 +118,7 @@ class _Program:
         sizes = range(1, min(most, whole_group) + 1)
         self.group = max(size for size in sizes if whole_group % size == 0)
         self.num_parts = whole_group // self.group
+        self.num_heads = _heads_of_a_tile(types)
         self.most_tokens = max(1, MOST_ROWS // self.group)
         self.tokens = symbol("query_tokens", 0, self.most_tokens)
         self.num_rows: Dim = self.tokens * self.group
@@ -128,29 +133,37 @@ class _Program:
         bind = self.tiles.builder.add(
             "bind", (tile.tokens,), name="query_tokens", minimum=0, maximum=self.most_tokens
         )
-        number_of_part = self.indices.add(self.indices.multiply(head, self.num_parts), part)
-        place = (
-            Span(tile.first, self.tokens),
-            Span(self.indices.multiply(number_of_part, self.group), self.group),
-        )
-        size = whole(self.indices, self.head_size)
-        loaded = self.tiles.read(self.at.queries, (*place, size))
-        rows = self.tiles.reshaped(loaded, (self.num_rows, self.head_size))
         first, edge, stop, stop_block = self._steps(tile)
-        source = _Cache(self, tile, head, rows, stop_block)
+        sources: list[_Cache] = []
+        places: list[tuple[Span, Span]] = []
+        for i in range(self.num_heads):
+            own = self.indices.add(
+                self.indices.multiply(head, self.num_heads), self.indices.number(i)
+            )
+            number_of_part = self.indices.add(self.indices.multiply(own, self.num_parts), part)
+            group = Span(self.indices.multiply(number_of_part, self.group), self.group)
+            places.append((Span(tile.first, self.tokens), group))
+            size = whole(self.indices, self.head_size)
+            loaded = self.tiles.read(self.at.queries, (*places[i], size))
+            rows = self.tiles.reshaped(loaded, (self.num_rows, self.head_size))
+            sources.append(_Cache(self, tile, own, rows, stop_block))
         shape = self.num_rows, self.value_size
-        mean, _ = attend(self.tiles, source, (first, edge, stop), shape)
-        result = self.tiles.cast(mean, self.types.queries.dtype)
-        shaped = self.tiles.reshaped(result, (self.tokens, self.group, self.value_size))
-        written = whole(self.indices, self.value_size)
-        store = self.tiles.store(self.at.out, shaped, (*place, written))
-        grid = (self.types.keys.shape[1], self.num_parts, self._num_tiles())
+        means = attend(self.tiles, sources, (first, edge, stop), shape)
+        stores = [self._store(mean, place) for (mean, _), place in zip(means, places, strict=True)]
+        heads = fixed(self.types.keys.shape[1]) // self.num_heads
+        grid = (heads, self.num_parts, self._num_tiles())
         values = () if self.at.values is None else (self.at.values,)
         read = (self.at.queries, self.at.keys, *values)
         where = (self.at.tables, self.at.starts, self.at.lengths)
         pointers = (*read, *where, *self.at.scales, self.at.out)
-        body = Region((head, part, number), (bind, store), ())
+        body = Region((head, part, number), (bind, *stores), ())
         return Kernel("paged_attention", grid, pointers, body)
+
+    def _store(self, mean: Node, place: tuple[Span, Span]) -> Node:
+        result = self.tiles.cast(mean, self.types.queries.dtype)
+        shaped = self.tiles.reshaped(result, (self.tokens, self.group, self.value_size))
+        written = whole(self.indices, self.value_size)
+        return self.tiles.store(self.at.out, shaped, (*place, written))
 
     def _num_tiles(self) -> Dim:
         """Every sequence has its whole tiles and at most one more."""
@@ -211,6 +224,16 @@ class _Program:
         return first, edge, stop, stop_block
 
 
+def _heads_of_a_tile(types: AttentionTypes) -> int:
+    """How many heads a tile goes through in turns: two of an int8 cache, if they lie in one page.
+
+    Memory is fetched ahead within a page, so the second head finds its keys under way.
+    """
+    heads, *of_head = map(fixed, types.keys.shape[1:])
+    is_half = types.key_scales is not None and 2 * math.prod(of_head) <= PAGE
+    return 2 if is_half and heads % 2 == 0 else 1
+
+
 @dataclass(frozen=True, slots=True)
 class _Cache:
     """The blocks of one sequence; a `Source`."""
@@ -269,9 +292,9 @@ class _Cache:
             return tile
         tiles, pointer = self.program.tiles, self.program.at.scales[which]
         window = (Each(numbers), At(self.head), whole(self.program.indices, BLOCK))
-        scales = tiles.reshaped(tiles.read(pointer, window), (STEP, 1))
+        scales = tiles.reshaped(tiles.read(pointer, window), (1, STEP))
         # A sum over one element: reductions are kept, so the scales are gathered once.
-        once = tiles.builder.add("reduce", (scales,), axes=(1,), kind="sum")
+        once = tiles.builder.add("reduce", (scales,), axes=(0,), kind="sum")
         return tiles.add("mul", tile, tiles.rows(once, self.program.num_rows))
 
     def _seen(self, step: Node) -> Node:

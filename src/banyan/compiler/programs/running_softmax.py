@@ -5,6 +5,7 @@ the sum of exponentials, `sums` the weighted values, all float32. Steps hold a f
 counted from the start of the sequence, so that no result depends on how queries are cut into tiles.
 """
 
+from collections.abc import Sequence
 from typing import Protocol
 
 from banyan.compiler.ir.graph import Node
@@ -13,7 +14,7 @@ from banyan.compiler.ir.types import DType
 from banyan.compiler.tiling.tiles import Tiles
 
 BLOCK = 16
-STEP_BLOCKS = 8
+STEP_BLOCKS = 16
 STEP = BLOCK * STEP_BLOCKS
 MOST_ROWS = 48
 """Rows of a query tile: whole groups of rows of every micro-kernel, and their sums stay near."""
@@ -40,49 +41,70 @@ class Source(Protocol):
 
 
 def attend(
-    tiles: Tiles, source: Source, steps: tuple[Node, Node, Node], shape: tuple[Dim, int]
-) -> tuple[Node, Node]:
+    tiles: Tiles,
+    sources: Sequence[Source],
+    steps: tuple[Node, Node, Node],
+    shape: tuple[Dim, int],
+) -> list[tuple[Node, Node]]:
     """Weighted means of the values, float32 [rows, size], and the logs of the sums of exponentials.
 
     Args:
         tiles: writes the nodes.
-        source: the keys and values.
+        sources: keys and values of each head, all in the same blocks; they take turns.
         steps: the first step, the first where some row does not see all keys, and the end.
         shape: rows and size of a value.
 
     Rows that see nothing become zeros.
     """
-    add = tiles.add
-    rows, size = shape
+    empty = [
+        tiles.fill(HIDDEN, DType.FLOAT32, shape[:1]),
+        tiles.fill(0, DType.FLOAT32, shape[:1]),
+        tiles.fill(0, DType.FLOAT32, shape),
+    ]
 
     def step_of(step: Node, carried: list[Node], *, is_edge: bool) -> list[Node]:
-        numbers, top, total, sums = carried
-        scores = source.scores(numbers, step, is_edge=is_edge)
-        highest = add("max", top, along_row(tiles, scores, "max"))
-        # A row that saw nothing yet has no largest score; -inf minus itself would be NaN.
-        nothing = add("eq", highest, tiles.fill(HIDDEN, DType.FLOAT32, ()))
-        base = add("where", nothing, tiles.fill(0, DType.FLOAT32, (rows,)), highest)
-        weights = add("exp", add("sub", scores, tiles.columns(base, STEP)))
-        fade = add("exp", add("sub", top, base))
-        new_total = add("add", add("mul", total, fade), along_row(tiles, weights, "sum"))
-        faded = add("mul", sums, tiles.columns(fade, size))
-        new_sums = add("add", faded, source.weighted(weights, numbers))
-        following = source.numbers(tiles.indices.add(step, tiles.indices.number(1)))
-        return [following, highest, new_total, new_sums]
+        numbers, *states = carried
+        found: list[Node] = []
+        for i, source in enumerate(sources):
+            scores = source.scores(numbers, step, is_edge=is_edge)
+            of_source = states[len(empty) * i : len(empty) * (i + 1)]
+            found += _seen(tiles, source, numbers, scores, of_source)
+        following = sources[0].numbers(tiles.indices.add(step, tiles.indices.number(1)))
+        return [following, *found]
 
     first, edge, stop = steps
-    state = [
-        source.numbers(first),
-        tiles.fill(HIDDEN, DType.FLOAT32, (rows,)),
-        tiles.fill(0, DType.FLOAT32, (rows,)),
-        tiles.fill(0, DType.FLOAT32, (rows, size)),
-    ]
+    state = [sources[0].numbers(first), *(empty * len(sources))]
     state = tiles.range(first, edge, state, lambda s, *c: step_of(s, list(c), is_edge=False))
     state = tiles.range(edge, stop, state, lambda s, *c: step_of(s, list(c), is_edge=True))
-    _, top, total, sums = state
+    return [
+        _mean(tiles, state[i : i + len(empty)], shape) for i in range(1, len(state), len(empty))
+    ]
+
+
+def _seen(
+    tiles: Tiles, source: Source, numbers: Node, scores: Node, state: list[Node]
+) -> list[Node]:
+    """The state after the scores of one more step."""
+    add = tiles.add
+    top, total, sums = state
+    rows, size = sums.shape
+    highest = add("max", top, along_row(tiles, scores, "max"))
+    # A row that saw nothing yet has no largest score; -inf minus itself would be NaN.
+    nothing = add("eq", highest, tiles.fill(HIDDEN, DType.FLOAT32, ()))
+    base = add("where", nothing, tiles.fill(0, DType.FLOAT32, (rows,)), highest)
+    weights = add("exp", add("sub", scores, tiles.columns(base, STEP)))
+    fade = add("exp", add("sub", top, base))
+    new_total = add("add", add("mul", total, fade), along_row(tiles, weights, "sum"))
+    faded = add("mul", sums, tiles.columns(fade, size))
+    return [highest, new_total, add("add", faded, source.weighted(weights, numbers))]
+
+
+def _mean(tiles: Tiles, state: list[Node], shape: tuple[Dim, int]) -> tuple[Node, Node]:
+    add = tiles.add
+    top, total, sums = state
     is_empty = add("eq", total, tiles.fill(0, DType.FLOAT32, ()))
-    divisor = add("where", is_empty, tiles.fill(1, DType.FLOAT32, (rows,)), total)
-    mean = add("div", sums, tiles.columns(divisor, size))
+    divisor = add("where", is_empty, tiles.fill(1, DType.FLOAT32, shape[:1]), total)
+    mean = add("div", sums, tiles.columns(divisor, shape[1]))
     return mean, add("add", top, add("log", divisor))
 
 

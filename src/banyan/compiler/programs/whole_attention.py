@@ -126,7 +126,7 @@ class _Program:
         loaded = tiles.read(self.queries, (*place, whole(index, size)))
         self.rows = tiles.reshaped(loaded, (self.num_rows, size))
         width = fixed(types.values.shape[3])
-        mean, lse = attend(tiles, self, self._steps(), (self.num_rows, width))
+        ((mean, lse),) = attend(tiles, [self], self._steps(), (self.num_rows, width))
         narrow = tiles.reshaped(
             tiles.cast(mean, types.queries.dtype), (self.group, self.tokens, width)
         )

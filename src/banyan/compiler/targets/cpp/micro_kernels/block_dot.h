@@ -92,163 +92,250 @@ namespace avx512_bf16 {
 
 // Rows at once: 24 sums of four panels stay in registers.
 constexpr int kBlockRows = 6;
+// Blocks read side by side, line by line: the hardware runs ahead of several streams at once.
+constexpr int kStreams = 4;
 
-// A line of sixteen pairs of int8, exact in bfloat16.
-BANYAN_INLINE __m512bh load_line(const int8_t* line) {
-  const __m512i low = _mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i*)line));
-  const __m512i high = _mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i*)(line + 16)));
-  return _mm512_cvtne2ps_pbh(_mm512_cvtepi32_ps(high), _mm512_cvtepi32_ps(low));
-}
+// How a line of sixteen pairs of B is multiplied: bfloat16 as it is; int8 with rows of 16-bit
+// integers. And which lines are asked for: the hardware follows bfloat16 fast enough, and asking for
+// more than the first lines of the next blocks keeps it from doing so.
+template <class B>
+struct Line;
 
-// Fetches what line `i` of a block is followed by: every line of bfloat16 fills one of the cache.
+template <>
+struct Line<bfloat16> {
+  using Row = bfloat16;
+  using Sum = __m512;
+  static constexpr int kFirst = 4;
+  static constexpr int64_t kEvery = 0;
+  static BANYAN_INLINE __m512i load(const bfloat16* line) { return _mm512_loadu_si512(line); }
+  static BANYAN_INLINE Sum add(Sum sum, __m512i row, __m512i line) {
+    return _mm512_dpbf16_ps(sum, (__m512bh)row, (__m512bh)line);
+  }
+  static BANYAN_INLINE Sum zero() { return _mm512_setzero_ps(); }
+  static BANYAN_INLINE __m512 value(Sum sum, float) { return sum; }
+};
+
+template <>
+struct Line<int8_t> {
+  using Row = int16_t;
+  using Sum = __m512i;
+  static constexpr int kFirst = 0;
+  static constexpr int64_t kEvery = 2;  // two of them fill a line of the cache
+  static BANYAN_INLINE __m512i load(const int8_t* line) {
+    return _mm512_cvtepi8_epi16(_mm256_loadu_si256((const __m256i*)line));
+  }
+  static BANYAN_INLINE Sum add(Sum sum, __m512i row, __m512i line) {
+    return _mm512_dpwssd_epi32(sum, row, line);
+  }
+  static BANYAN_INLINE Sum zero() { return _mm512_setzero_si512(); }
+  static BANYAN_INLINE __m512 value(Sum sum, float scale) {
+    return _mm512_mul_ps(_mm512_cvtepi32_ps(sum), _mm512_set1_ps(scale));
+  }
+};
+
 template <class B>
 BANYAN_INLINE void fetch_line(const B* line, int64_t i) {
-  if (sizeof(B) == 2 || i % 2 == 0) __builtin_prefetch(line, 0, 3);
+  if (Line<B>::kEvery > 0 && i % Line<B>::kEvery == 0) __builtin_prefetch(line, 0, 3);
+}
+
+// S blocks, and S that come next; what is not there is fetched from where something is.
+template <int S, class B>
+struct Streams {
+  const B* here[S];
+  const B* next[S];
+
+  BANYAN_INLINE Streams(const B* const* blocks, const B* const* ahead, const B* any) {
+#pragma GCC unroll 4
+    for (int s = 0; s < S; ++s) {
+      here[s] = blocks[s] != nullptr ? blocks[s] : any;
+      next[s] = ahead != nullptr && ahead[s] != nullptr ? ahead[s] : here[s];
+      for (int i = 0; i < Line<B>::kFirst; ++i) {
+        __builtin_prefetch(next[s] + i * 2 * kPanelColumns, 0, 3);
+      }
+    }
+  }
+};
+
+template <class Row>
+BANYAN_INLINE __m512i pair_of(const Row* pair) {
+  int32_t bits;
+  memcpy(&bits, pair, sizeof bits);
+  return _mm512_set1_epi32(bits);
+}
+
+// Rows as products take them: `scale[r]` times what `data` holds.
+template <class Row>
+struct Rows {
+  const Row* data;
+  int64_t stride;
+  float scale[kBlockRows];
+};
+
+template <class B>
+using RowsFor = Rows<typename Line<B>::Row>;
+
+// A row as 16-bit integers, so large that `k` products with bytes still fit in 32 bits. Returns
+// what one is worth: NaN for a row with a NaN or an infinity.
+static float to_integers(const bfloat16* row, int64_t k, int16_t* to) {
+  uint16_t top = 0;
+  for (int64_t i = 0; i < k; ++i) {
+    const uint16_t size = row[i].bits & 0x7fff;
+    top = size > top ? size : top;
+  }
+  const float most = static_cast<float>(least(32767, (int64_t{1} << 24) / k - 1));
+  const float largest = to_float(bfloat16{top});
+  const bool is_finite = top < 0x7f80;
+  const float inverse = is_finite && largest > 1e-30f ? most / largest : 0.0f;
+#pragma omp simd
+  for (int64_t i = 0; i < k; ++i) {
+    const float scaled = is_finite ? to_float(row[i]) * inverse : 0.0f;
+    to[i] = static_cast<int16_t>(static_cast<int32_t>(__builtin_rintf(scaled)));
+  }
+  return is_finite ? largest / most : float_from_bits(0x7fc00000u);
 }
 
 // R rows against P blocks side by side.
-template <int R, int P, bool Fetch, class B>
-static void columns_of(const bfloat16* a, int64_t lda, const B* const* blocks, int64_t k, float* c,
+template <int R, int P, class B>
+static void columns_of(const RowsFor<B>& a, const B* const* blocks, int64_t k, float* c,
                        int64_t ldc, const B* const* ahead) {
   constexpr int64_t line = 2 * kPanelColumns;
-  const B* from[P];
-  const B* next[P];
   const B* any = nullptr;
   for (int p = 0; p < P; ++p) any = blocks[p] != nullptr ? blocks[p] : any;
-  for (int p = 0; p < P; ++p) {
-    from[p] = blocks[p] != nullptr ? blocks[p] : any;
-    // A missing address fetches what is here already.
-    next[p] = Fetch && ahead[p] != nullptr ? ahead[p] : from[p];
-  }
-  __m512 sum[R][P];
+  const Streams<P, B> from(blocks, ahead, any);
+  typename Line<B>::Sum sum[R][P];
 #pragma GCC unroll 8
   for (int r = 0; r < R; ++r) {
 #pragma GCC unroll 4
-    for (int p = 0; p < P; ++p) sum[r][p] = _mm512_setzero_ps();
+    for (int p = 0; p < P; ++p) sum[r][p] = Line<B>::zero();
   }
   const int64_t pairs = any == nullptr ? 0 : k / 2;
-#pragma GCC unroll 1
+#pragma GCC unroll 2
   for (int64_t i = 0; i < pairs; ++i) {
-    __m512bh weight[P];
-#pragma GCC unroll 4
-    for (int p = 0; p < P; ++p) weight[p] = load_line(from[p] + i * line);
-    if (Fetch) {
-#pragma GCC unroll 4
-      for (int p = 0; p < P; ++p) fetch_line(next[p] + i * line, i);
-    }
+    __m512i x[R];
 #pragma GCC unroll 8
-    for (int r = 0; r < R; ++r) {
-      const __m512bh x = broadcast_pair(a + r * lda + 2 * i);
+    for (int r = 0; r < R; ++r) x[r] = pair_of(a.data + r * a.stride + 2 * i);
 #pragma GCC unroll 4
-      for (int p = 0; p < P; ++p) sum[r][p] = _mm512_dpbf16_ps(sum[r][p], x, weight[p]);
+    for (int p = 0; p < P; ++p) {
+      fetch_line(from.next[p] + i * line, i);
+      const __m512i weight = Line<B>::load(from.here[p] + i * line);
+#pragma GCC unroll 8
+      for (int r = 0; r < R; ++r) sum[r][p] = Line<B>::add(sum[r][p], x[r], weight);
     }
   }
 #pragma GCC unroll 8
   for (int r = 0; r < R; ++r) {
 #pragma GCC unroll 4
     for (int p = 0; p < P; ++p) {
-      const __m512 value = blocks[p] != nullptr ? sum[r][p] : _mm512_setzero_ps();
-      _mm512_store_ps(c + r * ldc + p * kPanelColumns, value);
+      const __m512 value = Line<B>::value(sum[r][p], a.scale[r]);
+      _mm512_store_ps(c + r * ldc + p * kPanelColumns,
+                      blocks[p] != nullptr ? value : _mm512_setzero_ps());
     }
   }
 }
 
-// A block that is there: which weights it is multiplied with, and what to fetch meanwhile.
+// The blocks that are there, at most kMost, and where each finds its weights in a row.
 template <class B>
-struct Block {
-  const B* address;
-  const B* ahead;
-  int64_t weights;
+struct Present {
+  static constexpr int64_t kMost = 16;
+  const B* address[kMost];
+  int64_t weights[kMost];
+  int64_t count = 0;
 };
 
-// R rows of weights against P panels of all blocks, one after the other.
-template <int R, int P, bool Fetch, class B>
-static void rows_of(const bfloat16* a, int64_t lda, const Block<B>* blocks, int64_t count,
-                    int64_t k, int64_t n, int64_t first, float* c, int64_t ldc, bool accumulate) {
-  constexpr int64_t line = 2 * kPanelColumns;
-  __m512 sum[R][P];
-#pragma GCC unroll 8
-  for (int r = 0; r < R; ++r) {
-#pragma GCC unroll 8
-    for (int p = 0; p < P; ++p) {
-      float* old = c + r * ldc + p * kPanelColumns;
-      sum[r][p] = accumulate ? _mm512_load_ps(old) : _mm512_setzero_ps();
-    }
-  }
-  // Four blocks are read side by side: the hardware follows several streams better than one.
-  for (int64_t g = 0; g < count; g += 4) {
-    const int64_t end = least(g + 4, count);
+// R rows of weights against P panels of S blocks. Every sum goes through the blocks line by line,
+// whatever R is; the panels of few rows do it one by one too.
+template <int R, int P, int S, class B>
+BANYAN_INLINE void add_rows(typename Line<B>::Sum (&sum)[R][P], const RowsFor<B>& a,
+                            const Present<B>& blocks, int64_t b, int64_t k, int64_t n,
+                            int64_t first, const B* const* ahead) {
+  const bool is_last = b + 2 * S > blocks.count;
+  const Streams<S, B> from(blocks.address + b, is_last ? ahead : blocks.address + b + S, nullptr);
+  constexpr int kPart = R * (P + S) < 32 ? S : 1;  // of the blocks, whose rows stay in registers
 #pragma GCC unroll 1
-    for (int64_t i = 0; i < k / 2; ++i) {
-#pragma GCC unroll 1
-      for (int64_t b = g; b < end; ++b) {
-        const B* from = blocks[b].address + 2 * (i * n + first);
-        // The panels of one call cover a stretch of the next block that no other call fetches.
-        const B* next = blocks[b].ahead + first * k + i * P * line;
-        __m512bh x[R];
+  for (int64_t i = 0; i < k / 2; ++i) {
+#pragma GCC unroll 4
+    for (int part = 0; part < S; part += kPart) {
+      __m512i x[R][kPart];
 #pragma GCC unroll 8
-        for (int r = 0; r < R; ++r) x[r] = broadcast_pair(a + r * lda + blocks[b].weights + 2 * i);
+      for (int r = 0; r < R; ++r) {
+#pragma GCC unroll 4
+        for (int s = 0; s < kPart; ++s) {
+          x[r][s] = pair_of(a.data + r * a.stride + blocks.weights[b + part + s] + 2 * i);
+        }
+      }
 #pragma GCC unroll 8
-        for (int p = 0; p < P; ++p) {
-          const __m512bh weight = load_line(from + p * line);
-          if (Fetch) fetch_line(next + p * line, i * P + p);
+      for (int p = 0; p < P; ++p) {
+        const int64_t place = 2 * (i * n + first + p * kPanelColumns);
+#pragma GCC unroll 4
+        for (int s = 0; s < kPart; ++s) {
+          fetch_line(from.next[part + s] + place, p);
+          const __m512i weight = Line<B>::load(from.here[part + s] + place);
 #pragma GCC unroll 8
-          for (int r = 0; r < R; ++r) sum[r][p] = _mm512_dpbf16_ps(sum[r][p], x[r], weight);
+          for (int r = 0; r < R; ++r) sum[r][p] = Line<B>::add(sum[r][p], x[r][s], weight);
         }
       }
     }
   }
+}
+
+// R rows of weights against P panels of all blocks.
+template <int R, int P, class B>
+static void rows_of(const RowsFor<B>& a, const Present<B>& blocks, int64_t k, int64_t n,
+                    int64_t first, float* c, int64_t ldc, bool accumulate, const B* const* ahead) {
+  typename Line<B>::Sum sum[R][P];
 #pragma GCC unroll 8
   for (int r = 0; r < R; ++r) {
 #pragma GCC unroll 8
-    for (int p = 0; p < P; ++p) _mm512_store_ps(c + r * ldc + p * kPanelColumns, sum[r][p]);
+    for (int p = 0; p < P; ++p) sum[r][p] = Line<B>::zero();
+  }
+  int64_t b = 0;
+  for (; b + kStreams <= blocks.count; b += kStreams) {
+    add_rows<R, P, kStreams>(sum, a, blocks, b, k, n, first, ahead);
+  }
+  for (; b < blocks.count; ++b) add_rows<R, P, 1>(sum, a, blocks, b, k, n, first, ahead);
+#pragma GCC unroll 8
+  for (int r = 0; r < R; ++r) {
+#pragma GCC unroll 8
+    for (int p = 0; p < P; ++p) {
+      float* const to = c + r * ldc + p * kPanelColumns;
+      const __m512 value = Line<B>::value(sum[r][p], a.scale[r]);
+      _mm512_store_ps(to, accumulate ? _mm512_add_ps(_mm512_load_ps(to), value) : value);
+    }
   }
 }
 
 template <int R, class B>
-static void columns_of_all(const bfloat16* a, int64_t lda, const B* const* blocks,
-                           int64_t count, int64_t k, float* c, int64_t ldc,
-                           const B* const* ahead) {
+static void columns_of_all(const RowsFor<B>& a, const B* const* blocks, int64_t count, int64_t k,
+                           float* c, int64_t ldc, const B* const* ahead) {
   int64_t i = 0;
-  for (; i + 4 <= count; i += 4) {
-    float* out = c + i * kPanelColumns;
-    if (ahead != nullptr) {
-      columns_of<R, 4, true>(a, lda, blocks + i, k, out, ldc, ahead + i);
-    } else {
-      columns_of<R, 4, false>(a, lda, blocks + i, k, out, ldc, ahead);
-    }
+  for (; i + kStreams <= count; i += kStreams) {
+    const bool is_last = i + 2 * kStreams > count;
+    columns_of<R, kStreams>(a, blocks + i, k, c + i * kPanelColumns, ldc,
+                            is_last ? ahead : blocks + i + kStreams);
   }
-  for (; i < count; ++i) {
-    columns_of<R, 1, false>(a, lda, blocks + i, k, c + i * kPanelColumns, ldc, ahead);
-  }
+  for (; i < count; ++i) columns_of<R, 1>(a, blocks + i, k, c + i * kPanelColumns, ldc, ahead);
 }
 
 template <int R, int P, class B>
-static int64_t rows_of_some(const bfloat16* a, int64_t lda, const Block<B>* blocks,
-                            int64_t count, int64_t k, int64_t n, int64_t first, float* c,
-                            int64_t ldc, bool accumulate, bool fetch) {
-  constexpr int64_t wide = P * kPanelColumns;
+static int64_t rows_of_some(const RowsFor<B>& a, const Present<B>& blocks, int64_t k, int64_t n,
+                            int64_t first, float* c, int64_t ldc, bool accumulate,
+                            const B* const* ahead) {
   int64_t j = first;
-  for (; j + wide <= n; j += wide) {
-    if (fetch) {
-      rows_of<R, P, true>(a, lda, blocks, count, k, n, j, c + j, ldc, accumulate);
-    } else {
-      rows_of<R, P, false>(a, lda, blocks, count, k, n, j, c + j, ldc, accumulate);
-    }
+  for (; j + P * kPanelColumns <= n; j += P * kPanelColumns) {
+    rows_of<R, P>(a, blocks, k, n, j, c + j, ldc, accumulate, ahead);
   }
   return j;
 }
 
 template <int R, class B>
-static void rows_of_all(const bfloat16* a, int64_t lda, const Block<B>* blocks,
-                        int64_t count, int64_t k, int64_t n, float* c, int64_t ldc,
-                        bool accumulate, bool fetch) {
+static void rows_of_all(const RowsFor<B>& a, const Present<B>& blocks, int64_t k, int64_t n,
+                        float* c, int64_t ldc, bool accumulate, const B* const* ahead) {
   int64_t j = 0;
   if (R <= 3) {
-    j = rows_of_some<R, R <= 3 ? 8 : 4>(a, lda, blocks, count, k, n, 0, c, ldc, accumulate, fetch);
+    j = rows_of_some<R, R <= 3 ? 8 : 4>(a, blocks, k, n, 0, c, ldc, accumulate, ahead);
   }
-  j = rows_of_some<R, 4>(a, lda, blocks, count, k, n, j, c, ldc, accumulate, fetch);
-  rows_of_some<R, 1>(a, lda, blocks, count, k, n, j, c, ldc, accumulate, fetch);
+  j = rows_of_some<R, 4>(a, blocks, k, n, j, c, ldc, accumulate, ahead);
+  rows_of_some<R, 1>(a, blocks, k, n, j, c, ldc, accumulate, ahead);
 }
 
 // Calls `group(rows as a constant, first row, ahead)` for groups of about equal size.
@@ -269,30 +356,46 @@ BANYAN_INLINE void in_groups(int64_t rows, const B* const* ahead, F group) {
   }
 }
 
+// Up to kBlockRows rows of `k` as products with blocks of B take them; `wide` may hold them.
 template <class B>
-static void columns(const bfloat16* a, int64_t lda, const B* const* blocks, int64_t count,
-                    int64_t k, int64_t rows, float* c, int64_t ldc, const B* const* ahead) {
-  in_groups(rows, ahead, [&](auto size, int64_t row, const B* const* next) {
-    columns_of_all<size>(a + row * lda, lda, blocks, count, k, c + row * ldc, ldc, next);
-  });
+BANYAN_INLINE Rows<bfloat16> taken(const bfloat16* a, int64_t lda, int64_t, int64_t, bfloat16*) {
+  return {a, lda, {}};
 }
 
 template <class B>
+BANYAN_INLINE Rows<int16_t> taken(const bfloat16* a, int64_t lda, int64_t rows, int64_t k,
+                                  int16_t* wide) {
+  Rows<int16_t> found{wide, k, {}};
+  for (int64_t r = 0; r < rows; ++r) found.scale[r] = to_integers(a + r * lda, k, wide + r * k);
+  return found;
+}
+
+template <class B, class W>
+static void columns(const bfloat16* a, int64_t lda, const B* const* blocks, int64_t count,
+                    int64_t k, int64_t rows, float* c, int64_t ldc, const B* const* ahead,
+                    W* wide) {
+  in_groups(rows, ahead, [&](auto size, int64_t row, const B* const* next) {
+    const auto all = taken<B>(a + row * lda, lda, size, k, wide);
+    columns_of_all<size>(all, blocks, count, k, c + row * ldc, ldc, next);
+  });
+}
+
+template <class B, class W>
 static void rows(const bfloat16* a, int64_t lda, const B* const* blocks, int64_t count, int64_t k,
                  int64_t num_rows, int64_t n, float* c, int64_t ldc, bool accumulate,
-                 const B* const* ahead) {
-  constexpr int64_t most = 16;
+                 const B* const* ahead, W* wide) {
+  constexpr int64_t most = Present<B>::kMost;
   for (int64_t done = 0; done < count; done += most) {
-    Block<B> found[most];
-    int64_t here = 0;
-    for (int64_t i = done; i < least(done + most, count); ++i) {
+    const int64_t end = least(done + most, count);
+    Present<B> found;
+    for (int64_t i = done; i < end; ++i) {
       if (blocks[i] == nullptr) continue;
-      const bool named = ahead != nullptr && ahead[i] != nullptr;
-      found[here++] = Block<B>{blocks[i], named ? ahead[i] : blocks[i], i * k};
+      found.address[found.count] = blocks[i];
+      found.weights[found.count++] = (i - done) * k;
     }
     in_groups(num_rows, ahead, [&](auto size, int64_t row, const B* const* next) {
-      rows_of_all<size>(a + row * lda, lda, found, here, k, n, c + row * ldc, ldc,
-                        accumulate || done > 0, next != nullptr);
+      const auto all = taken<B>(a + row * lda + done * k, lda, size, (end - done) * k, wide);
+      rows_of_all<size>(all, found, k, n, c + row * ldc, ldc, accumulate || done > 0, next);
     });
   }
 }
@@ -315,7 +418,7 @@ inline void block_columns(const DotSession& session, const bfloat16* a, int64_t 
   if (in_tiles(rows)) {
     block_columns_one_by_one(session, a, lda, blocks, count, k, rows, c, ldc, ahead);
   } else {
-    avx512_bf16::columns(a, lda, blocks, count, k, rows, c, ldc, ahead);
+    avx512_bf16::columns(a, lda, blocks, count, k, rows, c, ldc, ahead, (bfloat16*)nullptr);
   }
 }
 
@@ -327,19 +430,20 @@ inline void block_rows(const DotSession& session, const bfloat16* a, int64_t lda
   if (in_tiles(rows) || n % kPanelColumns != 0) {
     block_rows_one_by_one(session, a, lda, blocks, count, k, rows, n, c, ldc, accumulate, ahead);
   } else {
-    avx512_bf16::rows(a, lda, blocks, count, k, rows, n, c, ldc, accumulate, ahead);
+    avx512_bf16::rows(a, lda, blocks, count, k, rows, n, c, ldc, accumulate, ahead,
+                      (bfloat16*)nullptr);
   }
 }
 #endif
 
-// The same with blocks of int8, multiplied as bfloat16: exact, so it does not matter when they are
-// widened. Few rows do it in registers; more share what is put into `wide`.
+// The same with blocks of int8, multiplied as integers with rows rounded to 16 bits, or widened to
+// bfloat16; `wide` has room for the wide blocks.
 inline void block_columns(const DotSession& session, const bfloat16* a, int64_t lda,
                           const int8_t* const* blocks, int64_t count, int64_t k, int64_t rows,
                           float* c, int64_t ldc, const int8_t* const* ahead, bfloat16* wide) {
 #if defined(__AVX512BF16__)
-  if (rows <= avx512_bf16::kBlockRows) {
-    avx512_bf16::columns(a, lda, blocks, count, k, rows, c, ldc, ahead);
+  if (!in_tiles(rows)) {
+    avx512_bf16::columns(a, lda, blocks, count, k, rows, c, ldc, ahead, (int16_t*)wide);
     return;
   }
 #endif
@@ -353,8 +457,9 @@ inline void block_rows(const DotSession& session, const bfloat16* a, int64_t lda
                        int64_t n, float* c, int64_t ldc, bool accumulate,
                        const int8_t* const* ahead, bfloat16* wide) {
 #if defined(__AVX512BF16__)
-  if (rows <= avx512_bf16::kBlockRows && n % kPanelColumns == 0) {
-    avx512_bf16::rows(a, lda, blocks, count, k, rows, n, c, ldc, accumulate, ahead);
+  if (!in_tiles(rows) && n % kPanelColumns == 0) {
+    avx512_bf16::rows(a, lda, blocks, count, k, rows, n, c, ldc, accumulate, ahead,
+                      (int16_t*)wide);
     return;
   }
 #endif
