@@ -10,11 +10,10 @@ import numpy as np
 from banyan.compiler.executable import (
     Argument,
     Array,
+    BoundSizes,
     Progress,
     WeightSource,
-    bind_arguments,
     bind_states,
-    check_arguments,
     check_state,
     of_role,
     read_weight,
@@ -145,6 +144,7 @@ class CompiledProgram:
         self._results: list[Buffer | None] = [None] * len(manifest.memories)
         self._reserved: dict[int, Buffer] = {}
         self._sizes: dict[str, int] = {}
+        self._bound = BoundSizes(self._arguments, manifest.symbols)
         self._places = [
             (place, stored.argument.name)
             for place, stored in enumerate(manifest.inputs)
@@ -207,11 +207,7 @@ class CompiledProgram:
 
     def run(self, arguments: Mapping[str, Array]) -> dict[str, Array]:
         """Run once; the arrays returned show memory that the next run overwrites."""
-        check_arguments(self._arguments, arguments)
-        sizes = bind_arguments(self._arguments, arguments, self._sizes)
-        for name in self._manifest.symbols:
-            if name not in sizes:
-                raise InputError(f"no argument tells the size {name}; pass states or arrays of it")
+        sizes = self._bound.sizes(arguments, self._sizes)
         offsets = self._arena.offsets(sizes)
         buffers = [*self._input_buffers(arguments), *self._output_buffers(sizes)]
         self._launch(buffers, offsets, sizes)

@@ -152,6 +152,36 @@ def bind_arguments(
     return values
 
 
+class BoundSizes:
+    """The value of every symbol; looked up where the last run had arguments of the same types."""
+
+    def __init__(self, wanted: Sequence[Argument], symbols: Sequence[str]) -> None:
+        """Take the arguments of a program and the names of its symbols."""
+        self._wanted = wanted
+        self._symbols = symbols
+        self._last: tuple[object, ...] = ()
+        self._found: Mapping[str, int] = {}
+
+    def sizes(self, given: Mapping[str, Array], states: Mapping[str, int]) -> Mapping[str, int]:
+        """The values in this run; `states` are those fixed by the states' memory.
+
+        Raises:
+            InputError: an argument does not fit, or none tells a size.
+        """
+        kinds = ((name, array.dtype, array.shape) for name, array in given.items())
+        asked = (*states.items(), *kinds)
+        if asked != self._last or not asked:
+            check_arguments(self._wanted, given)
+            found = bind_arguments(self._wanted, given, states)
+            for name in self._symbols:
+                if name not in found:
+                    raise InputError(
+                        f"no argument tells the size {name}; pass states or arrays of it"
+                    )
+            self._last, self._found = asked, found
+        return self._found
+
+
 def bind_states(states: Sequence[Argument], values: Mapping[str, int]) -> dict[str, int]:
     """Check that every size of the states is given and in bounds; return those they use.
 

@@ -37,11 +37,32 @@ Invoke: TypeAlias = Callable[[Any, int, Any, Any], int]
 
 @dataclass(frozen=True, slots=True)
 class CpuProgram:
-    """A program whose shared object is in this process; `entry` is its C function."""
+    """A program whose shared object is in this process.
+
+    Attributes:
+        program: what was loaded.
+        library: the shared object.
+        entry: its C function.
+        addresses: of the buffers of the last launch.
+        given: these buffers; most of them, the weights, come again with every launch.
+    """
 
     program: Program
     library: ctypes.CDLL
     entry: Any
+    addresses: Any
+    given: list[Buffer | None]
+
+    def place(self, buffers: Sequence[Buffer]) -> None:
+        """Let `addresses` be those of `buffers`.
+
+        Raises:
+            InputError: a buffer is not in the memory of the host.
+        """
+        for i, (old, new) in enumerate(zip(self.given, buffers, strict=True)):
+            if old is not new:
+                self.addresses[i] = _address(new)
+                self.given[i] = new
 
 
 @final
@@ -125,7 +146,9 @@ class CpuDevice:
                 "delete it from the cache so that it is built again"
             ) from error
         self.thread_pool()
-        return CpuProgram(program, library, _Entry(address or 0))
+        count = program.num_buffers
+        addresses = (ctypes.c_void_p * count)()
+        return CpuProgram(program, library, _Entry(address or 0), addresses, [None] * count)
 
     def launch(
         self, loaded: LoadedProgram, buffers: Sequence[Buffer], symbols: Sequence[int]
@@ -135,11 +158,11 @@ class CpuDevice:
         check_launch(program, buffers, symbols)
         if not isinstance(loaded, CpuProgram):
             raise InputError(f"program {program.name!r} was loaded by another device than the CPU")
-        addresses = (ctypes.c_void_p * len(buffers))(*map(_address, buffers))
         values = (ctypes.c_int64 * len(symbols))(*symbols)
         with self._turn:
+            loaded.place(buffers)
             runtime = self._runtime(program)
-            code = self._invoke(loaded.entry, runtime, addresses, values)
+            code = self._invoke(loaded.entry, runtime, loaded.addresses, values)
         if code != 0:
             raise EnvironmentProblem(f"program {program.name!r} failed with code {code}")
 
