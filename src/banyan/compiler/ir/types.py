@@ -78,9 +78,14 @@ class TensorType:
         return product(self.shape)
 
     @property
+    def num_bytes(self) -> Dim:
+        """Bytes of all elements."""
+        return self.num_elements * self.dtype.num_bytes
+
+    @property
     def maximum_bytes(self) -> int:
         """Bytes at the upper bound of every symbol."""
-        return upper_bound(self.num_elements) * self.dtype.num_bytes
+        return upper_bound(self.num_bytes)
 
     def symbols(self) -> tuple[Symbol, ...]:
         """Symbols of the shape, without repeats, in order of appearance."""

@@ -7,7 +7,9 @@ of what it updates; results have memory of their own.
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import Enum
+from operator import add
 
+from banyan.compiler.ir.attributes import integer
 from banyan.compiler.ir.graph import Graph, Kernel, Node, Output, walk
 from banyan.compiler.ir.packing import is_joined_weights
 from banyan.compiler.ir.symbols import Dim
@@ -116,24 +118,20 @@ def arena_offsets(slots: Sequence[Slot], sizes: Sequence[int]) -> tuple[tuple[in
     Largest first, each at the lowest place that no slot alive at the same time overlaps.
     """
     offsets = [0] * len(slots)
+    aligned = [-(-size // ALIGNMENT_BYTES) * ALIGNMENT_BYTES for size in sizes]
     placed: list[int] = []
-    total = 0
     for k in sorted(range(len(slots)), key=lambda k: (-sizes[k], slots[k].first)):
-        size = -(-sizes[k] // ALIGNMENT_BYTES) * ALIGNMENT_BYTES
         others = sorted(
-            (offsets[j], offsets[j] + -(-sizes[j] // ALIGNMENT_BYTES) * ALIGNMENT_BYTES)
+            (offsets[j], offsets[j] + aligned[j])
             for j in placed
             if slots[j].first <= slots[k].last and slots[k].first <= slots[j].last
         )
-        offset = 0
         for start, end in others:
-            if offset + size <= start:
+            if offsets[k] + aligned[k] <= start:
                 break
-            offset = max(offset, end)
-        offsets[k] = offset
+            offsets[k] = max(offsets[k], end)
         placed.append(k)
-        total = max(total, offset + size)
-    return tuple(offsets), total
+    return tuple(offsets), max(map(add, offsets, aligned), default=0)
 
 
 @dataclass(slots=True)
@@ -174,7 +172,7 @@ class _Placer:
 
     def _copied(self, value: _Value) -> CopyStep:
         kind, target = _value_type(value), self._new_output(value)
-        return CopyStep(self._location(value), target, kind.num_elements * kind.dtype.num_bytes)
+        return CopyStep(self._location(value), target, kind.num_bytes)
 
     def _shows_replaced_state(self, output: Output) -> bool:
         node = _behind_views(output.node)
@@ -211,23 +209,19 @@ class _Placer:
                 if value not in self.locations and value not in roots:
                     first[value] = number
                     last[value] = number
-        slots = []
-        for k, (value, start) in enumerate(first.items()):
+        for k, value in enumerate(first):
             self.locations[value] = Location(Memory.ARENA, k)
-            kind = _value_type(value)
-            slots.append(Slot(kind.num_elements * kind.dtype.num_bytes, start, last[value]))
-        return tuple(slots)
+        return tuple(Slot(_value_type(v).num_bytes, first[v], last[v]) for v in first)
 
     def _step(self, node: Node) -> Step:
-        arguments = tuple(self._location(_root(arg)) for arg in node.args)
         if node.op == "extern":
+            arguments = tuple(self._location(_root(arg)) for arg in node.args)
             results = tuple(self._location(value) for value in _fresh_results(node))
             return ExternCall(node, arguments, results)
-        kernel = kernel_of(node)
-        given = iter(arguments)
+        kernel, given = kernel_of(node), _arguments(node)
         fresh = iter(_fresh_results(node))
         locations = tuple(
-            self._location(next(fresh)) if pointer.attr("access") == "write" else next(given)
+            self._location(_root(given[pointer]) if pointer in given else next(fresh))
             for pointer in kernel.pointers
         )
         for pointer, location in zip(kernel.pointers, locations, strict=True):
@@ -235,10 +229,10 @@ class _Placer:
         return Launch(kernel, locations)
 
     def _refuse_shared_update(self, pointer: Node, location: Location) -> None:
-        if pointer.attr("access") != "update" or location.memory is Memory.ARENA:
+        if pointer.attr("access") != "update" or location.memory is not Memory.INPUT:
             return
-        node = self.graph.inputs[location.index] if location.memory is Memory.INPUT else None
-        if node is not None and node.attr("role") != "state":
+        node = self.graph.inputs[location.index]
+        if node.attr("role") != "state":
             raise GraphError(
                 f"a kernel would overwrite the {node.attr('role')} {node.attr('name')!r}; "
                 "only states may be updated"
@@ -246,17 +240,12 @@ class _Placer:
 
     def _state_copies(self, outputs: Sequence[Location]) -> list[Step]:
         names = {str(node.attr("name")): node for node in self.graph.inputs}
-        copies: list[Step] = []
-        for output, source in zip(self.graph.outputs, outputs, strict=True):
-            if output.updates is None:
-                continue
-            state = names[output.updates]
-            target = self._location((state, 0))
-            if source != target:
-                kind = state.tensor
-                size = kind.num_elements * kind.dtype.num_bytes
-                copies.append(CopyStep(source, target, size))
-        return copies
+        updates = [names.get(output.updates or "") for output in self.graph.outputs]
+        return [
+            CopyStep(source, self._location((state, 0)), state.tensor.num_bytes)
+            for state, source in zip(updates, outputs, strict=True)
+            if state is not None and source != self._location((state, 0))
+        ]
 
 
 def kernel_of(node: Node) -> Kernel:
@@ -281,10 +270,13 @@ def _root(node: Node) -> _Value:
 
 
 def _result(node: Node) -> _Value:
-    if node.op == "get":
-        index = node.attr("index")
-        return node.args[0], index if isinstance(index, int) else 0
-    return node, 0
+    return (node.args[0], integer(node, "index")) if node.op == "get" else (node, 0)
+
+
+def _arguments(node: Node) -> dict[Node, Node]:
+    """The argument behind each pointer of a call that reads or updates one."""
+    given = [p for p in kernel_of(node).pointers if p.attr("access") != "write"]
+    return dict(zip(given, node.args, strict=True))
 
 
 def _updated_argument(value: _Value) -> Node | None:
@@ -292,12 +284,8 @@ def _updated_argument(value: _Value) -> Node | None:
     node, index = value
     if node.op != "call":
         return None
-    pointers = kernel_of(node).pointers
-    pointer = [p for p in pointers if p.attr("access") != "read"][index]
-    if pointer.attr("access") != "update":
-        return None
-    given = [p for p in pointers if p.attr("access") != "write"]
-    return node.args[given.index(pointer)]
+    pointers = [p for p in kernel_of(node).pointers if p.attr("access") != "read"]
+    return _arguments(node).get(pointers[index])
 
 
 def _fresh_results(node: Node) -> list[_Value]:
@@ -318,10 +306,10 @@ def _ordered_steps(graph: Graph) -> list[Node]:
     readers: dict[_Value, set[Node]] = {}
     for node in steps:
         for arg in node.args:
-            source = _producer(arg)
-            if source in number:
-                after[node].add(source)
-            readers.setdefault(_result(_behind_views(arg)), set()).add(node)
+            value = _result(_behind_views(arg))
+            readers.setdefault(value, set()).add(node)
+            if value[0] in number:
+                after[node].add(value[0])
     for node in steps:
         for old in _updated_values(node):
             after[node] |= readers[old] - {node}
@@ -338,17 +326,10 @@ def _behind_views(node: Node) -> Node:
     return node
 
 
-def _producer(node: Node) -> Node:
-    return _result(_behind_views(node))[0]
-
-
 def _updated_values(node: Node) -> list[_Value]:
-    if node.op != "call":
-        return []
-    pointers = kernel_of(node).pointers
-    given = [p for p in pointers if p.attr("access") != "write"]
+    given = _arguments(node) if node.op == "call" else {}
     return [
         _result(_behind_views(arg))
-        for pointer, arg in zip(given, node.args, strict=True)
+        for pointer, arg in given.items()
         if pointer.attr("access") == "update"
     ]

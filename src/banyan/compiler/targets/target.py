@@ -5,6 +5,8 @@ like these two protocols describe, one line in the door's table, and a device th
 `build` leaves on disk.
 """
 
+import hashlib
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -13,6 +15,7 @@ from banyan.compiler.ir.graph import Graph
 from banyan.compiler.targets.memory import Placement
 from banyan.compiler.tiling.options import TileOptions
 from banyan.devices.device import LoadedProgram
+from banyan.foundation.errors import StorageFull
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,3 +78,24 @@ class Target(Protocol):
         Raises:
             CompilerMissing: the compiler it needs is not here.
         """
+
+
+def keep_text(text: str, directory: Path, name: str, suffix: str) -> Path:
+    """Write a text where equal text is found again; another process sees all of it or nothing.
+
+    Raises:
+        StorageFull: it cannot be written.
+    """
+    content = text.encode()
+    path = directory / "objects" / f"{name}-{hashlib.sha256(content).hexdigest()[:32]}{suffix}"
+    unfinished = path.with_suffix(f".{os.getpid()}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        unfinished.write_bytes(content)
+        unfinished.replace(path)
+    except OSError as error:
+        raise StorageFull(
+            f"cannot keep the program in {path.parent} ({error.strerror}); "
+            "free space or set BANYAN_CACHE to another folder"
+        ) from error
+    return path

@@ -1,6 +1,6 @@
 """The C++ target: one shared object per graph, for one level of vector instructions."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from banyan.compiler.ir.graph import Graph
@@ -37,11 +37,7 @@ class CppTarget:
     device: Device
     options: CompileOptions
     tuned: tuple[tuple[LinearShape, LinearBlock], ...] = ()
-
-    @property
-    def name(self) -> str:
-        """Always "cpp"."""
-        return "cpp"
+    name: str = field(default="cpp", init=False)
 
     @property
     def detail(self) -> str:
@@ -88,7 +84,16 @@ class CppTarget:
         found = find_compiler(self.options.compiler_command)
         compiler: Compiler | None = None if isinstance(found, Missing) else found
         built = build_packer(self.level, self.options.cache_directory, compiler)
-        return self.device.load(_packer_program(built.path))
+        program = Program(
+            name="packing",
+            target=self.name,
+            image=built.path,
+            entry="banyan_run",
+            num_buffers=_PACKER_BUFFERS,
+            num_symbols=_PACKER_SYMBOLS,
+            scratch_bytes_per_thread=0,
+        )
+        return self.device.load(program)
 
     def _flags(self) -> tuple[str, ...]:
         flags: tuple[str, ...] = OPTIMISED_FLAGS
@@ -119,17 +124,4 @@ def _instruction_set(options: CompileOptions) -> InstructionSet:
     names = ", ".join(level.name for level in available)
     raise InputError(
         f"instruction set {options.instruction_set!r} is not available here; choose from {names}"
-    )
-
-
-def _packer_program(image: Path) -> Program:
-    """The packing program in a shared object."""
-    return Program(
-        name="packing",
-        target="cpp",
-        image=image,
-        entry="banyan_run",
-        num_buffers=_PACKER_BUFFERS,
-        num_symbols=_PACKER_SYMBOLS,
-        scratch_bytes_per_thread=0,
     )

@@ -16,6 +16,7 @@ from banyan.compiler.ir.types import DType
 Array: TypeAlias = npt.NDArray[Any]
 Values: TypeAlias = tuple[Array, ...]
 Attributes: TypeAlias = Mapping[str, Any]
+Operation: TypeAlias = Callable[[Values, Attributes], Any]
 
 
 def wide(array: Array) -> Array:
@@ -98,21 +99,6 @@ def pointwise(op: str, values: Values, attrs: Attributes) -> Array:
     return _BINARY[op](wide(values[0]), wide(values[1]))
 
 
-def reshape(values: Values, attrs: Attributes) -> Array:
-    """Same elements in row-major order, other shape."""
-    return values[0].reshape(attrs["shape"])
-
-
-def permute(values: Values, attrs: Attributes) -> Array:
-    """Reorder dims."""
-    return values[0].transpose(attrs["order"])
-
-
-def expand(values: Values, attrs: Attributes) -> Array:
-    """Repeat along size-1 and missing leading dims."""
-    return np.broadcast_to(values[0], attrs["shape"])
-
-
 def slice_(values: Values, attrs: Attributes) -> Array:
     """Elements start, start + step, ... below stop of one axis."""
     index = [slice(None)] * values[0].ndim
@@ -120,26 +106,11 @@ def slice_(values: Values, attrs: Attributes) -> Array:
     return values[0][tuple(index)]
 
 
-def concat(values: Values, attrs: Attributes) -> Array:
-    """Join along one axis."""
-    return np.concatenate(values, axis=attrs["axis"])
-
-
 def pad(values: Values, attrs: Attributes) -> Array:
     """Constant border on one axis."""
     widths = [(0, 0)] * values[0].ndim
     widths[attrs["axis"]] = (attrs["low"], attrs["high"])
     return np.pad(values[0], widths, constant_values=attrs["value"])
-
-
-def gather(values: Values, attrs: Attributes) -> Array:
-    """Rows of an axis chosen by an index of any shape."""
-    return np.take(values[0], values[1], axis=attrs["axis"])
-
-
-def take_along(values: Values, attrs: Attributes) -> Array:
-    """One element per index, along an axis."""
-    return np.take_along_axis(values[0], values[1], axis=attrs["axis"])
 
 
 def reduce(values: Values, attrs: Attributes) -> Array:
@@ -151,11 +122,6 @@ def reduce(values: Values, attrs: Attributes) -> Array:
         winners: Array = np.argmax(flat, axis=-1)
         return winners
     return _REDUCTIONS[attrs["kind"]](wide(values[0]), axis=axes)
-
-
-def cumsum(values: Values, attrs: Attributes) -> Array:
-    """Running sum along an axis."""
-    return np.cumsum(wide(values[0]), axis=attrs["axis"], dtype=wide(values[0]).dtype)
 
 
 def unpack_pairs(packed: Array) -> Array:
@@ -206,3 +172,23 @@ def grouped_dot(values: Values, attrs: Attributes) -> Array:
         rows = experts == expert
         result[rows] = x[rows] @ wide(values[1][expert]).T
     return result
+
+
+ARITHMETIC: dict[str, Operation] = {
+    "reshape": lambda values, attrs: values[0].reshape(attrs["shape"]),
+    "permute": lambda values, attrs: values[0].transpose(attrs["order"]),
+    "expand": lambda values, attrs: np.broadcast_to(values[0], attrs["shape"]),
+    "slice": slice_,
+    "concat": lambda values, attrs: np.concatenate(values, axis=attrs["axis"]),
+    "pad": pad,
+    "gather": lambda values, attrs: np.take(values[0], values[1], axis=attrs["axis"]),
+    "take_along": lambda values, attrs: np.take_along_axis(values[0], values[1], attrs["axis"]),
+    "reduce": reduce,
+    "cumsum": lambda values, attrs: np.cumsum(
+        wide(values[0]), axis=attrs["axis"], dtype=wide(values[0]).dtype
+    ),
+    "dot": dot,
+    "packed_dot": packed_dot,
+    "grouped_dot": grouped_dot,
+}
+"""The meaning of every operation here but the pointwise ones."""

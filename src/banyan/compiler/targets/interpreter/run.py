@@ -17,34 +17,22 @@ from banyan.compiler.ir.operations import POINTWISE
 from banyan.compiler.ir.placement import place
 from banyan.compiler.ir.symbols import Expression, evaluate
 from banyan.compiler.ir.types import TensorType, TupleType
-from banyan.compiler.targets.interpreter import (
-    arithmetic,
-    packed_quantized,
-    quantized,
-    sequences,
-)
+from banyan.compiler.targets.interpreter import packed_quantized, quantized, sequences
 from banyan.compiler.targets.interpreter.access import load, store
-from banyan.compiler.targets.interpreter.arithmetic import Array
+from banyan.compiler.targets.interpreter.arithmetic import (
+    ARITHMETIC,
+    Array,
+    Operation,
+    pointwise,
+)
 from banyan.foundation.errors import GraphError
 
 Value: TypeAlias = "Array | tuple[Array, ...]"
 ExternCall: TypeAlias = Callable[[Node, tuple[Array, ...]], Value]
 
-_TABLE: dict[str, Callable[[tuple[Array, ...], Mapping[str, Any]], Any]] = {
-    "reshape": arithmetic.reshape,
-    "permute": arithmetic.permute,
-    "expand": arithmetic.expand,
-    "slice": arithmetic.slice_,
-    "concat": arithmetic.concat,
-    "pad": arithmetic.pad,
-    "gather": arithmetic.gather,
-    "take_along": arithmetic.take_along,
+_TABLE: dict[str, Operation] = {
+    **ARITHMETIC,
     "scatter": sequences.scatter,
-    "reduce": arithmetic.reduce,
-    "cumsum": arithmetic.cumsum,
-    "dot": arithmetic.dot,
-    "packed_dot": arithmetic.packed_dot,
-    "grouped_dot": arithmetic.grouped_dot,
     "unpack": quantized.unpack,
     "quantized_linear": quantized.quantized_linear,
     "quantize_rows": packed_quantized.quantize_rows,
@@ -118,7 +106,7 @@ class _Frame:
             return self._structural(node, attrs)
         values = tuple(self.array(arg) for arg in node.args)
         if node.op in POINTWISE:
-            return arithmetic.pointwise(node.op, values, attrs)
+            return pointwise(node.op, values, attrs)
         if node.op in _TABLE:
             return _TABLE[node.op](values, attrs)
         return self._leaf(node, attrs)

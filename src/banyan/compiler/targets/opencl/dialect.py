@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from banyan.compiler.ir.types import DType
+from banyan.compiler.targets.cpp.dialect import Dialect
 from banyan.compiler.targets.cpp.expressions import STORED, computed_type
 from banyan.compiler.targets.cpp.reductions import combine
 
@@ -21,13 +22,10 @@ _TILE = re.compile(r"\bt\d+\b")
 
 
 @dataclass(frozen=True, slots=True)
-class OpenClDialect:
+class OpenClDialect(Dialect):
     """The `Dialect` of work-groups."""
 
-    @property
-    def is_shared(self) -> bool:
-        """Always."""
-        return True
+    is_shared: bool = True
 
     def pragma(self, vector: str) -> list[str]:
         """Nothing: the driver's compiler vectorises over work-items."""
@@ -35,10 +33,10 @@ class OpenClDialect:
 
     def loop(self, name: str, start: str, end: str, *, shared: bool) -> str:
         """A plain loop, or one that each work-item enters at its own step."""
-        if shared:
-            first = "LANE" if start == "0" else f"{start} + LANE"
-            return f"for (index_t {name} = {first}; {name} < {end}; {name} += LANES) {{"
-        return f"for (index_t {name} = {start}; {name} < {end}; ++{name}) {{"
+        if not shared:
+            return Dialect.loop(self, name, start, end, shared=False)
+        first = "LANE" if start == "0" else f"{start} + LANE"
+        return f"for (index_t {name} = {first}; {name} < {end}; {name} += LANES) {{"
 
     def once(self) -> str:
         """Only the first work-item."""

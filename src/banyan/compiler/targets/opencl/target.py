@@ -1,20 +1,18 @@
 """The OpenCL target: one text for every OpenCL device, within what the device was seen to do."""
 
-import hashlib
-import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from banyan.compiler.ir.graph import Graph
 from banyan.compiler.options import CompileOptions
 from banyan.compiler.targets.memory import Placement
 from banyan.compiler.targets.opencl.program import print_program
-from banyan.compiler.targets.target import ProgramText
+from banyan.compiler.targets.target import ProgramText, keep_text
 from banyan.compiler.tiling.options import TileOptions
 from banyan.devices.device import Device, LoadedProgram
 from banyan.devices.opencl import OpenClDevice
 from banyan.devices.opencl_limits import OpenClLimits
-from banyan.foundation.errors import CompilationFailed, StorageFull
+from banyan.foundation.errors import CompilationFailed
 
 PORTABLE = OpenClLimits(lanes=8, local_bytes=16 * 1024)
 """What every device with local memory can do: for text that is printed without one."""
@@ -27,11 +25,7 @@ class OpenClTarget:
     detail: str
     limits: OpenClLimits
     options: CompileOptions
-
-    @property
-    def name(self) -> str:
-        """Always "opencl"."""
-        return "opencl"
+    name: str = field(default="opencl", init=False)
 
     @property
     def settings(self) -> str:
@@ -49,20 +43,7 @@ class OpenClTarget:
 
     def build(self, text: ProgramText) -> Path:
         """Keep the text and its launches; the driver compiles it when the device loads it."""
-        content = text.source.encode()
-        name = hashlib.sha256(content).hexdigest()[:32]
-        path = self.options.cache_directory / "objects" / f"opencl-{name}.json"
-        unfinished = path.with_suffix(f".{os.getpid()}.part")
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            unfinished.write_bytes(content)
-            unfinished.replace(path)
-        except OSError as error:
-            raise StorageFull(
-                f"cannot keep the program in {path.parent} ({error.strerror}); "
-                "free space or set BANYAN_CACHE to another folder"
-            ) from error
-        return path
+        return keep_text(text.source, self.options.cache_directory, "opencl", ".json")
 
     def open_packer(self) -> LoadedProgram:
         """Nothing is packed."""

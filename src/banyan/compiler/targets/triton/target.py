@@ -1,13 +1,12 @@
 """The Triton target: its schedule, its text, and the module on disk that a device loads."""
 
-import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from banyan.compiler.ir.graph import Graph
 from banyan.compiler.options import CompileOptions
 from banyan.compiler.targets.memory import Placement
-from banyan.compiler.targets.target import ProgramText
+from banyan.compiler.targets.target import ProgramText, keep_text
 from banyan.compiler.targets.triton.chips import CHIPS, Chip
 from banyan.compiler.targets.triton.program import print_program
 from banyan.compiler.tiling.options import TileOptions
@@ -21,11 +20,7 @@ class TritonTarget:
 
     chip: Chip
     cache_directory: Path
-
-    @property
-    def name(self) -> str:
-        """Always "triton"."""
-        return "triton"
+    name: str = field(default="triton", init=False)
 
     @property
     def detail(self) -> str:
@@ -48,11 +43,7 @@ class TritonTarget:
 
     def build(self, text: ProgramText) -> Path:
         """Write the module; Triton itself compiles kernels when they are first launched."""
-        digest = hashlib.sha256(text.source.encode()).hexdigest()[:24]
-        path = self.cache_directory / f"program-{digest}.py"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text.source, encoding="utf-8")
-        return path
+        return keep_text(text.source, self.cache_directory, "triton", ".py")
 
     def open_packer(self) -> LoadedProgram:
         """Weights are not packed."""
