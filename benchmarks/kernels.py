@@ -16,12 +16,13 @@ import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 
 import numpy as np
 
+from banyan.compiler.ir.packing import panel_shape
 from banyan.compiler.ir.types import DType
-from banyan.compiler.targets.cpp.packing import packed_bytes
 from banyan.compiler.targets.cpp.registry import (
     KERNEL_DIRECTORY,
     Operation,
@@ -87,7 +88,7 @@ class Bench:
 
     def linear(self, rows: int, n: int, k: int) -> Callable[[int], float]:
         """A function that gives calls per second of one round, weights cold."""
-        weight_bytes = packed_bytes(n, k, self.dtype)
+        weight_bytes = prod(panel_shape(n, k, self.dtype)) * self.dtype.num_bytes
         copies = max(1, ARENA_BYTES // weight_bytes)
         a = allocate_host_memory(rows * k * 4).array(self.dtype.numpy, (rows, k))
         a[...] = np.random.default_rng(0).standard_normal((rows, k)).astype(self.dtype.numpy)
@@ -148,7 +149,8 @@ def report_shape(bench: Bench, rows: int, n: int, k: int) -> None:
     pairs = [(limit(i), linear(i)) for i in range(bench.rounds)]
     best_limit = max(value for value, _ in pairs)
     calls = max(value for _, value in pairs)
-    operations, moved = 2 * rows * n * k * calls, packed_bytes(n, k, bench.dtype) * calls
+    operations = 2 * rows * n * k * calls
+    moved = prod(panel_shape(n, k, bench.dtype)) * bench.dtype.num_bytes * calls
     share = (moved if streaming else operations) / best_limit
     print(
         f"{rows:4d} {n:6d} {k:5d} {1e3 / calls:9.3f} {operations / 1e9:8.0f} {moved / 1e9:8.1f} "

@@ -9,8 +9,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from banyan.compiler.ir.types import DType
-from banyan.compiler.targets.cpp.registry import KERNEL_DIRECTORY, dot_meaning, linear_meaning
+from banyan.compiler.targets.cpp.registry import KERNEL_DIRECTORY
 from banyan.devices.native import OPTIMISED_FLAGS, Compiler, find_compiler
+from tests.compiler.targets.cpp.kernel_meanings import dot_meaning, linear_meaning
 from tests.compiler.targets.cpp.kernels_under_test import (
     BF16,
     EMULATED_AMX,

@@ -12,15 +12,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from banyan.compiler.ir.packing import QUANTIZED_BYTES, QUANTIZED_NIBBLES
+from banyan.compiler.ir.packing import QUANTIZED_BYTES, QUANTIZED_NIBBLES, panel_shape
 from banyan.compiler.ir.types import DType
-from banyan.compiler.targets.cpp.packing import (
-    build_packer,
-    pack_linear,
-    packed_bytes,
-    packed_shape,
-    unpack_linear,
-)
+from banyan.compiler.targets.cpp.packing import build_packer, pack_linear
+from banyan.compiler.targets.interpreter.arithmetic import unpack_panels
 from banyan.compiler.targets.interpreter.packed_quantized import pack_quantized
 from banyan.devices.instruction_sets import detect_instruction_sets
 from banyan.devices.thread_pool import open_thread_pool
@@ -64,21 +59,23 @@ def test_a_bfloat16_panel_holds_pairs_of_k_of_sixteen_columns() -> None:
 def test_a_float32_panel_holds_sixteen_columns_of_each_k() -> None:
     weight = np.arange(2 * 3, dtype=np.float32).reshape(2, 3)
     packed = pack_linear(weight, F32)
-    assert packed.shape == (1, 3, 16)
-    assert packed[0, :, 0].tolist() == [0, 1, 2]
-    assert packed[0, :, 1].tolist() == [3, 4, 5]
+    assert packed.shape == (1, 3, 16, 1)
+    assert packed[0, :, 0, 0].tolist() == [0, 1, 2]
+    assert packed[0, :, 1, 0].tolist() == [3, 4, 5]
 
 
 def test_sizes_count_the_padding() -> None:
-    assert packed_bytes(17, 33, BF16) == 2 * 64 * 16 * 2
-    assert packed_bytes(17, 33, F32) == 2 * 33 * 16 * 4
+    for dtype, shape in ((BF16, (2, 32, 16, 2)), (F32, (2, 33, 16, 1))):
+        assert panel_shape(17, 33, dtype) == shape
+        assert pack_linear(np.zeros((17, 33), np.float32), dtype).shape == shape
 
 
 @pytest.mark.parametrize("dtype", [F32, BF16])
 @given(n=st.integers(1, 70), k=st.integers(1, 70))
 def test_unpacking_undoes_packing(dtype: DType, n: int, k: int) -> None:
     weight = np.random.default_rng(n * 71 + k).standard_normal((n, k)).astype(dtype.numpy)
-    np.testing.assert_array_equal(unpack_linear(pack_linear(weight, dtype), n, k), weight)
+    plain = unpack_panels(pack_linear(weight, dtype))
+    np.testing.assert_array_equal(plain.T[:n, :k], weight)
 
 
 @pytest.mark.parametrize("target_type", [F32, BF16])
@@ -90,7 +87,7 @@ def test_the_native_program_writes_the_same_bytes(
 ) -> None:
     generator = np.random.default_rng(n * 151 + k)
     weight = generator.standard_normal((n, k)).astype(source_type.numpy)
-    target = np.full(packed_shape(n, k, target_type), np.nan, target_type.numpy)
+    target = np.full(panel_shape(n, k, target_type), np.nan, target_type.numpy)
     assert pack(weight, target, (CODES[source_type], CODES[target_type])) == 0
     assert target.tobytes() == pack_linear(weight, target_type).tobytes()
 
@@ -118,7 +115,7 @@ def test_the_native_program_writes_the_same_quantised_bytes(
 
 def test_rows_that_lie_apart_are_packed_without_a_copy(pack: Pack) -> None:
     both = np.random.default_rng(0).standard_normal((20, 2, 40)).astype(np.float32)
-    target = np.empty(packed_shape(20, 40, F32), np.float32)
+    target = np.empty(panel_shape(20, 40, F32), np.float32)
     assert pack(both[:, 1], target, (CODES[F32], CODES[F32])) == 0
     np.testing.assert_array_equal(target, pack_linear(both[:, 1], F32))
 
@@ -130,4 +127,4 @@ def test_an_unknown_source_type_is_refused(pack: Pack) -> None:
 
 def test_element_types_that_cannot_be_packed_are_named() -> None:
     with pytest.raises(InputError, match="cannot be packed as f16"):
-        packed_shape(8, 8, F16)
+        pack_linear(np.zeros((8, 8), np.float32), F16)

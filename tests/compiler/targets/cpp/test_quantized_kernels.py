@@ -13,14 +13,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from banyan.compiler.ir.types import DType
-from banyan.compiler.targets.cpp.registry import (
-    KERNEL_DIRECTORY,
-    linear_meaning,
-    quantized_rows_meaning,
-)
+from banyan.compiler.targets.cpp.registry import KERNEL_DIRECTORY
 from banyan.compiler.targets.interpreter.packed_quantized import quantize_rows
 from banyan.compiler.targets.interpreter.quantized import dequantized
 from banyan.devices.native import OPTIMISED_FLAGS, Compiler, find_compiler
+from tests.compiler.targets.cpp.kernel_meanings import linear_meaning, quantized_rows_meaning
 from tests.compiler.targets.cpp.kernels_under_test import (
     BF16,
     EMULATED_AMX,
@@ -82,7 +79,7 @@ def check(kernels: QuantizedKernels, layer: Layer, activation: DType, rows: int)
     held, meant = guarded_rows(x, plain, 5), x.astype(np.float32)
     if activation is INTEGER:
         held = kernels.rows(x, layer.group)
-        meant = quantized_rows_meaning(x, weight)
+        meant = quantized_rows_meaning(x)
     result = kernels.linear(
         held, parts, layer.layout, (layer.columns, layer.depth), (layer.group, layer.shared)
     )

@@ -8,11 +8,13 @@ that `build_packer` builds does the same at the speed of memory.
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
+from banyan.compiler.ir.operations import pack_width
+from banyan.compiler.ir.packing import DEPTH_MULTIPLE
 from banyan.compiler.ir.types import DType
-from banyan.compiler.targets.cpp.registry import KERNEL_DIRECTORY, PANEL_COLUMNS
+from banyan.compiler.targets.cpp.registry import KERNEL_DIRECTORY
+from banyan.compiler.targets.interpreter.arithmetic import pack_panels
 from banyan.devices.instruction_sets import InstructionSet
 from banyan.devices.native import OPTIMISED_FLAGS, Compiler, SharedObject, build_shared_object
 from banyan.devices.thread_pool import NATIVE_DIRECTORY
@@ -20,56 +22,16 @@ from banyan.foundation.errors import InputError
 
 Array = NDArray[Any]
 
-_BFLOAT16_PADDING = 32
-
-
-def packed_shape(n: int, k: int, dtype: DType) -> tuple[int, ...]:
-    """Shape of W[n, k] after packing to `dtype` (float32 or bfloat16).
-
-    Raises:
-        InputError: another element type.
-    """
-    panels = -(-n // PANEL_COLUMNS)
-    if dtype is DType.FLOAT32:
-        return (panels, k, PANEL_COLUMNS)
-    if dtype is DType.BFLOAT16:
-        padded = -(-k // _BFLOAT16_PADDING) * _BFLOAT16_PADDING
-        return (panels, padded // 2, PANEL_COLUMNS, 2)
-    raise InputError(f"weights cannot be packed as {dtype.value}; use f32 or bf16")
-
-
-def packed_bytes(n: int, k: int, dtype: DType) -> int:
-    """Bytes of W[n, k] after packing to `dtype`."""
-    elements = 1
-    for size in packed_shape(n, k, dtype):
-        elements *= size
-    return elements * dtype.num_bytes
-
 
 def pack_linear(weight: Array, dtype: DType) -> Array:
-    """Pack W[n, k] in NumPy."""
-    n, k = weight.shape
-    shape = packed_shape(n, k, dtype)
-    panels = shape[0]
-    depth = packed_depth(k, dtype)
-    padded = np.zeros((panels * PANEL_COLUMNS, depth), dtype.numpy)
-    padded[:n, :k] = weight.astype(dtype.numpy)
-    group = 2 if dtype is DType.BFLOAT16 else 1
-    lines = padded.reshape(panels, PANEL_COLUMNS, depth // group, group).transpose(0, 2, 1, 3)
-    return np.ascontiguousarray(lines).reshape(shape)
+    """Pack W[n, k] to `dtype` in NumPy.
 
-
-def unpack_linear(packed: Array, n: int, k: int) -> Array:
-    """Undo `pack_linear`."""
-    panels, lines = packed.shape[:2]
-    group = packed.shape[3] if packed.ndim == 4 else 1
-    columns = packed.reshape(panels, lines, PANEL_COLUMNS, group).transpose(0, 2, 1, 3)
-    return np.ascontiguousarray(columns.reshape(panels * PANEL_COLUMNS, lines * group)[:n, :k])
-
-
-def packed_depth(k: int, dtype: DType) -> int:
-    """K as stored: padded to a multiple of 32 in bfloat16."""
-    return -(-k // _BFLOAT16_PADDING) * _BFLOAT16_PADDING if dtype is DType.BFLOAT16 else k
+    Raises:
+        InputError: another element type than float32 or bfloat16.
+    """
+    if dtype not in DEPTH_MULTIPLE:
+        raise InputError(f"weights cannot be packed as {dtype.value}; use f32 or bf16")
+    return pack_panels(weight.astype(dtype.numpy), pack_width(dtype), DEPTH_MULTIPLE[dtype])
 
 
 def build_packer(
