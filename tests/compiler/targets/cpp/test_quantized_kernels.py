@@ -92,7 +92,11 @@ LAYERS = [
     Layer("int8", 100, 70, 70),
     Layer("int8", 64, 1100, 1100),
     Layer("int8", 130, 192, 64),
+    Layer("int8", 64, 2300, 2300),
     Layer("int4", 100, 70, 70),
+    Layer("int4", 70, 2300, 2300),
+    Layer("int4", 64, 2304, 1152),
+    Layer("int4", 64, 2304, 64, zeros=True),
     Layer("int4", 64, 96, 32),
     Layer("int4", 130, 192, 64, zeros=True),
     Layer("int4", 64, 1152, 128, zeros=True),
@@ -115,7 +119,7 @@ CASES = [
 def test_a_linear_equals_its_meaning(
     kernels: QuantizedKernels, layer: Layer, activation: DType
 ) -> None:
-    for rows in (1, 2, 4, 5, 7, 17, 50):
+    for rows in (1, 2, 4, 5, 7, 9, 13, 16, 17, 25, 50):
         check(kernels, layer, activation, rows)
 
 

@@ -15,6 +15,7 @@
 namespace banyan {
 namespace amx_int8 {
 
+using quantized::Floats;
 using quantized::Ints;
 using quantized::kColumns;
 using quantized::kLineBytes;
@@ -25,6 +26,7 @@ constexpr int64_t kVectorRows = 4;      // up to here vpdpbusd
 constexpr int64_t kTileRows = 16;
 constexpr int64_t kBytesChunk = 1024;   // k of two panels in 32 KB
 constexpr int64_t kNibblesChunk = 256;  // k of four panels in 16 KB
+constexpr int64_t kAhead = 4096;        // bytes
 
 // The shapes tiles have now; configuring clears them.
 struct Shapes {
@@ -109,7 +111,7 @@ BANYAN_INLINE void multiply_1x4(const int8_t* a, int64_t lda, const Chunk& chunk
   for (int64_t k = 0; k < chunk.depth; k += chunk.step) {
     const uint8_t* line = chunk.lines + k / 4 * kLineBytes;
     for (int64_t i = 0; chunk.streams && i < chunk.step; ++i) {
-      __builtin_prefetch(line + quantized::kStreamAhead + 64 * i, 0, 3);
+      __builtin_prefetch(line + kAhead + 64 * i, 0, 3);
     }
     _tile_loadd(4, a + k, lda);
     _tile_loadd(5, line, kLineBytes);
@@ -132,13 +134,16 @@ template <int Bits>
 static void finish(const Place& at, const Weight& w, int64_t g, bool last, const int32_t* sums,
                    int64_t stride, int64_t rows, int panels) {
   for (int64_t r = 0; r < rows; ++r) {
-    for (int p = 0; p < panels; ++p) {
-      const Place place{at.a + r * at.lda, at.lda, at.panel + p, 0, 0, at.c + r * at.ldc + 16 * p,
-                        at.ldc, nullptr, 0};
-      Ints sum[1][1];
-      quantized::start_sums<Bits, 1, 1>(place, w, g, sum);
-      sum[0][0] += *reinterpret_cast<const Ints*>(sums + r * stride + 16 * p);
-      quantized::finish_group<1, 1>(place, w, g, last, sum);
+    const int8_t* row = at.a + r * at.lda;
+    const float step = last ? quantized::row_step(row, w.k) : 1.0f;
+    for (int64_t j = 0; j < panels * 16; j += quantized::kLanes) {
+      const int64_t column = at.panel * 16 + j;
+      const Ints start =
+          quantized::start_sum<Bits>(w, g, column, quantized::row_sum(row, w.k, g));
+      const Ints sum = start + *reinterpret_cast<const Ints*>(sums + r * stride + j);
+      Floats& out = *reinterpret_cast<Floats*>(at.c + r * at.ldc + j);
+      const Floats value = quantized::scaled(sum, w, g, column);
+      out = (g > 0 ? out + value : value) * step;
     }
   }
 }
@@ -148,7 +153,7 @@ BANYAN_INLINE void write_bytes(const Weight& w, int64_t begin, int64_t end, uint
   for (int64_t k = begin; k < end; k += 8) {
     const uint8_t* line = w.lines + k / 8 * kLineBytes;
     for (int i = 0; i < 4; ++i) {
-      __builtin_prefetch(line + quantized::kStreamAhead + 64 * i, 0, 3);
+      __builtin_prefetch(line + kAhead + 64 * i, 0, 3);
     }
     for (int half = 0; half < 2; ++half, out += kLineBytes) {
       for (int64_t i = 0; i < kLineBytes; i += 64) {

@@ -78,9 +78,10 @@ constexpr int kVectorBytes = 32;
 #else
 constexpr int kVectorBytes = 16;
 #endif
+// Rows and panels of 16 columns whose sums stay in registers.
 #if defined(__AVX512VNNI__)
-constexpr int kRows = 6;  // 24 sums of 32 registers
-constexpr int kPanels = 4;
+constexpr int kRows = 8;
+constexpr int kPanels = 2;
 #elif defined(__AVX512BW__)
 constexpr int kRows = 6;
 constexpr int kPanels = 2;
