@@ -8,20 +8,42 @@ import hashlib
 import json
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from enum import Enum
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from banyan.compiler.compiled import Manifest, StoredInput, StoredOutput
 from banyan.compiler.executable import Argument
-from banyan.compiler.ir.symbols import Dim, Expression, Quotient, Symbol
-from banyan.compiler.ir.types import DType, TensorType
+from banyan.compiler.ir.symbols import Expression, Quotient, Symbol
+from banyan.compiler.ir.types import DType, Space, TensorType
 from banyan.compiler.report import CompileReport, ExternUse
 from banyan.compiler.targets.memory import Location, Memory, Slot
 
 _logger = logging.getLogger(__name__)
-_READ_ERRORS = (OSError, ValueError, KeyError, TypeError, IndexError)
+_READ_ERRORS = (OSError, ValueError, KeyError, TypeError, AttributeError)
+_KINDS: Mapping[str, Callable[..., Any]] = {
+    kind.__name__: kind
+    for kind in (
+        Manifest,
+        StoredInput,
+        StoredOutput,
+        Argument,
+        CompileReport,
+        ExternUse,
+        Location,
+        Memory,
+        Slot,
+        TensorType,
+        DType,
+        Space,
+        Expression,
+        Symbol,
+        Quotient,
+    )
+} | {type(Path()).__name__: Path}
+"""What a manifest is made of."""
 
 
 def program_key(graph_text: str, settings: str) -> str:
@@ -36,7 +58,9 @@ def read_manifest(directory: Path, key: str) -> Manifest | None:
     """The program kept under `key`, or None."""
     path = _path(directory, key)
     try:
-        manifest = _manifest(json.loads(path.read_text(encoding="utf-8")))
+        manifest = _read(json.loads(path.read_text(encoding="utf-8")))
+        if not isinstance(manifest, Manifest):
+            raise TypeError(f"holds {type(manifest).__name__}")
     except FileNotFoundError:
         return None
     except _READ_ERRORS as error:
@@ -88,93 +112,20 @@ def _sources_digest() -> str:
     return digest.hexdigest()
 
 
-def _plain(manifest: Manifest) -> dict[str, Any]:
-    return {
-        "inputs": [
-            [_argument(i.argument), _type(i.type), i.packing, i.is_aligned, i.behind]
-            for i in manifest.inputs
-        ],
-        "outputs": [
-            [_argument(o.argument), o.location.memory.value, o.location.index]
-            for o in manifest.outputs
-        ],
-        "memories": [_type(kind) for kind in manifest.memories],
-        "symbols": list(manifest.symbols),
-        "slots": [[_dim(slot.num_bytes), slot.first, slot.last] for slot in manifest.slots],
-        "entries": list(manifest.entries),
-        "scratch_bytes": manifest.scratch_bytes,
-        "image": str(manifest.image),
-        "report": manifest.report.as_dict(),
-    }
+def _plain(value: Any) -> Any:
+    """JSON of a value: a dataclass or enumeration is an object with its name as the only key."""
+    name = type(value).__name__
+    if name in _KINDS:
+        if isinstance(value, Path):
+            return {name: [str(value)]}
+        if isinstance(value, Enum):
+            return {name: [value.value]}
+        return {name: [_plain(getattr(value, part)) for part in value.__slots__]}
+    return [_plain(item) for item in value] if isinstance(value, tuple) else value
 
 
-def _manifest(plain: Mapping[str, Any]) -> Manifest:
-    report = dict(plain["report"])
-    report["externs"] = tuple(ExternUse(**use) for use in report["externs"])
-    return Manifest(
-        inputs=tuple(
-            StoredInput(_read_argument(argument), _read_type(kind), packing, is_aligned, behind)
-            for argument, kind, packing, is_aligned, behind in plain["inputs"]
-        ),
-        outputs=tuple(
-            StoredOutput(_read_argument(argument), Location(Memory(memory), index))
-            for argument, memory, index in plain["outputs"]
-        ),
-        memories=tuple(_read_type(kind) for kind in plain["memories"]),
-        symbols=tuple(plain["symbols"]),
-        slots=tuple(Slot(_read_dim(size), first, last) for size, first, last in plain["slots"]),
-        entries=tuple(plain["entries"]),
-        scratch_bytes=int(plain["scratch_bytes"]),
-        image=Path(plain["image"]),
-        report=CompileReport(**report),
-    )
-
-
-def _argument(argument: Argument) -> list[Any]:
-    return [argument.name, _type(argument.type), argument.role]
-
-
-def _read_argument(plain: list[Any]) -> Argument:
-    name, kind, role = plain
-    return Argument(str(name), _read_type(kind), str(role))
-
-
-def _type(kind: TensorType) -> list[Any]:
-    return [kind.dtype.value, [_dim(size) for size in kind.shape]]
-
-
-def _read_type(plain: list[Any]) -> TensorType:
-    dtype, shape = plain
-    return TensorType(tuple(_read_dim(size) for size in shape), DType(dtype))
-
-
-def _dim(dim: Dim) -> Any:
-    """A size as plain values: a number, or [[factor, [atom, ...]], ...]."""
-    if isinstance(dim, int):
-        return dim
-    return [[factor, [_atom(atom) for atom in monomial]] for monomial, factor in dim.terms]
-
-
-def _atom(atom: Symbol | Quotient) -> Any:
-    if isinstance(atom, Symbol):
-        return [atom.name, atom.minimum, atom.maximum]
-    return {"of": _dim(atom.numerator), "by": atom.denominator}
-
-
-def _read_dim(plain: Any) -> Dim:
-    if isinstance(plain, int):
-        return plain
-    total: Dim = 0
-    for factor, atoms in plain:
-        term: Dim = int(factor)
-        for atom in atoms:
-            term = term * _read_atom(atom)
-        total = total + term
-    return total
-
-
-def _read_atom(plain: Any) -> Dim:
+def _read(plain: Any) -> Any:
     if isinstance(plain, dict):
-        return _read_dim(plain["of"]) // int(plain["by"])
-    name, minimum, maximum = plain
-    return Expression((((Symbol(str(name), int(minimum), int(maximum)),), 1),))
+        ((name, parts),) = plain.items()
+        return _KINDS[name](*map(_read, parts))
+    return tuple(map(_read, plain)) if isinstance(plain, list) else plain

@@ -42,12 +42,12 @@ def attention_forward(
     return (_weights(scores, lse) @ wide).to(query.dtype), lse
 
 
-@attention_forward.register_fake
-def _(
-    query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, causal: bool, scale: float
-) -> tuple[Tensor, Tensor]:
-    output = query.new_empty((*query.shape[:3], value.shape[3]))
-    return output, query.new_empty(query.shape[:3], dtype=torch.float32)
+attention_forward.register_fake(
+    lambda query, _key, value, *_: (
+        query.new_empty((*query.shape[:3], value.shape[3])),
+        query.new_empty(query.shape[:3], dtype=torch.float32),
+    )
+)
 
 
 @torch.library.custom_op("banyan::attention_backward", mutates_args=())
@@ -78,19 +78,9 @@ def attention_backward(
     return for_query.to(query.dtype), for_key.to(key.dtype), for_value.to(value.dtype)
 
 
-@attention_backward.register_fake
-def _(
-    gradient: Tensor,
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    output: Tensor,
-    lse: Tensor,
-    mask: Tensor | None,
-    causal: bool,
-    scale: float,
-) -> tuple[Tensor, Tensor, Tensor]:
-    return tuple(x.new_empty(x.shape) for x in (query, key, value))  # type: ignore[return-value]
+attention_backward.register_fake(
+    lambda _, *tensors: tuple(x.new_empty(x.shape) for x in tensors[:3])
+)
 
 
 def _remember(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:

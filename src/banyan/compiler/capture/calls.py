@@ -24,11 +24,10 @@ IGNORED = frozenset(
 
 def source_line(node: Any) -> str:
     """Where in the user's module a traced node came from, in brackets; "" if that is unknown."""
-    lines = str(node.meta.get("stack_trace") or "").strip().splitlines()
-    found = re.match(r'\s*File "(.*)", line (\d+)', lines[-2]) if len(lines) > 1 else None
-    if found is None:
-        return ""
-    return f" ({Path(found[1]).name}:{found[2]}: {lines[-1].strip()})"
+    lines = [line.strip() for line in str(node.meta.get("stack_trace") or "").splitlines()]
+    files = [i for i, line in enumerate(lines[:-1]) if line.startswith("File ")]
+    found = re.match(r'File "(.*)", line (\d+)', lines[files[-1]]) if files else None
+    return f" ({Path(found[1]).name}:{found[2]}: {lines[files[-1] + 1]})" if found else ""
 
 
 @dataclass(slots=True)

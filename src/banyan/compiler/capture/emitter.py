@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 import torch
+from torch._subclasses.fake_tensor import unset_fake_temporarily
 
 from banyan.compiler.capture.sizes import SizeTable
 from banyan.compiler.ir.graph import Builder, Node, Operand
@@ -15,6 +16,9 @@ from banyan.foundation.errors import GraphError
 Number: TypeAlias = int | float | bool
 Results: TypeAlias = Node | tuple[Node, ...]
 Rule: TypeAlias = Callable[..., Results]
+
+LARGEST_CONSTANT = 4096
+"""Elements up to which a tensor that a program brings along becomes part of the graph's text."""
 
 _DTYPES = {
     torch.float32: DType.FLOAT32,
@@ -86,6 +90,14 @@ class Emitter:
     def iota(self, size: Dim, dtype: DType = DType.INT64) -> Node:
         """0, 1, ..., size - 1."""
         return self.add("iota", size=size, dtype=dtype)
+
+    def data(self, tensor: torch.Tensor) -> Node:
+        """A real tensor as part of the graph's text; see `LARGEST_CONSTANT`."""
+        dtype = from_torch_dtype(tensor.dtype)
+        with unset_fake_temporarily():
+            flat = tensor.detach().cpu().reshape(-1)
+            values = tuple((flat.float() if dtype.is_floating else flat).tolist())
+        return self.add("data", values=values, shape=tuple(tensor.shape), dtype=dtype)
 
     def operand(self, x: Operand, dtype: DType, shape: Sequence[Dim]) -> Node:
         """A tensor, number or size as a tensor of the given type."""

@@ -16,15 +16,12 @@ from torch.export.graph_signature import InputKind, OutputKind
 from torch.utils import _pytree as pytree
 
 from banyan.compiler.capture.calls import CallWriter
-from banyan.compiler.capture.emitter import Emitter, from_torch_dtype
+from banyan.compiler.capture.emitter import LARGEST_CONSTANT, Emitter, from_torch_dtype
 from banyan.compiler.capture.refusals import cannot_trace
 from banyan.compiler.capture.sizes import read_symbols
 from banyan.compiler.ir.graph import Graph, Node, Output
 from banyan.compiler.ir.types import TensorType
 from banyan.foundation.errors import GraphError
-
-LARGEST_CONSTANT = 4096
-"""Constant buffers up to this many elements become part of the graph's text."""
 
 KEPT_WHOLE = frozenset(
     "linear scaled_dot_product_attention silu gelu embedding rms_norm layer_norm index_select"
@@ -186,14 +183,7 @@ class _Translation:
         owner = {**self.program.state_dict, **self.program.constants}.get(spec.target)
         transient = spec.kind is InputKind.CONSTANT_TENSOR or spec.persistent is False
         if transient and owner is not None and _is_small_and_real(owner):
-            numbers = owner.detach().cpu().reshape(-1)
-            wide = numbers.float() if numbers.is_floating_point() else numbers
-            return self.emit.add(
-                "data",
-                values=tuple(wide.tolist()),
-                shape=tuple(owner.shape),
-                dtype=from_torch_dtype(owner.dtype),
-            )
+            return self.emit.data(owner)
         # A parameter that two modules share is one input, under the name that came first.
         name = spec.target if owner is None else self.first_owner.setdefault(id(owner), spec.target)
         return self._input(name, fake, "weight")

@@ -9,17 +9,14 @@ together again. Entries: ("tensor", position), ("value", number or text or None)
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import ml_dtypes
-import numpy as np
 import torch
 
+from banyan.compiler.capture.arrays import Array, to_array, to_tensor
 from banyan.compiler.capture.emitter import Emitter, from_torch_dtype, to_torch_dtype
 from banyan.compiler.ir.graph import Node
 from banyan.compiler.ir.symbols import Expression, evaluate
 from banyan.compiler.ir.types import DType, TensorType
 from banyan.foundation.errors import GraphError
-
-Array = np.ndarray[Any, np.dtype[Any]]
 
 
 def write_extern(
@@ -54,13 +51,13 @@ def write_extern(
         return node
     present = iter(range(len(types)))
     return tuple(
-        None if fake is None else node if len(types) == 1 else _get(emit, node, next(present))
+        None
+        if fake is None
+        else node
+        if len(types) == 1
+        else node.apply("get", index=next(present))
         for fake in fakes
     )
-
-
-def _get(emit: Emitter, node: Node, index: int) -> Node:
-    return emit.add("get", node, index=index)
 
 
 def _fake_type(emit: Emitter, fake: Any) -> TensorType:
@@ -93,7 +90,7 @@ def run_extern(
     Raises:
         GraphError: PyTorch has no such operation.
     """
-    tensors = [_to_torch(array) for array in arrays]
+    tensors = [to_tensor(array) for array in arrays]
     positional: list[Any] = []
     keywords: dict[str, Any] = {}
     for entry in static:
@@ -103,7 +100,7 @@ def run_extern(
             positional.append(_decode(entry, tensors, sizes))
     results = _find(target)(*positional, **keywords)
     listed = results if isinstance(results, list | tuple) else [results]
-    return tuple(_to_numpy(result) for result in listed if result is not None)
+    return tuple(to_array(result) for result in listed if result is not None)
 
 
 def _find(target: str) -> Callable[..., Any]:
@@ -126,18 +123,3 @@ def _decode(entry: tuple[Any, ...], tensors: Sequence[Any], sizes: Mapping[str, 
     if kind == "dtype":
         return to_torch_dtype(DType(value))
     return value
-
-
-def _to_torch(array: Array) -> torch.Tensor:
-    plain = np.array(array, order="C")
-    if plain.dtype == ml_dtypes.bfloat16:
-        return torch.from_numpy(plain.view(np.int16)).view(torch.bfloat16)
-    return torch.from_numpy(plain)
-
-
-def _to_numpy(tensor: torch.Tensor) -> Array:
-    plain = tensor.detach().contiguous()
-    if plain.dtype is torch.bfloat16:
-        return plain.view(torch.int16).numpy().view(ml_dtypes.bfloat16)
-    found: Array = plain.numpy()
-    return found

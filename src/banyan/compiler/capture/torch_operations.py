@@ -31,9 +31,7 @@ def cache_write_keys(cache: Tensor, keys: Tensor, slots: Tensor) -> Tensor:
     return written
 
 
-@cache_write_keys.register_fake
-def _(cache: Tensor, keys: Tensor, slots: Tensor) -> Tensor:
-    return torch.empty_like(cache)
+cache_write_keys.register_fake(lambda cache, *_: torch.empty_like(cache))
 
 
 @torch.library.custom_op("banyan::cache_write_values", mutates_args=())
@@ -52,9 +50,7 @@ def cache_write_values(cache: Tensor, values: Tensor, slots: Tensor) -> Tensor:
     return written
 
 
-@cache_write_values.register_fake
-def _(cache: Tensor, values: Tensor, slots: Tensor) -> Tensor:
-    return torch.empty_like(cache)
+cache_write_values.register_fake(lambda cache, *_: torch.empty_like(cache))
 
 
 @torch.library.custom_op("banyan::paged_attention", mutates_args=())
@@ -96,18 +92,7 @@ def paged_attention(
     return result
 
 
-@paged_attention.register_fake
-def _(
-    q: Tensor,
-    key_cache: Tensor,
-    value_cache: Tensor,
-    block_tables: Tensor,
-    query_starts: Tensor,
-    context_lengths: Tensor,
-    scale: float,
-    window: int,
-) -> Tensor:
-    return torch.empty_like(q)
+paged_attention.register_fake(lambda q, *_: torch.empty_like(q))
 
 
 @torch.library.custom_op("banyan::grouped_linear", mutates_args=())
@@ -120,9 +105,7 @@ def grouped_linear(x: Tensor, weight: Tensor, experts: Tensor) -> Tensor:
     return result
 
 
-@grouped_linear.register_fake
-def _(x: Tensor, weight: Tensor, experts: Tensor) -> Tensor:
-    return x.new_empty(x.shape[0], weight.shape[1])
+grouped_linear.register_fake(lambda x, weight, _: x.new_empty(x.shape[0], weight.shape[1]))
 
 
 @torch.library.custom_op("banyan::quantized_linear", mutates_args=())
@@ -158,16 +141,4 @@ def quantized_linear(
     return (result if bias is None else result + bias.float()).to(x.dtype)
 
 
-@quantized_linear.register_fake
-def _(
-    x: Tensor,
-    weight: Tensor,
-    scales: Tensor,
-    zeros: Tensor | None,
-    bias: Tensor | None,
-    format: str,
-    group: int,
-    rows: int,
-    activation: str,
-) -> Tensor:
-    return x.new_empty(*x.shape[:-1], weight.shape[0])
+quantized_linear.register_fake(lambda x, weight, *_: x.new_empty(*x.shape[:-1], weight.shape[0]))

@@ -12,8 +12,8 @@ import sympy  # type: ignore[import-untyped]
 import torch
 from torch._subclasses.fake_tensor import unset_fake_temporarily
 
-from banyan.compiler.capture.calls import CallWriter
-from banyan.compiler.capture.emitter import Emitter, from_torch_dtype
+from banyan.compiler.capture.calls import CallWriter, source_line
+from banyan.compiler.capture.emitter import LARGEST_CONSTANT, Emitter, from_torch_dtype
 from banyan.compiler.capture.sizes import LARGEST_SIZE, SizeTable
 from banyan.compiler.ir.graph import Graph, Node, Output
 from banyan.compiler.ir.symbols import Dim, Expression, symbol, symbols_in
@@ -22,8 +22,6 @@ from banyan.foundation.errors import GraphError
 
 SMALLEST_BOUND = 256
 """Least size up to which a program serves lengths it has not seen."""
-LARGEST_CONSTANT = 4096
-"""Elements up to which a tensor that the graph brings along becomes part of its text."""
 HIDDEN = "size of "
 """Start of the names of inputs that only carry the value of a symbol."""
 
@@ -137,7 +135,9 @@ class _Capture:
                 elif node.op == "output":
                     results = tuple(self._result(writer, x, outputs) for x in node.args[0])
             except GraphError as error:
-                raise GraphError(f"{_described(node)}: {error}") from error
+                # A call has already said where it comes from.
+                where = "" if node.op == "call_function" else source_line(node)
+                raise GraphError(f"node {node.name!r}{where}: {error}") from error
         self._hidden_sizes(writer)
         graph = Graph(name, tuple(self.inputs), tuple(outputs))
         return Traced(graph, tuple(self.tensors), tuple(self.sizes), self.constants, results)
@@ -182,7 +182,7 @@ class _Capture:
         node = writer.emit.builder.input(name, kind, "weight" if fixed else "argument")
         self.inputs.append(node)
         self.tensors.append(TensorInput(name, place, order))
-        return _permuted(writer, node, inverse(order))
+        return node.permute(inverse(order))
 
     def _hidden_sizes(self, writer: CallWriter) -> None:
         """A symbol that is in no tensor's shape gets an input of that size, which nobody reads."""
@@ -198,10 +198,7 @@ class _Capture:
             raise GraphError(f"{node.target} is {type(tensor).__name__}, not a tensor")
         dtype = from_torch_dtype(tensor.dtype)
         if tensor.numel() <= LARGEST_CONSTANT:
-            with unset_fake_temporarily():
-                flat = tensor.detach().reshape(-1)
-                values = tuple((flat.float() if dtype.is_floating else flat).tolist())
-            return writer.emit.add("data", values=values, shape=tuple(tensor.shape), dtype=dtype)
+            return writer.emit.data(tensor)
         with unset_fake_temporarily():
             self.constants[node.name] = tensor.detach().contiguous()
         kind = TensorType(tuple(tensor.shape), dtype)
@@ -218,14 +215,8 @@ class _Capture:
             return Known(value)
         name = f"result.{len(outputs)}"
         order = memory_order(wanted.meta["val"])
-        outputs.append(Output(name, _permuted(writer, value, order)))
+        outputs.append(Output(name, value.permute(order)))
         return Computed(name, inverse(order))
-
-
-def _permuted(writer: CallWriter, x: Node, order: Sequence[int]) -> Node:
-    if tuple(order) == tuple(range(len(order))):
-        return x
-    return writer.emit.add("permute", x, order=tuple(order))
 
 
 def inverse(order: Sequence[int]) -> tuple[int, ...]:
@@ -259,11 +250,3 @@ def _hint(size: Any) -> int:
         hint = size.node.hint
         return 2 if hint is None else int(hint)
     return int(size)
-
-
-def _described(node: Any) -> str:
-    """A node by its name, its operation and the line of the user's model it comes from."""
-    trace = [line.strip() for line in str(node.meta.get("stack_trace") or "").splitlines()]
-    files = [i for i, line in enumerate(trace) if line.startswith("File ")]
-    where = f" ({', '.join(trace[files[-1] : files[-1] + 2])})" if files else ""
-    return f"node {node.name!r} ({node.target}){where}"

@@ -23,16 +23,15 @@ def contract(
     transpose_b: bool,
 ) -> Node:
     """The product [rows, columns] = `shape` over `depth`, summed `piece` elements at a time."""
-    indices = tiles.indices
+
+    def product(span: Span, wide: DType) -> Node:
+        left, right = factors(span)
+        return left.apply("dot", right, transpose_b=transpose_b, dtype=wide)
+
     if piece is None or upper_bound(depth) <= piece:
-        pair = factors(whole(indices, depth))
-        return tiles.builder.add("dot", pair, transpose_b=transpose_b, dtype=dtype)
-
-    def body(span: Span, total: Node) -> list[Node]:
-        pair = factors(span)
-        part = tiles.builder.add("dot", pair, transpose_b=transpose_b, dtype=DType.FLOAT32)
-        return [tiles.builder.add("add", (total, part))]
-
+        return product(whole(tiles.indices, depth), dtype)
     zero = tiles.fill(0, DType.FLOAT32, shape)
-    _, (total,) = tiles.pieces(depth, piece, [zero], body)
-    return tiles.cast(total, dtype)
+    _, (total,) = tiles.pieces(
+        depth, piece, [zero], lambda span, total: [total + product(span, DType.FLOAT32)]
+    )
+    return total.cast(dtype)

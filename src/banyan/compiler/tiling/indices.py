@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from banyan.compiler.ir.graph import Builder, Node
 from banyan.compiler.ir.symbols import Dim
-from banyan.compiler.ir.types import DType
+from banyan.compiler.ir.types import DType, Space
 
 
 def known(index: Node) -> int | None:
@@ -23,8 +23,8 @@ class Indices:
     def number(self, value: Dim) -> Node:
         """A scalar with the value of a size."""
         if isinstance(value, int):
-            return self.builder.add("constant", value=value, dtype=DType.INT64, space="tile")
-        return self.builder.add("size", dim=value, space="tile")
+            return self.builder.number(value, DType.INT64, space=Space.TILE)
+        return self.builder.size(value, Space.TILE)
 
     def count(self, size: Dim) -> Node:
         """The tile 0, 1, ..., size - 1."""
@@ -37,21 +37,21 @@ class Indices:
             return self.number(left + right)
         if left == 0:
             return b
-        return a if right == 0 else self._binary("add", a, b)
+        return a if right == 0 else a + b
 
     def subtract(self, a: Node, b: Node) -> Node:
         """a - b."""
         left, right = known(a), known(b)
         if left is not None and right is not None:
             return self.number(left - right)
-        return a if right == 0 else self._binary("sub", a, b)
+        return a if right == 0 else a - b
 
     def multiply(self, a: Node, size: Dim) -> Node:
         """a times a size."""
         left = known(a)
         if left is not None and (left == 0 or isinstance(size, int)):
             return self.number(left * size)
-        return a if size == 1 else self._binary("mul", a, self.number(size))
+        return a if size == 1 else a * size
 
     def divide(self, a: Node, size: Dim) -> Node:
         """a // size; undoes `multiply` by a multiple of the size."""
@@ -64,7 +64,7 @@ class Indices:
             factor = known(a.args[1])
             if factor is not None and factor % size == 0:
                 return self.multiply(a.args[0], factor // size)
-        return self._binary("floordiv", a, self.number(size))
+        return a // size
 
     def remainder(self, a: Node, size: Dim) -> Node:
         """a mod size."""
@@ -73,23 +73,11 @@ class Indices:
             return self.number(0)
         if left is not None and isinstance(size, int):
             return self.number(left % size)
-        return self._binary("mod", a, self.number(size))
+        return a % size
 
     def smaller(self, a: Node, b: Node) -> Node:
         """min(a, b)."""
-        return self._binary("min", a, b)
-
-    def compare(self, op: str, a: Node, b: Node) -> Node:
-        """A bool scalar or tile."""
-        return self._binary(op, a, b)
-
-    def _binary(self, op: str, a: Node, b: Node) -> Node:
-        shape = a.shape or b.shape
-        return self.builder.add(op, (self.grown(a, shape), self.grown(b, shape)))
-
-    def grown(self, a: Node, shape: tuple[Dim, ...]) -> Node:
-        """A scalar as a tile of `shape`."""
-        return a if a.shape == shape else self.builder.add("expand", (a,), shape=shape)
+        return a.binary("min", b)
 
     def flatten(self, parts: Sequence[tuple[Node, Dim]]) -> Node:
         """The row-major number of a position given as (index, size) pairs."""

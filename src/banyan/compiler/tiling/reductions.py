@@ -1,8 +1,10 @@
 """Reductions on tiles: the last axis as one tile, axes before it as loops."""
 
+from collections.abc import Sequence
+
 from banyan.compiler.ir.attributes import integer, integers
 from banyan.compiler.ir.graph import Node
-from banyan.compiler.ir.symbols import upper_bound
+from banyan.compiler.ir.symbols import Dim, upper_bound
 from banyan.compiler.ir.types import DType
 from banyan.compiler.tiling.windows import (
     At,
@@ -49,6 +51,17 @@ def reduce(writer: Writer, node: Node, window: Window) -> Node:
     return _loops(writer, node, inner, looped)
 
 
+def _positions(window: Window, axes: Sequence[int]) -> list[int]:
+    """Where the reduced axes stand in the tile."""
+    return [i for i, label in enumerate(labels(window)) if label in axes]
+
+
+def _kept(node: Node, inner: Sequence[Entry | None]) -> tuple[Dim, ...]:
+    """The shape of the tile that is left."""
+    axes = integers(node, "axes")
+    return tile_shape(tuple(e for i, e in enumerate(inner) if e is not None and i not in axes))
+
+
 def _one_tile(writer: Writer, node: Node, source: Node, inner: list[Entry | None]) -> Node:
     asked = _complete(inner)
     kind, axes = str(node.attr("kind")), integers(node, "axes")
@@ -57,95 +70,79 @@ def _one_tile(writer: Writer, node: Node, source: Node, inner: list[Entry | None
         entry = asked[axis]
         if longest and isinstance(entry, Span) and upper_bound(entry.size) > longest:
             return _in_pieces(writer, node, inner, axis)
-    tile = writer.tile(source, asked)
-    positions = tuple(i for i, label in enumerate(labels(asked)) if label in axes)
-    return writer.builder.add("reduce", (tile,), axes=positions, kind=kind)
+    return writer.tile(source, asked).reduce(kind, _positions(asked, axes))
 
 
 def _in_pieces(writer: Writer, node: Node, inner: list[Entry | None], axis: int) -> Node:
     """The reduction of an axis too long for one tile."""
     (source,) = node.args
-    kind, add = str(node.attr("kind")), writer.builder.add
+    kind = str(node.attr("kind"))
     best_kind = "max" if kind == "argmax" else kind
     wide = DType.FLOAT32 if source.dtype.is_floating else source.dtype
-    removed = integers(node, "axes")
-    shape = tile_shape(tuple(e for i, e in enumerate(inner) if e is not None and i not in removed))
+    shape = _kept(node, inner)
 
     def body(span: Span, best: Node, *place: Node) -> list[Node]:
         asked = _complete([*inner[:axis], span, *inner[axis + 1 :]])
-        tile = _cast(writer, writer.tile(source, asked), wide)
-        axes = tuple(i for i, label in enumerate(labels(asked)) if label in removed)
-        part = add("reduce", (tile,), axes=axes, kind=best_kind)
+        tile = writer.tile(source, asked).cast(wide)
+        axes = _positions(asked, integers(node, "axes"))
+        part = tile.reduce(best_kind, axes)
         if not place:
-            return [add(COMBINE[kind], (best, part))]
-        number = add("reduce", (tile,), axes=axes, kind="argmax")
-        number = add("add", (number, writer.grown(span.start, shape)))
-        better = add("gt", (part, best))
-        return [add("max", (best, part)), add("where", (better, number, place[0]))]
+            return [best.apply(COMBINE[kind], part)]
+        number = tile.reduce("argmax", axes) + span.start
+        return [best.apply("max", part), (part > best).choose(number, place[0])]
 
     carried = [writer.fill(neutral(best_kind, wide), wide, shape)]
     if kind == "argmax":
         carried.append(writer.fill(0, DType.INT64, shape))
     _, found = writer.pieces(source.shape[axis], writer.options.longest_tile, carried, body)
-    return found[1] if kind == "argmax" else _cast(writer, found[0], node.dtype)
+    return found[1] if kind == "argmax" else found[0].cast(node.dtype)
 
 
 def _loops(writer: Writer, node: Node, inner: list[Entry | None], looped: list[int]) -> Node:
     (source,) = node.args
     kind = str(node.attr("kind"))
     wide = DType.FLOAT32 if node.dtype.is_floating else node.dtype
-    kept = tuple(
-        e for i, e in enumerate(inner) if e is not None and i not in integers(node, "axes")
-    )
-    start = writer.fill(neutral(kind, wide), wide, tile_shape(kept))
+    start = writer.fill(neutral(kind, wide), wide, _kept(node, inner))
 
     def level(depth: int, indices: tuple[Node, ...], total: Node) -> list[Node]:
         if depth == len(looped):
             filled = list(inner)
             for axis, index in zip(looped, indices, strict=True):
                 filled[axis] = At(index)
-            part = _part(writer, node, source, filled)
-            return [writer.builder.add(COMBINE[kind], (total, _cast(writer, part, wide)))]
-        size = writer.indices.number(source.shape[looped[depth]])
+            return [total.apply(COMBINE[kind], _part(writer, node, source, filled).cast(wide))]
         return writer.range(
             writer.indices.number(0),
-            size,
+            writer.indices.number(source.shape[looped[depth]]),
             [total],
             lambda index, value: level(depth + 1, (*indices, index), value),
         )
 
-    return _cast(writer, level(0, (), start)[0], node.dtype)
+    return level(0, (), start)[0].cast(node.dtype)
 
 
 def _part(writer: Writer, node: Node, source: Node, filled: list[Entry | None]) -> Node:
     asked = _complete(filled)
-    axes = integers(node, "axes")
-    if any(isinstance(asked[axis], Span) for axis in axes):
+    if any(isinstance(asked[axis], Span) for axis in integers(node, "axes")):
         return _one_tile(writer, node, source, filled)
     return writer.tile(source, asked)
 
 
 def _first_largest(writer: Writer, source: Node, inner: list[Entry | None], axis: int) -> Node:
     """argmax over an axis that is not the last: a loop that carries the best and its number."""
-    kept = tuple(e for e in inner if e is not None)
-    shape = tile_shape(kept)
     zero = writer.indices.number(0)
 
     def at(index: Node) -> Node:
-        filled = list(inner)
-        filled[axis] = At(index)
-        return writer.tile(source, _complete(filled))
+        return writer.tile(source, _complete([*inner[:axis], At(index), *inner[axis + 1 :]]))
 
     def body(index: Node, best: Node, number: Node) -> list[Node]:
         value = at(index)
-        better = writer.builder.add("gt", (value, best))
-        chosen = writer.builder.add("where", (better, writer.grown(index, shape), number))
-        return [writer.builder.add("where", (better, value, best)), chosen]
+        better = value > best
+        return [better.choose(value, best), better.choose(index, number)]
 
-    start = [at(zero), writer.grown(zero, shape)]
-    return writer.range(
-        writer.indices.number(1), writer.indices.number(source.shape[axis]), start, body
-    )[1]
+    first = at(zero)
+    start = [first, zero.expand(first.shape)]
+    size = writer.indices.number(source.shape[axis])
+    return writer.range(writer.indices.number(1), size, start, body)[1]
 
 
 def cumsum(writer: Writer, node: Node, window: Window) -> Node:
@@ -154,8 +151,7 @@ def cumsum(writer: Writer, node: Node, window: Window) -> Node:
     if not is_whole(window[axis], node.shape[axis]):
         raise CannotPull(node)
     plain = tuple(Span(e.start, e.size) if isinstance(e, Span) else e for e in window)
-    tile = writer.tile(node.args[0], plain)
-    return writer.builder.add("cumsum", (tile,), axis=labels(window).index(axis))
+    return writer.tile(node.args[0], plain).apply("cumsum", axis=labels(window).index(axis))
 
 
 def _complete(entries: list[Entry | None]) -> Window:
@@ -163,10 +159,6 @@ def _complete(entries: list[Entry | None]) -> Window:
     if len(filled) != len(entries):
         raise ValueError("a reduced axis has no window")
     return filled
-
-
-def _cast(writer: Writer, tile: Node, dtype: DType) -> Node:
-    return tile if tile.dtype is dtype else writer.builder.add("cast", (tile,), dtype=dtype)
 
 
 def neutral(kind: str, dtype: DType) -> float:

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from banyan.compiler.ir.attributes import integers
 from banyan.compiler.ir.graph import Node
 from banyan.compiler.ir.operations import PANEL_COLUMNS, POINTWISE
 from banyan.compiler.ir.quantized import BLOCK_COLUMNS
@@ -44,25 +45,15 @@ def _size(writer: Writer, node: Node, window: Window) -> Node:
 
 def _iota(writer: Writer, node: Node, window: Window) -> Node:
     (entry,) = window
-    if isinstance(entry, Span):
-        index = writer.indices.add(writer.indices.count(entry.size), entry.start)
-    else:
-        index = entry.index
-    if node.dtype is DType.INT64:
-        return index
-    return writer.builder.add("cast", (index,), dtype=node.dtype)
+    return writer.positions(entry).cast(node.dtype)
 
 
 def _expand(writer: Writer, node: Node, window: Window) -> Node:
     source = node.args[0]
     missing = node.tensor.rank - source.tensor.rank
     zero = At(writer.indices.number(0))
-    inner = tuple(
-        entry if have == want else zero
-        for entry, have, want in zip(
-            window[missing:], source.shape, node.shape[missing:], strict=True
-        )
-    )
+    triples = zip(window[missing:], source.shape, node.shape[missing:], strict=True)
+    inner = tuple(entry if have == want else zero for entry, have, want in triples)
     names = {axis: axis + missing for axis in range(len(inner))}
     return writer.aligned(writer.tile(source, inner), inner, window, names)
 
@@ -72,17 +63,16 @@ def _reshape(writer: Writer, node: Node, window: Window) -> Node:
     inner = through_reshape(writer.indices, window, node.shape, source.shape)
     if inner is None:
         return writer.by_lanes(node, window)
-    tile = writer.tile(source, inner)
-    if "each" in labels(window) and "each" not in labels(inner):
-        return writer.grown(tile, tile_shape(window))
-    return writer.reshaped(tile, tile_shape(window))
+    tile, shape = writer.tile(source, inner), tile_shape(window)
+    spread = "each" in labels(window) and "each" not in labels(inner)
+    return tile.expand(shape) if spread else tile.reshape(shape)
 
 
 def _permute(writer: Writer, node: Node, window: Window) -> Node:
-    order: tuple[int, ...] = _attrs(node)["order"]
-    inner = tuple(window[order.index(axis)] for axis in range(len(order)))
-    names = dict(enumerate(order.index(axis) for axis in range(len(order))))
-    return writer.aligned(writer.tile(node.args[0], inner), inner, window, names)
+    order = integers(node, "order")
+    places = [order.index(axis) for axis in range(len(order))]
+    inner = tuple(window[place] for place in places)
+    return writer.aligned(writer.tile(node.args[0], inner), inner, window, dict(enumerate(places)))
 
 
 def _replaced(window: Window, axis: int, entry: Entry) -> Window:
@@ -107,22 +97,18 @@ def _pad(writer: Writer, node: Node, window: Window) -> Node:
     attrs = _attrs(node)
     axis, low = attrs["axis"], attrs["low"]
     entry, indices, source = window[axis], writer.indices, node.args[0]
+    if isinstance(entry, Span) and not _reads_outside_as_zero(writer, source):
+        return writer.by_lanes(node, window)
     shift = indices.number(low)
     moved: Entry
     if isinstance(entry, Span):
-        if not _reads_outside_as_zero(writer, source):
-            return writer.by_lanes(node, window)
-        position = indices.add(indices.count(entry.size), entry.start)
         moved = Span(indices.subtract(entry.start, shift), entry.size)
     else:
-        position = entry.index
         moved = entry_for(indices.subtract(entry.index, shift))
-    above = indices.compare("ge", position, shift)
-    below = indices.compare("lt", position, indices.number(low + source.shape[axis]))
-    inside = _along(writer, writer.builder.add("and", (above, below)), axis, window)
-    border = writer.fill(attrs["value"], node.dtype, tile_shape(window))
-    value = writer.tile(source, _replaced(window, axis, moved))
-    return writer.builder.add("where", (inside, value, border))
+    position = writer.positions(entry)
+    inside = (position >= shift) & (position < indices.number(low + source.shape[axis]))
+    flags = _along(inside, axis, window)
+    return flags.choose(writer.tile(source, _replaced(window, axis, moved)), attrs["value"])
 
 
 def _reads_outside_as_zero(writer: Writer, node: Node) -> bool:
@@ -135,13 +121,13 @@ def _reads_outside_as_zero(writer: Writer, node: Node) -> bool:
     return node.op in POINTWISE and all(_reads_outside_as_zero(writer, a) for a in node.args)
 
 
-def _along(writer: Writer, flags: Node, axis: int, window: Window) -> Node:
+def _along(flags: Node, axis: int, window: Window) -> Node:
     """A scalar, or a tile along one axis of the window, grown to the window's tile."""
     if flags.shape == ():
-        return writer.grown(flags, tile_shape(window))
+        return flags.expand(tile_shape(window))
     label = "each" if isinstance(window[axis], Each) else axis
-    ones = tuple(flags.shape[0] if known_label == label else 1 for known_label in labels(window))
-    return writer.grown(writer.reshaped(flags, ones), tile_shape(window))
+    ones = (flags.shape[0] if known_label == label else 1 for known_label in labels(window))
+    return flags.reshape(ones).expand(tile_shape(window))
 
 
 def _concat(writer: Writer, node: Node, window: Window) -> Node:
@@ -178,10 +164,8 @@ def _chosen_part(writer: Writer, node: Node, window: Window, axis: int) -> Node:
         if result is None:
             result = value
         else:
-            border = writer.indices.number(low + part.shape[axis])
-            before = writer.indices.compare("lt", index, border)
-            flags = _along(writer, before, axis, window)
-            result = writer.builder.add("where", (flags, value, result))
+            before = index < writer.indices.number(low + part.shape[axis])
+            result = _along(before, axis, window).choose(value, result)
     if result is None:
         raise CannotPull(node)
     return result
@@ -196,29 +180,22 @@ def _gather(writer: Writer, node: Node, window: Window) -> Node:
     mixed = any(isinstance(entry, Each) for entry in rest)
     if num_spans > 1 or (num_spans == 1 and mixed):
         return writer.by_lanes(node, window)
-    chosen = writer.tile(index, asked)
-    if chosen.dtype is not DType.INT64:
-        chosen = writer.builder.add("cast", (chosen,), dtype=DType.INT64)
+    chosen = writer.tile(index, asked).cast(DType.INT64)
     inner = (*window[:axis], entry_for(chosen), *window[axis + index.tensor.rank :])
     tile = writer.tile(source, inner)
     if num_spans == 0:
-        return writer.grown(tile, tile_shape(window))
-    return _gathered_in_place(writer, tile, inner, window, axis, asked)
+        return tile.expand(tile_shape(window))
+    return _gathered_in_place(tile, inner, window, axis, asked)
 
 
-def _gathered_in_place(
-    writer: Writer, tile: Node, inner: Window, window: Window, axis: int, asked: Window
-) -> Node:
+def _gathered_in_place(tile: Node, inner: Window, window: Window, axis: int, asked: Window) -> Node:
     """The index list came first in the tile; put it where its span stands in `window`."""
     place = axis + next(i for i, entry in enumerate(asked) if isinstance(entry, Span))
     shift = len(asked) - 1
     names = {d: d if d < axis else d + shift for d in range(len(inner))}
     own = [place if label == "each" else names[int(label)] for label in labels(inner)]
     wanted = labels(window)
-    order = tuple(sorted(range(len(own)), key=lambda i: wanted.index(own[i])))
-    if order != tuple(range(len(own))):
-        tile = writer.builder.add("permute", (tile,), order=order)
-    return tile
+    return tile.permute(sorted(range(len(own)), key=lambda i: wanted.index(own[i])))
 
 
 def _take_along(writer: Writer, node: Node, window: Window) -> Node:
@@ -226,21 +203,24 @@ def _take_along(writer: Writer, node: Node, window: Window) -> Node:
     source, index = node.args
     if any(isinstance(entry, Span) for entry in window):
         return writer.by_lanes(node, window)
-    chosen = writer.tile(index, window)
-    if chosen.dtype is not DType.INT64:
-        chosen = writer.builder.add("cast", (chosen,), dtype=DType.INT64)
+    chosen = writer.tile(index, window).cast(DType.INT64)
     tile = writer.tile(source, _replaced(window, axis, entry_for(chosen)))
-    return writer.grown(tile, tile_shape(window))
+    return tile.expand(tile_shape(window))
+
+
+def _block_of(node: Node, window: Window) -> tuple[tuple[At, ...], Span, Span]:
+    """A matrix [rows, columns] of a product: the batch it belongs to, and both spans."""
+    *batch, row, column = window
+    heads = tuple(entry for entry in batch if isinstance(entry, At))
+    if len(heads) < len(batch) or not isinstance(row, Span) or not isinstance(column, Span):
+        raise CannotPull(node)
+    return heads, row, column
 
 
 def _dot(writer: Writer, node: Node, window: Window) -> Node:
     a, b = node.args
     attrs = _attrs(node)
-    batch, (row, column) = window[:-2], window[-2:]
-    if not isinstance(row, Span) or not isinstance(column, Span):
-        raise CannotPull(node)
-    if not all(isinstance(entry, At) for entry in batch):
-        raise CannotPull(node)
+    batch, row, column = _block_of(node, window)
     transposed = bool(attrs.get("transpose_b"))
 
     def factors(depth: Span) -> tuple[Node, Node]:
@@ -260,11 +240,7 @@ def _dot(writer: Writer, node: Node, window: Window) -> Node:
 
 def _packed_dot(writer: Writer, node: Node, window: Window) -> Node:
     a, panels = node.args
-    *batch, row, column = window
-    if not isinstance(row, Span) or not isinstance(column, Span):
-        raise CannotPull(node)
-    if not all(isinstance(entry, At) for entry in batch):
-        raise CannotPull(node)
+    batch, row, column = _block_of(node, window)
     left = writer.tile(a, (*batch, row, whole(writer.indices, a.shape[-1])))
     first = writer.indices.divide(column.start, PANEL_COLUMNS)
     chosen = Span(first, column.size // PANEL_COLUMNS)
@@ -282,14 +258,12 @@ def _quantize_rows(writer: Writer, node: Node, window: Window) -> Node:
     if not is_whole(last, node.shape[-1]) or not all(isinstance(entry, At) for entry in heads):
         raise CannotPull(node)
     row = writer.tile(x, (*heads, whole(writer.indices, x.shape[-1])))
-    return writer.builder.add("quantize_rows", (row,), **_attrs(node))
+    return row.apply("quantize_rows", **_attrs(node))
 
 
 def _quantized_dot(writer: Writer, node: Node, window: Window) -> Node:
     rows, *weights = node.args
-    row, column = window
-    if not isinstance(row, Span) or not isinstance(column, Span):
-        raise CannotPull(node)
+    _, row, column = _block_of(node, window)
     left = writer.tile(rows, (row, whole(writer.indices, rows.shape[-1])))
     first = writer.indices.divide(column.start, BLOCK_COLUMNS)
     chosen = Span(first, column.size // BLOCK_COLUMNS)

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 from banyan.compiler.ir.graph import Builder, Node, Region, scalar_type
 from banyan.compiler.ir.symbols import Dim, symbol, upper_bound
-from banyan.compiler.ir.types import DType, TupleType
+from banyan.compiler.ir.types import DType, Space, TupleType
 from banyan.compiler.tiling.indices import Indices
 from banyan.compiler.tiling.windows import At, Each, Span, Window, whole
 
@@ -38,11 +38,11 @@ class Tiles:
 
     def cast(self, tile: Node, dtype: DType) -> Node:
         """The tile with another element type."""
-        return tile if tile.dtype is dtype else self.builder.add("cast", (tile,), dtype=dtype)
+        return tile.cast(dtype)
 
     def columns(self, tile: Node, width: Dim) -> Node:
         """A tile [n] repeated as [n, width]."""
-        return self.grown(self.reshaped(tile, (*tile.shape, 1)), (*tile.shape, width))
+        return tile.reshape((*tile.shape, 1)).expand((*tile.shape, width))
 
     def rows(self, tile: Node, height: Dim) -> Node:
         """A tile [n] repeated as [height, n]."""
@@ -60,17 +60,15 @@ class Tiles:
 
     def reshaped(self, tile: Node, shape: tuple[Dim, ...]) -> Node:
         """The tile with another shape."""
-        return tile if tile.shape == shape else self.builder.add("reshape", (tile,), shape=shape)
+        return tile.reshape(shape)
 
     def grown(self, tile: Node, shape: tuple[Dim, ...]) -> Node:
         """The tile expanded to `shape`."""
-        return tile if tile.shape == shape else self.builder.add("expand", (tile,), shape=shape)
+        return tile.expand(shape)
 
     def fill(self, value: float, dtype: DType, shape: tuple[Dim, ...]) -> Node:
         """A tile of one number."""
-        plain = float(value) if dtype.is_floating else int(value)
-        constant = self.builder.add("constant", value=plain, dtype=dtype, space="tile")
-        return self.grown(constant, shape)
+        return self.builder.number(value, dtype, shape, Space.TILE)
 
     def range(
         self, start: Node, stop: Node, carried: list[Node], body: Callable[..., list[Node]]

@@ -15,6 +15,7 @@ from banyan.compiler.tiling.options import TileOptions
 from banyan.compiler.tiling.tiles import Tiles
 from banyan.compiler.tiling.windows import (
     CannotPull,
+    Entry,
     Span,
     Window,
     as_lanes,
@@ -80,6 +81,12 @@ class Writer(Tiles):
             raise CannotPull(node)
         return self.reshaped(self.tile(node, lanes), tile_shape(window))
 
+    def positions(self, entry: Entry) -> Node:
+        """The index, or the tile of indices, that an entry stands for."""
+        if not isinstance(entry, Span):
+            return entry.index
+        return self.indices.add(self.indices.count(entry.size), entry.start)
+
     def pointer(self, node: Node) -> Node:
         """This kernel's pointer to a node in memory."""
         found = self.leaves.get(node)
@@ -101,9 +108,7 @@ class Writer(Tiles):
         own = [label if isinstance(label, str) else names[label] for label in labels(have)]
         asked = labels(want)
         order = sorted(range(len(own)), key=lambda i: asked.index(own[i]))
-        if order != list(range(len(own))):
-            tile = self.builder.add("permute", (tile,), order=tuple(order))
-        shape = tile_shape(want)
+        tile = tile.permute(order)
         kept = {own[i]: tile.shape[position] for position, i in enumerate(order)}
         with_ones = tuple(kept.get(label, 1) for label in asked)
-        return self.grown(self.reshaped(tile, with_ones) if kept else tile, shape)
+        return (tile.reshape(with_ones) if kept else tile).expand(tile_shape(want))
