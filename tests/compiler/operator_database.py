@@ -35,6 +35,9 @@ UNCOMPARABLE = frozenset(
     " svd_lowrank pca_lowrank".split()
 )
 
+ORDERING = frozenset({"topk", "sort", "argsort"})
+"""Which of equal values comes first is anybody's choice, unless a sample asks for a stable order."""
+
 
 @dataclass(frozen=True, slots=True)
 class Sample:
@@ -129,8 +132,9 @@ def samples(entry: Any, dtype: torch.dtype, count: int) -> Iterator[Sample]:
             continue
         every = (*tensors, *answers)
         known = all(t.dtype in KNOWN and t.layout is torch.strided for t in every)
-        if entry.name == "topk" and len(set(tensors[0].flatten().tolist())) < tensors[0].numel():
-            continue  # which of equal values is found is anybody's choice
+        is_free = entry.name in ORDERING and not sample.kwargs.get("stable")
+        if is_free and len(set(tensors[0].flatten().tolist())) < tensors[0].numel():
+            continue
         if known and tensors and answers and sum(t.numel() for t in every) <= LARGEST_SAMPLE:
             name = f"{title} {str(dtype).removeprefix('torch.')} {number}"
             yield Sample(title, name, dtype, module, tensors, [to_array(a) for a in answers])

@@ -207,22 +207,22 @@ def _dit_arguments(_: int) -> Arguments:
 
 def _unet() -> Any:
     return UNet2DConditionModel(
-        sample_size=16,
+        sample_size=8,
         in_channels=4,
         out_channels=4,
         layers_per_block=1,
-        block_out_channels=(32, 64),
+        block_out_channels=(8, 16),
         down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"),
         up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"),
         cross_attention_dim=48,
-        attention_head_dim=8,
-        norm_num_groups=8,
+        attention_head_dim=2,
+        norm_num_groups=4,
     )
 
 
 def _unet_arguments(length: int) -> Arguments:
     return {
-        "sample": _pictures(2, 4, 16, 16),
+        "sample": _pictures(2, 4, 8, 8),
         "timestep": torch.tensor([3, 700]),
         "encoder_hidden_states": _pictures(2, length, 48),
     }
@@ -232,13 +232,13 @@ def _mamba() -> Any:
     return hub.Mamba2Model(
         hub.Mamba2Config(
             vocab_size=97,
-            hidden_size=64,
+            hidden_size=32,
             num_hidden_layers=2,
-            num_heads=8,
+            num_heads=4,
             head_dim=16,
-            state_size=16,
+            state_size=8,
             n_groups=2,
-            chunk_size=8,
+            chunk_size=4,
             expand=2,
             use_cache=False,
         )
@@ -272,14 +272,14 @@ MODELS = (
         "unet",
         lambda: seeded(_unet),
         _unet_arguments,
-        (12, 2, 37),
+        (12, 37),
         {"encoder_hidden_states": {1: LENGTH}},
     ),
     ZooModel(
         "mamba2",
         lambda: seeded(_mamba),
         lambda length: {"input_ids": _tokens(length)},
-        (24, 16, 40),
-        {"input_ids": {1: 8 * torch.export.Dim("chunks", min=2, max=8)}},
+        (12, 8, 20),
+        {"input_ids": {1: 4 * torch.export.Dim("chunks", min=2, max=8)}},
     ),
 )
