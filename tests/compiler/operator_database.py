@@ -36,7 +36,7 @@ UNCOMPARABLE = frozenset(
 )
 
 ORDERING = frozenset({"topk", "sort", "argsort"})
-"""Which of equal values comes first is anybody's choice, unless a sample asks for a stable order."""
+"""Which of equal values comes first is anybody's choice unless a stable order is asked for."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -45,17 +45,19 @@ CASES = (
 """Groups of one row, of several rows, groups and rows that end early."""
 
 
-def linear_graph(case: Case, leading: tuple[Any, ...] = (ROWS,)) -> Graph:
+def linear_graph(
+    case: Case, leading: tuple[Any, ...] = (ROWS,), columns: int = COLUMNS, depth: int = DEPTH
+) -> Graph:
     """out = the quantised linear of x."""
     builder = Builder()
-    blocks = -(-COLUMNS // case.rows), -(-DEPTH // case.group)
+    blocks = -(-columns // case.rows), -(-depth // case.group)
     weights = {
-        "int8": TensorType((COLUMNS, DEPTH), DType.INT8),
-        "int4": TensorType((COLUMNS, DEPTH // 2), DType.UINT8),
-        "fp8": TensorType((COLUMNS, DEPTH), DType.FLOAT8_E4M3),
+        "int8": TensorType((columns, depth), DType.INT8),
+        "int4": TensorType((columns, depth // 2), DType.UINT8),
+        "fp8": TensorType((columns, depth), DType.FLOAT8_E4M3),
     }
     inputs = [
-        builder.input("x", TensorType((*leading, DEPTH), case.dtype)),
+        builder.input("x", TensorType((*leading, depth), case.dtype)),
         builder.input("layer.weight", weights[case.layout], "weight"),
         builder.input("layer.scales", TensorType(blocks, DType.FLOAT32), "weight"),
     ]

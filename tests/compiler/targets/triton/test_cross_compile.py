@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,11 @@ from banyan.compiler.passes.pipeline import lower
 from banyan.compiler.targets.memory import place_memory
 from banyan.compiler.targets.triton.chips import CHIPS
 from banyan.compiler.targets.triton.target import TritonTarget
-from tests.compiler.programs.test_paged_attention import attention_graph
+from tests.compiler.programs.test_grouped_linear import grouped_graph
+from tests.compiler.programs.test_paged_attention import attention_graph as paged_graph
+from tests.compiler.programs.test_whole_attention import attention_graph as whole_graph
+from tests.compiler.quantized_graphs import Case
+from tests.compiler.quantized_graphs import linear_graph as linear_graph_of
 from tests.conftest import Checkpoint
 from tests.models.test_step_graph import step_graph_of
 
@@ -57,20 +62,40 @@ def linear_graph() -> Graph:
     return Graph("linear", inputs, (Output("y", builder.add("sigmoid", (product,))),))
 
 
-@pytest.mark.parametrize(
-    "chip", [c if c == "cuda:90" else pytest.param(c, marks=pytest.mark.wide) for c in INSTRUCTION]
-)
-def test_a_linear_layer_uses_the_matrix_instruction_of_the_chip(chip: str, tmp_path: Path) -> None:
-    (counts,) = cross_compiled(linear_graph(), chip, tmp_path).values()
-    assert counts[INSTRUCTION[chip]] > 0, counts
+def quantised_graph(layout: str, group: int, rows: int = 1) -> Graph:
+    case = Case(layout, group, "plain", DType.BFLOAT16, rows=rows)
+    return linear_graph_of(case, (symbol("tokens", 1, 4096),), 1024, 512)
 
 
-@pytest.mark.wide
-@pytest.mark.parametrize("chip", INSTRUCTION)
-def test_paged_attention_uses_matrix_instructions(chip: str, tmp_path: Path) -> None:
-    graph = attention_graph(16, 8, 128, DType.BFLOAT16, 0)
-    (counts,) = cross_compiled(graph, chip, tmp_path).values()
-    assert sum(counts[name] for name in INSTRUCTION.values()) > 0, counts
+GRAPHS: dict[str, Callable[[], Graph]] = {
+    "linear": linear_graph,
+    "paged attention": lambda: paged_graph(16, 8, 128, DType.BFLOAT16, 0),
+    "whole attention": lambda: whole_graph(
+        (128, 128), causal=True, mask=None, dtype=DType.BFLOAT16
+    ),
+    "experts": lambda: grouped_graph(1024, 512, DType.BFLOAT16, "weight"),
+    "int8 linear": lambda: quantised_graph("int8", 512),
+    "int4 linear": lambda: quantised_graph("int4", 64),
+    "fp8 linear": lambda: quantised_graph("fp8", 128, rows=128),
+}
+"""Graphs with one product; the instruction of the chip must multiply it."""
+
+
+PAIRS = [
+    (n, c) if (n, c) == ("linear", "cuda:90") else pytest.param(n, c, marks=pytest.mark.wide)
+    for n in GRAPHS
+    for c in INSTRUCTION
+]
+
+
+@pytest.mark.parametrize(("name", "chip"), PAIRS)
+def test_products_use_the_matrix_instruction_of_the_chip(
+    name: str, chip: str, tmp_path: Path
+) -> None:
+    found = cross_compiled(GRAPHS[name](), chip, tmp_path)
+    counts = [counts for counts in found.values() if counts["has_product"]]
+    assert counts
+    assert all(c[INSTRUCTION[chip]] for c in counts), found
 
 
 @pytest.mark.wide
