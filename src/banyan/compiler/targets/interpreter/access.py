@@ -15,9 +15,7 @@ def load(pointer: Array, indices: tuple[Array, ...], kinds: Kinds, sizes: Sizes)
     """The tile of `pointer` at `indices`; see the list of operations for the three kinds."""
     positions = _positions(indices, kinds, sizes)
     inside = _inside(positions, pointer.shape)
-    if inside.size == 0:
-        return np.zeros(inside.shape, pointer.dtype)
-    if 0 in pointer.shape:
+    if inside.size == 0 or 0 in pointer.shape:
         return np.zeros(inside.shape, pointer.dtype)
     clipped = tuple(np.clip(p, 0, n - 1) for p, n in zip(positions, pointer.shape, strict=True))
     return np.where(inside, pointer[clipped], np.zeros((), pointer.dtype))
@@ -25,14 +23,15 @@ def load(pointer: Array, indices: tuple[Array, ...], kinds: Kinds, sizes: Sizes)
 
 def store(
     pointer: Array, value: Array, indices: tuple[Array, ...], kinds: Kinds, sizes: Sizes
-) -> None:
-    """Write the tile `value` into `pointer`."""
+) -> tuple[()]:
+    """Write the tile `value` into `pointer`; a store has no results."""
     if pointer.ndim == 0:
         pointer[()] = value
-        return
+        return ()
     positions = np.broadcast_arrays(*_positions(indices, kinds, sizes), value)[:-1]
     inside = np.broadcast_to(_inside(tuple(positions), pointer.shape), value.shape)
     pointer[tuple(p[inside] for p in positions)] = value[inside]
+    return ()
 
 
 def _positions(indices: tuple[Array, ...], kinds: Kinds, sizes: Sizes) -> tuple[Array, ...]:

@@ -32,6 +32,14 @@ ExternCall: TypeAlias = Callable[[Node, tuple[Array, ...]], Value]
 
 _TABLE: dict[str, Operation] = {
     **ARITHMETIC,
+    "constant": lambda _, attrs: np.asarray(attrs["value"]),
+    "data": lambda _, attrs: np.asarray(attrs["values"]).reshape(attrs["shape"]),
+    "iota": lambda _, attrs: np.arange(attrs["size"]),
+    "size": lambda _, attrs: np.asarray(attrs["dim"]),
+    "load": lambda values, attrs: load(values[0], values[1:], attrs["index"], attrs["sizes"]),
+    "store": lambda values, attrs: store(
+        values[0], values[1], values[2:], attrs["index"], attrs["sizes"]
+    ),
     "scatter": sequences.scatter,
     "unpack": quantized.unpack,
     "quantized_linear": quantized.quantized_linear,
@@ -75,6 +83,7 @@ class _Frame:
     symbols: dict[str, int]
     call_extern: ExternCall | None = None
     values: dict[Node, Value] = field(default_factory=dict)
+    order: Mapping[Region, tuple[Node, ...]] = field(default_factory=dict)
 
     def array(self, node: Node) -> Array:
         value = self.values[node]
@@ -102,82 +111,56 @@ class _Frame:
 
     def _raw(self, node: Node) -> Any:
         attrs = {key: self.number(value) for key, value in node.attrs}
-        if node.op in {"load", "store", "loop", "bind", "call", "get", "extern"}:
-            return self._structural(node, attrs)
+        if node.op == "get":
+            whole = self.values[node.args[0]]
+            return whole[attrs["index"]]
         values = tuple(self.array(arg) for arg in node.args)
         if node.op in POINTWISE:
             return pointwise(node.op, values, attrs)
         if node.op in _TABLE:
             return _TABLE[node.op](values, attrs)
-        return self._leaf(node, attrs)
-
-    def _leaf(self, node: Node, attrs: Mapping[str, Any]) -> Array:
-        if node.op == "constant":
-            return np.asarray(attrs["value"])
-        if node.op == "data":
-            return np.asarray(attrs["values"]).reshape(attrs["shape"])
-        if node.op == "iota":
-            return np.arange(attrs["size"])
-        if node.op == "size":
-            return np.asarray(attrs["dim"])
-        raise GraphError(f"the interpreter does not know {node.op!r}")
-
-    def _structural(self, node: Node, attrs: Mapping[str, Any]) -> Any:
-        if node.op == "get":
-            whole = self.values[node.args[0]]
-            return whole[attrs["index"]]
         if node.op == "call":
-            return self._call(node, attrs["kernel"])
+            return self._call(attrs["kernel"], values)
         if node.op == "loop":
-            raise GraphError("a loop stands outside every kernel")
-        values = tuple(self.array(arg) for arg in node.args)
-        if node.op == "extern":
-            if self.call_extern is None:
-                raise GraphError(f"extern {attrs['target']} needs the framework to run")
-            return self.call_extern(node, values)
+            steps = range(int(values[0]), int(values[1]), attrs["step"])
+            return self._loop(attrs["body"], steps, values[2:])
         if node.op == "bind":
             self.symbols[attrs["name"]] = int(values[0])
             return ()
-        if node.op == "load":
-            return load(values[0], values[1:], attrs["index"], attrs["sizes"])
-        store(values[0], values[1], values[2:], attrs["index"], attrs["sizes"])
-        return ()
+        if node.op != "extern":
+            raise GraphError(f"the interpreter does not know {node.op!r}")
+        if self.call_extern is None:
+            raise GraphError(f"extern {attrs['target']} needs the framework to run")
+        return self.call_extern(node, values)
 
-    def _call(self, node: Node, kernel: Kernel) -> tuple[Array, ...]:
+    def _call(self, kernel: Kernel, values: tuple[Array, ...]) -> tuple[Array, ...]:
         memory: dict[Node, Value] = {}
-        given = iter(node.args)
+        given = iter(values)
         for pointer in kernel.pointers:
             if pointer.attr("access") == "write":
                 memory[pointer] = _fresh(pointer.tensor, self.symbols)
             else:
-                array = self.array(next(given))
+                array = next(given)
                 memory[pointer] = array.copy() if pointer.attr("access") == "update" else array
         order = place(kernel.body)
         for point in product(*(range(self.number(size)) for size in kernel.grid)):
-            frame = _Frame(symbols=dict(self.symbols), values=dict(memory))
-            for parameter, index in zip(kernel.body.parameters, point, strict=True):
-                frame.values[parameter] = np.asarray(index)
-            frame.run_region(kernel.body, order)
+            frame = _Frame(symbols=dict(self.symbols), values=dict(memory), order=order)
+            frame.values.update(zip(kernel.body.parameters, map(np.asarray, point), strict=True))
+            frame.run_region(kernel.body)
         written = (p for p in kernel.pointers if p.attr("access") != "read")
         return tuple(np.asarray(memory[p]) for p in written)
 
-    def run_region(self, region: Region, order: Mapping[Region, tuple[Node, ...]]) -> None:
-        for node in order[region]:
-            if node.op == "loop":
-                self.values[node] = self._loop(node, order)
-            else:
-                self.values[node] = self.compute(node)
+    def run_region(self, region: Region) -> None:
+        if region not in self.order:
+            raise GraphError("a loop stands outside every kernel")
+        for node in self.order[region]:
+            self.values[node] = self.compute(node)
 
-    def _loop(self, node: Node, order: Mapping[Region, tuple[Node, ...]]) -> tuple[Array, ...]:
-        body, step = node.attr("body"), node.attr("step")
-        if not isinstance(body, Region) or not isinstance(step, int):
-            raise GraphError("loop needs a body and a step")
-        start, stop = int(self.array(node.args[0])), int(self.array(node.args[1]))
-        carried = tuple(self.array(arg) for arg in node.args[2:])
-        for index in range(start, stop, step):
+    def _loop(self, body: Region, steps: range, carried: tuple[Array, ...]) -> tuple[Array, ...]:
+        for index in steps:
             self.values[body.parameters[0]] = np.asarray(index)
             self.values.update(zip(body.parameters[1:], carried, strict=True))
-            self.run_region(body, order)
+            self.run_region(body)
             carried = tuple(self.array(result) for result in body.results)
         return carried
 
