@@ -85,6 +85,7 @@ def test_the_program_means_what_the_operation_means(causal: bool, mask: Mask) ->
         (DType.FLOAT32, (64, 64), MASKS[2]),
         pytest.param(DType.BFLOAT16, (24, 16), None, marks=pytest.mark.wide),
         (DType.BFLOAT16, (6, 10), MASKS[1]),
+        (DType.FLOAT16, (7, 20), MASKS[2]),
     ],
 )
 def test_the_machine_agrees(

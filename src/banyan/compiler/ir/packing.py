@@ -6,8 +6,8 @@ from banyan.compiler.ir.graph import Graph, Node
 from banyan.compiler.ir.operations import PANEL_COLUMNS, pack_width
 from banyan.compiler.ir.types import DType
 
-DEPTH_MULTIPLE = {DType.BFLOAT16: 32, DType.FLOAT32: 1}
-"""The contracted dim of 16-bit panels is padded to whole matrix-unit tiles."""
+DEPTH_MULTIPLE = {DType.BFLOAT16: 32, DType.FLOAT16: 1, DType.FLOAT32: 1}
+"""The contracted dim of bfloat16 panels is padded to whole matrix-unit tiles."""
 
 QUANTIZED_BYTES, QUANTIZED_NIBBLES = "quantized_bytes", "quantized_nibbles"
 _QUANTIZED_COLUMNS = "quantized_columns"

@@ -11,6 +11,7 @@ from typing import TypeAlias
 from banyan.compiler.ir.graph import Builder, Graph, Node
 from banyan.compiler.ir.match import Pattern, Rule, any_of, rewrite_graph
 from banyan.compiler.ir.operations import pack_width
+from banyan.compiler.ir.packing import DEPTH_MULTIPLE
 from banyan.compiler.ir.symbols import Dim, fixed, product, upper_bound
 from banyan.compiler.ir.types import DType
 
@@ -53,7 +54,7 @@ def is_long(node: Node) -> bool:
     depth, size = key.shape[3], value.shape[3]
     if not isinstance(depth, int) or not isinstance(size, int):
         return False
-    packs = query.dtype in {DType.FLOAT32, DType.BFLOAT16} and depth % pack_width(key.dtype) == 0
+    packs = query.dtype in DEPTH_MULTIPLE and depth % pack_width(key.dtype) == 0
     return packs and upper_bound(key.shape[2]) > LEAST_KEYS
 
 

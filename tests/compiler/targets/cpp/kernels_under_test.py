@@ -25,8 +25,8 @@ from tests.compiler.targets.cpp.kernel_libraries import (
 )
 
 Array = NDArray[Any]
-BF16, F32 = DType.BFLOAT16, DType.FLOAT32
-CPP_NAMES = {F32: "float", BF16: "banyan::bfloat16"}
+BF16, F16, F32 = DType.BFLOAT16, DType.FLOAT16, DType.FLOAT32
+CPP_NAMES = {F32: "float", BF16: "banyan::bfloat16", F16: "banyan::float16"}
 EMULATION = Path(__file__).parent / "amx_emulation.h"
 EMULATED_AMX = "emulated amx_bf16"
 EMULATED_NEON = "emulated neon"
@@ -62,6 +62,10 @@ def aligned_copy(source: Array, dtype: DType) -> Array:
     copy = aligned(source.shape, dtype)
     copy[...] = source
     return copy
+
+
+def dtype_of(values: Array) -> DType:
+    return next(dtype for dtype in CPP_NAMES if dtype.numpy == values.dtype)
 
 
 def guarded_rows(values: Array, dtype: DType, padding: int) -> Array:
@@ -121,13 +125,13 @@ extern "C" void block_rows_{dtype.value}(
 
 def kernel_source(level: str, *, emulated: bool) -> str:
     """The text of a shared object with every kernel a program of that level would use."""
-    types = ((F32, F32), (BF16, BF16), (F32, BF16))
+    types = (*((dtype, dtype) for dtype in CPP_NAMES), (F32, BF16))
     headers = {choose(Operation.LINEAR, level, a, w).header for a, w in types}
     lines = [f'#include "{EMULATION}"'] if emulated else []
     lines += [f'#include "{header}"' for header in (*sorted(headers), "block_dot.h")]
     lines += [_linear_entry(level, a, w) for a, w in types]
-    lines += [_dot_entry(level, dtype) for dtype in (F32, BF16)]
-    lines += [_block_entry(dtype) for dtype in (F32, BF16)]
+    lines += [_dot_entry(level, dtype) for dtype in CPP_NAMES]
+    lines += [_block_entry(dtype) for dtype in CPP_NAMES]
     if emulated:
         lines.append(
             'extern "C" int64_t tile_products() { return amx_emulation::state().products; }'
@@ -193,7 +197,7 @@ class Kernels:
         """
         self.calls += 1
         k, n = a.shape[1], c.shape[1]
-        dtype = BF16 if b.ndim == 3 else F32
+        dtype = dtype_of(a)
         self.library.call(
             f"dot_{dtype.value}",
             a, row_stride(a), b, row_stride(b), k, a.shape[0], n, c, row_stride(c),
@@ -203,7 +207,7 @@ class Kernels:
     def block_columns(self, a: Array, blocks: Sequence[Array | None], c: Array) -> None:
         """c = a[rows, k] x blocks of sixteen columns side by side; every second call fetches."""
         self.calls += 1
-        dtype = F32 if a.dtype == np.float32 else BF16
+        dtype = dtype_of(a)
         self.library.call(
             f"block_columns_{dtype.value}",
             a, row_stride(a), blocks, len(blocks), a.shape[1], a.shape[0], c, row_stride(c),
@@ -215,7 +219,7 @@ class Kernels:
     ) -> None:
         """c (+)= a[rows, blocks * k] x blocks one after the other; every second call fetches."""
         self.calls += 1
-        dtype = F32 if a.dtype == np.float32 else BF16
+        dtype = dtype_of(a)
         self.library.call(
             f"block_rows_{dtype.value}",
             a, row_stride(a), blocks, len(blocks), a.shape[1] // len(blocks), a.shape[0],

@@ -15,6 +15,7 @@ from tests.compiler.targets.cpp.kernel_meanings import dot_meaning, linear_meani
 from tests.compiler.targets.cpp.kernels_under_test import (
     BF16,
     EMULATED_AMX,
+    F16,
     F32,
     Array,
     Kernels,
@@ -29,7 +30,8 @@ from tests.compiler.targets.cpp.kernels_under_test import (
 SHARED_FIXTURES = settings(
     max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
-TYPES = [(F32, F32), (BF16, BF16), (F32, BF16)]
+DTYPES = [F32, BF16, F16]
+TYPES = [*((dtype, dtype) for dtype in DTYPES), (F32, BF16)]
 
 
 def random_values(seed: int, shape: tuple[int, ...], dtype: DType) -> Array:
@@ -95,7 +97,7 @@ def test_a_row_gives_the_same_bits_alone_and_among_others(
 def key_block(dtype: DType, depth: int) -> tuple[Array, Array]:
     """Sixteen keys as the cache holds them, and the same as a [depth, 16] matrix."""
     matrix = random_values(5, (depth, 16), dtype)
-    if dtype is F32:
+    if dtype is not BF16:
         return aligned_copy(matrix, dtype), matrix
     return aligned_copy(matrix.reshape(depth // 2, 2, 16).transpose(0, 2, 1), dtype), matrix
 
@@ -103,12 +105,12 @@ def key_block(dtype: DType, depth: int) -> tuple[Array, Array]:
 def value_block(dtype: DType, head: int) -> tuple[Array, Array]:
     """Sixteen values as the cache holds them, and the same as a [16, head] matrix."""
     matrix = random_values(6, (16, head), dtype)
-    if dtype is F32:
+    if dtype is not BF16:
         return aligned_copy(matrix, dtype), matrix
     return aligned_copy(matrix.reshape(8, 2, head).transpose(0, 2, 1), dtype), matrix
 
 
-@pytest.mark.parametrize("dtype", [F32, BF16])
+@pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("rows", [1, 2, 5, 7, 16, 20, 48, 64, 100])
 def test_a_dot_with_a_key_block_gives_scores(kernels: Kernels, dtype: DType, rows: int) -> None:
     for depth in (16, 64, 80, 128, 300):
@@ -119,7 +121,7 @@ def test_a_dot_with_a_key_block_gives_scores(kernels: Kernels, dtype: DType, row
         assert_close(scores, dot_meaning(queries, matrix), queries, matrix)
 
 
-@pytest.mark.parametrize("dtype", [F32, BF16])
+@pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("rows", [1, 2, 6, 16, 33])
 @pytest.mark.parametrize("head", [16, 80, 128])
 def test_a_dot_with_a_value_block_adds_to_the_sum(
@@ -135,7 +137,7 @@ def test_a_dot_with_a_value_block_adds_to_the_sum(
     assert np.all(error <= 2e-6 * (added + np.abs(before)))
 
 
-@pytest.mark.parametrize("dtype", [F32, BF16])
+@pytest.mark.parametrize("dtype", DTYPES)
 def test_rows_of_a_dot_give_the_same_bits_alone_and_among_others(
     kernels: Kernels, dtype: DType
 ) -> None:
@@ -159,7 +161,7 @@ def scattered(blocks: list[tuple[Array, Array]]) -> tuple[list[Array | None], li
     return packed, matrices
 
 
-@pytest.mark.parametrize("dtype", [F32, BF16])
+@pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("rows", [1, 2, 5, 7, 16, 48])
 @pytest.mark.parametrize("count", [3, 8])
 def test_scattered_key_blocks_give_scores_side_by_side(
@@ -175,7 +177,7 @@ def test_scattered_key_blocks_give_scores_side_by_side(
     assert np.isnan(scores[:, 16 * count :]).all(), "wrote beyond the last block"
 
 
-@pytest.mark.parametrize("dtype", [F32, BF16])
+@pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("rows", [1, 2, 3, 4, 6, 16, 33])
 @pytest.mark.parametrize("head", [16, 80, 200])
 def test_scattered_value_blocks_add_to_the_sum(
@@ -195,7 +197,7 @@ def test_scattered_value_blocks_add_to_the_sum(
         assert np.all(np.abs(total - (base + clean @ matrix)) <= 2e-6 * bound)
 
 
-@pytest.mark.parametrize("dtype", [F32, BF16])
+@pytest.mark.parametrize("dtype", DTYPES)
 def test_rows_of_a_block_dot_give_the_same_bits_alone_and_among_others(
     kernels: Kernels, dtype: DType
 ) -> None:

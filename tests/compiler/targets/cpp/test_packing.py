@@ -65,12 +65,12 @@ def test_a_float32_panel_holds_sixteen_columns_of_each_k() -> None:
 
 
 def test_sizes_count_the_padding() -> None:
-    for dtype, shape in ((BF16, (2, 32, 16, 2)), (F32, (2, 33, 16, 1))):
+    for dtype, shape in ((BF16, (2, 32, 16, 2)), (F32, (2, 33, 16, 1)), (F16, (2, 33, 16, 1))):
         assert panel_shape(17, 33, dtype) == shape
         assert pack_linear(np.zeros((17, 33), np.float32), dtype).shape == shape
 
 
-@pytest.mark.parametrize("dtype", [F32, BF16])
+@pytest.mark.parametrize("dtype", [F32, BF16, F16])
 @given(n=st.integers(1, 70), k=st.integers(1, 70))
 def test_unpacking_undoes_packing(dtype: DType, n: int, k: int) -> None:
     weight = np.random.default_rng(n * 71 + k).standard_normal((n, k)).astype(dtype.numpy)
@@ -78,7 +78,7 @@ def test_unpacking_undoes_packing(dtype: DType, n: int, k: int) -> None:
     np.testing.assert_array_equal(plain.T[:n, :k], weight)
 
 
-@pytest.mark.parametrize("target_type", [F32, BF16])
+@pytest.mark.parametrize("target_type", [F32, BF16, F16])
 @pytest.mark.parametrize("source_type", [F32, BF16, F16])
 @settings(max_examples=30, deadline=None, suppress_health_check=list(HealthCheck))
 @given(n=st.integers(1, 90), k=st.integers(1, 150))
@@ -126,5 +126,5 @@ def test_an_unknown_source_type_is_refused(pack: Pack) -> None:
 
 
 def test_element_types_that_cannot_be_packed_are_named() -> None:
-    with pytest.raises(InputError, match="cannot be packed as f16"):
-        pack_linear(np.zeros((8, 8), np.float32), F16)
+    with pytest.raises(InputError, match="cannot be packed as i64"):
+        pack_linear(np.zeros((8, 8), np.float32), DType.INT64)

@@ -16,7 +16,7 @@ from banyan.compiler.targets.cpp.registry import (
 from banyan.devices.instruction_sets import INSTRUCTION_SETS
 from banyan.foundation.errors import GraphError
 
-BF16, F32 = DType.BFLOAT16, DType.FLOAT32
+BF16, F16, F32 = DType.BFLOAT16, DType.FLOAT16, DType.FLOAT32
 
 
 def test_names_are_unique_and_headers_exist() -> None:
@@ -31,6 +31,7 @@ def test_names_are_unique_and_headers_exist() -> None:
         ("amx_bf16", (F32, F32), "linear.avx512.f32.f32"),
         ("avx512_bf16", (BF16, BF16), "linear.avx512_bf16.bf16.bf16"),
         ("avx512", (BF16, BF16), "linear.avx512.bf16.bf16"),
+        ("avx512_bf16", (F16, F16), "linear.avx512.f16.f16"),
         ("avx2", (F32, BF16), "linear.avx2.f32.bf16"),
         ("portable", (F32, F32), "linear.portable.f32.f32"),
     ],
@@ -41,10 +42,10 @@ def test_the_best_linear_of_a_machine_is_chosen(
     assert choose(Operation.LINEAR, level, *types).name == expected
 
 
-def test_every_machine_has_every_operation_in_both_types() -> None:
+def test_every_machine_has_every_operation_in_all_types() -> None:
     levels = [level.name for level in INSTRUCTION_SETS]
     plain = (Operation.LINEAR, Operation.TILE_DOT)
-    for level, operation, dtype in itertools.product(levels, plain, (F32, BF16)):
+    for level, operation, dtype in itertools.product(levels, plain, (F32, BF16, F16)):
         assert choose(operation, level, dtype, dtype).operation is operation
     for level, weight in itertools.product(levels, STORED.values()):
         for activation in (F32, BF16):

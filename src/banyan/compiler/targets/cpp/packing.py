@@ -27,10 +27,10 @@ def pack_linear(weight: Array, dtype: DType) -> Array:
     """Pack W[n, k] to `dtype` in NumPy.
 
     Raises:
-        InputError: another element type than float32 or bfloat16.
+        InputError: another element type than float32, bfloat16 or float16.
     """
     if dtype not in DEPTH_MULTIPLE:
-        raise InputError(f"weights cannot be packed as {dtype.value}; use f32 or bf16")
+        raise InputError(f"weights cannot be packed as {dtype.value}; use f32, bf16 or f16")
     return pack_panels(weight.astype(dtype.numpy), pack_width(dtype), DEPTH_MULTIPLE[dtype])
 
 

@@ -53,11 +53,11 @@ class MicroKernel:
         return f"{self.operation.value}.{self.instruction_set}.{types}"
 
 
-_F32, _BF16 = DType.FLOAT32, DType.BFLOAT16
-_TYPES = ((_F32, _F32), (_BF16, _BF16), (_F32, _BF16))
+_F32, _BF16, _F16 = DType.FLOAT32, DType.BFLOAT16, DType.FLOAT16
+_TYPES = ((_F32, _F32), (_BF16, _BF16), (_F16, _F16), (_F32, _BF16))
 _MATRIX_SETS = ("amx_bf16", "avx512_bf16")
 _VECTOR_SETS = ("avx512", "avx2", "neon", "portable")
-_CPP_NAMES = {_F32: "float", _BF16: "banyan::bfloat16"}
+_CPP_NAMES = {_F32: "float", _BF16: "banyan::bfloat16", _F16: "banyan::float16"}
 _STORED_NAMES = {
     DType.INT8: "kBytes",
     DType.UINT8: "kNibbles",
@@ -100,7 +100,7 @@ KERNELS: tuple[MicroKernel, ...] = (
     *(_linear(level, _BF16, _BF16) for level in _MATRIX_SETS),
     *(_linear(level, *types) for level in _VECTOR_SETS for types in _TYPES),
     *(_tile_dot(level, _BF16) for level in _MATRIX_SETS),
-    *(_tile_dot(level, dtype) for level in _VECTOR_SETS for dtype in (_F32, _BF16)),
+    *(_tile_dot(level, dtype) for level in _VECTOR_SETS for dtype in _CPP_NAMES),
     *(_quantize_rows(dtype) for dtype in (_F32, _BF16)),
     *(_linear_int8(level, weight) for level in (*_MATRIX_SETS, *_VECTOR_SETS) for weight in _BITS),
     *(_linear_dequantized("avx512_bf16", _BF16, weight) for weight in _STORED_NAMES),

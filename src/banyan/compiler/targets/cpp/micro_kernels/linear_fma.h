@@ -2,9 +2,15 @@
 //
 // The vectors are the compiler's own (GNU vector extension), so this one text serves AVX-512, AVX2,
 // NEON and SSE. Weights may be bfloat16: a line of sixteen pairs becomes two vectors by a shift and
-// a mask. Blocking is that of linear_avx512_bf16.h with a register block per vector width.
+// a mask. Or halves, for which most CPUs have an instruction; sums of halves in halves, which
+// AVX512-FP16 has, are no meaning of a product in the IR. Blocking is that of linear_avx512_bf16.h
+// with a register block per vector width.
 #ifndef BANYAN_LINEAR_FMA_H
 #define BANYAN_LINEAR_FMA_H
+
+#if defined(__x86_64__)
+#include <immintrin.h>
+#endif
 
 #include "packed.h"
 
@@ -35,6 +41,23 @@ constexpr int64_t kChunk = 256;      // k per chunk: a float32 panel of 16 KB
 typedef float Vector __attribute__((vector_size(kVectorBytes), may_alias));
 typedef uint32_t Bits __attribute__((vector_size(kVectorBytes), may_alias));
 
+// kLanes halves as float32.
+BANYAN_INLINE Vector widened(const float16* from) {
+#if defined(__AVX512F__)
+  // The form without a mask starts from an undefined register, which g++ 12 warns of.
+  const __m256i halves = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(from));
+  return (Vector)_mm512_maskz_cvtph_ps(0xffff, halves);
+#elif defined(__F16C__)
+  return (Vector)_mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(from)));
+#else
+  float values[kLanes];
+  for (int i = 0; i < kLanes; ++i) values[i] = to_float(from[i]);
+  Vector result;
+  memcpy(&result, values, sizeof result);
+  return result;
+#endif
+}
+
 // Sixteen weights of one k as float32: part `part` of them. `step` counts k from the line's start.
 template <class W>
 BANYAN_INLINE Vector load_weights(const W* line, int part, int step);
@@ -48,6 +71,11 @@ template <>
 BANYAN_INLINE Vector load_weights<bfloat16>(const bfloat16* line, int part, int step) {
   const Bits pairs = *reinterpret_cast<const Bits*>(line + part * kLanes * 2);
   return (Vector)(step == 0 ? pairs << 16 : pairs & 0xffff0000u);
+}
+
+template <>
+BANYAN_INLINE Vector load_weights<float16>(const float16* line, int part, int) {
+  return widened(line + part * kLanes);
 }
 
 // c[R][P*16] (+)= a[R][k] * b, summed in `Chains` interleaved chains of lines.
@@ -126,10 +154,17 @@ BANYAN_INLINE const float* widen(const float* a, int64_t lda, int64_t, int64_t, 
   return a;
 }
 
-BANYAN_INLINE const float* widen(const bfloat16* a, int64_t lda, int64_t rows, int64_t k,
-                                 float* buffer, int64_t* stride) {
+template <class A>
+BANYAN_INLINE const float* widen(const A* a, int64_t lda, int64_t rows, int64_t k, float* buffer,
+                                 int64_t* stride) {
   for (int64_t r = 0; r < rows; ++r) {
-    for (int64_t i = 0; i < k; ++i) buffer[r * kChunk + i] = to_float(a[r * lda + i]);
+    int64_t i = 0;
+    if constexpr (std::is_same_v<A, float16>) {
+      for (; i + kLanes <= k; i += kLanes) {
+        *reinterpret_cast<Vector*>(buffer + r * kChunk + i) = widened(a + r * lda + i);
+      }
+    }
+    for (; i < k; ++i) buffer[r * kChunk + i] = to_float(a[r * lda + i]);
   }
   *stride = kChunk;
   return buffer;

@@ -20,6 +20,13 @@ struct Packing<bfloat16> {
   static constexpr int64_t padding = 32;
 };
 
+// Halves are widened one line at a time, so nothing is gained by pairs.
+template <>
+struct Packing<float16> {
+  static constexpr int64_t group = 1;
+  static constexpr int64_t padding = 1;
+};
+
 template <>
 struct Packing<float> {
   static constexpr int64_t group = 1;

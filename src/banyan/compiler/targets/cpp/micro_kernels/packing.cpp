@@ -2,7 +2,7 @@
 // and target as buffers, and shares the panels among the threads.
 //
 // buffers: {source, target}; symbols: {n, k, elements between source rows, source type, target type}
-// types: 0 float32, 1 bfloat16, 2 float16 (source only). Targets 3 and 4 are quantised weights of
+// types: 0 float32, 1 bfloat16, 2 float16. Targets 3 and 4 are quantised weights of
 // bytes and of pairs of nibbles; then k counts bytes, and the source type tells whether they are
 // signed (1) or kept as they are (0).
 #include "packed.h"
@@ -141,7 +141,9 @@ extern "C" int32_t banyan_run(const banyan_runtime* runtime, void* const* buffer
     const int64_t blocks = ceil_divide(job.n, quantized::kColumns);
     return runtime->parallel_for(runtime->pool, blocks, pack, &job);
   }
-  const banyan_task task = symbols[4] == 0 ? packer<float>(symbols[3]) : packer<bfloat16>(symbols[3]);
+  const banyan_task task = symbols[4] == 0   ? packer<float>(symbols[3])
+                           : symbols[4] == 1 ? packer<bfloat16>(symbols[3])
+                                             : packer<float16>(symbols[3]);
   if (task == nullptr) return 2;
   return runtime->parallel_for(runtime->pool, ceil_divide(job.n, kPanelColumns), task, &job);
 }
