@@ -23,7 +23,7 @@ from banyan.compiler.ir.symbols import upper_bound
 from banyan.compiler.ir.text import print_graph
 from banyan.compiler.options import CompileOptions
 from banyan.compiler.packed_weights import WeightLoader
-from banyan.compiler.report import CompileReport, count_nodes, extern_uses
+from banyan.compiler.report import CompileReport, graph_report
 from banyan.compiler.targets.cpp.alignment import aligned_inputs
 from banyan.compiler.targets.memory import (
     ExternCall,
@@ -87,7 +87,7 @@ def compile_graph(
     """
     chosen = target or target_of(device)
     if chosen == "interpreter":
-        return InterpretedGraph(graph, _interpreter_report(graph))
+        return InterpretedGraph(graph, graph_report(graph, graph, "interpreter", "NumPy"))
     opened = _open_target(chosen, device, options) if isinstance(chosen, str) else chosen
     return _Compilation(graph, device, opened, options).run()
 
@@ -198,25 +198,6 @@ def compile(  # noqa: A001  (the name of torch.compile)
     return CompiledModule(executable, chip, nesting, example, tuple(keywords))
 
 
-def _interpreter_report(graph: Graph) -> CompileReport:
-    return CompileReport(
-        name=graph.name,
-        target="interpreter",
-        instruction_set="NumPy",
-        num_nodes=count_nodes(graph),
-        num_kernels=0,
-        num_launches=0,
-        externs=extern_uses(graph),
-        weight_bytes=sum(
-            node.tensor.maximum_bytes for node in graph.inputs if node.attr("role") == "weight"
-        ),
-        arena_bytes=0,
-        scratch_bytes=0,
-        seconds=0.0,
-        cached=False,
-    )
-
-
 @dataclass(frozen=True, slots=True)
 class _Compilation:
     graph: Graph
@@ -248,23 +229,13 @@ class _Compilation:
         arena = arena_offsets(
             placement.slots, [upper_bound(slot.num_bytes) for slot in placement.slots]
         )
-        report = CompileReport(
-            name=self.graph.name,
-            target=target.name,
-            instruction_set=target.detail,
-            num_nodes=count_nodes(self.graph),
+        report = replace(
+            graph_report(self.graph, lowered, target.name, target.detail),
             num_kernels=text.num_kernels,
             num_launches=text.num_launches,
-            externs=extern_uses(self.graph),
-            weight_bytes=sum(
-                node.tensor.maximum_bytes
-                for node in lowered.inputs
-                if node.attr("role") == "weight"
-            ),
             arena_bytes=arena[1],
             scratch_bytes=text.scratch_bytes,
             seconds=time.perf_counter() - began,
-            cached=False,
         )
         externs = tuple(step for step in placement.steps if isinstance(step, ExternCall))
         return make_manifest(self.graph, lowered, placement, text, image, report), externs

@@ -7,17 +7,7 @@ from typing import final
 
 import numpy as np
 
-from banyan.compiler.executable import (
-    Argument,
-    Array,
-    BoundSizes,
-    Progress,
-    WeightSource,
-    bind_states,
-    check_state,
-    of_role,
-    read_weight,
-)
+from banyan.compiler.executable import Argument, Array, Executable, evaluate_shape
 from banyan.compiler.interpreted import run_extern_node
 from banyan.compiler.ir.graph import Node
 from banyan.compiler.ir.symbols import evaluate, upper_bound
@@ -123,8 +113,12 @@ class _Arena:
 
 
 @final
-class CompiledProgram:
-    """An `Executable` whose kernels are machine code on a device."""
+class CompiledProgram(Executable):
+    """An `Executable` whose kernels are machine code on a device.
+
+    Attributes:
+        manifest: what the program reads and writes, for callers that bring the memory.
+    """
 
     def __init__(
         self,
@@ -133,81 +127,39 @@ class CompiledProgram:
         loader: WeightLoader,
         externs: Sequence[ExternCall] = (),
     ) -> None:
-        self._manifest = manifest
+        inputs = [stored.argument for stored in manifest.inputs]
+        super().__init__(inputs, [o.argument for o in manifest.outputs], manifest.report)
+        self.manifest = manifest
         self._device = device
         self._loader = loader
         self._externs = tuple(externs)
         self._segments = load_segments(manifest, device)
-        self._arguments = of_role([i.argument for i in manifest.inputs], "argument")
         self._arena = _Arena(device, manifest.slots, manifest.symbols)
         self._kept: list[Buffer | None] = [None] * len(manifest.inputs)
         self._results: list[Buffer | None] = [None] * len(manifest.memories)
         self._reserved: dict[int, Buffer] = {}
-        self._sizes: dict[str, int] = {}
-        self._bound = BoundSizes(self._arguments, manifest.symbols)
-        self._places = [
-            (place, stored.argument.name)
-            for place, stored in enumerate(manifest.inputs)
-            if stored.argument.role == "argument"
-        ]
-        self._missing: list[tuple[str, str]] = []
-        self._note_missing()
+        self._places = [(i, a.name) for i, a in enumerate(inputs) if a.role == "argument"]
 
-    @property
-    def inputs(self) -> tuple[Argument, ...]:
-        """Arguments, weights and states."""
-        return tuple(stored.argument for stored in self._manifest.inputs)
+    def _load(self, place: int, array: Array) -> None:
+        stored = self.manifest.inputs[place]
+        buffer = self._weight_memory(place)
+        self._loader.load(array, stored.type, stored.packing, buffer)
+        self._kept[place] = buffer
 
-    @property
-    def outputs(self) -> tuple[Argument, ...]:
-        """What `run` returns."""
-        return tuple(stored.argument for stored in self._manifest.outputs)
+    def _allocate(self, place: int) -> None:
+        num_bytes = _bytes(self.manifest.inputs[place].type, self._sizes)
+        self._kept[place] = self._device.allocate(num_bytes)
 
-    @property
-    def report(self) -> CompileReport:
-        """What compiling did."""
-        return self._manifest.report
+    def _write(self, place: int, value: Array) -> None:
+        buffer = self._kept[place]
+        if buffer is not None:
+            self._device.copy_in(contiguous(value), buffer)
 
-    def load_weights(self, source: WeightSource, progress: Progress | None = None) -> None:
-        """Stream every weight into the layout the micro-kernels read."""
-        total = len(of_role(self.inputs, "weight"))
-        done = 0
-        for i, stored in enumerate(self._manifest.inputs):
-            if stored.argument.role != "weight":
-                continue
-            array = read_weight(source, stored.argument)
-            buffer = self._weight_memory(i)
-            self._loader.load(array, stored.type, stored.packing, buffer)
-            self._kept[i] = buffer
-            source.release(stored.argument.name)
-            done += 1
-            if progress is not None:
-                progress(done, total)
-        self._note_missing()
-
-    def allocate_state(self, symbol_values: Mapping[str, int]) -> None:
-        """Zeroed memory for the states."""
-        self._sizes = bind_states(of_role(self.inputs, "state"), symbol_values)
-        for i, stored in enumerate(self._manifest.inputs):
-            if stored.argument.role == "state":
-                self._kept[i] = self._device.allocate(_bytes(stored.type, self._sizes))
-        self._note_missing()
-
-    def write_state(self, name: str, value: Array) -> None:
-        """Replace what a state holds."""
-        state: TensorType | None = None
-        for stored, buffer in zip(self._manifest.inputs, self._kept, strict=True):
-            is_it = stored.argument.role == "state" and stored.argument.name == name
-            if is_it and buffer is not None:
-                state = stored.type
-                check_state(state, self._sizes, name, value)
-                self._device.copy_in(contiguous(value), buffer)
-        if state is None:
-            check_state(None, self._sizes, name, value)
-
-    def run(self, arguments: Mapping[str, Array]) -> dict[str, Array]:
-        """Run once; the arrays returned show memory that the next run overwrites."""
-        sizes = self._bound.sizes(arguments, self._sizes)
+    def _run(self, arguments: Mapping[str, Array], sizes: Mapping[str, int]) -> dict[str, Array]:
+        """The arrays returned show memory that the next run overwrites."""
+        for name in self.manifest.symbols:
+            if name not in sizes:
+                raise InputError(f"no argument tells the size {name}; pass states or arrays of it")
         offsets = self._arena.offsets(sizes)
         buffers = [*self._input_buffers(arguments), *self._output_buffers(sizes)]
         self._launch(buffers, offsets, sizes)
@@ -215,28 +167,15 @@ class CompiledProgram:
             stored.argument.name: self._array(
                 stored.location, stored.argument.type, buffers, offsets, sizes
             )
-            for stored in self._manifest.outputs
+            for stored in self.manifest.outputs
         }
-
-    @property
-    def manifest(self) -> Manifest:
-        """What the program reads and writes, for callers that bring the memory."""
-        return self._manifest
-
-    def load_weight(self, place: int, array: Array) -> None:
-        """Bring one weight into the layout that the input number `place` is read in."""
-        stored = self._manifest.inputs[place]
-        buffer = self._weight_memory(place)
-        self._loader.load(array, stored.type, stored.packing, buffer)
-        self._kept[place] = buffer
-        self._note_missing()
 
     def _weight_memory(self, place: int) -> Buffer:
         """Memory for the weight of an input; joined weights lie in one piece."""
         kept = self._kept[place] or self._reserved.pop(place, None)
         if kept is not None:
             return kept
-        inputs = self._manifest.inputs
+        inputs = self.manifest.inputs
         sizes = [stored.type.maximum_bytes for stored in inputs]
         self._reserved |= joined_memory(self._device, sizes, [s.behind for s in inputs], place)
         return self._reserved.pop(place)
@@ -260,7 +199,7 @@ class CompiledProgram:
         self, buffers: Sequence[Buffer], offsets: Sequence[int], sizes: Mapping[str, int]
     ) -> None:
         arena = self._arena.buffer or self._device.allocate(64)
-        symbols = [*(sizes[name] for name in self._manifest.symbols), *offsets]
+        symbols = [*(sizes[name] for name in self.manifest.symbols), *offsets]
         for number, segment in enumerate(self._segments):
             self._device.launch(segment, [*buffers, arena], symbols)
             if number < len(self._externs):
@@ -269,29 +208,17 @@ class CompiledProgram:
         self._device.synchronize()
 
     def _input_buffers(self, arguments: Mapping[str, Array]) -> list[Buffer]:
-        if self._missing:
-            role, name = self._missing[0]
-            how = "load_weights" if role == "weight" else "allocate_state"
-            raise InputError(f"the {role} {name!r} has no memory; call {how}")
         buffers = list(self._kept)
         for place, name in self._places:
             array = contiguous(arguments[name])
-            if self._manifest.inputs[place].is_aligned:
+            if self.manifest.inputs[place].is_aligned:
                 array = aligned(array)
             buffers[place] = self._device.adopt(array)
         return [buffer for buffer in buffers if buffer is not None]
 
-    def _note_missing(self) -> None:
-        """Remember which weights and states have no memory, so that a run need not look."""
-        self._missing = [
-            (stored.argument.role, stored.argument.name)
-            for kept, stored in zip(self._kept, self._manifest.inputs, strict=True)
-            if kept is None and stored.argument.role != "argument"
-        ]
-
     def _output_buffers(self, sizes: Mapping[str, int]) -> list[Buffer]:
         found: list[Buffer] = []
-        for i, kind in enumerate(self._manifest.memories):
+        for i, kind in enumerate(self.manifest.memories):
             buffer = self._results[i]
             needed = _bytes(kind, sizes)
             if buffer is None or buffer.num_bytes < needed:
@@ -311,7 +238,7 @@ class CompiledProgram:
         sizes: Mapping[str, int],
     ) -> Array:
         """The value at a location as a host array: its very memory where the host can see it."""
-        shape = tuple(evaluate(dim, sizes) for dim in kind.shape)
+        shape = evaluate_shape(kind, sizes)
         buffer, start = self._memory_of(location, buffers, offsets)
         if not buffer.is_on_host:
             found = np.empty(shape, kind.dtype.numpy)
@@ -328,7 +255,7 @@ class CompiledProgram:
         """The buffer a value lies in, and how many bytes from its start."""
         if location.memory is Memory.ARENA and self._arena.buffer is not None:
             return self._arena.buffer, offsets[location.index]
-        first = 0 if location.memory is Memory.INPUT else len(self._manifest.inputs)
+        first = 0 if location.memory is Memory.INPUT else len(self.manifest.inputs)
         return buffers[first + location.index], 0
 
     def _call_extern(
@@ -348,7 +275,7 @@ class CompiledProgram:
         results = run_extern_node(call.node, values, sizes)
         listed = results if isinstance(results, tuple) else (results,)
         for result, kind, location in zip(listed, call.types, call.results, strict=True):
-            shape = tuple(evaluate(dim, sizes) for dim in kind.shape)
+            shape = evaluate_shape(kind, sizes)
             if shape != result.shape:
                 raise InputError(
                     f"{call.node.attr('target')} gave shape {result.shape}, not {shape}"

@@ -1,14 +1,14 @@
 """What compiling gives: something with named inputs and outputs that runs.
 
-`Executable` has one form per target: `compiled.CompiledProgram` and
-`interpreted.InterpretedGraph`. Nothing here imports torch.
+`Executable` owns names, sizes and checks; `compiled.CompiledProgram` and
+`interpreted.InterpretedGraph` own memory and arithmetic. Nothing here imports torch.
 """
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-import numpy as np
 from numpy.typing import NDArray
 
 from banyan.compiler.ir.binding import bind_symbols
@@ -52,23 +52,23 @@ class WeightSource(Protocol):
         ...
 
 
-class Executable(Protocol):
-    """A compiled graph with its weights and states."""
+class Executable(ABC):
+    """A compiled graph with its weights and states; targets say how values are kept and run.
 
-    @property
-    def inputs(self) -> tuple[Argument, ...]:
-        """Arguments, weights and states."""
-        ...
+    Attributes:
+        inputs: arguments, weights and states.
+        outputs: what `run` returns, in order; outputs that only replace a state are left out.
+        report: what compiling did.
+    """
 
-    @property
-    def outputs(self) -> tuple[Argument, ...]:
-        """What `run` returns, in order; outputs that only replace a state are left out."""
-        ...
-
-    @property
-    def report(self) -> CompileReport:
-        """What compiling did."""
-        ...
+    def __init__(
+        self, inputs: Iterable[Argument], outputs: Iterable[Argument], report: CompileReport
+    ) -> None:
+        self.inputs, self.outputs = tuple(inputs), tuple(outputs)
+        self.report = report
+        self._arguments = of_role(self.inputs, "argument")
+        self._sizes: dict[str, int] = {}
+        self._missing = {i: a for i, a in enumerate(self.inputs) if a.role != "argument"}
 
     def load_weights(self, source: WeightSource, progress: Progress | None = None) -> None:
         """Read every weight, one at a time, into the layout the program wants.
@@ -78,7 +78,17 @@ class Executable(Protocol):
         Raises:
             InputError: a weight is absent or has another shape.
         """
-        ...
+        weights = [(i, a) for i, a in enumerate(self.inputs) if a.role == "weight"]
+        for done, (place, argument) in enumerate(weights, start=1):
+            self.load_weight(place, read_weight(source, argument))
+            source.release(argument.name)
+            if progress is not None:
+                progress(done, len(weights))
+
+    def load_weight(self, place: int, array: Array) -> None:
+        """Bring one weight into the layout that the input number `place` is read in."""
+        self._load(place, array)
+        self._missing.pop(place, None)
 
     def allocate_state(self, symbol_values: Mapping[str, int]) -> None:
         """Give every state zeroed memory; `symbol_values` names the sizes they depend on.
@@ -86,7 +96,11 @@ class Executable(Protocol):
         Raises:
             InputError: a size is absent or out of bounds.
         """
-        ...
+        self._sizes = bind_states(of_role(self.inputs, "state"), symbol_values)
+        for place, argument in enumerate(self.inputs):
+            if argument.role == "state":
+                self._allocate(place)
+                self._missing.pop(place, None)
 
     def write_state(self, name: str, value: Array) -> None:
         """Replace what a state holds; `allocate_state` comes first.
@@ -94,7 +108,12 @@ class Executable(Protocol):
         Raises:
             InputError: there is no such state, or its shape or element type differs.
         """
-        ...
+        for place, argument in enumerate(self.inputs):
+            if (argument.role, argument.name) == ("state", name) and place not in self._missing:
+                check_state(argument, self._sizes, value)
+                self._write(place, value)
+                return
+        raise InputError(f"there is no state {name!r}; call allocate_state first")
 
     def run(self, arguments: Mapping[str, Array]) -> dict[str, Array]:
         """Run once. States are updated in place; results stay valid until the next run.
@@ -103,7 +122,28 @@ class Executable(Protocol):
             InputError: an argument is absent, unknown, or has another type or shape; or weights
                 or states are not there yet.
         """
-        ...
+        check_arguments(self._arguments, arguments)
+        sizes = bind_arguments(self._arguments, arguments, self._sizes)
+        for missing in self._missing.values():
+            how = "load_weights" if missing.role == "weight" else "allocate_state"
+            raise InputError(f"the {missing.role} {missing.name!r} has no memory; call {how}")
+        return self._run(arguments, sizes)
+
+    @abstractmethod
+    def _load(self, place: int, array: Array) -> None:
+        """Keep a weight."""
+
+    @abstractmethod
+    def _allocate(self, place: int) -> None:
+        """Keep zeros for a state, of the sizes in `_sizes`."""
+
+    @abstractmethod
+    def _write(self, place: int, value: Array) -> None:
+        """Overwrite a state."""
+
+    @abstractmethod
+    def _run(self, arguments: Mapping[str, Array], sizes: Mapping[str, int]) -> dict[str, Array]:
+        """Run with checked arguments, everything kept."""
 
 
 def of_role(inputs: Sequence[Argument], role: str) -> tuple[Argument, ...]:
@@ -206,22 +246,22 @@ def _symbols(arguments: Sequence[Argument]) -> list[Symbol]:
     return list(dict.fromkeys(s for argument in arguments for s in argument.type.symbols()))
 
 
-def check_state(
-    state: TensorType | None, sizes: Mapping[str, int], name: str, value: Array
-) -> None:
-    """Compare `value` with the state it is to replace; None says that there is no such state.
+def check_state(state: Argument, sizes: Mapping[str, int], value: Array) -> None:
+    """Compare `value` with the state it is to replace.
 
     Raises:
-        InputError: there is no such state, or its shape or element type differs.
+        InputError: its shape or element type differs.
     """
-    if state is None:
-        raise InputError(f"there is no state {name!r}; call allocate_state first")
-    shape = tuple(evaluate(dim, sizes) for dim in state.shape)
-    if shape != value.shape or state.dtype.numpy != value.dtype:
+    shape, dtype = evaluate_shape(state.type, sizes), state.type.dtype.numpy
+    if shape != value.shape or dtype != value.dtype:
         raise InputError(
-            f"state {name!r} is {state.dtype.numpy}{list(shape)}, "
-            f"not {value.dtype}{list(value.shape)}"
+            f"state {state.name!r} is {dtype}{list(shape)}, not {value.dtype}{list(value.shape)}"
         )
+
+
+def evaluate_shape(kind: TensorType, sizes: Mapping[str, int]) -> tuple[int, ...]:
+    """The shape in a run."""
+    return tuple(evaluate(dim, sizes) for dim in kind.shape)
 
 
 def read_weight(source: WeightSource, argument: Argument) -> Array:
@@ -239,8 +279,3 @@ def read_weight(source: WeightSource, argument: Argument) -> Array:
             f"weight {argument.name!r} has shape {array.shape}, but {argument.type.shape} is needed"
         )
     return array
-
-
-def plain_weight(array: Array, dtype: np.dtype[Any]) -> Array:
-    """A contiguous array of the wanted element type, copied only where needed."""
-    return np.asarray(array, dtype=dtype, order="C")

@@ -5,86 +5,33 @@ from typing import Any, final
 
 import numpy as np
 
-from banyan.compiler.executable import (
-    Argument,
-    Array,
-    Progress,
-    WeightSource,
-    bind_arguments,
-    bind_states,
-    check_arguments,
-    check_state,
-    of_role,
-    plain_weight,
-    read_weight,
-)
+from banyan.compiler.executable import Argument, Array, Executable, evaluate_shape
 from banyan.compiler.ir.graph import Graph, Node
-from banyan.compiler.ir.symbols import evaluate
 from banyan.compiler.report import CompileReport
 from banyan.compiler.targets.interpreter import run_graph
-from banyan.foundation.errors import InputError
 
 
 @final
-class InterpretedGraph:
+class InterpretedGraph(Executable):
     """Runs a captured graph node by node in NumPy."""
 
     def __init__(self, graph: Graph, report: CompileReport) -> None:
+        super().__init__(graph_arguments(graph), graph_outputs(graph), report)
         self._graph = graph
-        self._report = report
-        self._inputs = graph_arguments(graph)
         self._kept: dict[str, Array] = {}
-        self._sizes: dict[str, int] = {}
 
-    @property
-    def inputs(self) -> tuple[Argument, ...]:
-        """Arguments, weights and states."""
-        return self._inputs
+    def _load(self, place: int, array: Array) -> None:
+        argument = self.inputs[place]
+        self._kept[argument.name] = np.array(array, argument.type.dtype.numpy, order="C")
 
-    @property
-    def outputs(self) -> tuple[Argument, ...]:
-        """What `run` returns."""
-        return graph_outputs(self._graph)
+    def _allocate(self, place: int) -> None:
+        name, kind = self.inputs[place].name, self.inputs[place].type
+        self._kept[name] = np.zeros(evaluate_shape(kind, self._sizes), kind.dtype.numpy)
 
-    @property
-    def report(self) -> CompileReport:
-        """What compiling did."""
-        return self._report
+    def _write(self, place: int, value: Array) -> None:
+        self._kept[self.inputs[place].name] = value.copy()
 
-    def load_weights(self, source: WeightSource, progress: Progress | None = None) -> None:
-        """Copy every weight, in the element type of the graph."""
-        weights = of_role(self._inputs, "weight")
-        for done, argument in enumerate(weights, start=1):
-            array = read_weight(source, argument)
-            self._kept[argument.name] = plain_weight(array, argument.type.dtype.numpy).copy()
-            source.release(argument.name)
-            if progress is not None:
-                progress(done, len(weights))
-
-    def allocate_state(self, symbol_values: Mapping[str, int]) -> None:
-        """Zeroed arrays for the states."""
-        states = of_role(self._inputs, "state")
-        self._sizes = bind_states(states, symbol_values)
-        for state in states:
-            shape = tuple(evaluate(dim, self._sizes) for dim in state.type.shape)
-            self._kept[state.name] = np.zeros(shape, state.type.dtype.numpy)
-
-    def write_state(self, name: str, value: Array) -> None:
-        """Replace what a state holds."""
-        states = {state.name: state.type for state in of_role(self._inputs, "state")}
-        kept = states.get(name) if name in self._kept else None
-        check_state(kept, self._sizes, name, value)
-        self._kept[name] = value.copy()
-
-    def run(self, arguments: Mapping[str, Array]) -> dict[str, Array]:
-        """Run once; states are replaced by their updates."""
-        wanted = of_role(self._inputs, "argument")
-        check_arguments(wanted, arguments)
-        sizes = bind_arguments(wanted, arguments, self._sizes)
-        for argument in self._inputs:
-            if argument.role != "argument" and argument.name not in self._kept:
-                raise InputError(f"the {argument.role} {argument.name!r} is not there yet; load it")
-
+    def _run(self, arguments: Mapping[str, Array], sizes: Mapping[str, int]) -> dict[str, Array]:
         def call_extern(node: Node, values: tuple[Array, ...]) -> Any:
             return run_extern_node(node, values, sizes)
 

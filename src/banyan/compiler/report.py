@@ -74,6 +74,25 @@ class CompileReport:
         return asdict(self)
 
 
+def graph_report(graph: Graph, lowered: Graph, target: str, instruction_set: str) -> CompileReport:
+    """What a captured graph and the graph of its kernels tell; nothing is built yet."""
+    weights = (node for node in lowered.inputs if node.attr("role") == "weight")
+    return CompileReport(
+        graph.name,
+        target,
+        instruction_set,
+        num_nodes=count_nodes(graph),
+        num_kernels=0,
+        num_launches=0,
+        externs=extern_uses(graph),
+        weight_bytes=sum(node.tensor.maximum_bytes for node in weights),
+        arena_bytes=0,
+        scratch_bytes=0,
+        seconds=0.0,
+        cached=False,
+    )
+
+
 def count_nodes(graph: Graph) -> int:
     """Compute nodes of a captured graph."""
     return sum(node.op not in _NOT_COMPUTED for node in graph.nodes())

@@ -3,11 +3,10 @@
 from dataclasses import dataclass
 
 from banyan.compiler.ir.attributes import integer
-from banyan.compiler.ir.graph import Kernel, Node, Region, scalar_type
+from banyan.compiler.ir.graph import Kernel, Node, Region
 from banyan.compiler.ir.operations import PANEL_COLUMNS
 from banyan.compiler.ir.quantized import BLOCK_COLUMNS
-from banyan.compiler.ir.symbols import Dim, ceil_divide, symbol
-from banyan.compiler.ir.types import DType
+from banyan.compiler.ir.symbols import Dim, ceil_divide
 from banyan.compiler.tiling.options import LinearBlock, LinearShape, TileOptions
 from banyan.compiler.tiling.windows import At, Span, Window
 from banyan.compiler.tiling.writer import Writer
@@ -45,7 +44,7 @@ def product_kernel(writer: Writer, root: Node, product: Node) -> Kernel:
         step = _column_step(writer, product)
         rows = _block(writer, root.shape[-2], options.product_rows, "block_rows", 1)
         across = _block(writer, root.shape[-1], step, "block_columns", 1)
-    batch = tuple(writer.builder.parameter(scalar_type(DType.INT64)) for _ in root.shape[:-2])
+    batch = tuple(writer.parameter() for _ in root.shape[:-2])
     window: Window = (*(At(parameter) for parameter in batch), rows.span, across.span)
     target = writer.builder.pointer("out", root.tensor, "write")
     store = writer.store(target, writer.tile(root, window), window)
@@ -90,13 +89,10 @@ def _block(writer: Writer, size: Dim, step: int, name: str, scale: int) -> _Bloc
     indices = writer.indices
     if isinstance(size, int):
         step = min(step, max(1, size))
-    number = writer.builder.parameter(scalar_type(DType.INT64))
+    number = writer.parameter()
     first = indices.multiply(number, step)
     start = indices.multiply(first, scale)
     if isinstance(size, int) and size % step == 0:
         return _Block(size // step, number, (), Span(start, step * scale))
-    rest = indices.subtract(indices.number(size), first)
-    count = indices.smaller(rest, indices.number(step))
-    bind = writer.builder.add("bind", (count,), name=name, minimum=1, maximum=step)
-    covered = symbol(name, 1, step) * scale
-    return _Block(ceil_divide(size, step), number, (bind,), Span(start, covered))
+    count, binds = writer.bound_rest(name, size, first, step)
+    return _Block(ceil_divide(size, step), number, binds, Span(start, count * scale))

@@ -3,10 +3,9 @@
 from dataclasses import dataclass
 from itertools import pairwise
 
-from banyan.compiler.ir.graph import Kernel, Node, Region, scalar_type
+from banyan.compiler.ir.graph import Kernel, Node, Region
 from banyan.compiler.ir.operations import POINTWISE
-from banyan.compiler.ir.symbols import Dim, ceil_divide, symbol, upper_bound
-from banyan.compiler.ir.types import DType
+from banyan.compiler.ir.symbols import Dim, ceil_divide, upper_bound
 from banyan.compiler.tiling.windows import At, CannotPull, MustCut, Span, Window
 from banyan.compiler.tiling.writer import Writer
 
@@ -71,7 +70,7 @@ def _beside(writer: Writer, roots: tuple[Node, ...], row: _Row) -> _Row | None:
     count = min(limit // _power_of_two(wide), _power_of_two(upper_bound(dim)))
     if count < 2:
         return None
-    number = _parameter(writer)
+    number = writer.parameter()
     start = writer.indices.multiply(number, count)
     size, binds = writer.rest(dim, start, count)
     window = (*row.window[:axis], Span(start, size), *row.window[axis + 1 :])
@@ -137,12 +136,12 @@ def _store_in_pieces(writer: Writer, root: Node, target: Node, window: Window) -
 
 def _whole_row(writer: Writer, root: Node, *, scalars: bool) -> _Row:
     leading = root.shape[:-1]
-    parameters = tuple(_parameter(writer) for _ in leading) or (_parameter(writer),)
+    parameters = tuple(writer.parameter() for _ in leading) or (writer.parameter(),)
     heads = tuple(At(parameter) for parameter in parameters[: len(leading)])
     if root.tensor.rank == 0:
         return _Row((1,), parameters, (), ())
     if scalars and _is_one_reduction(writer, root):
-        parameters = tuple(_parameter(writer) for _ in root.shape)
+        parameters = tuple(writer.parameter() for _ in root.shape)
         return _Row(root.shape, parameters, (), tuple(At(p) for p in parameters))
     last = Span(writer.indices.number(0), root.shape[-1], divisible=True)
     return _Row(leading or (1,), parameters, (), (*heads, last))
@@ -163,26 +162,19 @@ def _is_one_reduction(writer: Writer, root: Node) -> bool:
     return False
 
 
-def _parameter(writer: Writer) -> Node:
-    return writer.builder.parameter(scalar_type(DType.INT64))
-
-
 def _pieces(writer: Writer, root: Node, row: _Row) -> _Row | None:
     """Cut rows that are long, or as long as a symbol says, into pieces for several programs."""
     width, piece = root.shape[-1], writer.options.row_piece
     if isinstance(width, int) and width <= writer.options.widest_row:
         return None
-    number = _parameter(writer)
+    number = writer.parameter()
     start = writer.indices.multiply(number, piece)
-    rest = writer.indices.subtract(writer.indices.number(width), start)
-    count = writer.indices.smaller(rest, writer.indices.number(piece))
-    name = "piece_columns"
-    bind = writer.builder.add("bind", (count,), name=name, minimum=1, maximum=piece)
-    span = Span(start, symbol(name, 1, piece), divisible=True)
+    size, binds = writer.bound_rest("piece_columns", width, start, piece)
+    span = Span(start, size, divisible=True)
     heads = row.window[:-1]
     parameters = (*row.parameters[: len(heads)], number)
     grid = (*root.shape[:-1], ceil_divide(width, piece))
-    return _Row(grid, parameters, (bind,), (*heads, span))
+    return _Row(grid, parameters, binds, (*heads, span))
 
 
 def _cut(writer: Writer, window: Window, offsets: tuple[int, ...]) -> list[Window]:

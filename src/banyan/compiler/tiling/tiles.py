@@ -74,11 +74,18 @@ class Tiles:
         self, start: Node, stop: Node, carried: list[Node], body: Callable[..., list[Node]]
     ) -> list[Node]:
         """`loop` from start to stop; `body(index, *carried)` gives the next carried values."""
-        index = self.builder.parameter(self.indices.number(0).tensor)
-        inner = [self.builder.parameter(value.tensor) for value in carried]
-        region = Region((index, *inner), (), tuple(body(index, *inner)))
-        loop = self.builder.add("loop", (start, stop, *carried), step=1, body=region)
-        return [self.builder.add("get", (loop,), index=i) for i in range(len(carried))]
+        index, inner = self.parameter(), self._carried(carried)
+        return self._loop(
+            (start, stop, *carried), 1, Region((index, *inner), (), tuple(body(index, *inner)))
+        )[1]
+
+    def _carried(self, values: list[Node]) -> list[Node]:
+        return [self.builder.parameter(value.tensor) for value in values]
+
+    def _loop(self, given: tuple[Node, ...], step: int, body: Region) -> tuple[Node, list[Node]]:
+        """A loop and what it carries in the end."""
+        loop = self.builder.add("loop", given, step=step, body=body)
+        return loop, [loop.apply("get", index=i) for i in range(len(given) - 2)]
 
     def pieces(
         self, size: Dim, piece: int | None, carried: list[Node], body: Callable[..., list[Node]]
@@ -93,28 +100,30 @@ class Tiles:
             once = body(whole(self.indices, size), *carried)
             done = tuple(node for node in once if isinstance(node.type, TupleType))
             return done, [node for node in once if node not in done]
-        start = self.parameter()
-        inner = [self.builder.parameter(value.tensor) for value in carried]
+        start, inner = self.parameter(), self._carried(carried)
         width, binds = self.rest(size, start, piece)
         results = body(Span(start, width), *inner)
         effects = tuple(node for node in results if isinstance(node.type, TupleType))
         kept = tuple(node for node in results if node not in effects)
         region = Region((start, *inner), (*binds, *effects), kept)
-        stop = (self.indices.number(0), self.indices.number(size))
-        loop = self.builder.add("loop", (*stop, *carried), step=piece, body=region)
-        gets = [self.builder.add("get", (loop,), index=i) for i in range(len(carried))]
-        return (loop,) if effects else (), gets
+        ends = (self.indices.number(0), self.indices.number(size))
+        loop, found = self._loop((*ends, *carried), piece, region)
+        return (loop,) if effects else (), found
 
     def rest(self, size: Dim, start: Node, piece: int) -> tuple[Dim, tuple[Node, ...]]:
         """The elements of the piece at `start` of an axis, and the `bind` that this needs."""
         if isinstance(size, int) and size % piece == 0:
             return piece, ()
-        name = f"piece_{self.num_pieces}"
         self.num_pieces += 1
+        return self.bound_rest(f"piece_{self.num_pieces - 1}", size, start, piece)
+
+    def bound_rest(
+        self, name: str, size: Dim, start: Node, piece: int
+    ) -> tuple[Dim, tuple[Node, ...]]:
+        """What is left of an axis from `start`, at most a piece: a symbol, and its `bind`."""
         left = self.indices.subtract(self.indices.number(size), start)
         count = self.indices.smaller(left, self.indices.number(piece))
-        bind = self.builder.add("bind", (count,), name=name, minimum=1, maximum=piece)
-        return symbol(name, 1, piece), (bind,)
+        return symbol(name, 1, piece), (count.apply("bind", name=name, minimum=1, maximum=piece),)
 
 
 def access(window: Window) -> tuple[tuple[str, ...], tuple[Dim, ...], tuple[Node, ...]]:
