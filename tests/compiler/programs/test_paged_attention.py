@@ -23,15 +23,17 @@ from tests.compiler.programs.paging import block_tables, pack_width, random_cach
 NAMES = ("queries", "keys", "values", "tables", "starts", "lengths")
 
 
-def attention_graph(heads: int, kv_heads: int, size: int, dtype: DType, window: int) -> Graph:
+def attention_graph(
+    heads: int, kv_heads: int, size: int, dtype: DType, window: int, columns: int = 64
+) -> Graph:
     builder = Builder()
     tokens, sequences = symbol("tokens", 1, 64), symbol("sequences", 1, 8)
-    blocks, width = symbol("blocks", 1, 64), pack_width(dtype)
+    blocks, width = symbol("blocks", 1, 2048), pack_width(dtype)
     types = (
         TensorType((tokens, heads, size), dtype),
         TensorType((blocks, kv_heads, size // width, 16, width), dtype),
         TensorType((blocks, kv_heads, 16 // width, size, width), dtype),
-        TensorType((sequences, symbol("columns", 1, 64)), DType.INT32),
+        TensorType((sequences, symbol("columns", 1, columns)), DType.INT32),
         TensorType((sequences + 1,), DType.INT32),
         TensorType((sequences,), DType.INT32),
     )
@@ -41,13 +43,20 @@ def attention_graph(heads: int, kv_heads: int, size: int, dtype: DType, window: 
 
 
 def step(
-    new: list[int], contexts: list[int], heads: int, kv_heads: int, dtype: DType, size: int = 8
+    new: list[int],
+    contexts: list[int],
+    heads: int,
+    kv_heads: int,
+    dtype: DType,
+    size: int = 8,
+    *,
+    num_blocks: int = 24,
 ) -> dict[str, Any]:
     generator = np.random.default_rng(7)
-    keys, values = random_caches(generator, 24, kv_heads, size, dtype)
+    keys, values = random_caches(generator, num_blocks, kv_heads, size, dtype)
     queries = generator.normal(size=(sum(new), heads, size)).astype(dtype.numpy)
     starts = np.cumsum([0, *new]).astype(np.int32)
-    tables = block_tables(contexts, 24)
+    tables = block_tables(contexts, num_blocks)
     lengths = np.array(contexts, np.int32)
     return dict(zip(NAMES, (queries, keys, values, tables, starts, lengths), strict=True))
 
@@ -149,8 +158,8 @@ def without_tiles() -> str:
     return next(name for name in names if not name.startswith("amx"))
 
 
-def latent_graph(heads: int, size: int, value_size: int, dtype: DType) -> Graph:
-    whole = attention_graph(heads, 1, size, dtype, 0)
+def latent_graph(heads: int, size: int, value_size: int, dtype: DType, columns: int = 64) -> Graph:
+    whole = attention_graph(heads, 1, size, dtype, 0, columns)
     builder = Builder()
     kinds = {str(n.attr("name")): n.tensor for n in whole.inputs}
     inputs = tuple(builder.input(n, kinds[n]) for n in NAMES if n != "values")

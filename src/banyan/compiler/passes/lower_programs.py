@@ -9,6 +9,7 @@ from banyan.compiler.ir.graph import Builder, Kernel, Node
 from banyan.compiler.ir.match import fill_value
 from banyan.compiler.ir.packing import stored_weight
 from banyan.compiler.ir.symbols import fixed
+from banyan.compiler.programs.attention_types import AttentionOptions, AttentionTypes
 from banyan.compiler.programs.cache_write import (
     cache_write_kernel,
     cache_write_quantized_kernel,
@@ -18,12 +19,9 @@ from banyan.compiler.programs.grouped_linear import (
     group_rows_kernel,
     grouped_linear_kernel,
 )
-from banyan.compiler.programs.paged_attention import (
-    AttentionOptions,
-    AttentionTypes,
-    paged_attention_kernel,
-)
+from banyan.compiler.programs.paged_attention import paged_attention_kernel
 from banyan.compiler.programs.scatter import Scatter, scatter_kernel
+from banyan.compiler.programs.split_keys import merge_splits_kernel, most_splits
 from banyan.compiler.programs.turning import turn_kernel, turns
 from banyan.compiler.programs.whole_attention import (
     WholeAttention,
@@ -91,7 +89,14 @@ def _paged_attention(context: Context, node: Node) -> Node:
     size = fixed(node.shape[2])
     options = AttentionOptions(float(attrs["scale"]), int(attrs["window"]), size)
     arguments = context.values(node.args)
-    return context.result(context.call(paged_attention_kernel, (types, options), arguments))
+    call = context.call(paged_attention_kernel, (types, options), arguments)
+    if most_splits(types.tables.shape[1]) == 1:
+        return context.result(call)
+    behind = 3 if types.values is None else 4
+    found = [context.builder.add("get", (call,), index=i) for i in range(3)]
+    parts = (found[0].tensor, types.tables, types.lengths, options.window)
+    where = arguments[behind : behind + 2]
+    return context.result(context.call(merge_splits_kernel, parts, [*found, *where]))
 
 
 def _attention_forward(context: Context, node: Node) -> Node:

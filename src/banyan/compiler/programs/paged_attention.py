@@ -9,12 +9,16 @@ With a latent cache (multi-head latent attention, DeepSeek-AI 2024, arXiv:2405.0
 values are one tensor: a value is the first part of its key, turned to lie as values do.
 """
 
-import math
 from dataclasses import dataclass, replace
 
 from banyan.compiler.ir.graph import Builder, Kernel, Node, Region
 from banyan.compiler.ir.symbols import Dim, symbol
-from banyan.compiler.ir.types import DType, TensorType
+from banyan.compiler.ir.types import DType
+from banyan.compiler.programs.attention_types import (
+    AttentionOptions,
+    AttentionTypes,
+    heads_of_a_tile,
+)
 from banyan.compiler.programs.running_softmax import (
     BLOCK,
     HIDDEN,
@@ -23,41 +27,26 @@ from banyan.compiler.programs.running_softmax import (
     STEP_BLOCKS,
     attend,
     fixed,
+    mean_of,
     product_with_keys,
     product_with_values,
+)
+from banyan.compiler.programs.split_keys import (
+    SPLIT_STEPS,
+    empty_state,
+    first_key,
+    most_splits,
+    partial_types,
+    splits_of,
+    steps_seen,
+    with_split,
 )
 from banyan.compiler.tiling.indices import Indices
 from banyan.compiler.tiling.tiles import Tiles
 from banyan.compiler.tiling.windows import At, Each, Span, whole
 
-PAGE = 4096
-"""Bytes of memory that hardware fetches ahead of a reader without being asked."""
-
 MOST_LATENT_ROWS = 128
 """Rows of a query tile over a latent cache: each of its values is turned once for all of them."""
-
-
-@dataclass(frozen=True, slots=True)
-class AttentionTypes:
-    """Types of the arguments of `paged_attention`, in order; no values if the cache is latent."""
-
-    queries: TensorType
-    keys: TensorType
-    values: TensorType | None
-    tables: TensorType
-    starts: TensorType
-    lengths: TensorType
-    key_scales: TensorType | None = None
-    value_scales: TensorType | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class AttentionOptions:
-    """Attributes: the factor of scores, keys seen before each token (0: all), size of a value."""
-
-    scale: float
-    window: int
-    value_size: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,13 +59,15 @@ class _Pointers:
     lengths: Node
     scales: tuple[Node, ...]
     out: Node
+    partial: tuple[Node, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class _Tile:
-    """One query tile: its sequence, first token, and the position of that token."""
+    """One query tile: its sequence, the new tokens of that, its own, and where the first stands."""
 
     sequence: Node
+    new_tokens: Node
     first: Node
     tokens: Node
     position: Node
@@ -98,6 +89,9 @@ class _Program:
         self.value_size = options.value_size
         pointer = tiles.builder.pointer
         queries = types.queries
+        self.num_splits = most_splits(types.tables.shape[1])
+        heads, sequences = fixed(queries.shape[1]), types.lengths.shape[0]
+        partial = partial_types(self.num_splits, sequences, heads, self.value_size)
         self.at = _Pointers(
             pointer("queries", types.queries, "read"),
             pointer("keys", types.keys, "read"),
@@ -111,6 +105,11 @@ class _Program:
                 if kind is not None
             ),
             pointer("out", replace(queries, shape=(*queries.shape[:2], self.value_size)), "write"),
+            tuple(
+                pointer(name, kind, "write")
+                for name, kind in zip(("means", "logs"), partial, strict=True)
+                if self.num_splits != 1
+            ),
         )
         self.head_size = fixed(queries.shape[2])
         whole_group = fixed(queries.shape[1]) // fixed(types.keys.shape[1])
@@ -118,7 +117,7 @@ class _Program:
         sizes = range(1, min(most, whole_group) + 1)
         self.group = max(size for size in sizes if whole_group % size == 0)
         self.num_parts = whole_group // self.group
-        self.num_heads = _heads_of_a_tile(types)
+        self.num_heads = heads_of_a_tile(types)
         self.most_tokens = max(1, MOST_ROWS // self.group)
         self.tokens = symbol("query_tokens", 0, self.most_tokens)
         self.num_rows: Dim = self.tokens * self.group
@@ -129,41 +128,118 @@ class _Program:
 
     def kernel(self) -> Kernel:
         head, part, number = (self.tiles.parameter() for _ in range(3))
-        tile = self._find(number)
+        split = self.tiles.parameter() if self.num_splits != 1 else self.indices.number(0)
+        tile, splits, is_partial = self._split(self._find(number), split)
         bind = self.tiles.builder.add(
             "bind", (tile.tokens,), name="query_tokens", minimum=0, maximum=self.most_tokens
         )
-        first, edge, stop, stop_block = self._steps(tile)
-        sources: list[_Cache] = []
-        places: list[tuple[Span, Span]] = []
-        for i in range(self.num_heads):
-            own = self.indices.add(
-                self.indices.multiply(head, self.num_heads), self.indices.number(i)
-            )
-            number_of_part = self.indices.add(self.indices.multiply(own, self.num_parts), part)
-            group = Span(self.indices.multiply(number_of_part, self.group), self.group)
-            places.append((Span(tile.first, self.tokens), group))
-            size = whole(self.indices, self.head_size)
-            loaded = self.tiles.read(self.at.queries, (*places[i], size))
-            rows = self.tiles.reshaped(loaded, (self.num_rows, self.head_size))
-            sources.append(_Cache(self, tile, own, rows, stop_block))
-        shape = self.num_rows, self.value_size
-        means = attend(self.tiles, sources, (first, edge, stop), shape)
-        stores = [self._store(mean, place) for (mean, _), place in zip(means, places, strict=True)]
+        parts = [self._part(head, part, i) for i in range(self.num_heads)]
+        sources = [self._source(tile, *part) for part in parts]
+        means = self._attend(tile, sources, splits)
+        stores: list[Node] = []
+        for (_, group), (mean, log) in zip(parts, means, strict=True):
+            stores += self._stores(tile, (split, group), (mean, log), is_partial)
         heads = fixed(self.types.keys.shape[1]) // self.num_heads
-        grid = (heads, self.num_parts, self._num_tiles())
+        grid: tuple[Dim, ...] = (heads, self.num_parts, self._num_tiles())
         values = () if self.at.values is None else (self.at.values,)
         read = (self.at.queries, self.at.keys, *values)
         where = (self.at.tables, self.at.starts, self.at.lengths)
-        pointers = (*read, *where, *self.at.scales, self.at.out)
-        body = Region((head, part, number), (bind, *stores), ())
-        return Kernel("paged_attention", grid, pointers, body)
+        pointers = (*read, *where, *self.at.scales, self.at.out, *self.at.partial)
+        parameters: tuple[Node, ...] = (head, part, number)
+        if self.num_splits != 1:
+            grid, parameters = (*grid, self.num_splits), (*parameters, split)
+        return Kernel("paged_attention", grid, pointers, Region(parameters, (bind, *stores), ()))
 
-    def _store(self, mean: Node, place: tuple[Span, Span]) -> Node:
-        result = self.tiles.cast(mean, self.types.queries.dtype)
-        shaped = self.tiles.reshaped(result, (self.tokens, self.group, self.value_size))
-        written = whole(self.indices, self.value_size)
-        return self.tiles.store(self.at.out, shaped, (*place, written))
+    def _part(self, head: Node, part: Node, i: int) -> tuple[Node, Span]:
+        """The i-th head of a tile, and its query heads."""
+        index = self.indices
+        own = index.add(index.multiply(head, self.num_heads), index.number(i))
+        number = index.add(index.multiply(own, self.num_parts), part)
+        return own, Span(index.multiply(number, self.group), self.group)
+
+    def _source(self, tile: _Tile, head: Node, group: Span) -> "_Cache":
+        size = whole(self.indices, self.head_size)
+        loaded = self.tiles.read(self.at.queries, (Span(tile.first, self.tokens), group, size))
+        rows = self.tiles.reshaped(loaded, (self.num_rows, self.head_size))
+        return _Cache(self, tile, head, rows)
+
+    def _split(self, tile: _Tile, split: Node) -> tuple[_Tile, tuple[Node, Node], Node | None]:
+        """The tile, its splits, and whether others work on the rest of the keys of its token.
+
+        A tile without tokens, or whose keys others see to, gets no tokens and no splits.
+        """
+        index, add = self.indices, self.tiles.add
+        last = index.add(tile.position, tile.tokens)
+        first, stop = splits_of(index, steps_seen(index, tile.position, last, self.window))
+        stop = add("where", add("eq", tile.tokens, index.number(0)), first, stop)
+        if self.num_splits == 1:
+            return tile, (first, stop), None
+        is_partial = add("eq", tile.new_tokens, index.number(1))
+        is_partial = add("and", is_partial, add("gt", index.subtract(stop, first), index.number(1)))
+        own = index.add(first, split)
+        is_mine = add("eq", split, index.number(0))
+        is_mine = add("or", is_mine, add("and", is_partial, add("lt", own, stop)))
+        first = add("where", is_partial, own, first)
+        stop = add("where", is_partial, index.add(own, index.number(1)), stop)
+        stop = add("where", is_mine, stop, first)
+        tokens = add("where", is_mine, tile.tokens, index.number(0))
+        return replace(tile, tokens=tokens), (first, stop), is_partial
+
+    def _attend(
+        self, tile: _Tile, sources: "list[_Cache]", splits: tuple[Node, Node]
+    ) -> list[tuple[Node, Node]]:
+        """Means and logs of each source over all keys of these splits."""
+        tiles, index = self.tiles, self.indices
+        shape = self.num_rows, self.value_size
+        first, edge, stop = self._steps(tile)
+        if self.num_splits == 1:
+            return attend(tiles, sources, (first, edge, stop), shape)
+        empty = empty_state(tiles, shape)
+
+        def body(split: Node, *states: Node) -> list[Node]:
+            begin = index.multiply(split, SPLIT_STEPS)
+            end = index.smaller(index.add(begin, index.number(SPLIT_STEPS)), stop)
+            begin = tiles.add("max", begin, first)
+            middle = index.smaller(tiles.add("max", edge, begin), end)
+            found = attend(tiles, sources, (begin, middle, end), shape)
+            merged: list[Node] = []
+            for i, (mean, log) in enumerate(found):
+                state = list(states[len(empty) * i : len(empty) * (i + 1)])
+                merged += with_split(tiles, state, mean, log)
+            return merged
+
+        states = tiles.range(*splits, empty * len(sources), body)
+        starts = range(0, len(states), len(empty))
+        return [mean_of(tiles, states[i : i + len(empty)]) for i in starts]
+
+    def _stores(
+        self,
+        tile: _Tile,
+        place: tuple[Node, Span],
+        found: tuple[Node, Node],
+        is_partial: Node | None,
+    ) -> list[Node]:
+        """Write a result where it belongs: indices beyond a tensor are dropped."""
+        tiles, index, (split, group), (mean, log) = self.tiles, self.indices, place, found
+        written = whole(index, self.value_size)
+        shape = (self.tokens, self.group)
+        first = tile.first
+        if is_partial is not None:
+            outside = index.number(self.types.queries.shape[0])
+            first = tiles.add("where", is_partial, outside, first)
+        result = tiles.reshaped(
+            tiles.cast(mean, self.types.queries.dtype), (*shape, self.value_size)
+        )
+        stores = [tiles.store(self.at.out, result, (Span(first, self.tokens), group, written))]
+        if is_partial is not None:
+            means, logs = self.at.partial
+            outside = index.number(self.types.lengths.shape[0])
+            row = Span(tiles.add("where", is_partial, tile.sequence, outside), self.tokens)
+            where = (At(split), row, group)
+            mean = tiles.reshaped(mean, (*shape, self.value_size))
+            stores.append(tiles.store(means, mean, (*where, written)))
+            stores.append(tiles.store(logs, tiles.reshaped(log, shape), where))
+        return stores
 
     def _num_tiles(self) -> Dim:
         """Every sequence has its whole tiles and at most one more."""
@@ -201,37 +277,22 @@ class _Program:
         _, sequence, first, tokens = found
         start, count = self._new_tokens(sequence)
         past = index.subtract(self._number_at(self.at.lengths, sequence), count)
-        return _Tile(sequence, first, tokens, index.add(past, index.subtract(first, start)))
+        return _Tile(sequence, count, first, tokens, index.add(past, index.subtract(first, start)))
 
-    def _steps(self, tile: _Tile) -> tuple[Node, Node, Node, Node]:
-        """The first step any row sees, the first not all see, the end, and the end in blocks.
+    def _steps(self, tile: _Tile) -> tuple[Node, Node, Node]:
+        """The first step any row sees, the first not all see, and the end.
 
-        Equal without rows. Steps are counted from the start of the sequence, also with a window:
-        the sums of a token then do not depend on how its prompt was cut into chunks.
+        Steps are counted from the start of the sequence, also with a window: the sums of a token
+        then do not depend on how its prompt was cut into chunks.
         """
         index = self.indices
         last = index.add(tile.position, tile.tokens)
-        stop_block = index.divide(index.add(last, index.number(BLOCK - 1)), BLOCK)
-        stop = index.divide(index.add(last, index.number(STEP - 1)), STEP)
-        first = index.number(0)
+        first, stop = steps_seen(index, tile.position, last, self.window)
         edge = index.divide(index.add(tile.position, index.number(1)), STEP)
-        if self.window:
-            oldest = index.subtract(tile.position, index.number(self.window - 1))
-            first = index.divide(self.tiles.add("max", oldest, first), STEP)
-            edge = first
+        edge = first if self.window else edge
         empty = self.tiles.add("eq", tile.tokens, index.number(0))
         edge, stop = (self.tiles.add("where", empty, first, end) for end in (edge, stop))
-        return first, edge, stop, stop_block
-
-
-def _heads_of_a_tile(types: AttentionTypes) -> int:
-    """How many heads a tile goes through in turns: two of an int8 cache, if they lie in one page.
-
-    Memory is fetched ahead within a page, so the second head finds its keys under way.
-    """
-    heads, *of_head = map(fixed, types.keys.shape[1:])
-    is_half = types.key_scales is not None and 2 * math.prod(of_head) <= PAGE
-    return 2 if is_half and heads % 2 == 0 else 1
+        return first, edge, stop
 
 
 @dataclass(frozen=True, slots=True)
@@ -242,15 +303,23 @@ class _Cache:
     tile: _Tile
     head: Node
     rows: Node
-    stop_block: Node
 
     def numbers(self, step: Node) -> Node:
-        """What lies behind the last block may be another sequence's: its infinity would spread."""
+        """What lies behind the last block may be another sequence's: its infinity would spread.
+
+        Nor need there be anything before the window of the first token.
+        """
         tiles, index = self.program.tiles, self.program.indices
         first = index.multiply(step, STEP_BLOCKS)
+        last = index.add(self.tile.position, self.tile.tokens)
+        stop = index.divide(index.add(last, index.number(BLOCK - 1)), BLOCK)
         window = (At(self.tile.sequence), Span(first, STEP_BLOCKS))
         places = tiles.cast(tiles.read(self.program.at.tables, window), DType.INT64)
-        own = tiles.add("lt", index.add(index.count(STEP_BLOCKS), first), self.stop_block)
+        column = index.add(index.count(STEP_BLOCKS), first)
+        own = tiles.add("lt", column, stop)
+        if self.program.window:
+            oldest = first_key(index, self.tile.position, self.program.window)
+            own = tiles.add("and", own, tiles.add("ge", column, index.divide(oldest, BLOCK)))
         return tiles.add("where", own, places, tiles.fill(-1, DType.INT64, (STEP_BLOCKS,)))
 
     def scores(self, numbers: Node, step: Node, *, is_edge: bool) -> Node:

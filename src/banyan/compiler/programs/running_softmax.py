@@ -76,9 +76,7 @@ def attend(
     state = [sources[0].numbers(first), *(empty * len(sources))]
     state = tiles.range(first, edge, state, lambda s, *c: step_of(s, list(c), is_edge=False))
     state = tiles.range(edge, stop, state, lambda s, *c: step_of(s, list(c), is_edge=True))
-    return [
-        _mean(tiles, state[i : i + len(empty)], shape) for i in range(1, len(state), len(empty))
-    ]
+    return [mean_of(tiles, state[i : i + len(empty)]) for i in range(1, len(state), len(empty))]
 
 
 def _seen(
@@ -99,12 +97,13 @@ def _seen(
     return [highest, new_total, add("add", faded, source.weighted(weights, numbers))]
 
 
-def _mean(tiles: Tiles, state: list[Node], shape: tuple[Dim, int]) -> tuple[Node, Node]:
+def mean_of(tiles: Tiles, state: list[Node]) -> tuple[Node, Node]:
+    """Weighted means and logs of the sums of exponentials from (largest, sum, weighted sums)."""
     add = tiles.add
     top, total, sums = state
     is_empty = add("eq", total, tiles.fill(0, DType.FLOAT32, ()))
-    divisor = add("where", is_empty, tiles.fill(1, DType.FLOAT32, shape[:1]), total)
-    mean = add("div", sums, tiles.columns(divisor, shape[1]))
+    divisor = add("where", is_empty, tiles.fill(1, DType.FLOAT32, total.shape), total)
+    mean = add("div", sums, tiles.columns(divisor, sums.shape[-1]))
     return mean, add("add", top, add("log", divisor))
 
 

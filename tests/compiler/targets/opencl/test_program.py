@@ -11,6 +11,7 @@ from banyan.compiler.compiled import CompiledProgram
 from banyan.compiler.ir.graph import Graph
 from banyan.compiler.ir.types import DType
 from banyan.compiler.packed_weights import WeightLoader
+from banyan.compiler.programs.split_keys import SPLIT
 from banyan.compiler.report import CompileReport
 from banyan.compiler.targets.interpreter import run_graph
 from banyan.compiler.targets.memory import place_memory
@@ -130,6 +131,15 @@ def test_work_items_share_paged_attention(
     dtype: DType, window: int, device: OpenClDevice, tmp_path: Path
 ) -> None:
     agree_on_attention(dtype, window, device, tmp_path)
+
+
+def test_splits_of_a_long_sequence_agree_with_the_interpreter(
+    single: OpenClDevice, tmp_path: Path
+) -> None:
+    graph = attention_graph(4, 2, 8, F32, 0, columns=512)
+    given = step([1, 3, 1], [SPLIT + 20, 21, 5], 4, 2, F32, num_blocks=140)
+    found = on_device(graph, single, tmp_path).run(given)["out"]
+    np.testing.assert_allclose(found, run_graph(graph, given)["out"], atol=1e-5)
 
 
 def agree_on_attention(dtype: DType, window: int, device: OpenClDevice, tmp_path: Path) -> None:

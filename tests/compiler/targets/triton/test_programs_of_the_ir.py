@@ -8,6 +8,7 @@ import pytest
 from banyan.compiler.ir.graph import Builder, Graph, Output
 from banyan.compiler.ir.symbols import symbol
 from banyan.compiler.ir.types import DType, TensorType
+from banyan.compiler.programs.split_keys import SPLIT
 from banyan.compiler.targets.interpreter import run_graph
 from banyan.compiler.targets.triton.chips import Chip
 from tests.compiler import quantized_graphs
@@ -40,6 +41,12 @@ def test_paged_attention_agrees(
 ) -> None:
     graph = attention_graph(heads, kv_heads, size, dtype, window)
     arrays = step([1, 19, 0, 5], [40, 19, 9, 21], heads, kv_heads, dtype, size)
+    assert_agrees(graph, arrays, tmp_path)
+
+
+def test_splits_of_a_long_sequence_agree(tmp_path: Path) -> None:
+    graph = attention_graph(4, 2, 8, F32, 0, columns=512)
+    arrays = step([1, 3, 1], [SPLIT + 20, 21, 5], 4, 2, F32, num_blocks=140)
     assert_agrees(graph, arrays, tmp_path)
 
 
