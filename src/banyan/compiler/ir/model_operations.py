@@ -1,103 +1,98 @@
 """Type rules of the operations under "models": attention and caches, kept whole while it helps."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
-from banyan.compiler.ir.type_rules import Attributes, Rule, require
-from banyan.compiler.ir.types import DType, TensorType, TupleType, ValueType
+from banyan.compiler.ir.type_rules import Call, Rule
+from banyan.compiler.ir.types import DType, TupleType, ValueType
 
 
-def _attention_forward(op: str, types: tuple[Any, ...], attrs: Attributes) -> ValueType:
-    query, key, value = types[:3]
-    _require_heads(op, types, query, key, value)
-    _require_mask(op, types, types[3:], (*query.shape[:3], key.shape[2]))
-    _ = attrs["causal"], attrs["scale"]
-    output = TensorType((*query.shape[:3], value.shape[3]), query.dtype, query.space)
-    return TupleType((output, TensorType(query.shape[:3], DType.FLOAT32, query.space)))
+def _attention_forward(call: Call) -> ValueType:
+    query, key, value = call.types[:3]
+    _require_heads(call, query, key, value)
+    _require_mask(call, call.types[3:], (*query.shape[:3], key.shape[2]))
+    _ = call.attrs["causal"], call.attrs["scale"]
+    output = call.like((*query.shape[:3], value.shape[3]))
+    return TupleType((output, call.like(query.shape[:3], DType.FLOAT32)))
 
 
-def _attention_backward(op: str, types: tuple[Any, ...], attrs: Attributes) -> ValueType:
-    gradient, query, key, value, output, lse = types[:6]
-    _require_heads(op, types, query, key, value)
-    _require_mask(op, types, types[6:], (*query.shape[:3], key.shape[2]))
-    require(gradient == output, op, types, "the gradient has the type of the output")
+def _attention_backward(call: Call) -> ValueType:
+    gradient, query, key, value, output, lse = call.types[:6]
+    _require_heads(call, query, key, value)
+    _require_mask(call, call.types[6:], (*query.shape[:3], key.shape[2]))
+    call.require(gradient == output, "the gradient has the type of the output")
     fits = lse.shape == query.shape[:3] and lse.dtype is DType.FLOAT32
-    require(fits, op, types, "lse is float32 with one number for each query")
-    _ = attrs["causal"], attrs["scale"]
+    call.require(fits, "lse is float32 with one number for each query")
+    _ = call.attrs["causal"], call.attrs["scale"]
     return TupleType((query, key, value))
 
 
-def _require_heads(op: str, types: tuple[Any, ...], query: Any, key: Any, value: Any) -> None:
-    require(
-        query.rank == key.rank == value.rank == 4, op, types, "takes [batch, heads, length, size]"
-    )
-    require(query.shape[3] == key.shape[3], op, types, "head sizes differ")
-    require(key.shape[:3] == value.shape[:3], op, types, "keys and values differ")
-    require(query.shape[0] == key.shape[0], op, types, "batches differ; use expand")
+def _require_heads(call: Call, query: Any, key: Any, value: Any) -> None:
+    call.require(query.rank == key.rank == value.rank == 4, "takes [batch, heads, length, size]")
+    call.require(query.shape[3] == key.shape[3], "head sizes differ")
+    call.require(key.shape[:3] == value.shape[:3], "keys and values differ")
+    call.require(query.shape[0] == key.shape[0], "batches differ; use expand")
     heads, groups = query.shape[1], key.shape[1]
     fixed = isinstance(heads, int) and isinstance(groups, int)
-    require(fixed and heads % groups == 0, op, types, "query heads must be whole groups")
+    call.require(fixed and heads % groups == 0, "query heads must be whole groups")
 
 
-def _require_mask(op: str, types: tuple[Any, ...], mask: Any, shape: tuple[Any, ...]) -> None:
+def _require_mask(call: Call, mask: Any, shape: tuple[Any, ...]) -> None:
     if not mask:
         return
     fits = len(mask) == 1 and mask[0].rank == 4
     fits = fits and all(have in (1, want) for have, want in zip(mask[0].shape, shape, strict=True))
     kind = fits and mask[0].dtype in {DType.BOOL, DType.FLOAT32}
-    require(kind, op, types, "the mask is bool or float32 and grows to [batch, heads, Tq, Tk]")
+    call.require(kind, "the mask is bool or float32 and grows to [batch, heads, Tq, Tk]")
 
 
-def _cache_write(op: str, types: tuple[Any, ...], attrs: Attributes) -> ValueType:
-    cache, rows, slots = types
-    require(cache.rank == 5 and rows.rank == 3, op, types, "takes a cache and [T,H,D] rows")
-    require(cache.shape[1] == rows.shape[1], op, types, "head counts differ")
-    require(slots.shape == rows.shape[:1], op, types, "one slot for each row")
-    require(attrs["layout"] in ("keys", "values"), op, types, "layout is keys or values")
-    return cache  # type: ignore[no-any-return]
+def _cache_write(call: Call) -> ValueType:
+    cache, rows, slots = call.types
+    call.require(cache.rank == 5 and rows.rank == 3, "takes a cache and [T,H,D] rows")
+    call.require(cache.shape[1] == rows.shape[1], "head counts differ")
+    call.require(slots.shape == rows.shape[:1], "one slot for each row")
+    call.require(call.attrs["layout"] in ("keys", "values"), "layout is keys or values")
+    return call.first
 
 
-def _cache_write_quantized(op: str, types: tuple[Any, ...], attrs: Attributes) -> ValueType:
-    cache, scales, rows, slots = types
-    _cache_write(op, (cache, rows, slots), attrs)
-    require(cache.dtype is DType.INT8, op, types, "the cache holds int8")
-    _require_scales(op, types, cache, scales)
+def _cache_write_quantized(call: Call) -> ValueType:
+    cache, scales, rows, slots = call.types
+    _cache_write(replace(call, types=(cache, rows, slots)))
+    call.require(cache.dtype is DType.INT8, "the cache holds int8")
+    _require_scales(call, cache, scales)
     return TupleType((cache, scales))
 
 
-def _require_scales(op: str, types: tuple[Any, ...], cache: Any, scales: Any) -> None:
+def _require_scales(call: Call, cache: Any, scales: Any) -> None:
     fits = scales.shape[:2] == cache.shape[:2] and scales.rank == 3 and scales.shape[2] == 16
-    require(
-        fits and scales.dtype is DType.FLOAT32,
-        op,
-        types,
-        "one float32 scale for each row of a head",
-    )
+    exact = scales.dtype is DType.FLOAT32
+    call.require(fits and exact, "one float32 scale for each row of a head")
 
 
-def _paged_attention(op: str, types: tuple[Any, ...], attrs: Attributes) -> ValueType:
-    query, keys, values, tables, starts, lengths, *scales = types
+def _paged_attention(call: Call) -> ValueType:
+    query, keys, values, tables, starts, lengths, *scales = call.types
     is_int8 = keys.dtype is DType.INT8
-    require(len(scales) == (2 if is_int8 else 0), op, types, "int8 caches have scales")
-    require(not is_int8 or query.dtype is DType.BFLOAT16, op, types, "int8 needs bfloat16 queries")
+    call.require(len(scales) == (2 if is_int8 else 0), "int8 caches have scales")
+    call.require(not is_int8 or query.dtype is DType.BFLOAT16, "int8 needs bfloat16 queries")
     for cache, scale in zip((keys, values), scales, strict=False):
-        _require_scales(op, types, cache, scale)
-    require(query.rank == 3, op, types, "queries are [T,H,D]")
-    require(query.shape[1] % keys.shape[1] == 0, op, types, "query heads must be whole groups")
-    require(tables.shape[0] == lengths.shape[0], op, types, "one table for each sequence")
-    _ = attrs["scale"], attrs["window"], values, starts
-    return query  # type: ignore[no-any-return]
+        _require_scales(call, cache, scale)
+    call.require(query.rank == 3, "queries are [T,H,D]")
+    call.require(query.shape[1] % keys.shape[1] == 0, "query heads must be whole groups")
+    call.require(tables.shape[0] == lengths.shape[0], "one table for each sequence")
+    _ = call.attrs["scale"], call.attrs["window"], values, starts
+    return call.first
 
 
-def _paged_latent_attention(op: str, types: tuple[Any, ...], attrs: Attributes) -> ValueType:
-    query, cache, tables, starts, lengths = types
-    size, (_, heads, lines, _, pack) = attrs["value_size"], cache.shape
-    require(query.rank == 3 and heads == 1, op, types, "queries are [T,H,D], keys have one head")
-    require(query.shape[2] == lines * pack, op, types, "the cache holds keys of another size")
-    require(0 < size <= query.shape[2] and size % pack == 0, op, types, "values begin their keys")
-    require(tables.shape[0] == lengths.shape[0], op, types, "one table for each sequence")
-    _ = attrs["scale"], attrs["window"], starts
-    return TensorType((*query.shape[:2], size), query.dtype, query.space)
+def _paged_latent_attention(call: Call) -> ValueType:
+    query, cache, tables, starts, lengths = call.types
+    size, (_, heads, lines, _, pack) = call.attrs["value_size"], cache.shape
+    call.require(query.rank == 3 and heads == 1, "queries are [T,H,D], keys have one head")
+    call.require(query.shape[2] == lines * pack, "the cache holds keys of another size")
+    call.require(0 < size <= query.shape[2] and size % pack == 0, "values begin their keys")
+    call.require(tables.shape[0] == lengths.shape[0], "one table for each sequence")
+    _ = call.attrs["scale"], call.attrs["window"], starts
+    return call.like((*query.shape[:2], size))
 
 
 MODEL_RULES: Mapping[str, Rule] = {

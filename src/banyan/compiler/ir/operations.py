@@ -47,12 +47,14 @@ of shape [n]; all gather dims move together and come first. Elements outside the
 as 0 and never written.
 """
 
+from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from banyan.compiler.ir.model_operations import MODEL_RULES
 from banyan.compiler.ir.quantized import QUANTIZED_RULES
 from banyan.compiler.ir.symbols import Dim, ceil_divide, product
-from banyan.compiler.ir.type_rules import Attributes, Rule, Types, require
+from banyan.compiler.ir.type_rules import Call, Rule
 from banyan.compiler.ir.types import DType, Space, TensorType, TupleType, ValueType
 from banyan.foundation.errors import GraphError
 
@@ -67,7 +69,7 @@ EFFECTS = frozenset({"store", "bind"})
 NO_RESULT = TupleType(())
 
 
-def infer_type(op: str, types: Types, attrs: Attributes) -> ValueType:
+def infer_type(op: str, types: tuple[ValueType, ...], attrs: Mapping[str, Any]) -> ValueType:
     """The type of `op` applied to arguments of the given types.
 
     Raises:
@@ -77,7 +79,7 @@ def infer_type(op: str, types: Types, attrs: Attributes) -> ValueType:
     if rule is None:
         raise GraphError(f"unknown operation {op!r}; the list is in compiler.ir.operations")
     try:
-        return rule(op, types, attrs)
+        return rule(Call(op, types, attrs))
     except (KeyError, IndexError, AttributeError, TypeError) as error:
         shown = ", ".join(str(t) for t in types)
         raise GraphError(f"{op}({shown}) with {sorted(attrs)}: {error!r}") from error
@@ -91,243 +93,238 @@ def pack_width(dtype: DType) -> int:
     return 1 if dtype is DType.FLOAT16 else max(1, 4 // dtype.num_bytes)
 
 
-def _unary(op: str, types: tuple[Any, ...], attrs: Attributes) -> ValueType:
-    require(len(types) == 1, op, types, "takes one argument")
-    return types[0]  # type: ignore[no-any-return]
+def _unary(call: Call) -> ValueType:
+    call.require(len(call.types) == 1, "takes one argument")
+    return call.first
 
 
-def _binary(op: str, types: tuple[Any, ...], attrs: Attributes) -> ValueType:
-    require(len(types) == 2, op, types, "takes two arguments")
-    require(types[0].shape == types[1].shape, op, types, "shapes must be equal; use expand")
-    require(types[0].dtype is types[1].dtype, op, types, "element types must be equal; use cast")
-    return types[0]  # type: ignore[no-any-return]
+def _binary(call: Call) -> ValueType:
+    call.require(len(call.types) == 2, "takes two arguments")
+    a, b = call.types
+    call.require(a.shape == b.shape, "shapes must be equal; use expand")
+    call.require(a.dtype is b.dtype, "element types must be equal; use cast")
+    return call.first
 
 
-def _compare(op: str, types: tuple[Any, ...], attrs: Attributes) -> ValueType:
-    _binary(op, types, attrs)
-    return TensorType(types[0].shape, DType.BOOL, types[0].space)
+def _compare(call: Call) -> ValueType:
+    _binary(call)
+    return call.like(call.first.shape, DType.BOOL)
 
 
-def _where(op: str, types: tuple[Any, ...], attrs: Attributes) -> ValueType:
-    require(len(types) == 3 and types[0].dtype is DType.BOOL, op, types, "takes bool, a, b")
-    require(types[0].shape == types[1].shape, op, types, "shapes must be equal; use expand")
-    return _binary(op, types[1:], attrs)
+def _where(call: Call) -> ValueType:
+    call.require(len(call.types) == 3 and call.first.dtype is DType.BOOL, "takes bool, a, b")
+    call.require(call.first.shape == call.types[1].shape, "shapes must be equal; use expand")
+    return _binary(replace(call, types=call.types[1:]))
 
 
-def _cast(op: str, types: tuple[Any, ...], attrs: Attributes) -> ValueType:
-    return TensorType(types[0].shape, attrs["dtype"], types[0].space)
+def _cast(call: Call) -> ValueType:
+    return call.like(call.first.shape, call.attrs["dtype"])
 
 
-def _space(attrs: Attributes) -> Space:
-    return Space(attrs.get("space", "tensor"))
+def _space(call: Call) -> Space:
+    return Space(call.attrs.get("space", "tensor"))
 
 
-def _constant(op: str, types: tuple[Any, ...], attrs: Attributes) -> ValueType:
-    require(isinstance(attrs["value"], bool | int | float), op, types, "value must be a number")
-    return TensorType((), attrs["dtype"], _space(attrs))
+def _constant(call: Call) -> ValueType:
+    call.require(isinstance(call.attrs["value"], bool | int | float), "value must be a number")
+    return TensorType((), call.attrs["dtype"], _space(call))
 
 
-def _data(op: str, types: tuple[Any, ...], attrs: Attributes) -> ValueType:
-    count = product(attrs["shape"])
-    require(count == len(attrs["values"]), op, types, f"{len(attrs['values'])} values, not {count}")
-    return TensorType(attrs["shape"], attrs["dtype"])
-
-
-def _iota(op: str, types: tuple[Any, ...], attrs: Attributes) -> ValueType:
-    return TensorType((attrs["size"],), attrs["dtype"], _space(attrs))
-
-
-def _size(op: str, types: tuple[Any, ...], attrs: Attributes) -> ValueType:
-    _ = attrs["dim"]
-    return TensorType((), DType.INT64, _space(attrs))
-
-
-def _reshape(op: str, types: tuple[Any, ...], attrs: Attributes) -> ValueType:
-    shape: tuple[Dim, ...] = attrs["shape"]
-    require(
-        product(shape) == types[0].num_elements, op, types, f"{shape} has another element count"
+def _data(call: Call) -> ValueType:
+    count = product(call.attrs["shape"])
+    call.require(
+        count == len(call.attrs["values"]), f"{len(call.attrs['values'])} values, not {count}"
     )
-    return TensorType(shape, types[0].dtype, types[0].space)
+    return TensorType(call.attrs["shape"], call.attrs["dtype"])
 
 
-def _permute(op: str, types: tuple[Any, ...], attrs: Attributes) -> ValueType:
-    order = attrs["order"]
-    require(sorted(order) == list(range(types[0].rank)), op, types, f"{order} is no permutation")
-    return TensorType(tuple(types[0].shape[i] for i in order), types[0].dtype, types[0].space)
+def _iota(call: Call) -> ValueType:
+    return TensorType((call.attrs["size"],), call.attrs["dtype"], _space(call))
 
 
-def _expand(op: str, types: tuple[Any, ...], attrs: Attributes) -> ValueType:
-    shape: tuple[Dim, ...] = attrs["shape"]
-    source = types[0].shape
+def _size(call: Call) -> ValueType:
+    _ = call.attrs["dim"]
+    return TensorType((), DType.INT64, _space(call))
+
+
+def _reshape(call: Call) -> ValueType:
+    shape: tuple[Dim, ...] = call.attrs["shape"]
+    call.require(product(shape) == call.first.num_elements, f"{shape} has another element count")
+    return call.like(shape)
+
+
+def _permute(call: Call) -> ValueType:
+    order = call.attrs["order"]
+    call.require(sorted(order) == list(range(call.first.rank)), f"{order} is no permutation")
+    return call.like(tuple(call.first.shape[i] for i in order))
+
+
+def _expand(call: Call) -> ValueType:
+    shape: tuple[Dim, ...] = call.attrs["shape"]
+    source = call.first.shape
     fits = len(shape) >= len(source) and all(
         have in (1, want) for have, want in zip(reversed(source), reversed(shape), strict=False)
     )
-    require(fits, op, types, f"cannot grow to ({', '.join(str(d) for d in shape)})")
-    return TensorType(shape, types[0].dtype, types[0].space)
+    call.require(fits, f"cannot grow to ({', '.join(str(d) for d in shape)})")
+    return call.like(shape)
 
 
 def _replace(shape: tuple[Dim, ...], axis: int, size: Dim) -> tuple[Dim, ...]:
     return (*shape[:axis], size, *shape[axis + 1 :])
 
 
-def _slice(op: str, types: tuple[Any, ...], attrs: Attributes) -> ValueType:
-    size = ceil_divide(attrs["stop"] - attrs["start"], attrs["step"])
-    shape = _replace(types[0].shape, attrs["axis"], size)
-    return TensorType(shape, types[0].dtype, types[0].space)
+def _slice(call: Call) -> ValueType:
+    size = ceil_divide(call.attrs["stop"] - call.attrs["start"], call.attrs["step"])
+    shape = _replace(call.first.shape, call.attrs["axis"], size)
+    return call.like(shape)
 
 
-def _concat(op: str, types: tuple[Any, ...], attrs: Attributes) -> ValueType:
-    axis, first = attrs["axis"], types[0]
+def _concat(call: Call) -> ValueType:
+    axis, first = call.attrs["axis"], call.first
     total: Dim = 0
-    for part in types:
+    for part in call.types:
         same = _replace(part.shape, axis, 0) == _replace(first.shape, axis, 0)
-        require(same and part.dtype is first.dtype, op, types, "parts differ off the axis")
+        call.require(same and part.dtype is first.dtype, "parts differ off the axis")
         total = total + part.shape[axis]
     return TensorType(_replace(first.shape, axis, total), first.dtype, first.space)
 
 
-def _pad(op: str, types: tuple[Any, ...], attrs: Attributes) -> ValueType:
-    size = types[0].shape[attrs["axis"]] + attrs["low"] + attrs["high"]
-    _ = attrs["value"]
-    return TensorType(_replace(types[0].shape, attrs["axis"], size), types[0].dtype, types[0].space)
+def _pad(call: Call) -> ValueType:
+    size = call.first.shape[call.attrs["axis"]] + call.attrs["low"] + call.attrs["high"]
+    _ = call.attrs["value"]
+    return call.like(_replace(call.first.shape, call.attrs["axis"], size))
 
 
-def _gather(op: str, types: tuple[Any, ...], attrs: Attributes) -> ValueType:
-    axis, (source, index) = attrs["axis"], types
+def _gather(call: Call) -> ValueType:
+    axis, (source, index) = call.attrs["axis"], call.types
     shape = (*source.shape[:axis], *index.shape, *source.shape[axis + 1 :])
     return TensorType(shape, source.dtype, source.space)
 
 
-def _take_along(op: str, types: tuple[Any, ...], attrs: Attributes) -> ValueType:
-    require(types[0].rank == types[1].rank, op, types, "the index needs the rank of the source")
-    return TensorType(types[1].shape, types[0].dtype, types[0].space)
+def _take_along(call: Call) -> ValueType:
+    call.require(call.first.rank == call.types[1].rank, "the index needs the rank of the source")
+    return call.like(call.types[1].shape)
 
 
-def _scatter(op: str, types: tuple[Any, ...], attrs: Attributes) -> ValueType:
-    target, index, rows = types
-    require(target.rank == rows.rank == 3, op, types, "takes [B,N,C], places and [B,M,C]")
+def _scatter(call: Call) -> ValueType:
+    target, index, rows = call.types
+    call.require(target.rank == rows.rank == 3, "takes [B,N,C], places and [B,M,C]")
     same = (target.shape[0], target.shape[2]) == (rows.shape[0], rows.shape[2])
-    require(same and target.dtype is rows.dtype, op, types, "rows differ from the target")
-    require(index.shape in (rows.shape, rows.shape[1:2]), op, types, "places are [M] or [B,M,C]")
+    call.require(same and target.dtype is rows.dtype, "rows differ from the target")
+    call.require(index.shape in (rows.shape, rows.shape[1:2]), "places are [M] or [B,M,C]")
     kinds = ("set", "add", "prod", "amax", "amin")
-    require(attrs["kind"] in kinds, op, types, f"kind must be one of {kinds}")
-    return target  # type: ignore[no-any-return]
+    call.require(call.attrs["kind"] in kinds, f"kind must be one of {kinds}")
+    return call.first
 
 
-def _reduce(op: str, types: tuple[Any, ...], attrs: Attributes) -> ValueType:
+def _reduce(call: Call) -> ValueType:
     kinds = ("sum", "max", "min", "prod", "argmax")
-    axes = attrs["axes"]
-    require(attrs["kind"] in kinds, op, types, f"kind must be one of {kinds}")
-    require(all(0 <= a < types[0].rank for a in axes), op, types, f"axes {axes} out of range")
-    shape = tuple(d for i, d in enumerate(types[0].shape) if i not in axes)
-    dtype = DType.INT64 if attrs["kind"] == "argmax" else types[0].dtype
-    return TensorType(shape, dtype, types[0].space)
+    axes = call.attrs["axes"]
+    call.require(call.attrs["kind"] in kinds, f"kind must be one of {kinds}")
+    call.require(all(0 <= a < call.first.rank for a in axes), f"axes {axes} out of range")
+    shape = tuple(d for i, d in enumerate(call.first.shape) if i not in axes)
+    return call.like(shape, DType.INT64 if call.attrs["kind"] == "argmax" else None)
 
 
-def _dot(op: str, types: tuple[Any, ...], attrs: Attributes) -> ValueType:
-    a, b = types
-    dtype = attrs.get("dtype", DType.FLOAT32)
-    require(a.dtype is b.dtype, op, types, "element types must be equal; use cast")
-    if attrs.get("packed"):
-        require(b.rank == 3 and a.rank == 2, op, types, "packed takes [M,K] and [K/p,N,p]")
-        require(a.shape[1] == b.shape[0] * b.shape[2], op, types, "contracted sizes differ")
+def _dot(call: Call) -> ValueType:
+    a, b = call.types
+    dtype = call.attrs.get("dtype", DType.FLOAT32)
+    call.require(a.dtype is b.dtype, "element types must be equal; use cast")
+    if call.attrs.get("packed"):
+        call.require(b.rank == 3 and a.rank == 2, "packed takes [M,K] and [K/p,N,p]")
+        call.require(a.shape[1] == b.shape[0] * b.shape[2], "contracted sizes differ")
         return TensorType((a.shape[0], b.shape[1]), dtype, a.space)
     rows, columns = b.shape[-2:]
-    if attrs.get("transpose_b"):
+    if call.attrs.get("transpose_b"):
         rows, columns = columns, rows
-    require(a.shape[-1] == rows, op, types, "contracted sizes differ")
-    require(a.shape[:-2] == b.shape[:-2], op, types, "batch dims differ; use expand")
+    call.require(a.shape[-1] == rows, "contracted sizes differ")
+    call.require(a.shape[:-2] == b.shape[:-2], "batch dims differ; use expand")
     return TensorType((*a.shape[:-1], columns), dtype, a.space)
 
 
-def _packed_dot(op: str, types: tuple[Any, ...], attrs: Attributes) -> ValueType:
-    a, panels = types
-    require(a.dtype is panels.dtype, op, types, "element types must be equal; use cast")
-    require(panels.rank >= 4 and panels.shape[-2] == PANEL_COLUMNS, op, types, "bad panels")
+def _packed_dot(call: Call) -> ValueType:
+    a, panels = call.types
+    call.require(a.dtype is panels.dtype, "element types must be equal; use cast")
+    call.require(panels.rank >= 4 and panels.shape[-2] == PANEL_COLUMNS, "bad panels")
     same = panels.rank == 4 or panels.shape[:-4] == a.shape[:-2]
-    require(same, op, types, "batch dims differ; use expand")
-    return TensorType((*a.shape[:-1], attrs["columns"]), attrs["dtype"], a.space)
+    call.require(same, "batch dims differ; use expand")
+    return TensorType((*a.shape[:-1], call.attrs["columns"]), call.attrs["dtype"], a.space)
 
 
-def _grouped_dot(op: str, types: tuple[Any, ...], attrs: Attributes) -> ValueType:
-    x, weight, experts = types
-    require(x.rank == 2 and weight.rank == 3, op, types, "takes [R,K], [E,N,K] and [R]")
-    require(x.shape[1] == weight.shape[2], op, types, "contracted sizes differ")
-    require(experts.shape == x.shape[:1], op, types, "one expert for each row")
-    return TensorType((x.shape[0], weight.shape[1]), attrs["dtype"], x.space)
+def _grouped_dot(call: Call) -> ValueType:
+    x, weight, experts = call.types
+    call.require(x.rank == 2 and weight.rank == 3, "takes [R,K], [E,N,K] and [R]")
+    call.require(x.shape[1] == weight.shape[2], "contracted sizes differ")
+    call.require(experts.shape == x.shape[:1], "one expert for each row")
+    return TensorType((x.shape[0], weight.shape[1]), call.attrs["dtype"], x.space)
 
 
-def _group_rows(op: str, types: tuple[Any, ...], attrs: Attributes) -> ValueType:
-    starts = TensorType((attrs["groups"] + 1,), DType.INT32)
-    return TupleType((TensorType(types[0].shape, DType.INT32), starts))
+def _group_rows(call: Call) -> ValueType:
+    starts = TensorType((call.attrs["groups"] + 1,), DType.INT32)
+    return TupleType((TensorType(call.first.shape, DType.INT32), starts))
 
 
-def _extern(op: str, types: tuple[Any, ...], attrs: Attributes) -> ValueType:
-    _ = attrs["target"], attrs["static"]
-    results: tuple[TensorType, ...] = attrs["types"]
+def _extern(call: Call) -> ValueType:
+    _ = call.attrs["target"], call.attrs["static"]
+    results: tuple[TensorType, ...] = call.attrs["types"]
     return results[0] if len(results) == 1 else TupleType(results)
 
 
-def _get(op: str, types: tuple[Any, ...], attrs: Attributes) -> ValueType:
-    return types[0].elements[attrs["index"]]  # type: ignore[no-any-return]
+def _get(call: Call) -> ValueType:
+    found: TensorType = call.types[0].elements[call.attrs["index"]]
+    return found
 
 
-def _call(op: str, types: tuple[Any, ...], attrs: Attributes) -> ValueType:
-    kernel = attrs["kernel"]
+def _call(call: Call) -> ValueType:
+    kernel = call.attrs["kernel"]
     given = [p for p in kernel.pointers if p.attr("access") != "write"]
-    require(len(given) == len(types), op, types, f"kernel {kernel.name} takes {len(given)}")
-    for pointer, argument in zip(given, types, strict=True):
+    call.require(len(given) == len(call.types), f"kernel {kernel.name} takes {len(given)}")
+    for pointer, argument in zip(given, call.types, strict=True):
         same = pointer.type.shape == argument.shape and pointer.type.dtype is argument.dtype
-        require(same, op, types, f"{kernel.name}.{pointer.attr('name')} is {pointer.type}")
+        call.require(same, f"{kernel.name}.{pointer.attr('name')} is {pointer.type}")
     return TupleType(tuple(p.type for p in kernel.pointers if p.attr("access") != "read"))
 
 
-def _load(op: str, types: tuple[Any, ...], attrs: Attributes) -> ValueType:
-    return TensorType(_access_shape(op, types[0], types[1:], attrs), types[0].dtype, Space.TILE)
+def _load(call: Call) -> ValueType:
+    return TensorType(_access_shape(call, call.types[1:]), call.first.dtype, Space.TILE)
 
 
-def _store(op: str, types: tuple[Any, ...], attrs: Attributes) -> ValueType:
-    shape = _access_shape(op, types[0], types[2:], attrs)
-    require(types[1].shape == shape, op, types, f"the value must be {shape}")
-    require(types[1].dtype is types[0].dtype, op, types, "element types must be equal; use cast")
+def _store(call: Call) -> ValueType:
+    pointer, value, *indices = call.types
+    shape = _access_shape(call, tuple(indices))
+    call.require(value.shape == shape, f"the value must be {shape}")
+    call.require(value.dtype is pointer.dtype, "element types must be equal; use cast")
     return NO_RESULT
 
 
-def _access_shape(
-    op: str, pointer: TensorType, indices: tuple[Any, ...], attrs: Attributes
-) -> tuple[Dim, ...]:
-    kinds = attrs["index"]
-    sizes = attrs["sizes"]
-    require(
-        len(kinds) == len(indices) == len(sizes) == pointer.rank,
-        op,
-        (pointer, *indices),
-        "one index, kind and size for each dim of the pointer",
-    )
+def _access_shape(call: Call, indices: tuple[Any, ...]) -> tuple[Dim, ...]:
+    kinds, sizes = call.attrs["index"], call.attrs["sizes"]
+    alike = len(kinds) == len(indices) == len(sizes) == call.first.rank
+    call.require(alike, "one index, kind and size for each dim of the pointer")
     gathered = [index.shape for kind, index in zip(kinds, indices, strict=True) if kind == "gather"]
-    require(len(set(gathered)) <= 1, op, indices, "gather indices must have one shape")
+    call.require(len(set(gathered)) <= 1, "gather indices must have one shape")
     ranges = tuple(size for kind, size in zip(kinds, sizes, strict=True) if kind == "range")
     return (*(gathered[0] if gathered else ()), *ranges)
 
 
-def _loop(op: str, types: tuple[Any, ...], attrs: Attributes) -> ValueType:
-    body, carried = attrs["body"], types[2:]
+def _loop(call: Call) -> ValueType:
+    body, carried = call.attrs["body"], call.types[2:]
     inner = tuple(p.type for p in body.parameters[1:])
     results = tuple(r.type for r in body.results)
-    require(inner == carried == results, op, types, "carried values change their type")
-    _ = attrs["step"]
+    call.require(inner == carried == results, "carried values change their type")
+    _ = call.attrs["step"]
     return TupleType(carried)
 
 
-def _bind(op: str, types: tuple[Any, ...], attrs: Attributes) -> ValueType:
-    require(types[0].shape == (), op, types, "takes a scalar")
-    _ = attrs["name"], attrs["minimum"], attrs["maximum"]
+def _bind(call: Call) -> ValueType:
+    call.require(call.first.shape == (), "takes a scalar")
+    _ = call.attrs["name"], call.attrs["minimum"], call.attrs["maximum"]
     return NO_RESULT
 
 
-def _cumsum(op: str, types: tuple[Any, ...], attrs: Attributes) -> ValueType:
-    _ = attrs["axis"]
-    return types[0]  # type: ignore[no-any-return]
+def _cumsum(call: Call) -> ValueType:
+    _ = call.attrs["axis"]
+    return call.first
 
 
 _RULES: dict[str, Rule] = {

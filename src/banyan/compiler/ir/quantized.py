@@ -17,7 +17,7 @@ tells: `quantize_rows{group}` gives each row as bytes with its step and the sums
 from typing import Any
 
 from banyan.compiler.ir.symbols import ceil_divide
-from banyan.compiler.ir.type_rules import Attributes, Rule, require
+from banyan.compiler.ir.type_rules import Call, Rule
 from banyan.compiler.ir.types import DType, TensorType, ValueType
 
 STORED = {"int8": DType.INT8, "int4": DType.UINT8, "fp8": DType.FLOAT8_E4M3}
@@ -35,31 +35,31 @@ DEPTH_MULTIPLE = 64
 """The contracted dim is padded to it."""
 
 
-def _unpack(op: str, types: tuple[Any, ...], attrs: Attributes) -> ValueType:
-    (packed,) = types
-    require(packed.dtype is DType.UINT8 and attrs["bits"] == 4, op, types, "takes u8 and bits 4")
+def _unpack(call: Call) -> ValueType:
+    (packed,) = call.types
+    call.require(packed.dtype is DType.UINT8 and call.attrs["bits"] == 4, "takes u8 and bits 4")
     return TensorType((*packed.shape[:-1], packed.shape[-1] * 2), DType.UINT8, packed.space)
 
 
-def _quantized_linear(op: str, types: tuple[Any, ...], attrs: Attributes) -> ValueType:
-    x, weight, scales, *zeros = types
-    layout, group, rows = attrs["format"], attrs["group"], attrs.get("rows", 1)
-    require(layout in STORED, op, types, f"format is one of {', '.join(STORED)}")
-    known = attrs["activation"] in ACTIVATIONS
-    require(known, op, types, f"activation is one of {', '.join(ACTIVATIONS)}")
+def _quantized_linear(call: Call) -> ValueType:
+    x, weight, scales, *zeros = call.types
+    layout, group, rows = call.attrs["format"], call.attrs["group"], call.attrs.get("rows", 1)
+    call.require(layout in STORED, f"format is one of {', '.join(STORED)}")
+    known = call.attrs["activation"] in ACTIVATIONS
+    call.require(known, f"activation is one of {', '.join(ACTIVATIONS)}")
     stored = weight.dtype is STORED[layout] and weight.rank == 2
-    require(stored, op, types, f"an {layout} weight is {STORED[layout].value} with two dims")
+    call.require(stored, f"an {layout} weight is {STORED[layout].value} with two dims")
     columns, depth = weight.shape[0], weight.shape[1] * (2 if layout == "int4" else 1)
-    require(x.shape[-1] == depth, op, types, "contracted sizes differ")
+    call.require(x.shape[-1] == depth, "contracted sizes differ")
     whole = layout == "fp8" or (depth % group == 0 and rows == 1)
-    require(whole, op, types, _group_advice(depth, group))
+    call.require(whole, _group_advice(depth, group))
     blocks = (ceil_divide(columns, rows), ceil_divide(depth, group))
     wanted = TensorType(blocks, DType.FLOAT32, scales.space)
-    require(scales == wanted, op, types, f"scales must be {wanted}")
+    call.require(scales == wanted, f"scales must be {wanted}")
     if zeros:
         fits = layout == "int4" and zeros == [TensorType(blocks, DType.UINT8, scales.space)]
-        require(fits, op, types, "zeros are u8 in the shape of the scales, and for int4 only")
-    return TensorType((*x.shape[:-1], columns), attrs["dtype"], x.space)
+        call.require(fits, "zeros are u8 in the shape of the scales, and for int4 only")
+    return TensorType((*x.shape[:-1], columns), call.attrs["dtype"], x.space)
 
 
 def _group_advice(depth: Any, group: int) -> str:
@@ -69,24 +69,24 @@ def _group_advice(depth: Any, group: int) -> str:
     return f"{told}; the nearest group that does is {nearest}"
 
 
-def _quantize_rows(op: str, types: tuple[Any, ...], attrs: Attributes) -> ValueType:
-    (x,) = types
-    width = row_bytes(x.shape[-1], attrs["group"])
+def _quantize_rows(call: Call) -> ValueType:
+    (x,) = call.types
+    width = row_bytes(x.shape[-1], call.attrs["group"])
     return TensorType((*x.shape[:-1], width), DType.INT8, x.space)
 
 
-def _quantized_dot(op: str, types: tuple[Any, ...], attrs: Attributes) -> ValueType:
-    x, lines, scales, *zeros = types
-    depth, group = attrs["depth"], attrs["group"]
-    width = row_bytes(depth, group) if attrs["activation"] == "int8" else depth
-    require(x.shape[-1] == width, op, types, f"rows of {width} elements")
+def _quantized_dot(call: Call) -> ValueType:
+    x, lines, scales, *zeros = call.types
+    depth, group = call.attrs["depth"], call.attrs["group"]
+    width = row_bytes(depth, group) if call.attrs["activation"] == "int8" else depth
+    call.require(x.shape[-1] == width, f"rows of {width} elements")
     blocks = lines.shape[0]
-    stored = (blocks, *weight_shape(attrs["format"], 1, depth)[1:])
-    require(lines.shape == stored, op, types, f"the weight must be u8{stored}")
+    stored = (blocks, *weight_shape(call.attrs["format"], 1, depth)[1:])
+    call.require(lines.shape == stored, f"the weight must be u8{stored}")
     wanted = (blocks, ceil_divide(depth, group), BLOCK_COLUMNS)
     same = all(scale.shape == wanted for scale in (scales, *zeros))
-    require(same, op, types, f"scales and zeros must be {wanted}")
-    return TensorType((*x.shape[:-1], attrs["columns"]), attrs["dtype"], x.space)
+    call.require(same, f"scales and zeros must be {wanted}")
+    return TensorType((*x.shape[:-1], call.attrs["columns"]), call.attrs["dtype"], x.space)
 
 
 def weight_shape(layout: str, columns: int, depth: int) -> tuple[int, int, int]:
