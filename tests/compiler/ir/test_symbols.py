@@ -8,7 +8,9 @@ from banyan.compiler.ir.symbols import (
     ceil_divide,
     evaluate,
     lower_bound,
+    matching_groups,
     product,
+    strides,
     substitute,
     symbol,
     symbols_in,
@@ -84,3 +86,16 @@ def test_symbols_are_found_inside_quotients() -> None:
 def test_the_product_of_no_sizes_is_one() -> None:
     assert product(()) == 1
     assert product((T, 2)) == 2 * T
+
+
+def test_shapes_are_cut_into_the_finest_equal_runs() -> None:
+    assert matching_groups((T, 8), (T, 2, 4)) == [([0], [0]), ([1], [1, 2])]
+    assert matching_groups((2, 3, 4), (6, 4)) == [([0, 1], [0]), ([2], [1])]
+    assert matching_groups((2, T, 3), (2, T, 3)) == [([0], [0]), ([1], [1]), ([2], [2])]
+    assert matching_groups((T,), (T, 1)) == [([0], [0]), ([], [1])]
+    assert matching_groups((), ()) == []
+
+
+def test_the_last_dim_has_neighbours_side_by_side() -> None:
+    assert strides((3, T, 4)) == (4 * T, 4, 1)
+    assert strides(()) == ()

@@ -14,7 +14,6 @@ from banyan.compiler.tiling.windows import (
     index_of,
     is_whole,
     labels,
-    matching_groups,
     tile_shape,
     whole,
 )
@@ -66,11 +65,3 @@ def test_entries_know_their_index() -> None:
 
 def test_a_cut_names_its_borders() -> None:
     assert MustCut((2, 5)).offsets == (2, 5)
-
-
-def test_shapes_are_cut_into_the_finest_equal_runs() -> None:
-    assert matching_groups((N, 8), (N, 2, 4)) == [([0], [0]), ([1], [1, 2])]
-    assert matching_groups((2, 3, 4), (6, 4)) == [([0, 1], [0]), ([2], [1])]
-    assert matching_groups((2, N, 3), (2, N, 3)) == [([0], [0]), ([1], [1]), ([2], [2])]
-    assert matching_groups((N,), (N, 1)) == [([0], [0]), ([], [1])]
-    assert matching_groups((), ()) == []

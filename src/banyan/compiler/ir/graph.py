@@ -289,6 +289,15 @@ def users_of(graph: Graph) -> dict[Node, list[Node]]:
     return users
 
 
+def users_among(nodes: Iterable[Node]) -> dict[Node, tuple[Node, ...]]:
+    """For each node those of `nodes` that have it as an argument, each once."""
+    users: dict[Node, list[Node]] = {}
+    for node in nodes:
+        for arg in dict.fromkeys(node.args):
+            users.setdefault(arg, []).append(node)
+    return {node: tuple(found) for node, found in users.items()}
+
+
 @dataclass(slots=True)
 class Builder:
     """Makes nodes; the same request gives the same object."""

@@ -117,6 +117,35 @@ def strides(shape: tuple[Dim, ...]) -> tuple[Dim, ...]:
     return tuple(product(shape[i + 1 :]) for i in range(len(shape)))
 
 
+def matching_groups(
+    left: tuple[Dim, ...], right: tuple[Dim, ...]
+) -> list[tuple[list[int], list[int]]] | None:
+    """Cut two shapes of equal element count into the finest runs with equal products.
+
+    None when symbolic sizes hide where the borders are.
+    """
+    groups: list[tuple[list[int], list[int]]] = []
+    i = j = 0
+    while i < len(left) or j < len(right):
+        ours, theirs = [i] if i < len(left) else [], [j] if j < len(right) else []
+        i, j = i + len(ours), j + len(theirs)
+        while True:
+            a = product(tuple(left[k] for k in ours))
+            b = product(tuple(right[k] for k in theirs))
+            if a == b:
+                break
+            if upper_bound(a) < upper_bound(b) and i < len(left):
+                ours.append(i)
+                i += 1
+            elif j < len(right):
+                theirs.append(j)
+                j += 1
+            else:
+                return None
+        groups.append((ours, theirs))
+    return groups
+
+
 def ceil_divide(dim: Dim, denominator: int) -> Dim:
     """Division that rounds up."""
     return (dim + (denominator - 1)) // denominator

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from banyan.compiler.ir.symbols import Dim, product
+from banyan.compiler.ir.symbols import Dim, matching_groups, product
 from banyan.compiler.tiling.indices import Indices, known
 from banyan.compiler.tiling.windows import (
     At,
@@ -13,7 +13,6 @@ from banyan.compiler.tiling.windows import (
     entry_for,
     index_of,
     is_whole,
-    matching_groups,
     whole,
 )
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from banyan.compiler.ir.graph import Node
-from banyan.compiler.ir.symbols import Dim, product, upper_bound
+from banyan.compiler.ir.symbols import Dim, product
 from banyan.compiler.tiling.indices import Indices, known
 
 
@@ -113,32 +113,3 @@ def index_of(entry: Entry) -> Node:
 def entry_for(index: Node) -> Entry:
     """At for a scalar, Each for a tile."""
     return At(index) if index.shape == () else Each(index)
-
-
-def matching_groups(
-    left: tuple[Dim, ...], right: tuple[Dim, ...]
-) -> list[tuple[list[int], list[int]]] | None:
-    """Cut two shapes of equal element count into the finest runs with equal products.
-
-    None when symbolic sizes hide where the borders are.
-    """
-    groups: list[tuple[list[int], list[int]]] = []
-    i = j = 0
-    while i < len(left) or j < len(right):
-        ours, theirs = [i] if i < len(left) else [], [j] if j < len(right) else []
-        i, j = i + len(ours), j + len(theirs)
-        while True:
-            a = product(tuple(left[k] for k in ours))
-            b = product(tuple(right[k] for k in theirs))
-            if a == b:
-                break
-            if upper_bound(a) < upper_bound(b) and i < len(left):
-                ours.append(i)
-                i += 1
-            elif j < len(right):
-                theirs.append(j)
-                j += 1
-            else:
-                return None
-        groups.append((ours, theirs))
-    return groups

@@ -8,17 +8,14 @@ from banyan.compiler.targets.memory import Launch, Memory, Placement
 
 def aligned_inputs(placement: Placement) -> frozenset[int]:
     """The numbers of the inputs that hold packed blocks."""
-    known: dict[Kernel, frozenset[Node]] = {}
-    found: set[int] = set()
-    for step in placement.steps:
-        if not isinstance(step, Launch):
-            continue
-        if step.kernel not in known:
-            known[step.kernel] = _block_pointers(step.kernel)
-        for pointer, location in zip(step.kernel.pointers, step.locations, strict=True):
-            if location.memory is Memory.INPUT and pointer in known[step.kernel]:
-                found.add(location.index)
-    return frozenset(found)
+    launches = [step for step in placement.steps if isinstance(step, Launch)]
+    blocks = {kernel: _block_pointers(kernel) for kernel in {step.kernel for step in launches}}
+    return frozenset(
+        location.index
+        for step in launches
+        for pointer, location in zip(step.kernel.pointers, step.locations, strict=True)
+        if location.memory is Memory.INPUT and pointer in blocks[step.kernel]
+    )
 
 
 def _block_pointers(kernel: Kernel) -> frozenset[Node]:

@@ -17,10 +17,10 @@ from banyan.compiler.ir.graph import Node, Region
 from banyan.compiler.ir.operations import PANEL_COLUMNS
 from banyan.compiler.ir.types import DType, TupleType
 from banyan.compiler.targets.cpp.bounds import Facts
-from banyan.compiler.targets.cpp.elements import Elements, Indices
+from banyan.compiler.targets.cpp.elements import Elements, Indices, print_elements
 from banyan.compiler.targets.cpp.expressions import STORED
 from banyan.compiler.targets.cpp.indices import Index
-from banyan.compiler.targets.cpp.nest import Axis, Nest, print_nest
+from banyan.compiler.targets.cpp.nest import Axis
 from banyan.compiler.targets.cpp.scope import Blocks, Scope
 
 
@@ -81,9 +81,8 @@ def addresses(scope: Scope, blocks: Blocks) -> str:
     name = scope.name("t")
     scope.emit(f"const {STORED[access.pointer.dtype]}* {name}[{blocks.count}];")
 
-    def body(nest: Nest) -> None:
+    def body(elements: Elements) -> None:
         def step(indices: Indices) -> None:
-            elements = Elements(scope, nest)
             number = elements.as_index(elements.cell(blocks.numbers, indices))
             found = [
                 number if kind == "gather" else scope.index(index) if kind == "at" else Index()
@@ -91,11 +90,11 @@ def addresses(scope: Scope, blocks: Blocks) -> str:
             ]
             place = scope.number(shape, found)
             inside = scope.condition(number, shape[access.kinds.index("gather")])
-            nest.emit(f"{name}[{indices[0]}] = {inside} ? {pointer} + {place} : nullptr;")
+            elements.nest.emit(f"{name}[{indices[0]}] = {inside} ? {pointer} + {place} : nullptr;")
 
-        nest.loops([Axis(blocks.count)], step)
+        elements.nest.loops([Axis(blocks.count)], step)
 
-    scope.lines += print_nest(body, scope.symbols, scope.dialect)
+    print_elements(scope, body)
     scope.blocks[blocks.tile, blocks.numbers] = name
     return name
 

@@ -4,11 +4,11 @@ A scalar built from grid indices, sizes and constants is a polynomial. Loads and
 only where a proof fails.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import product
 
-from banyan.compiler.ir.graph import Kernel, Node, Region, iterate_regions
+from banyan.compiler.ir.graph import Kernel, Node
 from banyan.compiler.ir.symbols import (
     Dim,
     Expression,
@@ -128,20 +128,11 @@ def _rises(dim: Dim, name: str) -> bool:
     )
 
 
-def kernel_facts(kernel: Kernel) -> Facts:
-    """Collect what the grid and the `bind` nodes say."""
-    facts = Facts()
+def kernel_facts(kernel: Kernel, nodes: Iterable[Node]) -> Facts:
+    """Collect what the grid and the `bind` nodes say; `nodes` are all of the kernel."""
+    facts = Facts(bound={str(n.attr("name")): n.args[0] for n in nodes if n.op == "bind"})
     for axis, (parameter, size) in enumerate(zip(kernel.body.parameters, kernel.grid, strict=True)):
         name = f"grid {axis}"
         facts.grid[parameter] = symbol(name, 0, max(upper_bound(size) - 1, 0))
         facts.last[name] = size - 1
-    _collect_binds(kernel.body, facts)
     return facts
-
-
-def _collect_binds(region: Region, facts: Facts) -> None:
-    for effect in region.effects:
-        if effect.op == "bind":
-            facts.bound[str(effect.attr("name"))] = effect.args[0]
-        for inner in iterate_regions(effect):
-            _collect_binds(inner, facts)

@@ -208,19 +208,26 @@ def _replaced(indices: Indices, axis: int, index: Index) -> Indices:
     return (*indices[:axis], index, *indices[axis + 1 :])
 
 
+def print_elements(scope: Scope, body: Callable[[Elements], None]) -> None:
+    """Print a nest of the loops and statements that `body` asks for."""
+    scope.lines += print_nest(
+        lambda nest: body(Elements(scope, nest)), scope.symbols, scope.dialect
+    )
+
+
 def print_loops(
     scope: Scope, axes: Sequence[Axis | Dim], step: Callable[[Elements, Indices], None]
 ) -> None:
     """Print a nest of loops whose steps may run in any order around what `step` prints."""
     loops = [axis if isinstance(axis, Axis) else Axis(axis) for axis in axes]
 
-    def body(nest: Nest) -> None:
+    def body(elements: Elements) -> None:
         def inside(indices: Indices) -> None:
-            step(Elements(scope, nest), indices)
+            step(elements, indices)
 
-        nest.loops(loops, inside, vector="", independent=len(loops))
+        elements.nest.loops(loops, inside, vector="", independent=len(loops))
 
-    scope.lines += print_nest(body, scope.symbols, scope.dialect)
+    print_elements(scope, body)
 
 
 def print_tile(scope: Scope, node: Node, target: Buffer) -> None:

@@ -25,18 +25,6 @@ STORED = {
 }
 """The type of one element in memory, as each dialect's header defines it."""
 
-_CALLS = {
-    "exp": "banyan_exp",
-    "log": "banyan_log",
-    "tanh": "banyan_tanh",
-    "erf": "banyan_erf",
-    "sin": "banyan_sin",
-    "cos": "banyan_cos",
-    "sigmoid": "banyan_sigmoid",
-    "rsqrt": "banyan_rsqrt",
-    "sqrt": "sqrtf",
-    "floor": "floorf",
-}
 NARROW_FLOATS = frozenset({DType.BFLOAT16, DType.FLOAT16, DType.FLOAT8_E4M3})
 """Floats that are stored in fewer bits than they are computed in."""
 
@@ -113,7 +101,7 @@ def _unary(op: str, value: str, dtype: DType) -> str:
         return _narrow(f"{value} < 0 ? -{value} : {value}", dtype)
     if op == "floor" and not dtype.is_floating:
         return value
-    return f"{_CALLS[op]}({value})"
+    return f"banyan_{op}({value})"
 
 
 def _binary(node: Node, left: str, right: str) -> str:
@@ -137,7 +125,7 @@ def _power(node: Node, left: str, right: str) -> str:
     if exponent == 3:
         return f"{left} * {left} * {left}"
     if exponent == 0.5:
-        return f"sqrtf({left})"
+        return f"banyan_sqrt({left})"
     if exponent == -0.5:
         return f"banyan_rsqrt({left})"
     if not node.dtype.is_floating:

@@ -60,8 +60,8 @@ def print_body(
         CompilationFailed: an operation that has no text.
     """
     order = place(kernel.body)
-    facts = kernel_facts(kernel)
     nodes = tuple(node for region in order.values() for node in region)
+    facts = kernel_facts(kernel, nodes)
     names = {name: f"n{i}" for i, name in enumerate(_kernel_symbols(kernel, nodes, facts.bound))}
     pointers = {pointer: f"p{i}" for i, pointer in enumerate(kernel.pointers)}
     scratch = Scratch()

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from banyan.compiler.ir.attributes import has
-from banyan.compiler.ir.graph import Node, Region
+from banyan.compiler.ir.graph import Node, Region, users_among
 from banyan.compiler.ir.operations import POINTWISE
 from banyan.compiler.ir.symbols import Dim, product, upper_bound
 from banyan.compiler.ir.types import DType, TupleType
@@ -36,7 +36,7 @@ def kept_tiles(
     `is_direct(operand, dot)` is true where the dot reads the operand where it lies.
     """
     nodes = [node for region in order.values() for node in region]
-    users = users_of(nodes)
+    users = users_among(nodes)
     costs = _costs(nodes)
     kept: set[Node] = {node for node in nodes if node.op in BARRIERS and is_tile(node)}
     results = {result for region in order for result in region.results}
@@ -59,15 +59,6 @@ def kept_tiles(
 def is_tile(node: Node) -> bool:
     """True for a single value with at least one dim."""
     return not isinstance(node.type, TupleType) and node.shape != ()
-
-
-def users_of(nodes: Iterable[Node]) -> dict[Node, tuple[Node, ...]]:
-    """Which nodes take each node as an argument."""
-    users: dict[Node, list[Node]] = {}
-    for node in nodes:
-        for arg in dict.fromkeys(node.args):
-            users.setdefault(arg, []).append(node)
-    return {node: tuple(found) for node, found in users.items()}
 
 
 def _costs(nodes: Iterable[Node]) -> dict[Node, int]:
@@ -133,7 +124,7 @@ class Accumulation:
 
 def accumulations(order: Mapping[Region, Sequence[Node]]) -> dict[Node, Accumulation]:
     """For each carried result that is such a sum, its parts."""
-    users = users_of(node for nodes in order.values() for node in nodes)
+    users = users_among(node for nodes in order.values() for node in nodes)
     results = [result for region in order for result in region.results]
     found: dict[Node, Accumulation] = {}
     for result in results:

@@ -5,10 +5,10 @@ from collections.abc import Mapping, Sequence
 from banyan.compiler.ir.attributes import integer, integers
 from banyan.compiler.ir.graph import Node
 from banyan.compiler.ir.types import DType
-from banyan.compiler.targets.cpp.elements import Elements, Indices, print_loops
+from banyan.compiler.targets.cpp.elements import Elements, Indices, print_elements, print_loops
 from banyan.compiler.targets.cpp.expressions import STORED, computed_type, literal, to_memory
 from banyan.compiler.targets.cpp.indices import Index
-from banyan.compiler.targets.cpp.nest import Axis, Nest, print_nest
+from banyan.compiler.targets.cpp.nest import Axis
 from banyan.compiler.targets.cpp.scope import Buffer, Scalar, Scope
 
 _UINT8 = {"max": "uint8_t(0)", "min": "uint8_t(255)"}
@@ -24,26 +24,21 @@ def reduce_into_buffer(scope: Scope, node: Node, target: Buffer) -> None:
         return
     sizes = [Axis(source.shape[a]) for a in kept]
 
-    def body(nest: Nest) -> None:
+    def body(elements: Elements) -> None:
         def row(outer: Indices) -> None:
-            name = _reduce(Elements(scope, nest), node, dict(zip(kept, outer, strict=True)))
-            nest.emit(f"{target.at(outer)} = {to_memory(name, target.dtype)};")
+            name = _reduce(elements, node, dict(zip(kept, outer, strict=True)))
+            elements.nest.emit(f"{target.at(outer)} = {to_memory(name, target.dtype)};")
 
-        nest.loops(sizes, row, label="k", independent=len(sizes))
+        elements.nest.loops(sizes, row, label="k", independent=len(sizes))
 
-    scope.lines += print_nest(body, scope.symbols, scope.dialect)
+    print_elements(scope, body)
 
 
 def reduce_into_scalar(scope: Scope, node: Node) -> Scalar:
     """Print a reduction of all axes."""
     result = scope.name("s")
     scope.emit(f"{computed_type(node.dtype)} {result};")
-
-    def body(nest: Nest) -> None:
-        total = _reduce(Elements(scope, nest), node, {})
-        nest.emit(f"{result} = {total};")
-
-    scope.lines += print_nest(body, scope.symbols, scope.dialect)
+    print_elements(scope, lambda e: e.nest.emit(f"{result} = {_reduce(e, node, {})};"))
     return Scalar(result)
 
 
@@ -93,16 +88,16 @@ def _reduce_columns(scope: Scope, node: Node, target: Buffer, kept: Sequence[int
 
     print_loops(scope, sizes, clear)
 
-    def accumulate(nest: Nest) -> None:
+    def accumulate(elements: Elements) -> None:
         def step(indices: Indices) -> None:
             found = _in_order(dict(zip((*axes, *kept), indices, strict=True)))
-            cell, place = Elements(scope, nest).cell(source, found), target.at(indices[len(axes) :])
-            nest.emit(f"{place} = {combine(kind, node.dtype, place, cell.text)};")
+            cell, place = elements.cell(source, found), target.at(indices[len(axes) :])
+            elements.nest.emit(f"{place} = {combine(kind, node.dtype, place, cell.text)};")
 
         loops = [*(Axis(source.shape[a]) for a in axes), *sizes]
-        nest.loops(loops, step, vector="", independent=len(sizes))
+        elements.nest.loops(loops, step, vector="", independent=len(sizes))
 
-    scope.lines += print_nest(accumulate, scope.symbols, scope.dialect)
+    print_elements(scope, accumulate)
 
 
 def running_sum(scope: Scope, node: Node, target: Buffer) -> None:
@@ -110,14 +105,16 @@ def running_sum(scope: Scope, node: Node, target: Buffer) -> None:
     (source,), axis = node.args, integer(node, "axis")
     others = [a for a in range(len(source.shape)) if a != axis]
 
-    def body(nest: Nest) -> None:
+    def body(elements: Elements) -> None:
+        nest = elements.nest
+
         def line(outer: Indices) -> None:
             total = nest.name("a")
             nest.emit(f"{computed_type(node.dtype)} {total} = 0;")
 
             def step(inner: Indices) -> None:
                 found = dict(zip((*others, axis), (*outer, *inner), strict=True))
-                cell = Elements(scope, nest).cell(source, _in_order(found))
+                cell = elements.cell(source, _in_order(found))
                 nest.emit(f"{total} += {cell.text};")
                 nest.emit(f"{target.at(_in_order(found))} = {to_memory(total, target.dtype)};")
 
@@ -126,7 +123,7 @@ def running_sum(scope: Scope, node: Node, target: Buffer) -> None:
         rows = [Axis(source.shape[a]) for a in others]
         nest.loops(rows, line, label="k", independent=len(rows))
 
-    scope.lines += print_nest(body, scope.symbols, scope.dialect)
+    print_elements(scope, body)
 
 
 def reduced_axes(node: Node) -> tuple[int, ...]:

@@ -14,10 +14,9 @@ from banyan.compiler.targets.cpp.blocks import (
     note_following_blocks,
     scalars_first,
 )
-from banyan.compiler.targets.cpp.elements import Elements, print_tile
+from banyan.compiler.targets.cpp.elements import print_elements, print_tile
 from banyan.compiler.targets.cpp.expressions import computed_type, pointwise_text
 from banyan.compiler.targets.cpp.materialise import DOTS, Accumulation, is_tile_dot
-from banyan.compiler.targets.cpp.nest import Nest, print_nest
 from banyan.compiler.targets.cpp.scope import Buffer, Held, Scalar, Scope
 from banyan.compiler.targets.cpp.stores import print_store
 from banyan.foundation.errors import CompilationFailed
@@ -102,11 +101,7 @@ class RegionPrinter:
         # Read from memory or out of a tile.
         name = scope.name("s")
         scope.emit(f"{computed_type(node.dtype)} {name};")
-
-        def body(nest: Nest) -> None:
-            nest.emit(f"{name} = {Elements(scope, nest).element(node, ()).text};")
-
-        scope.lines += print_nest(body, scope.symbols, scope.dialect)
+        print_elements(scope, lambda e: e.nest.emit(f"{name} = {e.element(node, ()).text};"))
         return Scalar(name)
 
     def _keep(self, scope: Scope, node: Node) -> Buffer:

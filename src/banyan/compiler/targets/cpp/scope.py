@@ -1,7 +1,7 @@
 """What the printed text already holds: pointers, scalars and buffers, by node."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from operator import mul
 from typing import TypeAlias
 
@@ -112,16 +112,12 @@ class Scope:
 
     def inner(self) -> "Scope":
         """A scope inside this one: it sees everything here, and keeps its own to itself."""
-        return Scope(
-            dict(self.symbols),
-            self.pointers,
-            self.facts,
-            self.scratch,
-            self.dialect,
-            dict(self.values),
-            count=self.count,
+        return replace(
+            self,
+            symbols=dict(self.symbols),
+            values=dict(self.values),
             blocks=dict(self.blocks),
-            ahead=self.ahead,
+            lines=[],
         )
 
     def name(self, prefix: str) -> str:

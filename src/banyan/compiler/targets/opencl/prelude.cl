@@ -31,9 +31,7 @@ typedef uchar f8e4m3_t;
 #define minimum(a, b) ((a) != (a) || (a) < (b) ? (a) : (b))
 #define maximum(a, b) ((a) != (a) || (a) > (b) ? (a) : (b))
 
-#define sqrtf sqrt
 #define fabsf fabs
-#define floorf floor
 #define powf pow
 #define banyan_exp exp
 #define banyan_log log
@@ -41,6 +39,8 @@ typedef uchar f8e4m3_t;
 #define banyan_erf erf
 #define banyan_sin sin
 #define banyan_cos cos
+#define banyan_sqrt sqrt
+#define banyan_floor floor
 #define banyan_rsqrt rsqrt
 
 #define LANE ((int)get_local_id(0))

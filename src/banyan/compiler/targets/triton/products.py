@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from banyan.compiler.ir.graph import Node, Region
-from banyan.compiler.ir.symbols import Dim
+from banyan.compiler.ir.graph import Node, Region, users_among
+from banyan.compiler.ir.symbols import matching_groups
 from banyan.compiler.targets.triton.accesses import Groups, load
 from banyan.compiler.targets.triton.layouts import Axis, places
 from banyan.compiler.targets.triton.moves import filled, gathered, permute, relaid, reshape
@@ -72,18 +72,10 @@ def _seen_through(node: Node) -> tuple[Node, Groups]:
         order: Any = node.attr("order")
         return source, tuple(groups[axis] for axis in order)
     if node.op == "reshape":
-        source, groups = _seen_through(node.args[0])
-        pending, found = list(zip(groups, node.args[0].shape, strict=True)), []
-        for size in node.shape:
-            dims: tuple[int, ...] = ()
-            have: Dim = 1
-            while pending and have != size:
-                more, times = pending.pop(0)
-                dims, have = (*dims, *more), have * times
-            found.append(dims)
-            if have != size:
-                return node, tuple((i,) for i in range(node.tensor.rank))
-        return source, tuple(found)
+        pairs = matching_groups(node.shape, node.args[0].shape)
+        if pairs is not None and all(len(ours) == 1 for ours, _ in pairs):
+            source, groups = _seen_through(node.args[0])
+            return source, tuple(tuple(d for i in theirs for d in groups[i]) for _, theirs in pairs)
     return node, tuple((i,) for i in range(node.tensor.rank))
 
 
@@ -91,15 +83,12 @@ def unread(order: Mapping[Region, Sequence[Node]]) -> frozenset[Node]:
     """Nodes between memory and a packed product that it reads past."""
     nodes = [node for region in order.values() for node in region]
     results = {result for region in order for result in region.results}
-    users: dict[Node, set[Node]] = {}
-    for node in nodes:
-        for arg in node.args:
-            users.setdefault(arg, set()).add(node)
+    users = users_among(nodes)
     found: set[Node] = set()
     for node in reversed(nodes):
         packed = node.op == "dot" and dict(node.attrs).get("packed")
         link = node.args[1] if packed and _seen_through(node.args[1])[0].op == "load" else None
-        while link is not None and link not in results and users[link] <= {node, *found}:
+        while link is not None and link not in results and {*users[link]} <= {node, *found}:
             found.add(link)
             link = link.args[0] if link.op != "load" else None
     return frozenset(found)

@@ -48,6 +48,8 @@ BANYAN_INLINE float banyan_erf(float x) { return banyan::erf(x); }
 BANYAN_INLINE float banyan_sin(float x) { return banyan::sin(x); }
 BANYAN_INLINE float banyan_cos(float x) { return banyan::cos(x); }
 BANYAN_INLINE float banyan_sigmoid(float x) { return banyan::sigmoid(x); }
+BANYAN_INLINE float banyan_sqrt(float x) { return sqrtf(x); }
+BANYAN_INLINE float banyan_floor(float x) { return floorf(x); }
 BANYAN_INLINE float banyan_rsqrt(float x) { return banyan::rsqrt(x); }
 
 // The arguments of one launch.
