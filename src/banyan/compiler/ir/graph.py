@@ -257,12 +257,12 @@ class Graph:
 
 
 def walk(
-    roots: Iterable[Node], before: Callable[[Node], Sequence[Node]] | None = None
+    roots: Iterable[Node], before: Callable[[Node], Sequence[Node]] = lambda node: node.args
 ) -> list[Node]:
     """Every node reachable through arguments, each once, arguments before users.
 
-    `before` gives what else than its arguments comes before a node. Does not enter regions.
-    Iterative: graphs are deeper than Python's stack.
+    `before` gives what comes before a node instead of its arguments. Does not enter regions; no
+    recursion, as graphs are deeper than Python's stack.
     """
     seen: set[int] = set()
     order: list[Node] = []
@@ -275,27 +275,18 @@ def walk(
             elif id(node) not in seen:
                 seen.add(id(node))
                 stack.append((node, True))
-                earlier = node.args if before is None else before(node)
-                stack.extend((other, False) for other in reversed(earlier))
+                stack.extend((other, False) for other in reversed(before(node)))
     return order
 
 
-def users_of(graph: Graph) -> dict[Node, list[Node]]:
-    """For every node those that have it as an argument, as often as they do, in order."""
-    users: dict[Node, list[Node]] = {node: [] for node in graph.nodes()}
-    for node in graph.nodes():
-        for arg in node.args:
-            users[arg].append(node)
-    return users
-
-
-def users_among(nodes: Iterable[Node]) -> dict[Node, tuple[Node, ...]]:
-    """For each node those of `nodes` that have it as an argument, each once."""
+def users_of(nodes: Iterable[Node]) -> dict[Node, list[Node]]:
+    """For each node and argument those that have it as an argument, as often as they do."""
     users: dict[Node, list[Node]] = {}
     for node in nodes:
-        for arg in dict.fromkeys(node.args):
+        users.setdefault(node, [])
+        for arg in node.args:
             users.setdefault(arg, []).append(node)
-    return {node: tuple(found) for node, found in users.items()}
+    return users
 
 
 @dataclass(slots=True)

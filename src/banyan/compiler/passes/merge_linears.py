@@ -72,7 +72,7 @@ def merge_linears(graph: Graph) -> Graph:
 
 def _families(graph: Graph) -> list[_Family]:
     """Linears that are merged with each other, those with a bias first."""
-    users = users_of(graph)
+    users = users_of(graph.nodes())
     results = {output.node for output in graph.outputs}
     found: dict[tuple[object, ...], list[_Linear]] = {}
     for node in graph.nodes():

@@ -1,8 +1,8 @@
 """Which inputs must start on a cache line: those whose packed blocks a micro-kernel reads."""
 
+from banyan.compiler.ir.attributes import has
 from banyan.compiler.ir.graph import Kernel, Node
 from banyan.compiler.ir.placement import place
-from banyan.compiler.targets.cpp.materialise import is_tile_dot
 from banyan.compiler.targets.memory import Launch, Memory, Placement
 
 
@@ -20,11 +20,7 @@ def aligned_inputs(placement: Placement) -> frozenset[int]:
 
 def _block_pointers(kernel: Kernel) -> frozenset[Node]:
     nodes = (node for nodes in place(kernel.body).values() for node in nodes)
-    blocks = (
-        _before_moves(node.args[1])
-        for node in nodes
-        if node.op == "packed_dot" or is_tile_dot(node)
-    )
+    blocks = (_before_moves(node.args[1]) for node in nodes if _is_packed(node))
     return frozenset(block.args[0] for block in blocks if block.op == "load")
 
 
@@ -33,3 +29,7 @@ def _before_moves(node: Node) -> Node:
     while node.op in {"reshape", "permute"}:
         node = node.args[0]
     return node
+
+
+def _is_packed(node: Node) -> bool:
+    return node.op == "packed_dot" or (node.op == "dot" and has(node, "packed"))

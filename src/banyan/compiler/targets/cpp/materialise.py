@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from banyan.compiler.ir.attributes import has
-from banyan.compiler.ir.graph import Node, Region, users_among
+from banyan.compiler.ir.graph import Node, Region, users_of
 from banyan.compiler.ir.operations import POINTWISE
 from banyan.compiler.ir.symbols import Dim, product, upper_bound
 from banyan.compiler.ir.types import DType, TupleType
@@ -36,7 +36,7 @@ def kept_tiles(
     `is_direct(operand, dot)` is true where the dot reads the operand where it lies.
     """
     nodes = [node for region in order.values() for node in region]
-    users = users_among(nodes)
+    users = users_of(nodes)
     costs = _costs(nodes)
     kept: set[Node] = {node for node in nodes if node.op in BARRIERS and is_tile(node)}
     results = {result for region in order for result in region.results}
@@ -124,7 +124,7 @@ class Accumulation:
 
 def accumulations(order: Mapping[Region, Sequence[Node]]) -> dict[Node, Accumulation]:
     """For each carried result that is such a sum, its parts."""
-    users = users_among(node for nodes in order.values() for node in nodes)
+    users = users_of(node for nodes in order.values() for node in nodes)
     results = [result for region in order for result in region.results]
     found: dict[Node, Accumulation] = {}
     for result in results:
@@ -133,7 +133,7 @@ def accumulations(order: Mapping[Region, Sequence[Node]]) -> dict[Node, Accumula
         terms = _terms(result, lambda node: len(users.get(node, ())) == 1 and node not in results)
         dots = tuple(term for term, is_own in terms if is_own and is_tile_dot(term))
         others = [term for term, is_own in terms if not (is_own and is_tile_dot(term))]
-        if dots and len(others) == 1 and results.count(result) == 1 and result not in users:
+        if dots and len(others) == 1 and results.count(result) == 1 and not users.get(result):
             found[result] = Accumulation(others[0], dots)
     return found
 

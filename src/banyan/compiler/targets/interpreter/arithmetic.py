@@ -140,8 +140,8 @@ def pack_panels(weight: Array, width: int, row_multiple: int = 32) -> Array:
     """[..., N, K] -> [..., N/16, K/p, 16, p]; N padded to 16, K to `row_multiple`, with zeros."""
     *lead, columns, depth = weight.shape
     grown_n, grown_k = -(-columns // 16) * 16, -(-depth // row_multiple) * row_multiple
-    grown = np.zeros((*lead, grown_n, grown_k), weight.dtype)
-    grown[..., :columns, :depth] = weight
+    borders = [*((0, 0) for _ in lead), (0, grown_n - columns), (0, grown_k - depth)]
+    grown = np.pad(weight, borders)
     split = grown.reshape(*lead, grown_n // 16, 16, grown_k // width, width)
     return np.ascontiguousarray(np.swapaxes(split, -3, -2))
 

@@ -18,27 +18,16 @@ from banyan.foundation.errors import CompilationFailed
 
 ROWS, COLUMNS = 4, 4
 
-Address = Callable[[str, str], str]
-
-
-@dataclass(frozen=True, slots=True)
-class _Matrix:
-    """One side of a product: the text of the element at (outer, k), outer being row or column."""
-
-    text: str
-    dtype: DType
-    address: Address
-
-    def element(self, outer: str, depth: str) -> str:
-        return from_memory(f"({self.text})[{self.address(outer, depth)}]", self.dtype)
+Element = Callable[[str, str], str]
+"""The text of an element of one side at (outer, depth), outer being its row or column."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Product:
     """C[rows, columns] (+)= left * right, and where C lies."""
 
-    left: _Matrix
-    right: _Matrix
+    left: Element
+    right: Element
     rows: str
     columns: str
     depth: str
@@ -69,14 +58,15 @@ class BlockedProducts:
         scope.emit("{")
         offsets = open_batches(scope, node, left, right, target)
         columns_first, packed = has(node, "transpose_b"), has(node, "packed")
-        address = (_rows if columns_first else _columns)(right.strides[-2])
+        along, across = "{0} * STRIDE + {1}", "{1} * STRIDE + {0}"
+        address = along if columns_first else across
+        width, stride = b.shape[-1], right.strides[0 if packed else -2]
+        if packed and width != 1:
+            # Lines of `width` neighbours in depth for each column.
+            address = f"{{1}} / {width} * STRIDE + {{0}} * {width} + {{1}} % {width}"
         product = _Product(
-            _Matrix(f"{left.text}{offsets[0]}", a.dtype, _rows(left.strides[-2])),
-            _Matrix(
-                f"{right.text}{offsets[1]}",
-                b.dtype,
-                _panels(right.strides[0], b.shape[-1]) if packed else address,
-            ),
+            _element(f"{left.text}{offsets[0]}", a.dtype, along, left.strides[-2]),
+            _element(f"{right.text}{offsets[1]}", b.dtype, address, stride),
             scope.dim(node.shape[-2]),
             scope.dim(node.shape[-1]),
             scope.dim(a.shape[-1]),
@@ -91,21 +81,9 @@ class BlockedProducts:
         scope.emit(BARRIER)
 
 
-def _rows(stride: str) -> Address:
-    return lambda outer, depth: f"{outer} * {stride} + {depth}"
-
-
-def _columns(stride: str) -> Address:
-    return lambda outer, depth: f"{depth} * {stride} + {outer}"
-
-
-def _panels(stride: str, width: object) -> Address:
-    """Lines of `width` neighbours in depth for each column."""
-    if width == 1:
-        return _columns(stride)
-    return lambda outer, depth: (
-        f"{depth} / {width} * {stride} + {outer} * {width} + {depth} % {width}"
-    )
+def _element(text: str, dtype: DType, address: str, stride: str) -> Element:
+    form = address.replace("STRIDE", stride)
+    return lambda outer, depth: from_memory(f"({text})[{form.format(outer, depth)}]", dtype)
 
 
 def _text(product: _Product, inside: tuple[str, str], conditions: list[str]) -> list[str]:
@@ -138,8 +116,8 @@ def _block(product: _Product, num_rows: int) -> list[str]:
     lines += [f"const index_t c{j} = minimum(column + {j}, last_column);" for j in columns]
     lines += [f"float s{i}{j} = 0.0f;" for i in rows for j in columns]
     lines.append("for (index_t k = 0; k < depth; ++k) {")
-    lines += [f"const float x{i} = {product.left.element(f'r{i}', 'k')};" for i in rows]
-    lines += [f"const float y{j} = {product.right.element(f'c{j}', 'k')};" for j in columns]
+    lines += [f"const float x{i} = {product.left(f'r{i}', 'k')};" for i in rows]
+    lines += [f"const float y{j} = {product.right(f'c{j}', 'k')};" for j in columns]
     lines += [f"s{i}{j} += x{i} * y{j};" for i in rows for j in columns]
     lines.append("}")
     for i in rows:

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from banyan.compiler.ir.graph import Node, Region, users_among
+from banyan.compiler.ir.graph import Node, Region, users_of
 from banyan.compiler.ir.symbols import matching_groups
 from banyan.compiler.targets.triton.accesses import Groups, load
 from banyan.compiler.targets.triton.layouts import Axis, places
@@ -83,7 +83,7 @@ def unread(order: Mapping[Region, Sequence[Node]]) -> frozenset[Node]:
     """Nodes between memory and a packed product that it reads past."""
     nodes = [node for region in order.values() for node in region]
     results = {result for region in order for result in region.results}
-    users = users_among(nodes)
+    users = users_of(nodes)
     found: set[Node] = set()
     for node in reversed(nodes):
         packed = node.op == "dot" and dict(node.attrs).get("packed")
