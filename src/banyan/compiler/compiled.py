@@ -128,7 +128,8 @@ class CompiledProgram(Executable):
         externs: Sequence[ExternCall] = (),
     ) -> None:
         inputs = [stored.argument for stored in manifest.inputs]
-        super().__init__(inputs, [o.argument for o in manifest.outputs], manifest.report)
+        outputs = [stored.argument for stored in manifest.outputs]
+        super().__init__(inputs, outputs, manifest.report, manifest.symbols)
         self.manifest = manifest
         self._device = device
         self._loader = loader
@@ -157,9 +158,6 @@ class CompiledProgram(Executable):
 
     def _run(self, arguments: Mapping[str, Array], sizes: Mapping[str, int]) -> dict[str, Array]:
         """The arrays returned show memory that the next run overwrites."""
-        for name in self.manifest.symbols:
-            if name not in sizes:
-                raise InputError(f"no argument tells the size {name}; pass states or arrays of it")
         offsets = self._arena.offsets(sizes)
         buffers = [*self._input_buffers(arguments), *self._output_buffers(sizes)]
         self._launch(buffers, offsets, sizes)

@@ -62,11 +62,16 @@ class Executable(ABC):
     """
 
     def __init__(
-        self, inputs: Iterable[Argument], outputs: Iterable[Argument], report: CompileReport
+        self,
+        inputs: Iterable[Argument],
+        outputs: Iterable[Argument],
+        report: CompileReport,
+        symbols: Sequence[str] = (),
     ) -> None:
+        """Name what goes in and out; `symbols` are sizes without which nothing can run."""
         self.inputs, self.outputs = tuple(inputs), tuple(outputs)
         self.report = report
-        self._arguments = of_role(self.inputs, "argument")
+        self._bound = BoundSizes(of_role(self.inputs, "argument"), symbols)
         self._sizes: dict[str, int] = {}
         self._missing = {i: a for i, a in enumerate(self.inputs) if a.role != "argument"}
 
@@ -122,8 +127,7 @@ class Executable(ABC):
             InputError: an argument is absent, unknown, or has another type or shape; or weights
                 or states are not there yet.
         """
-        check_arguments(self._arguments, arguments)
-        sizes = bind_arguments(self._arguments, arguments, self._sizes)
+        sizes = self._bound.sizes(arguments, self._sizes)
         for missing in self._missing.values():
             how = "load_weights" if missing.role == "weight" else "allocate_state"
             raise InputError(f"the {missing.role} {missing.name!r} has no memory; call {how}")
