@@ -1,6 +1,6 @@
 """Memory of a compiled program: the arena for sizes without bound, weights of odd types."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from banyan.compiler.compile import CompileOptions, compile_graph
 from banyan.compiler.ir.graph import Builder, Graph, Output
 from banyan.compiler.ir.symbols import symbol
 from banyan.compiler.ir.types import DType, TensorType
+from banyan.compiler.targets.memory import Slot, arena_offsets
 from banyan.devices.device import Device
 from banyan.devices.discovery import find_device
 from banyan.devices.native import Missing, find_compiler
@@ -42,7 +43,9 @@ def options(cache: Path) -> CompileOptions:
     return CompileOptions(cache, optimise=False)
 
 
-def test_a_size_without_bound_places_memory_anew_for_each_size(device: Device, cache: Path) -> None:
+def test_a_size_without_bound_places_memory_once_for_each_power_of_two(
+    device: Device, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     builder = Builder()
     x = builder.input("x", TensorType((ANY, 64), F32))
     weight = builder.input("w", TensorType((64, 64), F32), "weight")
@@ -55,11 +58,20 @@ def test_a_size_without_bound_places_memory_anew_for_each_size(device: Device, c
     w = np.random.default_rng(0).standard_normal((64, 64)).astype(np.float32) / 8
     program.load_weights(Weights({"w": w}))
     program.allocate_state({})
-    for num_rows in (3, 300, 5):
+    placed = []
+
+    def counted(slots: Sequence[Slot], sizes: Sequence[int]) -> tuple[tuple[int, ...], int]:
+        placed.append(sizes)
+        return arena_offsets(slots, sizes)
+
+    monkeypatch.setattr("banyan.compiler.compiled.arena_offsets", counted)
+    # For the largest sizes, which do not fit, and then for 4, 512 and 8 rows.
+    for num_rows, times in ((3, 2), (4, 2), (300, 3), (3, 3), (5, 4), (8, 4)):
         given = np.random.default_rng(num_rows).standard_normal((num_rows, 64)).astype(np.float32)
         found = program.run({"x": given})
         np.testing.assert_allclose(found["y"], given @ w.T @ w.T, rtol=1e-3, atol=1e-3)
         np.testing.assert_allclose(found["total"], (given @ w.T).sum(axis=1), rtol=1e-3, atol=1e-3)
+        assert len(placed) == times
 
 
 def test_an_output_that_is_an_input_or_a_view_of_a_result_is_given(

@@ -85,7 +85,11 @@ class Manifest:
 
 @dataclass(slots=True)
 class _Arena:
-    """Memory between kernels: placed once for the largest sizes, or again for each size."""
+    """Memory between kernels: placed once for the largest sizes, or for each power of two of them.
+
+    Placing hundreds of values takes longer than a small kernel, so no run but the first of its
+    size should do it.
+    """
 
     device: Device
     slots: tuple[Slot, ...]
@@ -98,14 +102,16 @@ class _Arena:
         """The offset of every slot in this run; afterwards `buffer` is large enough."""
         if self.fixed is not None:
             return self.fixed
-        largest = arena_offsets(self.slots, [upper_bound(s.num_bytes) for s in self.slots])
-        if largest[1] <= LARGEST_FIXED_BYTES:
-            self.fixed, self.buffer = largest[0], self.device.allocate(max(largest[1], 64))
-            return self.fixed
-        key = tuple(values[name] for name in self.symbols)
+        if not self.known:
+            largest = arena_offsets(self.slots, [upper_bound(s.num_bytes) for s in self.slots])
+            if largest[1] <= LARGEST_FIXED_BYTES:
+                self.fixed, self.buffer = largest[0], self.device.allocate(max(largest[1], 64))
+                return self.fixed
+        key = tuple(1 << (values[name] - 1).bit_length() for name in self.symbols)
         if key not in self.known:
-            sizes = [evaluate(slot.num_bytes, values) for slot in self.slots]
-            self.known = {key: arena_offsets(self.slots, sizes)}
+            rounded = dict(zip(self.symbols, key, strict=True))
+            sizes = [evaluate(slot.num_bytes, rounded) for slot in self.slots]
+            self.known[key] = arena_offsets(self.slots, sizes)
         offsets, total = self.known[key]
         if self.buffer is None or self.buffer.num_bytes < total:
             self.buffer = self.device.allocate(max(total, 64))
