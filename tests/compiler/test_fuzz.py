@@ -17,7 +17,8 @@ from banyan.devices.discovery import find_device
 from banyan.devices.instruction_sets import detect_instruction_sets
 from banyan.foundation.settings import Settings
 from tests.compiler.comparing import assert_same_results
-from tests.compiler.random_graphs import Case, cases
+from tests.compiler.random_graphs import cases
+from tests.compiler.random_values import Case
 from tests.compiler.targets.cpp.batches import build_batch
 from tests.compiler.targets.cpp.test_program import assert_agrees
 

@@ -12,7 +12,8 @@ from banyan.compiler.passes.pipeline import lower
 from banyan.foundation.errors import GraphError
 from tests.compiler.ir.equality import same_graph
 from tests.compiler.ir.sample_kernels import norm_graph, row_squares_graph, row_squares_kernel
-from tests.compiler.random_graphs import Case, cases
+from tests.compiler.random_graphs import cases
+from tests.compiler.random_values import Case
 
 NORM_TEXT = """\
 graph norm {

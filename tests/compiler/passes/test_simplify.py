@@ -10,7 +10,8 @@ from banyan.compiler.ir.verify import verify
 from banyan.compiler.passes.simplify import simplify
 from banyan.compiler.targets.interpreter import run_graph
 from tests.compiler.ir.equality import same_graph
-from tests.compiler.random_graphs import Case, cases
+from tests.compiler.random_graphs import cases
+from tests.compiler.random_values import Case
 
 HEAD = """graph g {
   symbol T in [1, 16]

@@ -9,7 +9,8 @@ from banyan.compiler.passes.pipeline import lower
 from banyan.compiler.passes.tile import tile
 from banyan.compiler.tiling.options import TileOptions
 from tests.compiler.comparing import assert_same_results
-from tests.compiler.random_graphs import Case, cases
+from tests.compiler.random_graphs import cases
+from tests.compiler.random_values import Case
 
 SMALL = TileOptions(
     row_block=3, panel_group=1, product_rows=2, product_columns=3, widest_row=4, row_piece=3
