@@ -25,14 +25,15 @@ LARGEST_SAMPLE = 20_000
 """Elements of arguments and results beyond which a sample is left out."""
 
 UNCOMPARABLE = frozenset(
-    # Random, uninitialised, or with an answer that is not unique.
+    # Random, uninitialised, with an answer that is not unique, or for GPUs only.
     "bernoulli cauchy exponential geometric log_normal multinomial normal nn.functional.dropout"
     " nn.functional.dropout2d nn.functional.dropout3d nn.functional.alpha_dropout"
     " nn.functional.feature_alpha_dropout nn.functional.rrelu uniform rand_like randint_like"
     " randn_like randint randn empty empty_like empty_permuted empty_strided new_empty"
     " new_empty_strided torch.ops.aten._safe_softmax.default"
     " nn.functional.fractional_max_pool2d nn.functional.fractional_max_pool3d"
-    " svd_lowrank pca_lowrank".split()
+    " svd_lowrank pca_lowrank jiterator_unary jiterator_binary jiterator_2inputs_2outputs"
+    " jiterator_4inputs_with_extra_args jiterator_binary_return_by_ref".split()
 )
 
 ORDERING = frozenset({"topk", "sort", "argsort"})

@@ -207,7 +207,7 @@ def _dit_arguments(_: int) -> Arguments:
 
 def _unet() -> Any:
     return UNet2DConditionModel(
-        sample_size=8,
+        sample_size=4,
         in_channels=4,
         out_channels=4,
         layers_per_block=1,
@@ -222,7 +222,7 @@ def _unet() -> Any:
 
 def _unet_arguments(length: int) -> Arguments:
     return {
-        "sample": _pictures(2, 4, 8, 8),
+        "sample": _pictures(2, 4, 4, 4),
         "timestep": torch.tensor([3, 700]),
         "encoder_hidden_states": _pictures(2, length, 48),
     }
@@ -279,7 +279,7 @@ MODELS = (
         "mamba2",
         lambda: seeded(_mamba),
         lambda length: {"input_ids": _tokens(length)},
-        (12, 8, 20),
+        (12, 8),
         {"input_ids": {1: 4 * torch.export.Dim("chunks", min=2, max=8)}},
     ),
 )
