@@ -20,7 +20,8 @@ def test_a_gather_comes_first_and_ranges_keep_their_dims() -> None:
     assert access.gathered == (rows,)
     assert access.gather_rank == 1
     assert access.ranges == (2,)
-    assert access.sizes == sizes
+    assert access.dims[0] == ("gather", rows, 3, 9)
+    assert access.dims[1] == ("at", item, 1, 4)
 
 
 def test_a_store_has_its_value_before_its_indices() -> None:

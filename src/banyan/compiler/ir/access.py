@@ -17,9 +17,14 @@ class Access:
     sizes: tuple[Dim, ...]
 
     @property
+    def dims(self) -> list[tuple[str, Node, Dim, Dim]]:
+        """For each dim of the pointer its kind, its index, how many are taken, and of how many."""
+        return list(zip(self.kinds, self.indices, self.sizes, self.pointer.shape, strict=True))
+
+    @property
     def gathered(self) -> tuple[Node, ...]:
         """The tiles of element numbers; their dims come first in the tile."""
-        return tuple(i for k, i in zip(self.kinds, self.indices, strict=True) if k == "gather")
+        return tuple(index for kind, index, *_ in self.dims if kind == "gather")
 
     @property
     def gather_rank(self) -> int:

@@ -12,9 +12,10 @@ step those of the next step, where the loop carries their numbers.
 
 from collections.abc import Sequence
 
-from banyan.compiler.ir.access import Access, access_of
+from banyan.compiler.ir.access import access_of
 from banyan.compiler.ir.graph import Node, Region
 from banyan.compiler.ir.operations import PANEL_COLUMNS
+from banyan.compiler.ir.symbols import Dim
 from banyan.compiler.ir.types import DType, TupleType
 from banyan.compiler.targets.cpp.bounds import Facts
 from banyan.compiler.targets.cpp.elements import Elements, Indices, print_elements
@@ -54,20 +55,19 @@ def _numbers(load: Node, facts: Facts) -> Node | None:
     if load.op != "load" or len(load.shape) != 4 or not isinstance(load.shape[0], int):
         return None
     access = access_of(load)
-    is_whole = all(_is_whole(access, axis, facts) for axis in range(len(access.kinds)))
+    is_whole = all(_is_whole(facts, *dim) for dim in access.dims)
     if len(access.gathered) != 1 or access.gather_rank != 1 or not is_whole:
         return None
     return access.gathered[0]
 
 
-def _is_whole(access: Access, axis: int, facts: Facts) -> bool:
+def _is_whole(facts: Facts, kind: str, index: Node, size: Dim, dim: Dim) -> bool:
     """Everything of a range, one proved element, or the gathered axis itself."""
-    kind, index, dim = access.kinds[axis], access.indices[axis], access.pointer.shape[axis]
     if kind == "gather":
         return True
     exact = facts.exactly(index)
     if kind == "range":
-        return exact == 0 and access.sizes[axis] == dim
+        return exact == 0 and size == dim
     return exact is not None and facts.is_natural(exact) and facts.is_below(exact, dim)
 
 
@@ -86,7 +86,7 @@ def addresses(scope: Scope, blocks: Blocks) -> str:
             number = elements.as_index(elements.cell(blocks.numbers, indices))
             found = [
                 number if kind == "gather" else scope.index(index) if kind == "at" else Index()
-                for kind, index in zip(access.kinds, access.indices, strict=True)
+                for kind, index, *_ in access.dims
             ]
             place = scope.number(shape, found)
             inside = scope.condition(number, shape[access.kinds.index("gather")])

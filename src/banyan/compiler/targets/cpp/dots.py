@@ -78,15 +78,10 @@ def operand(scope: Scope, node: Node) -> Operand:
 def loaded_operand(scope: Scope, node: Node) -> Operand:
     """The tile of a load, read where it lies."""
     access = access_of(node)
-    dims = list(zip(access.indices, access.sizes, access.pointer.shape, strict=True))
     offset = scope.number(access.pointer.shape, [scope.index(index) for index in access.indices])
     apart = strides(access.pointer.shape)
-    clips = [scope.clipped(*dims[i]) for i in access.ranges]
-    checks = [
-        scope.checked(index, Index(), dim)
-        for kind, (index, _, dim) in zip(access.kinds, dims, strict=True)
-        if kind == "at"
-    ]
+    clips = [scope.clipped(i, size, dim) for kind, i, size, dim in access.dims if kind == "range"]
+    checks = [scope.checked(i, Index(), dim) for kind, i, _, dim in access.dims if kind == "at"]
     return Operand(
         f"{scope.pointers[access.pointer]} + {offset}",
         tuple(scope.dim(apart[i]) for i in access.ranges),

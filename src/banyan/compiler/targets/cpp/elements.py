@@ -73,9 +73,7 @@ class Elements:
         """For each dim of the pointer where the element lies, and what to check before."""
         rank, ranges = access.gather_rank, iter(indices[access.gather_rank :])
         found: list[tuple[Index, str | None]] = []
-        for kind, start, dim in zip(
-            access.kinds, access.indices, access.pointer.shape, strict=True
-        ):
+        for kind, start, _, dim in access.dims:
             if kind == "gather":
                 index = self.as_index(self.cell(start, indices[:rank]))
                 found.append((index, self.scope.condition(index, dim)))

@@ -26,10 +26,11 @@ def print_store(scope: Scope, node: Node) -> None:
     access, value = access_of(node), node.args[1]
     shape = access.pointer.shape
     axes = [Axis(size) for size in value.shape[: access.gather_rank]]
-    for i in access.ranges:
-        start, size = access.indices[i], access.sizes[i]
-        text, is_clipped = scope.clipped(start, size, shape[i])
-        axes.append(Axis(size, text if is_clipped else None, Limit(scope.scalar(start), shape[i])))
+    for kind, start, size, dim in access.dims:
+        if kind == "range":
+            text, is_clipped = scope.clipped(start, size, dim)
+            limit = Limit(scope.scalar(start), dim)
+            axes.append(Axis(size, text if is_clipped else None, limit))
 
     def step(elements: Elements, indices: Indices) -> None:
         positions = elements.positions(access, indices)

@@ -3,12 +3,7 @@
 import numpy as np
 
 from banyan.compiler.ir.packing import QUANTIZED_NIBBLES, columns_for_each
-from banyan.compiler.ir.quantized import (
-    BLOCK_COLUMNS,
-    DEPTH_MULTIPLE,
-    row_bytes,
-    weight_shape,
-)
+from banyan.compiler.ir.quantized import BLOCK_COLUMNS, DEPTH_MULTIPLE, row_bytes, weight_shape
 from banyan.compiler.ir.types import DType
 from banyan.compiler.targets.interpreter import quantized
 from banyan.compiler.targets.interpreter.arithmetic import Array, Attributes, Values, wide

@@ -19,12 +19,7 @@ from banyan.compiler.ir.symbols import Expression, evaluate
 from banyan.compiler.ir.types import TensorType, TupleType
 from banyan.compiler.targets.interpreter import packed_quantized, quantized, sequences
 from banyan.compiler.targets.interpreter.access import load, store
-from banyan.compiler.targets.interpreter.arithmetic import (
-    ARITHMETIC,
-    Array,
-    Operation,
-    pointwise,
-)
+from banyan.compiler.targets.interpreter.arithmetic import ARITHMETIC, Array, Operation, pointwise
 from banyan.foundation.errors import GraphError
 
 Value: TypeAlias = "Array | tuple[Array, ...]"

@@ -84,9 +84,8 @@ def _address(
     rank, shape = len(layout), access.pointer.shape
     is_small = scope.fits(product(shape))
     terms, tests = [], []
-    for index, apart, dim in zip(
-        _indices(scope, access, place), strides(shape), shape, strict=True
-    ):
+    sizes = zip(strides(shape), shape, strict=True)
+    for index, (apart, dim) in zip(_indices(scope, access, place), sizes, strict=True):
         stride = scope.size(apart)
         part = index.text(rank) if is_small else f"tl.cast({index.text(rank)}, tl.int64)"
         if index.value.number != 0:
@@ -105,10 +104,7 @@ def _indices(scope: Scope, access: Access, place: tuple[Layout, Groups]) -> list
     """The element numbers along every dim of the pointer."""
     next_dim = 1 if access.gathered else 0
     found = []
-    dims = access.pointer.shape
-    for dim, index, kind, size in zip(
-        dims, access.indices, access.kinds, access.sizes, strict=True
-    ):
+    for kind, index, size, dim in access.dims:
         value = scope.values[index]
         if kind == "at":
             is_inside = scope.limits.get(index) == dim
@@ -116,8 +112,7 @@ def _indices(scope: Scope, access: Access, place: tuple[Layout, Groups]) -> list
         elif kind == "gather":
             found.append(_listed(scope, value, index.shape, place))
         else:
-            span = _span(scope, value, (size, dim), place, next_dim)
-            found.append(span)
+            found.append(_span(scope, value, (size, dim), place, next_dim))
             next_dim += 1
     return found
 

@@ -17,14 +17,7 @@ from banyan.compiler.targets.triton.pointwise import pointwise
 from banyan.compiler.targets.triton.products import dot, unread
 from banyan.compiler.targets.triton.reductions import cumsum, reduce
 from banyan.compiler.targets.triton.scope import Scope
-from banyan.compiler.targets.triton.values import (
-    INT64,
-    INTEGERS,
-    STORED,
-    Bounds,
-    Value,
-    number,
-)
+from banyan.compiler.targets.triton.values import INT64, INTEGERS, STORED, Bounds, Value, number
 from banyan.foundation.errors import CompilationFailed
 
 LEAST_PLACES_OF_DOT = 16

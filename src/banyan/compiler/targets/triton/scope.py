@@ -8,21 +8,8 @@ from math import prod
 from banyan.compiler.ir.graph import Node
 from banyan.compiler.ir.symbols import Dim
 from banyan.compiler.targets.triton.chips import Chip
-from banyan.compiler.targets.triton.layouts import (
-    Axes,
-    Layout,
-    axis_strides,
-    merged,
-    places,
-    plain,
-)
-from banyan.compiler.targets.triton.values import (
-    INT32,
-    Value,
-    dim_bounds,
-    dim_text,
-    integer_kind,
-)
+from banyan.compiler.targets.triton.layouts import Axes, Layout, axis_strides, merged, places, plain
+from banyan.compiler.targets.triton.values import INT32, Value, dim_bounds, dim_text, integer_kind
 
 
 @dataclass(slots=True)
