@@ -6,7 +6,8 @@ Everything runs as whole compiled programs on the CPU device. `matmul`: layers o
 Llama-3.2-1B and Llama-3.1-8B at 256 to 2048 rows, as a share of register-resident multiply-adds
 and as a multiple of `torch.nn.functional.linear`. `skinny`: 1 to 16 rows through 2 GB of cold
 weights, as a share of a loop that only reads; where arithmetic is the nearer limit, the row says
-so. `experts`: 128 experts, as a multiple of PyTorch's loop over experts and of its grouped product.
+so. `experts`: 128 experts, as a multiple of PyTorch's loop over experts and of its grouped
+product, and as a share of what reading the weights once and the arithmetic allow.
 Rounds alternate; each gives one ratio, and medians count.
 """
 
@@ -289,6 +290,15 @@ def experts(machine: Machine) -> list[Row]:
                 return mine, rate(work, lambda: call(*tensors))
 
             found.append(machine.row(f"experts {name}", against, bar, pair))
+
+        def of_floor(
+            i: int, arguments: dict[str, Any] = arguments, work: float = work
+        ) -> tuple[float, float]:
+            streamed = machine.bench.read(2 * i) * work / weight.nbytes
+            floor = min(streamed, machine.bench.arithmetic(i))
+            return rate(work, lambda: program.run(arguments)), floor
+
+        found.append(machine.row(f"experts {name}", "floor", 0.0, of_floor))
     return found
 
 

@@ -238,7 +238,7 @@ def quantized_graph(heads: int, kv_heads: int, size: int) -> Graph:
     return Graph("quantized", tuple(inputs), (Output("out", result), *outputs))
 
 
-def quantized_arrays(size: int, context: int) -> dict[str, Any]:
+def quantized_arrays(kv_heads: int, size: int, context: int) -> dict[str, Any]:
     """A whole prompt in one step, over blocks where another sequence left its worst.
 
     Its last two tokens are a tile of few rows.
@@ -247,28 +247,33 @@ def quantized_arrays(size: int, context: int) -> dict[str, Any]:
     tables = block_tables([context], 24)
     position = np.arange(context)
     rows = {
-        n: generator.normal(size=(context, 2, size)).astype(DType.BFLOAT16.numpy)
+        n: generator.normal(size=(context, kv_heads, size)).astype(DType.BFLOAT16.numpy)
         for n in ("k", "v")
     }
     return {
-        "queries": generator.normal(size=(context, 4, size)).astype(DType.BFLOAT16.numpy),
+        "queries": generator.normal(size=(context, 2 * kv_heads, size)).astype(
+            DType.BFLOAT16.numpy
+        ),
         "tables": tables,
         "starts": np.array([0, context], np.int32),
         "lengths": np.array([context], np.int32),
         "slots": tables[0, position // 16].astype(np.int64) * 16 + position % 16,
-        "keys": np.full((24, 2, size // 2, 16, 2), 127, np.int8),
-        "values": np.full((24, 2, 8, size, 2), 127, np.int8),
-        "keys_scales": np.full((24, 2, 16), np.nan, np.float32),
-        "values_scales": np.full((24, 2, 16), np.nan, np.float32),
+        "keys": np.full((24, kv_heads, size // 2, 16, 2), 127, np.int8),
+        "values": np.full((24, kv_heads, 8, size, 2), 127, np.int8),
+        "keys_scales": np.full((24, kv_heads, 16), np.nan, np.float32),
+        "values_scales": np.full((24, kv_heads, 16), np.nan, np.float32),
         "new_keys": rows["k"],
         "new_values": rows["v"],
     }
 
 
-def test_an_int8_cache_costs_little_and_means_the_same_everywhere(tmp_path: Path) -> None:
+@pytest.mark.parametrize("kv_heads", [1, 4])
+def test_an_int8_cache_costs_little_and_means_the_same_everywhere(
+    kv_heads: int, tmp_path: Path
+) -> None:
     size = 32
-    graph = quantized_graph(4, 2, size)
-    arrays = quantized_arrays(size, 146)
+    graph = quantized_graph(2 * kv_heads, kv_heads, size)
+    arrays = quantized_arrays(kv_heads, size, 146)
     wanted = run_graph(graph, arrays)
     queries, keys, values = (
         np.asarray(arrays[n], np.float32) for n in ("queries", "new_keys", "new_values")
@@ -304,6 +309,6 @@ def test_an_int8_cache_costs_little_and_means_the_same_everywhere(tmp_path: Path
     alone["queries"] = alone["queries"].copy()
     alone["queries"][0, 1, 5] = np.inf
     spoiled = np.asarray(program.run(alone)["out"], np.float32)[0]
-    np.testing.assert_array_equal(spoiled[[0, 2, 3]], found[-1][[0, 2, 3]])
+    np.testing.assert_array_equal(np.delete(spoiled, 1, 0), np.delete(found[-1], 1, 0))
     assert np.isnan(spoiled[1]).all()
     device.close()

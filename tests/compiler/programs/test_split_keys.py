@@ -30,7 +30,7 @@ CONTEXTS = [SPLIT, SPLIT + 1, 3, 2 * SPLIT + 333, SPLIT + 2, SPLIT + 7]
 
 
 def long_step(heads: int, kv_heads: int, dtype: DType, size: int = 8) -> dict[str, Any]:
-    return step(NEW, CONTEXTS, heads, kv_heads, dtype, size, num_blocks=850)
+    return step(NEW, CONTEXTS, heads, kv_heads, dtype, size, num_blocks=450)
 
 
 @pytest.mark.parametrize("window", [0, 40, SPLIT - 1, SPLIT + 100])

@@ -34,10 +34,13 @@ class AttentionOptions:
 
 
 def heads_of_a_tile(types: AttentionTypes) -> int:
-    """How many heads a tile goes through in turns: two of an int8 cache, if they lie in one page.
+    """How many heads a tile goes through in turns: up to four of an int8 cache, in two pages.
 
-    Memory is fetched ahead within a page, so the second head finds its keys under way.
+    Memory is fetched ahead within a page, so the next head finds its keys under way. Blocks of
+    other caches fill a page themselves.
     """
+    if types.key_scales is None:
+        return 1
     heads, *of_head = map(fixed, types.keys.shape[1:])
-    is_half = types.key_scales is not None and 2 * math.prod(of_head) <= PAGE
-    return 2 if is_half and heads % 2 == 0 else 1
+    sizes = (n for n in (4, 2) if heads % n == 0 and n * math.prod(of_head) <= 2 * PAGE)
+    return next(sizes, 1)

@@ -19,7 +19,7 @@ from banyan.compiler.tiling.indices import Indices
 from banyan.compiler.tiling.tiles import Tiles
 from banyan.compiler.tiling.windows import At, whole
 
-SPLIT_STEPS = 8
+SPLIT_STEPS = 4
 SPLIT = STEP * SPLIT_STEPS
 
 
