@@ -208,9 +208,7 @@ def _replaced(indices: Indices, axis: int, index: Index) -> Indices:
 
 def print_elements(scope: Scope, body: Callable[[Elements], None]) -> None:
     """Print a nest of the loops and statements that `body` asks for."""
-    scope.lines += print_nest(
-        lambda nest: body(Elements(scope, nest)), scope.symbols, scope.dialect
-    )
+    print_nest(scope, lambda nest: body(Elements(scope, nest)))
 
 
 def print_loops(

@@ -6,11 +6,9 @@ another shape of the loops, everything is printed again from the start.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from banyan.compiler.ir.symbols import Dim, upper_bound
-from banyan.compiler.targets.cpp.dialect import Dialect
-from banyan.compiler.targets.cpp.expressions import dim_text
 from banyan.compiler.targets.cpp.indices import (
     UNBOUNDED,
     Change,
@@ -21,6 +19,7 @@ from banyan.compiler.targets.cpp.indices import (
     Split,
     Variable,
 )
+from banyan.compiler.targets.cpp.scope import Scope
 from banyan.foundation.errors import CompilationFailed
 
 UNROLLED_STEPS = 4
@@ -32,11 +31,31 @@ _ENOUGH_STEPS = 32
 
 @dataclass(frozen=True, slots=True)
 class Axis:
-    """One loop to print: `size` steps, or `extent` (a text) of them where that is clipped."""
+    """One loop to print.
+
+    Attributes:
+        size: its steps.
+        extent: the text of their number where that is clipped.
+        limit: what the clipping says about its variable.
+        path: which loop it is, after splitting.
+        points: where it is cut.
+    """
 
     size: Dim
     extent: str | None = None
     limit: Limit | None = None
+    path: str = ""
+    points: tuple[int, ...] = ()
+
+    @property
+    def is_single(self) -> bool:
+        """Only one step, known here."""
+        return self.size == 1 and self.extent is None
+
+    @property
+    def is_short(self) -> bool:
+        """Few steps, known here."""
+        return isinstance(self.size, int) and self.extent is None and self.size <= UNROLLED_STEPS
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,31 +66,11 @@ class Cell:
     level: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class _Leaf:
-    """One loop after splitting: steps [start, stop)."""
-
-    path: str
-    size: Dim
-    extent: str | None
-    limit: Limit | None
-    points: tuple[int, ...]
-
-    @property
-    def is_single(self) -> bool:
-        return self.size == 1 and self.extent is None
-
-    @property
-    def is_short(self) -> bool:
-        return isinstance(self.size, int) and self.extent is None and self.size <= UNROLLED_STEPS
-
-
 @dataclass(slots=True)
 class Nest:
     """The text of one nest while it is printed; made by `print_nest`."""
 
-    symbols: Mapping[str, str]
-    dialect: Dialect
+    scope: Scope
     changes: Mapping[str, tuple[Change, ...]]
     num_names: int = 0
     blocks: list[list[str]] = field(default_factory=lambda: [[]])
@@ -121,17 +120,17 @@ class Nest:
         `vector` is the text after `omp simd` for the innermost loop; None keeps it scalar. Steps of
         the last `independent` axes may run in any order, each on another work-item.
         """
-        leaves: list[_Leaf] = []
-        first = [len(leaves)]
-        indices = []
+        leaves: list[Axis] = []
+        first, indices = [0], []
         for i, axis in enumerate(axes):
             indices.append(self._leaves(f"{label}{i}", axis, leaves))
             first.append(len(leaves))
-        is_shared = self.dialect.is_shared and independent > 0
+        dialect = self.scope.dialect
+        is_shared = dialect.is_shared and independent > 0
         chosen = _vector_leaf(leaves) if vector is not None and not is_shared else None
         split = _shared_leaf(leaves, first[len(axes) - independent]) if is_shared else None
         if is_shared and split is None:
-            self._enter([self.dialect.once()])
+            self._enter([dialect.once()])
 
         def visit(position: int, found: dict[str, Index]) -> None:
             if position == len(leaves):
@@ -139,10 +138,11 @@ class Nest:
                 return
             leaf = leaves[position]
             unrolled = leaf.is_single or (chosen is not None and position > chosen)
-            pragma = self.dialect.pragma(vector or "") if position == chosen else []
+            pragma = dialect.pragma(vector or "") if position == chosen else []
             for start, stop in zip((0, *leaf.points), (*leaf.points, None), strict=True):
-                if unrolled:
-                    self._unroll(leaf, start, stop, lambda i: visit(position + 1, found | i))
+                if unrolled and isinstance(leaf.size, int):
+                    for step in range(start, leaf.size if stop is None else stop):
+                        visit(position + 1, found | {leaf.path: Index(offset=step)})
                 else:
                     variable = self._open(leaf, start, stop, pragma, shared=position == split)
                     visit(position + 1, found | {leaf.path: Index(((variable, 1),))})
@@ -152,29 +152,22 @@ class Nest:
         if is_shared and split is None:
             self._close()
 
-    def _unroll(
-        self, leaf: _Leaf, start: int, stop: int | None, body: Callable[[dict[str, Index]], None]
-    ) -> None:
-        size = leaf.size if isinstance(leaf.size, int) else 0
-        for step in range(start, size if stop is None else stop):
-            body({leaf.path: Index(offset=step)})
-
-    def _leaves(self, path: str, axis: Axis, leaves: list[_Leaf]) -> list[tuple[str, int]]:
+    def _leaves(self, path: str, axis: Axis, leaves: list[Axis]) -> list[tuple[str, int]]:
         """Append the loops of one axis; return each one's path and its stride in the index."""
         changes = self.changes.get(path, ())
         split = next((c for c in changes if isinstance(c, Split)), None)
         if split is None:
             points = tuple(sorted(c.point for c in changes if isinstance(c, Cut)))
-            leaves.append(_Leaf(path, axis.size, axis.extent, axis.limit, points))
+            leaves.append(replace(axis, path=path, points=points))
             return [(path, 1)]
         outer = self._leaves(f"{path}o", Axis(axis.size // split.factor), leaves)
         inner = self._leaves(f"{path}i", Axis(split.factor), leaves)
         return [(p, stride * split.factor) for p, stride in outer] + inner
 
     def _open(
-        self, leaf: _Leaf, start: int, stop: int | None, pragma: list[str], *, shared: bool
+        self, leaf: Axis, start: int, stop: int | None, pragma: list[str], *, shared: bool
     ) -> Variable:
-        whole = leaf.extent or dim_text(leaf.size, self.symbols.__getitem__)
+        whole = leaf.extent or self.scope.dim(leaf.size)
         end = whole
         largest = min(upper_bound(leaf.size), UNBOUNDED) - 1
         if stop is not None:
@@ -182,7 +175,7 @@ class Nest:
             end = str(stop) if is_fixed else f"minimum(index_t({whole}), index_t({stop}))"
             largest = min(largest, stop - 1)
         name = self.name("i")
-        header = [*pragma, self.dialect.loop(name, str(start), end, shared=shared)]
+        header = [*pragma, self.scope.dialect.loop(name, str(start), end, shared=shared)]
         self._enter(header)
         exact = leaf.size if leaf.extent is None and not leaf.points else None
         return Variable(name, self.level, start, largest, leaf.path, exact, leaf.limit)
@@ -199,13 +192,11 @@ class Nest:
         self.blocks[-1] += [*self.headers.pop(), *inner, "}"]
 
 
-def print_nest(
-    body: Callable[[Nest], None], symbols: Mapping[str, str], dialect: Dialect
-) -> list[str]:
-    """The lines of the nest that `body` prints, in a scope of its own."""
+def print_nest(scope: Scope, body: Callable[[Nest], None]) -> None:
+    """Print the nest that `body` asks for, in a block of its own."""
     changes: dict[str, tuple[Change, ...]] = {}
     for _ in range(_MOST_CHANGES):
-        nest = Nest(symbols, dialect, changes)
+        nest = Nest(scope, changes)
         try:
             body(nest)
         except Reshaped as request:
@@ -213,11 +204,12 @@ def print_nest(
             changes = {**changes, path: (*changes.get(path, ()), request.change)}
             continue
         lines = ["{", *nest.blocks[0], "}"]
-        return [*lines, *dialect.after(lines)]
+        scope.lines += [*lines, *scope.dialect.after(lines)]
+        return
     raise CompilationFailed(f"a loop nest did not settle after {_MOST_CHANGES} changes of shape")
 
 
-def _vector_leaf(leaves: Sequence[_Leaf]) -> int | None:
+def _vector_leaf(leaves: Sequence[Axis]) -> int | None:
     """The loop to vectorise: the innermost one that is long, past short loops to write out."""
     position, steps = len(leaves) - 1, 1
     while position > 0 and leaves[position].is_short:
@@ -229,7 +221,7 @@ def _vector_leaf(leaves: Sequence[_Leaf]) -> int | None:
     return position if leaves else None
 
 
-def _shared_leaf(leaves: Sequence[_Leaf], first: int) -> int | None:
+def _shared_leaf(leaves: Sequence[Axis], first: int) -> int | None:
     """The loop whose steps work-items share: the longest from `first` on, inner before outer."""
     found = [i for i in range(first, len(leaves)) if not leaves[i].is_single]
     return max(
