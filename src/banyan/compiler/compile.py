@@ -25,12 +25,7 @@ from banyan.compiler.options import CompileOptions
 from banyan.compiler.packed_weights import WeightLoader
 from banyan.compiler.report import CompileReport, graph_report
 from banyan.compiler.targets.cpp.alignment import aligned_inputs
-from banyan.compiler.targets.memory import (
-    ExternCall,
-    Placement,
-    arena_offsets,
-    place_memory,
-)
+from banyan.compiler.targets.memory import ExternCall, Placement, arena_offsets, place_memory
 from banyan.compiler.targets.target import ProgramText, Target
 from banyan.compiler.tiling.options import TileOptions
 from banyan.devices.device import Device

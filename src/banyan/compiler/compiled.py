@@ -14,13 +14,7 @@ from banyan.compiler.ir.symbols import evaluate, upper_bound
 from banyan.compiler.ir.types import TensorType
 from banyan.compiler.packed_weights import WeightLoader, joined_memory
 from banyan.compiler.report import CompileReport
-from banyan.compiler.targets.memory import (
-    ExternCall,
-    Location,
-    Memory,
-    Slot,
-    arena_offsets,
-)
+from banyan.compiler.targets.memory import ExternCall, Location, Memory, Slot, arena_offsets
 from banyan.devices.device import Buffer, Device, LoadedProgram, Program
 from banyan.devices.host_memory import aligned, contiguous
 from banyan.foundation.errors import InputError

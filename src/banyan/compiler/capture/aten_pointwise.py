@@ -6,13 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from banyan.compiler.capture.emitter import (
-    Emitter,
-    Number,
-    Rule,
-    from_torch_dtype,
-    promoted,
-)
+from banyan.compiler.capture.emitter import Emitter, Number, Rule, from_torch_dtype, promoted
 from banyan.compiler.ir.graph import Node, Operand
 from banyan.compiler.ir.types import DType
 

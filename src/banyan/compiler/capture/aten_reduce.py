@@ -7,13 +7,7 @@ from typing import Any
 import torch
 
 from banyan.compiler.capture.aten_pointwise import truth
-from banyan.compiler.capture.emitter import (
-    Emitter,
-    Number,
-    Rule,
-    positive_axes,
-    to_torch_dtype,
-)
+from banyan.compiler.capture.emitter import Emitter, Number, Rule, positive_axes, to_torch_dtype
 from banyan.compiler.ir.graph import Node
 from banyan.compiler.ir.symbols import Dim, product
 from banyan.compiler.ir.types import DType

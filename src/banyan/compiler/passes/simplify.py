@@ -8,15 +8,7 @@ import numpy as np
 
 from banyan.compiler.ir.attributes import integers
 from banyan.compiler.ir.graph import Builder, Graph, Node
-from banyan.compiler.ir.match import (
-    Pattern,
-    Rule,
-    any_of,
-    anything,
-    operation,
-    rewrite_graph,
-    rule,
-)
+from banyan.compiler.ir.match import Pattern, Rule, any_of, anything, operation, rewrite_graph, rule
 from banyan.compiler.ir.operations import BINARY, COMPARE, UNARY
 from banyan.compiler.targets.interpreter.arithmetic import pointwise
 

@@ -8,13 +8,7 @@ by the same arithmetic wherever that happens: no result depends on who worked on
 from banyan.compiler.ir.graph import Builder, Kernel, Node, Region
 from banyan.compiler.ir.symbols import Dim, ceil_divide, upper_bound
 from banyan.compiler.ir.types import DType, TensorType
-from banyan.compiler.programs.running_softmax import (
-    HIDDEN,
-    STEP,
-    STEP_BLOCKS,
-    fixed,
-    mean_of,
-)
+from banyan.compiler.programs.running_softmax import HIDDEN, STEP, STEP_BLOCKS, fixed, mean_of
 from banyan.compiler.tiling.indices import Indices
 from banyan.compiler.tiling.tiles import Tiles
 from banyan.compiler.tiling.windows import At, whole
