@@ -1,6 +1,7 @@
 """Thousands of random graphs through every pass and the C++ target: no crash, no wrong number.
 
-Ten thousand in slices that each fit a continuous integration run; `make wide` runs them all, and
+Ten thousand in slices that each fit a continuous integration run; the tests of Triton and OpenCL
+run the same ones. `make wide` runs them all, which takes hours, and
 `pytest -m wide tests/compiler/test_fuzz.py -k "slice-7]"` runs one.
 """
 

@@ -7,10 +7,11 @@ import torch
 
 from banyan.devices import opencl_limits
 from banyan.devices.opencl import OpenClDevice
+from tests.compiler.zoo.changed_models import CHANGED
 from tests.compiler.zoo.comparing import TOLERANCES, compare
 from tests.compiler.zoo.models import MODELS
 
-BY_NAME = {model.name: model for model in MODELS}
+BY_NAME = {model.name: model for model in (*MODELS, *CHANGED)}
 
 
 @pytest.mark.wide

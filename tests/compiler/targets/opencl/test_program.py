@@ -29,7 +29,7 @@ from tests.compiler.quantized_graphs import linear_graph
 from tests.compiler.small_graphs import Weights
 from tests.compiler.targets.cpp.test_program import assert_agrees, family_cases
 from tests.compiler.targets.cpp.test_tiles import CASES, arrays, tile_graph
-from tests.compiler.test_fuzz import random_cases
+from tests.compiler.test_fuzz import GRAPHS_OF_SLICE, SLICES, random_cases
 
 F32, BF16 = DType.FLOAT32, DType.BFLOAT16
 TOLERANCE = {F32: 1e-4, BF16: 2e-2}
@@ -71,12 +71,12 @@ def test_random_graphs_agree_with_the_interpreter(device: OpenClDevice, tmp_path
 
 
 @pytest.mark.wide
-@pytest.mark.timeout(1800)
-@pytest.mark.parametrize("number", range(8), ids=lambda n: f"slice-{n}")
-def test_hundreds_of_random_graphs_agree_with_the_interpreter(
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize("number", range(SLICES), ids=lambda n: f"slice-{n}")
+def test_thousands_of_random_graphs_agree_with_the_interpreter(
     number: int, device: OpenClDevice, tmp_path: Path
 ) -> None:
-    for case in random_cases(100 + number, 100):
+    for case in random_cases(number, GRAPHS_OF_SLICE):
         assert_agrees(case, on_device(case.graph, device, tmp_path).run(case.arrays))
 
 

@@ -16,6 +16,7 @@ from banyan.foundation.settings import Settings
 from banyan.models.loading import open_model
 from banyan.models.step_graph import encoder_graph
 from tests.compiler.targets.triton.running import TOLERANCE
+from tests.compiler.zoo.changed_models import CHANGED
 from tests.compiler.zoo.comparing import TOLERANCES, compare
 from tests.compiler.zoo.models import MODELS
 from tests.conftest import Checkpoint
@@ -70,13 +71,7 @@ def test_an_encoder_gives_the_vectors_of_the_oracle(checkpoint: Checkpoint, tmp_
     assert_serves(graph, directory, arguments, tmp_path)
 
 
-BY_NAME = {model.name: model for model in MODELS}
-
-
-def assert_agrees_with_pytorch(name: str, dtype: torch.dtype) -> None:
-    found = compare(BY_NAME[name], "triton", dtype, device="triton")
-    assert found.report.externs == ()
-    assert max(found.errors.values()) <= TOLERANCES[dtype], found.errors
+BY_NAME = {model.name: model for model in (*MODELS, *CHANGED)}
 
 
 @pytest.mark.wide
@@ -84,4 +79,6 @@ def assert_agrees_with_pytorch(name: str, dtype: torch.dtype) -> None:
 @pytest.mark.parametrize("dtype", list(TOLERANCES), ids=["float32", "bfloat16"])
 @pytest.mark.parametrize("name", list(BY_NAME))
 def test_models_of_others_agree_with_pytorch(name: str, dtype: torch.dtype) -> None:
-    assert_agrees_with_pytorch(name, dtype)
+    found = compare(BY_NAME[name], "triton", dtype, device="triton")
+    assert found.report.externs == ()
+    assert max(found.errors.values()) <= TOLERANCES[dtype], found.errors

@@ -11,7 +11,7 @@ from banyan.compiler.targets.interpreter import run_graph
 from banyan.compiler.targets.triton.chips import Chip
 from tests.compiler.targets.cpp.test_program import family_cases
 from tests.compiler.targets.triton.running import CHIP, SMALL, assert_agrees, run_on_triton
-from tests.compiler.test_fuzz import random_cases
+from tests.compiler.test_fuzz import GRAPHS_OF_SLICE, SLICES, random_cases
 
 
 @pytest.mark.parametrize("number", range(len(family_cases())))
@@ -54,11 +54,8 @@ def test_random_graphs_agree_with_the_oracle(chip: Chip, tmp_path: Path) -> None
 
 
 @pytest.mark.wide
-@pytest.mark.timeout(1800)
-@pytest.mark.parametrize("chip", [CHIP, SMALL], ids=["whole", "pieces"])
-@pytest.mark.parametrize("number", range(10), ids=lambda n: f"slice-{n}")
-def test_hundreds_of_random_graphs_agree_with_the_oracle(
-    number: int, chip: Chip, tmp_path: Path
-) -> None:
-    for case in random_cases(100 + number, 100):
-        assert_agrees(case.graph, case.arrays, tmp_path, chip)
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize("number", range(SLICES), ids=lambda n: f"slice-{n}")
+def test_thousands_of_random_graphs_agree_with_the_oracle(number: int, tmp_path: Path) -> None:
+    for place, case in enumerate(random_cases(number, GRAPHS_OF_SLICE)):
+        assert_agrees(case.graph, case.arrays, tmp_path, (CHIP, SMALL)[place % 2])
