@@ -24,8 +24,11 @@ def test_lower_gives_the_graph_of_the_last_stage() -> None:
 
 def test_a_target_without_packed_kernels_leaves_packing_out() -> None:
     names = [step.name for step in passes(TileOptions(packing=False))]
-    assert names == [
+    # Windows are written out at once where no program lays them out.
+    assert names.index("expand_windows") < names.index("canonical")
+    packing = {"merge_linears", "expand_windows"}
+    assert [name for name in names if name not in packing] == [
         s.name
         for s in passes(TileOptions())
-        if s.name != "merge_linears" and not s.name.startswith("pack_")
+        if s.name not in packing and not s.name.startswith("pack_")
     ]

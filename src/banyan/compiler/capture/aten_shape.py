@@ -5,6 +5,7 @@ from typing import Any
 
 from banyan.compiler.capture.emitter import Emitter, Number, Rule
 from banyan.compiler.ir.graph import Node
+from banyan.compiler.ir.neighbours import padded
 from banyan.compiler.ir.symbols import Dim
 
 END_OF_AXIS = 2**62
@@ -85,15 +86,6 @@ def _concat(emit: Emitter, parts: Sequence[Node], axis: int = 0) -> Node:
 def _pad(_: Emitter, x: Node, amounts: Sequence[int], value: Number = 0) -> Node:
     last_first = [(low, high) for low, high in zip(amounts[::2], amounts[1::2], strict=True)]
     return padded(x, last_first[::-1], value)
-
-
-def padded(x: Node, amounts: Sequence[tuple[Any, Any]], value: Number = 0) -> Node:
-    """The last axes with a border of (low, high) places each; a negative one cuts off."""
-    for axis, (low, high) in enumerate(amounts, x.tensor.rank - len(amounts)):
-        x = x.slice(axis, max(0, -low), x.shape[axis] + min(0, high))
-        if low > 0 or high > 0:
-            x = x.apply("pad", axis=axis, low=max(0, low), high=max(0, high), value=value)
-    return x
 
 
 def _flip(emit: Emitter, x: Node, axes: Sequence[int]) -> Node:

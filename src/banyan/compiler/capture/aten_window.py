@@ -1,60 +1,30 @@
 """ATen operations that look at the neighbours of each place: convolutions and pooling.
 
 A convolution is a product: `windows` lays the values that each output place sees in a column
-("im2col"), and the weight [O, C, *K] is a matrix [O, C * K] as it lies in memory. Where windows
-tile the input (kernel equals stride: patches, 1 x 1), laying out is a reshape.
+("im2col"), and the weight [O, C, *K] is a matrix [O, C * K] as it lies in memory.
 """
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from banyan.compiler.capture.aten_reduce import LOWEST, Unlowered, extreme_or_nan, mean_over
-from banyan.compiler.capture.aten_shape import flipped, padded
+from banyan.compiler.capture.aten_shape import flipped
 from banyan.compiler.capture.emitter import Emitter, Number, Rule
 from banyan.compiler.ir.graph import Node
-from banyan.compiler.ir.symbols import Dim, product
+from banyan.compiler.ir.neighbours import padded, windows
+from banyan.compiler.ir.symbols import Dim, fixed, product
 from banyan.compiler.ir.types import DType
+
+MOST_TAPS = 64
+"""Taps up to which a depthwise convolution is written out as a sum."""
 
 
 def _for_each_axis(values: Sequence[int], rank: int) -> list[int]:
     return [int(v) for v in values] * (rank if len(values) == 1 else 1)
-
-
-def windows(
-    x: Node,
-    kernel: Sequence[int],
-    stride: Sequence[int],
-    dilation: Sequence[int],
-    places: Sequence[Dim],
-) -> Node:
-    """[..., *L] -> [..., *kernel, *places]: what each place sees."""
-    rank = len(kernel)
-    lead = x.tensor.rank - rank
-    for number, (taps, step, gap) in enumerate(zip(kernel, stride, dilation, strict=True)):
-        x = _one_axis(x, lead + 2 * number, (taps, step, gap), places[number])
-    return x.permute(
-        (*range(lead), *range(lead, x.tensor.rank, 2), *range(lead + 1, x.tensor.rank, 2))
-    )
-
-
-def _one_axis(x: Node, axis: int, shape: tuple[int, int, int], count: Dim) -> Node:
-    """[.., L, ..] -> [.., taps, count, ..]."""
-    taps, step, gap = shape
-    ahead, behind = x.shape[:axis], x.shape[axis + 1 :]
-    if taps == 1 or (taps == step and gap == 1):
-        stop = count * step if taps > 1 else (count - 1) * step + 1
-        if x.shape[axis] != stop or step > taps:
-            x = x.slice(axis, 0, stop, step if taps == 1 else 1)
-        apart = x.reshape((*ahead, count, taps, *behind))
-        order = list(range(apart.tensor.rank))
-        order[axis : axis + 2] = [axis + 1, axis]
-        return apart.permute(order)
-    parts = []
-    for start in range(0, taps * gap, gap):
-        part = x.slice(axis, start, start + (count - 1) * step + 1, step)
-        parts.append(part.reshape((*ahead, 1, *part.shape[axis:])))
-    return x.builder.add("concat", parts, axis=axis)
 
 
 def _convolution(
@@ -85,18 +55,72 @@ def _convolution(
         ]
         x, weight = _spread(x, steps), _turned(emit, weight, groups)
         steps = [1] * rank
-    places = emit.shape[-rank:]
-    seen = windows(padded(x, border), kernel, steps, gaps, places)
-    filters = weight.shape[0] // groups
-    depth = product(tuple(weight.shape[1:]))
-    columns = seen.reshape((x.shape[0], groups, depth, product(places)))
-    rows = weight.reshape((1, groups, filters, depth))
-    spread = rows.expand((x.shape[0], groups, filters, depth))
-    result = spread.apply("dot", columns, dtype=DType.FLOAT32)
-    result = result.reshape((x.shape[0], weight.shape[0], *places))
+    view = _View(tuple(kernel), tuple(steps), tuple(gaps), tuple(border), emit.shape[-rank:])
+    sums = _depthwise if weight.shape[1] == 1 and math.prod(kernel) <= MOST_TAPS else _product
+    result = sums(x, weight, view, groups)
     if bias is not None:
-        result = result + bias.cast(DType.FLOAT32).reshape((bias.shape[0], *(1,) * rank))
+        ones = (1,) * (result.tensor.rank - 3)
+        result = result + bias.cast(DType.FLOAT32).reshape((*result.shape[1:3], *ones))
     return result.cast(emit.dtype).reshape(emit.shape)
+
+
+@dataclass(frozen=True, slots=True)
+class _View:
+    """Which neighbours the places of a convolution see."""
+
+    kernel: tuple[int, ...]
+    stride: tuple[int, ...]
+    dilation: tuple[int, ...]
+    border: tuple[tuple[int, int], ...]
+    places: tuple[Dim, ...]
+
+    @property
+    def is_itself(self) -> bool:
+        """Does every place see itself alone?"""
+        ones = (1,) * len(self.kernel)
+        return self.kernel == self.stride == ones and set(self.border) == {(0, 0)}
+
+
+def _product(x: Node, weight: Node, view: _View, groups: int) -> Node:
+    """Filters times what each place sees, in float32: [B, groups, O / groups, places]."""
+    batch, depth, places = x.shape[0], product(weight.shape[1:]), product(view.places)
+    columns = x.reshape((batch * groups, weight.shape[1], *x.shape[2:]))
+    if not view.is_itself:
+        columns = columns.apply(
+            "windows",
+            kernel=view.kernel,
+            stride=view.stride,
+            dilation=view.dilation,
+            border=view.border,
+            places=view.places,
+        )
+    columns = columns.reshape((batch, groups, depth, places))
+    rows = weight.reshape((1, groups, weight.shape[0] // groups, depth))
+    spread = rows.expand((batch, *rows.shape[1:]))
+    return spread.apply("dot", columns, dtype=DType.FLOAT32)
+
+
+def _depthwise(x: Node, weight: Node, view: _View, groups: int) -> Node:
+    """One channel for each filter is no product: a sum over the taps, in float32.
+
+    Gives [B, groups, O / groups, *places].
+    """
+    filters, rank = weight.shape[0], len(view.kernel)
+    grown = padded(x.reshape((*x.shape[:2], 1, *x.shape[2:])), view.border)
+    taps = weight.reshape((groups, fixed(filters) // groups, product(view.kernel)))
+    total = None
+    for number, tap in enumerate(np.ndindex(view.kernel)):
+        seen = grown
+        for axis, start in enumerate(tap):
+            step, count = view.stride[axis], view.places[axis]
+            first = start * view.dilation[axis]
+            seen = seen.slice(3 + axis, first, first + (count - 1) * step + 1, step)
+        factor = taps.slice(2, number, number + 1).cast(DType.FLOAT32)
+        factor = factor.reshape((*taps.shape[:2], *(1,) * rank))
+        part = seen.cast(DType.FLOAT32) * factor
+        total = part if total is None else total + part
+    assert total is not None
+    return total
 
 
 def _fixed(size: Dim) -> int:

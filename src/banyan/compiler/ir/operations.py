@@ -26,6 +26,9 @@ quantised   unpack{bits}: u8[..., K/2] -> u8[..., K], two values of 4 bits a byt
             quantize_rows{group}(x[.., K]) -> i8[.., row bytes]
             quantized_dot{format, group, activation, depth, columns, dtype}(x, lines u8[N/64, L,
             256], scales f32[N/64, G, 64], zeros? u8[N/64, G, 64]) -> [.., columns]
+neighbours  windows{kernel, stride, dilation, border, places}(x[B,C,*L]) -> [B, C * taps, places]:
+            what each place sees, tap by tap of each channel; border: zeros (low, high) of each L
+            window_panels{.., shape}: the same as panels [B, N/16, K/p, 16, p] for `packed_dot`
 models      attention_forward{causal, scale}(q[B,H,Tq,D], k[B,G,Tk,D], v[B,G,Tk,D'], mask?) ->
             (o[B,H,Tq,D'], lse f32[B,H,Tq]): G divides H; lse is the log of the sum of exponentials
             attention_backward{causal, scale}(do, q, k, v, o, lse, mask?) -> (dq, dk, dv)
@@ -217,6 +220,17 @@ def _scatter(call: Call) -> ValueType:
     return call.first
 
 
+def _windows(call: Call) -> ValueType:
+    attrs, source = call.attrs, call.first
+    rank = source.rank - 2
+    names = ("kernel", "stride", "dilation", "border", "places")
+    call.require(all(len(attrs[name]) == rank for name in names), "one number for each axis")
+    if call.op == "window_panels":
+        return call.like(attrs["shape"])
+    depth, places = source.shape[1] * product(attrs["kernel"]), product(attrs["places"])
+    return call.like((source.shape[0], depth, places))
+
+
 def _reduce(call: Call) -> ValueType:
     kinds = ("sum", "max", "min", "prod", "argmax")
     axes = call.attrs["axes"]
@@ -346,6 +360,8 @@ _RULES: dict[str, Rule] = {
     "gather": _gather,
     "take_along": _take_along,
     "scatter": _scatter,
+    "windows": _windows,
+    "window_panels": _windows,
     "reduce": _reduce,
     "cumsum": _cumsum,
     "dot": _dot,

@@ -30,6 +30,7 @@ PROGRAMS = frozenset(
         "grouped_dot",
         "group_rows",
         "scatter",
+        "window_panels",
     }
 )
 OPAQUE = PROGRAMS | {"extern", "get"}

@@ -29,6 +29,7 @@ from banyan.compiler.programs.whole_attention import (
     pack_kernel,
     whole_attention_kernel,
 )
+from banyan.compiler.programs.window_panels import Windows, window_panels_kernel
 from banyan.compiler.tiling.options import TileOptions
 
 Once: TypeAlias = Callable[[tuple[object, ...], Callable[[], Kernel]], Kernel]
@@ -151,6 +152,14 @@ def _scatter(context: Context, node: Node) -> Node:
     return context.result(context.call(scatter_kernel, (scatter,), context.values(given)))
 
 
+def _window_panels(context: Context, node: Node) -> Node:
+    attrs: dict[str, Any] = dict(node.attrs)
+    names = ("kernel", "stride", "dilation", "border", "places")
+    windows = Windows(node.args[0].tensor, node.tensor, *(attrs[name] for name in names))
+    call = context.call(window_panels_kernel, (windows,), context.values(node.args))
+    return context.result(call)
+
+
 def _permute(context: Context, node: Node) -> Node | None:
     (source,) = node.args
     order = integers(node, "order")
@@ -170,4 +179,5 @@ _PROGRAMS: Mapping[str, Callable[[Context, Node], Node | None]] = {
     "group_rows": lambda context, node: _group_rows(context, node.args[0], integer(node, "groups")),
     "permute": _permute,
     "scatter": _scatter,
+    "window_panels": _window_panels,
 }

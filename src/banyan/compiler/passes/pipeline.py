@@ -8,6 +8,7 @@ from banyan.compiler.ir.verify import verify
 from banyan.compiler.passes.canonical import canonical
 from banyan.compiler.passes.expand_attention import expand_attention
 from banyan.compiler.passes.expand_quantized import expand_quantized
+from banyan.compiler.passes.expand_windows import expand_windows
 from banyan.compiler.passes.flatten_rows import flatten_rows
 from banyan.compiler.passes.fold_scales import fold_scales
 from banyan.compiler.passes.merge_linears import merge_linears
@@ -37,13 +38,16 @@ def passes(options: TileOptions) -> tuple[Pass, ...]:
             Pass("merge_linears", merge_linears),
             Pass("pack_weights", pack_weights),
             Pass("pack_products", pack_products),
+            Pass("expand_windows", expand_windows),
         )
         packing_quantized = (Pass("pack_quantized", lambda graph: pack_quantized(graph, kept)),)
     written_out = kept if not options.packing else frozenset[str]()
+    early = () if options.packing else (Pass("expand_windows", expand_windows),)
     return (
         Pass("simplify", simplify),
         Pass("fold_scales", fold_scales),
         Pass("expand_attention", lambda graph: expand_attention(graph, keep_long=options.packing)),
+        *early,
         *packing_quantized,
         Pass("expand_quantized", lambda graph: expand_quantized(graph, written_out)),
         Pass("canonical", canonical),

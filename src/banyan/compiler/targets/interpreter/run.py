@@ -36,6 +36,8 @@ _TABLE: dict[str, Operation] = {
         values[0], values[1], values[2:], attrs["index"], attrs["sizes"]
     ),
     "scatter": sequences.scatter,
+    "windows": sequences.windows,
+    "window_panels": sequences.window_panels,
     "unpack": quantized.unpack,
     "quantized_linear": quantized.quantized_linear,
     "quantize_rows": packed_quantized.quantize_rows,

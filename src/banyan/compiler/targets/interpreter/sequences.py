@@ -4,7 +4,13 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
-from banyan.compiler.targets.interpreter.arithmetic import Array, Attributes, Values, wide
+from banyan.compiler.targets.interpreter.arithmetic import (
+    Array,
+    Attributes,
+    Values,
+    pack_panels,
+    wide,
+)
 
 BLOCK = 16
 
@@ -202,3 +208,27 @@ def scatter(values: Values, attrs: Attributes) -> Array:
         where = (batch, places[batch, column], column)
         result[where] = join(result[where], rows[batch, entry, column])
     return result
+
+
+def windows(values: Values, attrs: Attributes) -> Array:
+    """What each place of a convolution sees, tap by tap of each channel."""
+    border = attrs["border"]  # a negative one cuts off
+    kept = tuple(slice(max(0, -low), -max(0, -high) or None) for low, high in border)
+    added = tuple((max(0, low), max(0, high)) for low, high in border)
+    x = np.pad(values[0][:, :, *kept], ((0, 0), (0, 0), *added))
+    parts = []
+    for tap in np.ndindex(tuple(attrs["kernel"])):
+        cut: list[slice] = [slice(None), slice(None)]
+        for axis, start in enumerate(tap):
+            step, count = attrs["stride"][axis], attrs["places"][axis]
+            first = start * attrs["dilation"][axis]
+            cut.append(slice(first, first + (count - 1) * step + 1, step))
+        parts.append(x[tuple(cut)].reshape((*x.shape[:2], 1, -1)))
+    seen: Array = np.concatenate(parts, axis=2)
+    return seen.reshape((x.shape[0], -1, seen.shape[3]))
+
+
+def window_panels(values: Values, attrs: Attributes) -> Array:
+    """The same, packed like the transpose of a weight."""
+    width, depth = attrs["shape"][-1], attrs["shape"][-3] * attrs["shape"][-1]
+    return pack_panels(np.swapaxes(windows(values, attrs), 1, 2), width, depth)
