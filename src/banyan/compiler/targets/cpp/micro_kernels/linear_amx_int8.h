@@ -19,14 +19,13 @@ using quantized::Floats;
 using quantized::Ints;
 using quantized::kColumns;
 using quantized::kLineBytes;
-using quantized::Place;
+using Place = quantized::Place<int8_t>;
 using quantized::Weight;
 
 constexpr int64_t kVectorRows = 4;      // up to here vpdpbusd
 constexpr int64_t kTileRows = 16;
 constexpr int64_t kBytesChunk = 1024;   // k of two panels in 32 KB
 constexpr int64_t kNibblesChunk = 256;  // k of four panels in 16 KB
-constexpr int64_t kAhead = 4096;        // bytes
 
 // The shapes tiles have now; configuring clears them.
 struct Shapes {
@@ -111,7 +110,7 @@ BANYAN_INLINE void multiply_1x4(const int8_t* a, int64_t lda, const Chunk& chunk
   for (int64_t k = 0; k < chunk.depth; k += chunk.step) {
     const uint8_t* line = chunk.lines + k / 4 * kLineBytes;
     for (int64_t i = 0; chunk.streams && i < chunk.step; ++i) {
-      __builtin_prefetch(line + kAhead + 64 * i, 0, 3);
+      __builtin_prefetch(line + quantized::kAhead + 64 * i, 0, 3);
     }
     _tile_loadd(4, a + k, lda);
     _tile_loadd(5, line, kLineBytes);
@@ -138,11 +137,11 @@ static void finish(const Place& at, const Weight& w, int64_t g, bool last, const
     const float step = last ? quantized::row_step(row, w.k) : 1.0f;
     for (int64_t j = 0; j < panels * 16; j += quantized::kLanes) {
       const int64_t column = at.panel * 16 + j;
-      const Ints start =
-          quantized::start_sum<Bits>(w, g, column, quantized::row_sum(row, w.k, g));
+      const Ints start = quantized::Integers<Bits>(w).start(w, g, column, row);
       const Ints sum = start + *reinterpret_cast<const Ints*>(sums + r * stride + j);
       Floats& out = *reinterpret_cast<Floats*>(at.c + r * at.ldc + j);
-      const Floats value = quantized::scaled(sum, w, g, column);
+      const Floats value =
+          __builtin_convertvector(sum, Floats) * quantized::load_scales(w, g, column);
       out = (g > 0 ? out + value : value) * step;
     }
   }
@@ -153,7 +152,7 @@ BANYAN_INLINE void write_bytes(const Weight& w, int64_t begin, int64_t end, uint
   for (int64_t k = begin; k < end; k += 8) {
     const uint8_t* line = w.lines + k / 8 * kLineBytes;
     for (int i = 0; i < 4; ++i) {
-      __builtin_prefetch(line + kAhead + 64 * i, 0, 3);
+      __builtin_prefetch(line + quantized::kAhead + 64 * i, 0, 3);
     }
     for (int half = 0; half < 2; ++half, out += kLineBytes) {
       for (int64_t i = 0; i < kLineBytes; i += 64) {
