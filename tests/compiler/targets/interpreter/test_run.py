@@ -114,6 +114,7 @@ def test_reductions_drop_their_axes_and_the_first_largest_wins() -> None:
     )
     ties = np.asarray([[1.0, 3.0, 3.0]], np.float32)
     assert run_one("reduce", [ties], axes=(1,), kind="argmax").tolist() == [1]
+    assert run_one("reduce", [matrix(0, 17)], axes=(1,), kind="argmax").shape == (0,)
 
 
 def test_products_sum_in_float32_even_for_bfloat16() -> None:

@@ -5,7 +5,7 @@ by numbers. bfloat16 is computed in float32 and rounded after each operation.
 """
 
 from collections.abc import Callable, Mapping
-from math import erf
+from math import erf, prod
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -118,7 +118,7 @@ def reduce(values: Values, attrs: Attributes) -> Array:
     axes = attrs["axes"]
     if attrs["kind"] == "argmax":
         moved = np.moveaxis(wide(values[0]), axes, range(-len(axes), 0))
-        flat: Array = moved.reshape(*moved.shape[: -len(axes)], -1)
+        flat: Array = moved.reshape(*moved.shape[: -len(axes)], prod(moved.shape[-len(axes) :]))
         winners: Array = np.argmax(flat, axis=-1)
         return winners
     return _REDUCTIONS[attrs["kind"]](wide(values[0]), axis=axes)
