@@ -93,6 +93,19 @@ def test_nearest_neighbours_agree_with_pytorch() -> None:
     assert_agrees(lambda x: functional.interpolate(x, size=(5, 13)), PICTURE)
 
 
+def test_batch_norm_agrees_with_pytorch() -> None:
+    weight, bias = torch.linspace(0.5, 2, 4), torch.linspace(-1, 1, 4)
+    mean, variance = torch.linspace(-0.5, 0.5, 4), torch.linspace(0.2, 3, 4)
+
+    def with_kept_statistics(x: Tensor) -> Tensor:
+        return functional.batch_norm(x, mean, variance, weight, bias)
+
+    assert_agrees(with_kept_statistics, PICTURE)
+    assert_agrees(with_kept_statistics, PICTURE.flatten(2))
+    assert_agrees(lambda x: functional.batch_norm(x, mean, variance), PICTURE)
+    assert "extern" not in operations(captured(with_kept_statistics, PICTURE))
+
+
 def test_group_norm_agrees_with_pytorch() -> None:
     weight, bias = torch.randn(2, 4)
     assert_agrees(lambda x: functional.group_norm(x, 2, weight, bias), PICTURE)

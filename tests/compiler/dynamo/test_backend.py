@@ -321,3 +321,19 @@ def test_another_rank_is_another_program() -> None:
     run = compiled(lambda x: x.sum(-1) * 2, dynamic=True)
     for shape in ((3,), (2, 3), (2, 2, 3)):
         assert_close(run(torch.ones(shape)), torch.ones(shape).sum(-1) * 2, 1e-6, str(shape))
+
+
+def test_batch_norm_keeps_its_statistics_and_its_gradients() -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.Conv2d(8, 4, 3))
+    eager, x = copy.deepcopy(model), torch.randn(4, 3, 9, 9)
+    compiled = torch.compile(model, backend="banyan")
+    for _ in range(2):
+        for run in (compiled, eager):
+            run(x).square().mean().backward()
+    for ours, theirs in zip(model.parameters(), eager.parameters(), strict=True):
+        torch.testing.assert_close(ours.grad, theirs.grad, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(list(model.buffers()), list(eager.buffers()))
+    model.eval(), eager.eval()
+    with torch.no_grad():
+        torch.testing.assert_close(compiled(x), eager(x), rtol=1e-4, atol=1e-5)

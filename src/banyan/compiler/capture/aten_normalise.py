@@ -1,12 +1,12 @@
-"""ATen operations that normalise: RMS norm, layer norm, group norm."""
+"""ATen operations that normalise: RMS norm, layer norm, group norm, batch norm."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from banyan.compiler.capture.aten_reduce import mean_over
+from banyan.compiler.capture.aten_reduce import Unlowered, mean_over
 from banyan.compiler.capture.emitter import Emitter, Rule, in_own_types
 from banyan.compiler.ir.graph import Node
-from banyan.compiler.ir.symbols import Dim
+from banyan.compiler.ir.symbols import Dim, product
 from banyan.compiler.ir.types import DType
 
 F32 = DType.FLOAT32
@@ -76,10 +76,62 @@ def _native_group_norm(
     return whole, mean.reshape((batch, groups)), scale.reshape((batch, groups))
 
 
+def _batch_norm(
+    emit: Emitter,
+    x: Node,
+    weight: Node | None,
+    bias: Node | None,
+    mean: Node,
+    variance: Node,
+    _: float,
+    epsilon: float,
+) -> tuple[Node, ...]:
+    """With the statistics of training; PyTorch then gives two tensors without elements."""
+    scale = (variance.cast(F32) + epsilon).apply("rsqrt")
+    scale = scale if weight is None else scale * weight.cast(F32)
+    offset = -(mean.cast(F32) * scale)
+    offset = offset if bias is None else offset + bias.cast(F32)
+    tall = (x.shape[1], *(1,) * (x.tensor.rank - 2))
+    nothing = emit.constant(0.0, F32, (0,))
+    return x.cast(F32) * scale.reshape(tall) + offset.reshape(tall), nothing, nothing
+
+
+def _batch_norm_of_training(
+    emit: Emitter,
+    x: Node,
+    weight: Node | None,
+    bias: Node | None,
+    mean: Node,
+    variance: Node,
+    *options: Any,
+) -> tuple[Node, ...]:
+    """Normalised by its own statistics, which then have their part in those that are kept."""
+    is_training, momentum, epsilon = options
+    if not is_training:
+        raise Unlowered("batch norm that keeps its statistics and has gradients")
+    axes = [axis for axis in range(x.tensor.rank) if axis != 1]
+    wide = x.cast(F32)
+    result, own, scale = _normalised(wide, axes, epsilon)
+    spread = mean_over((wide - own) * (wide - own), axes, keep=True).reshape(mean.shape)
+    tall = (x.shape[1], *(1,) * (x.tensor.rank - 2))
+    factor, offset = (v if v is None else v.reshape(tall) for v in (weight, bias))
+    own, scale = own.reshape(mean.shape), scale.reshape(mean.shape)
+    count = product(tuple(x.shape[axis] for axis in axes))
+    spread = spread * emit.operand(count, F32, mean.shape)
+    spread = spread / emit.operand(count - 1, F32, mean.shape)
+    kept = [
+        old.cast(F32) * (1.0 - momentum) + new * momentum
+        for old, new in ((mean, own), (variance, spread))
+    ]
+    return _scaled_and_moved(result, factor, offset), own, scale, *kept
+
+
 RULES: Mapping[str, Rule] = {
     "aten.rms_norm.default": _rms_norm,
     "aten.layer_norm.default": _layer_norm,
     "aten.native_layer_norm.default": in_own_types(_native_layer_norm),
     "aten.native_group_norm.default": in_own_types(_native_group_norm),
+    "aten._native_batch_norm_legit_no_training.default": in_own_types(_batch_norm),
+    "aten._native_batch_norm_legit_functional.default": in_own_types(_batch_norm_of_training),
 }
 """Rules by the name of the ATen overload."""
