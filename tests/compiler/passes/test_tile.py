@@ -80,6 +80,23 @@ def test_lowered_graphs_survive_printing_and_parsing(case: Case) -> None:
     assert print_graph(again) == text
 
 
+COLUMN = """\
+graph column {
+  symbol n in [1, 6]
+  %0 = input {name="x", packing=none, role="argument"} : f32[n, 1]
+  %1 = neg %0 : f32[n, 1]
+  %2 = concat %0, %1 {axis=0} : f32[2 * n, 1]
+  output y = %2
+}
+"""
+
+
+def test_rows_of_one_element_share_a_program_too() -> None:
+    graph = parse_graph(COLUMN)
+    x = np.arange(5, dtype=np.float32).reshape(5, 1)
+    assert_same_results(graph, lower(graph, TOGETHER), {"x": x})
+
+
 ROPE = """\
 graph rope {
   symbol t in [1, 9]

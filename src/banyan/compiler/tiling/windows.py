@@ -84,6 +84,8 @@ def tile_shape(window: Window) -> tuple[Dim, ...]:
 def as_lanes(indices: Indices, window: Window, node: Node) -> Window:
     """The same elements with one index list for each dim, in row-major order of the tile.
 
+    Of a span of one element beside others, the index is a number.
+
     Raises:
         CannotPull: the window already mixes lists and spans.
     """
@@ -97,7 +99,7 @@ def as_lanes(indices: Indices, window: Window, node: Node) -> Window:
     lanes: list[Entry] = []
     for entry in window:
         if isinstance(entry, Span):
-            lanes.append(Each(indices.add(next(steps), entry.start)))
+            lanes.append(entry_for(indices.add(next(steps), entry.start)))
         else:
             lanes.append(entry)
     return tuple(lanes)
