@@ -96,6 +96,7 @@ LAYERS = [
     Layer("int4", 100, 70, 70),
     Layer("int4", 70, 2300, 2300),
     Layer("int4", 64, 2304, 1152),
+    Layer("int4", 64, 32, 32),
     Layer("int4", 64, 2304, 64, zeros=True),
     Layer("int4", 64, 96, 32),
     Layer("int4", 130, 192, 64, zeros=True),

@@ -97,11 +97,10 @@ BANYAN_INLINE __m512i widen_floats(__m512i bytes, __m512i sign) {
 }
 
 // Whole numbers in 16-bit lanes as bfloat16: eight bits, so the upper half of a float32 is all of it.
-BANYAN_INLINE __m512i widen_whole(__m512i pairs) {
-  const __m512i first = _mm512_srai_epi32(_mm512_slli_epi32(pairs, 16), 16);
-  const __m512i even = (__m512i)_mm512_cvtepi32_ps(first);
-  const __m512i odd = (__m512i)_mm512_cvtepi32_ps(_mm512_srai_epi32(pairs, 16));
-  return _mm512_mask_blend_epi16(0xaaaaaaaa, _mm512_srli_epi32(even, 16), odd);
+BANYAN_INLINE Ints widen_whole(Ints pairs) {
+  const Ints even = (Ints)__builtin_convertvector(pairs << 16 >> 16, Floats);
+  const Ints odd = (Ints)__builtin_convertvector(pairs >> 16, Floats);
+  return (even >> 16 & 0xffff) | (odd & static_cast<int32_t>(0xffff0000u));
 }
 
 // Weights as pairs of bfloat16, zeros taken away. Nibbles come from a table of 32 whole numbers: twice
@@ -127,6 +126,8 @@ struct Pairs {
     table = _mm512_load_si512(values);
   }
 
+  static BANYAN_INLINE int64_t depth(const Weight& w) { return w.k; }
+
   BANYAN_INLINE void start_group(const Weight& w, int64_t g) {
     for (int p = 0; moved && p < 4; ++p) {
       const Ints some = 16 - widen(w.zeros + g * kColumns + 16 * p);
@@ -145,7 +146,7 @@ struct Pairs {
     if (S == Stored::kBytes) {
       const __m512i low = _mm512_and_si512(line, _mm512_set1_epi16(255));
       const __m512i bytes = slice == 0 ? low : _mm512_srli_epi16(line, 8);
-      return (__m512bh)widen_whole(_mm512_sub_epi16(bytes, _mm512_set1_epi16(128)));
+      return (__m512bh)widen_whole((Ints)_mm512_sub_epi16(bytes, _mm512_set1_epi16(128)));
     }
     __m512i index = _mm512_srli_epi16(line, 4 * slice);
     if (moved) {

@@ -23,6 +23,8 @@ struct Integers {
 
   explicit Integers(const Weight&) {}
 
+  static BANYAN_INLINE int64_t depth(const Weight& w) { return summed_depth(w); }
+
   BANYAN_INLINE void start_group(const Weight&, int64_t) {}
 
   BANYAN_INLINE Ints start(const Weight& w, int64_t g, int64_t column, const Row* row) const {

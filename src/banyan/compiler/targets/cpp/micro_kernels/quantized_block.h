@@ -13,6 +13,7 @@
 //   static constexpr int kWholeLines;      // up to so many rows read whole lines,
 //   static constexpr int kWholeLinesRows;  // so many at once
 //   explicit Format(const Weight&);
+//   static int64_t depth(const Weight&);   // k to be summed, padding included where rows have it
 //   void start_group(const Weight&, int64_t group);
 //   Sum start(const Weight&, int64_t group, int64_t column, const Row* row) const;
 //   Weights load(const uint8_t* at, int panel, int slice) const;   // kLanes columns
@@ -66,7 +67,7 @@ template <class Format, int R, int P>
 static void block(const Place<typename Format::Row>& at, const Weight& w, Format& format) {
   using Sum = typename Format::Sum;
   constexpr int vectors = P * kParts;
-  const int64_t depth = summed_depth(w);
+  const int64_t depth = Format::depth(w);
   const int64_t group = w.k == w.group ? depth : w.group;
   const uint8_t* line = w.lines + at.begin / Format::kStep * kLineBytes + at.panel * 64;
   const uint8_t* ahead = at.ahead;
@@ -131,7 +132,7 @@ template <class Format, int Rows, int P>
 static void columns_block(const typename Format::Row* a, int64_t lda, const Weight& w, int64_t rows,
                           int64_t chunk, float* c, int64_t ldc) {
   constexpr int64_t bytes = kLineBytes / Format::kStep;  // of one k
-  const int64_t depth = summed_depth(w);
+  const int64_t depth = Format::depth(w);
   const int64_t passes = ceil_divide(rows, Rows) * 4 / P;
   Format format(w);
   if (w.group < w.k) chunk = round_up(chunk, w.group);
