@@ -88,7 +88,9 @@ def _paged_attention(context: Context, node: Node) -> Node:
         types = AttentionTypes(*kinds)
     attrs: dict[str, Any] = dict(node.attrs)
     size = fixed(node.shape[2])
-    options = AttentionOptions(float(attrs["scale"]), int(attrs["window"]), size)
+    options = AttentionOptions(
+        float(attrs["scale"]), int(attrs["window"]), size, context.options.attention_blocks
+    )
     arguments = context.values(node.args)
     call = context.call(paged_attention_kernel, (types, options), arguments)
     if most_splits(types.tables.shape[1]) == 1:
@@ -110,6 +112,7 @@ def _attention_forward(context: Context, node: Node) -> Node:
         mask[0].tensor if mask else None,
         bool(attrs["causal"]),
         float(attrs["scale"]),
+        context.options.attention_blocks,
     )
 
     def packed(rows: Node, layout: str) -> Node:

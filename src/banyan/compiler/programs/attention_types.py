@@ -26,11 +26,17 @@ class AttentionTypes:
 
 @dataclass(frozen=True, slots=True)
 class AttentionOptions:
-    """Attributes: the factor of scores, keys seen before each token (0: all), size of a value."""
+    """Attributes:
+    scale: the factor of scores.
+    window: keys seen before each token; 0 for all.
+    value_size: elements of a value.
+    step_blocks: blocks of 16 keys taken at a time.
+    """
 
     scale: float
     window: int
     value_size: int
+    step_blocks: int
 
 
 def heads_of_a_tile(types: AttentionTypes) -> int:

@@ -23,8 +23,6 @@ from banyan.compiler.programs.running_softmax import (
     BLOCK,
     HIDDEN,
     MOST_ROWS,
-    STEP,
-    STEP_BLOCKS,
     attend,
     fixed,
     mean_of,
@@ -32,13 +30,12 @@ from banyan.compiler.programs.running_softmax import (
     product_with_values,
 )
 from banyan.compiler.programs.split_keys import (
-    SPLIT_STEPS,
+    SPLIT,
     empty_state,
     first_key,
     most_splits,
     partial_types,
-    splits_of,
-    steps_seen,
+    stretch_seen,
     with_split,
 )
 from banyan.compiler.tiling.indices import Indices
@@ -87,6 +84,8 @@ class _Program:
         self.scale = options.scale
         self.window = options.window
         self.value_size = options.value_size
+        self.step_blocks = options.step_blocks
+        self.step = BLOCK * options.step_blocks
         pointer = tiles.builder.pointer
         queries = types.queries
         self.num_splits = most_splits(types.tables.shape[1])
@@ -170,7 +169,7 @@ class _Program:
         """
         index, add = self.indices, self.tiles.add
         last = index.add(tile.position, tile.tokens)
-        first, stop = splits_of(index, steps_seen(index, tile.position, last, self.window))
+        first, stop = stretch_seen(index, tile.position, last, self.window, SPLIT)
         stop = add("where", add("eq", tile.tokens, index.number(0)), first, stop)
         if self.num_splits == 1:
             return tile, (first, stop), None
@@ -197,8 +196,8 @@ class _Program:
         empty = empty_state(tiles, shape)
 
         def body(split: Node, *states: Node) -> list[Node]:
-            begin = index.multiply(split, SPLIT_STEPS)
-            end = index.smaller(index.add(begin, index.number(SPLIT_STEPS)), stop)
+            begin = index.multiply(split, SPLIT // self.step)
+            end = index.smaller(index.add(begin, index.number(SPLIT // self.step)), stop)
             begin = tiles.add("max", begin, first)
             middle = index.smaller(tiles.add("max", edge, begin), end)
             found = attend(tiles, sources, (begin, middle, end), shape)
@@ -287,8 +286,8 @@ class _Program:
         """
         index = self.indices
         last = index.add(tile.position, tile.tokens)
-        first, stop = steps_seen(index, tile.position, last, self.window)
-        edge = index.divide(index.add(tile.position, index.number(1)), STEP)
+        first, stop = stretch_seen(index, tile.position, last, self.window, self.step)
+        edge = index.divide(index.add(tile.position, index.number(1)), self.step)
         edge = first if self.window else edge
         empty = self.tiles.add("eq", tile.tokens, index.number(0))
         edge, stop = (self.tiles.add("where", empty, first, end) for end in (edge, stop))
@@ -310,17 +309,19 @@ class _Cache:
         Nor need there be anything before the window of the first token.
         """
         tiles, index = self.program.tiles, self.program.indices
-        first = index.multiply(step, STEP_BLOCKS)
+        first = index.multiply(step, self.program.step_blocks)
         last = index.add(self.tile.position, self.tile.tokens)
         stop = index.divide(index.add(last, index.number(BLOCK - 1)), BLOCK)
-        window = (At(self.tile.sequence), Span(first, STEP_BLOCKS))
+        window = (At(self.tile.sequence), Span(first, self.program.step_blocks))
         places = tiles.cast(tiles.read(self.program.at.tables, window), DType.INT64)
-        column = index.add(index.count(STEP_BLOCKS), first)
+        column = index.add(index.count(self.program.step_blocks), first)
         own = tiles.add("lt", column, stop)
         if self.program.window:
             oldest = first_key(index, self.tile.position, self.program.window)
             own = tiles.add("and", own, tiles.add("ge", column, index.divide(oldest, BLOCK)))
-        return tiles.add("where", own, places, tiles.fill(-1, DType.INT64, (STEP_BLOCKS,)))
+        return tiles.add(
+            "where", own, places, tiles.fill(-1, DType.INT64, (self.program.step_blocks,))
+        )
 
     def scores(self, numbers: Node, step: Node, *, is_edge: bool) -> Node:
         tiles = self.program.tiles
@@ -361,7 +362,7 @@ class _Cache:
             return tile
         tiles, pointer = self.program.tiles, self.program.at.scales[which]
         window = (Each(numbers), At(self.head), whole(self.program.indices, BLOCK))
-        scales = tiles.reshaped(tiles.read(pointer, window), (1, STEP))
+        scales = tiles.reshaped(tiles.read(pointer, window), (1, self.program.step))
         # A sum over one element: reductions are kept, so the scales are gathered once.
         once = tiles.builder.add("reduce", (scales,), axes=(0,), kind="sum")
         return tiles.add("mul", tile, tiles.rows(once, self.program.num_rows))
@@ -371,10 +372,12 @@ class _Cache:
         program, tiles, index = self.program, self.program.tiles, self.program.indices
         tokens = tiles.columns(index.count(program.tokens), program.group)
         position = index.add(tiles.reshaped(tokens, (program.num_rows,)), self.tile.position)
-        key = index.add(index.count(STEP), index.multiply(step, STEP))
+        key = index.add(index.count(self.program.step), index.multiply(step, self.program.step))
         column = tiles.rows(key, program.num_rows)
-        seen = tiles.add("le", column, tiles.columns(position, STEP))
+        seen = tiles.add("le", column, tiles.columns(position, self.program.step))
         if program.window:
             oldest = index.subtract(position, index.number(program.window))
-            seen = tiles.add("and", seen, tiles.add("gt", column, tiles.columns(oldest, STEP)))
+            seen = tiles.add(
+                "and", seen, tiles.add("gt", column, tiles.columns(oldest, self.program.step))
+            )
         return seen

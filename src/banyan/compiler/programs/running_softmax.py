@@ -14,8 +14,6 @@ from banyan.compiler.ir.types import DType
 from banyan.compiler.tiling.tiles import Tiles
 
 BLOCK = 16
-STEP_BLOCKS = 16
-STEP = BLOCK * STEP_BLOCKS
 MOST_ROWS = 48
 """Rows of a query tile: whole groups of rows of every micro-kernel, and their sums stay near."""
 HIDDEN = float("-inf")
@@ -25,18 +23,18 @@ class Source(Protocol):
     """Where keys and values lie, and which of them a row sees."""
 
     def numbers(self, step: Node) -> Node:
-        """The places [STEP_BLOCKS] of the blocks of a step; -1 is nowhere."""
+        """The places of the blocks of a step; -1 is nowhere."""
         ...
 
     def scores(self, numbers: Node, step: Node, *, is_edge: bool) -> Node:
-        """Scaled products [rows, STEP] of all rows with the keys of a step.
+        """Scaled products [rows, keys] of all rows with the keys of a step.
 
         Keys out of sight get `HIDDEN`; unless `is_edge` every row sees every key.
         """
         ...
 
     def weighted(self, weights: Node, numbers: Node) -> Node:
-        """Weights [rows, STEP] times the values of a step, in float32."""
+        """Weights [rows, keys] times the values of a step, in float32."""
         ...
 
 
@@ -90,7 +88,7 @@ def _seen(
     # A row that saw nothing yet has no largest score; -inf minus itself would be NaN.
     nothing = add("eq", highest, tiles.fill(HIDDEN, DType.FLOAT32, ()))
     base = add("where", nothing, tiles.fill(0, DType.FLOAT32, (rows,)), highest)
-    weights = add("exp", add("sub", scores, tiles.columns(base, STEP)))
+    weights = add("exp", add("sub", scores, tiles.columns(base, scores.shape[1])))
     fade = add("exp", add("sub", top, base))
     new_total = add("add", add("mul", total, fade), along_row(tiles, weights, "sum"))
     faded = add("mul", sums, tiles.columns(fade, size))

@@ -8,18 +8,18 @@ by the same arithmetic wherever that happens: no result depends on who worked on
 from banyan.compiler.ir.graph import Builder, Kernel, Node, Region
 from banyan.compiler.ir.symbols import Dim, ceil_divide, upper_bound
 from banyan.compiler.ir.types import DType, TensorType
-from banyan.compiler.programs.running_softmax import HIDDEN, STEP, STEP_BLOCKS, fixed, mean_of
+from banyan.compiler.programs.running_softmax import BLOCK, HIDDEN, fixed, mean_of
 from banyan.compiler.tiling.indices import Indices
 from banyan.compiler.tiling.tiles import Tiles
 from banyan.compiler.tiling.windows import At, whole
 
-SPLIT_STEPS = 4
-SPLIT = STEP * SPLIT_STEPS
+SPLIT = 1024
+"""Keys of a split: whole steps of every target."""
 
 
 def most_splits(columns: Dim) -> Dim:
     """The splits of a sequence whose table has so many columns; 1 where none is longer."""
-    splits = ceil_divide(columns, STEP_BLOCKS * SPLIT_STEPS)
+    splits = ceil_divide(columns, SPLIT // BLOCK)
     return splits if upper_bound(splits) > 1 else 1
 
 
@@ -29,10 +29,13 @@ def partial_types(splits: Dim, sequences: Dim, heads: int, size: int) -> tuple[T
     return TensorType((*rows, size), DType.FLOAT32), TensorType(rows, DType.FLOAT32)
 
 
-def steps_seen(index: Indices, position: Node, last: Node, window: int) -> tuple[Node, Node]:
-    """The first step that a token at `position` sees with a window, and the end before `last`."""
-    stop = index.divide(index.add(last, index.number(STEP - 1)), STEP)
-    return index.divide(first_key(index, position, window), STEP), stop
+def stretch_seen(
+    index: Indices, position: Node, last: Node, window: int, size: int
+) -> tuple[Node, Node]:
+    """Of stretches of `size` keys, the first that a token at `position` sees with a window, and the
+    end before key `last`."""
+    stop = index.divide(index.add(last, index.number(size - 1)), size)
+    return index.divide(first_key(index, position, window), size), stop
 
 
 def first_key(index: Indices, position: Node, window: int) -> Node:
@@ -41,13 +44,6 @@ def first_key(index: Indices, position: Node, window: int) -> Node:
         return index.number(0)
     oldest = index.subtract(position, index.number(window - 1))
     return index.builder.add("max", (oldest, index.number(0)))
-
-
-def splits_of(index: Indices, steps: tuple[Node, Node]) -> tuple[Node, Node]:
-    """The first split with any of these steps, and the end."""
-    first, stop = steps
-    rounded = index.add(stop, index.number(SPLIT_STEPS - 1))
-    return index.divide(first, SPLIT_STEPS), index.divide(rounded, SPLIT_STEPS)
 
 
 def empty_state(tiles: Tiles, shape: tuple[Dim, ...]) -> list[Node]:
@@ -98,7 +94,7 @@ def merge_splits_kernel(
     token, length = number(first_tokens, sequence), number(counts, sequence)
     following = number(first_tokens, index.add(sequence, index.number(1)))
     position = index.subtract(length, index.number(1))
-    first, stop = splits_of(index, steps_seen(index, position, length, window))
+    first, stop = stretch_seen(index, position, length, window, SPLIT)
     is_single = tiles.add("eq", index.subtract(following, token), index.number(1))
     is_split = tiles.add("gt", index.subtract(stop, first), index.number(1))
     is_mine = tiles.add("and", is_single, is_split)

@@ -14,8 +14,6 @@ from banyan.compiler.programs.running_softmax import (
     BLOCK,
     HIDDEN,
     MOST_ROWS,
-    STEP,
-    STEP_BLOCKS,
     attend,
     fixed,
     product_with_keys,
@@ -28,7 +26,7 @@ from banyan.compiler.tiling.windows import At, Each, Entry, Span, whole
 
 @dataclass(frozen=True, slots=True)
 class WholeAttention:
-    """Types of the arguments of `attention_forward`, and its attributes."""
+    """Types of the arguments of `attention_forward`, its attributes, and blocks taken at a time."""
 
     queries: TensorType
     keys: TensorType
@@ -36,6 +34,7 @@ class WholeAttention:
     mask: TensorType | None
     causal: bool
     scale: float
+    step_blocks: int
 
 
 def packed_type(rows: TensorType, layout: str) -> TensorType:
@@ -87,6 +86,8 @@ class _Program:
     def __init__(self, tiles: Tiles, types: WholeAttention) -> None:
         self.tiles = tiles
         self.types = types
+        self.step_blocks = types.step_blocks
+        self.step = BLOCK * types.step_blocks
         pointer = tiles.builder.pointer
         queries, values = types.queries, types.values
         self.queries = pointer("queries", queries, "read")
@@ -143,17 +144,17 @@ class _Program:
         index, edge = self.indices, self.stop
         if self.types.causal:
             edge = index.smaller(index.add(self.first, index.number(1)), edge)
-        rounded = index.add(self.stop, index.number(STEP - 1))
-        return index.number(0), index.divide(edge, STEP), index.divide(rounded, STEP)
+        rounded = index.add(self.stop, index.number(self.step - 1))
+        return index.number(0), index.divide(edge, self.step), index.divide(rounded, self.step)
 
     def numbers(self, step: Node) -> Node:
         """Blocks of keys that no row sees are not even multiplied."""
         tiles, index = self.tiles, self.indices
-        places = index.add(index.count(STEP_BLOCKS), index.multiply(step, STEP_BLOCKS))
+        places = index.add(index.count(self.step_blocks), index.multiply(step, self.step_blocks))
         if not self.types.causal:
             return places
         end = index.divide(index.add(self.stop, index.number(BLOCK - 1)), BLOCK)
-        nowhere = tiles.fill(-1, DType.INT64, (STEP_BLOCKS,))
+        nowhere = tiles.fill(-1, DType.INT64, (self.step_blocks,))
         return tiles.add("where", tiles.add("lt", places, end), places, nowhere)
 
     def scores(self, numbers: Node, step: Node, *, is_edge: bool) -> Node:
@@ -181,17 +182,17 @@ class _Program:
     def _seen(self, step: Node) -> Node:
         """Which keys are there, and not behind the query where that matters."""
         tiles, index = self.tiles, self.indices
-        key = index.add(index.count(STEP), index.multiply(step, STEP))
+        key = index.add(index.count(self.step), index.multiply(step, self.step))
         column = tiles.rows(key, self.num_rows)
         seen = tiles.add("lt", column, index.number(self.types.keys.shape[2]))
         if not self.types.causal:
             return seen
         tokens = tiles.rows(index.count(self.tokens), self.group)
         position = index.add(tiles.reshaped(tokens, (self.num_rows,)), self.first)
-        return tiles.add("and", seen, tiles.add("le", column, tiles.columns(position, STEP)))
+        return tiles.add("and", seen, tiles.add("le", column, tiles.columns(position, self.step)))
 
     def _mask(self, step: Node) -> Node | None:
-        """The mask of a step [rows, STEP]; what it says once for all it says for each."""
+        """The mask of a step [rows, keys]; what it says once for all it says for each."""
         if self.mask is None:
             return None
         tiles, index = self.tiles, self.indices
@@ -200,15 +201,15 @@ class _Program:
             At(self.batch),
             Span(index.multiply(self.head, self.group), self.group),
             Span(self.first, self.tokens),
-            Span(index.multiply(step, STEP), STEP),
+            Span(index.multiply(step, self.step), self.step),
         )
         window: list[Entry] = []
         for size, entry in zip(self.mask.shape, asked, strict=True):
             window.append(zero if size == 1 else entry)
         loaded = tiles.read(self.mask, tuple(window))
-        wanted: tuple[Dim, ...] = (self.group, self.tokens, STEP)
+        wanted: tuple[Dim, ...] = (self.group, self.tokens, self.step)
         kept = tuple(
             1 if have == 1 else want for have, want in zip(self.mask.shape[1:], wanted, strict=True)
         )
         grown = tiles.grown(tiles.reshaped(loaded, kept), wanted)
-        return tiles.reshaped(grown, (self.num_rows, STEP))
+        return tiles.reshaped(grown, (self.num_rows, self.step))

@@ -44,6 +44,7 @@ class TileOptions:
     depth_piece: products sum over this many elements at a time; None takes them all at once.
     longest_tile: elements up to which a row that is reduced stays in one tile; None has no limit.
     longest_scores: inner length up to which two chained products share a kernel.
+    attention_blocks: blocks of 16 keys that attention takes at a time; a divisor of 64.
     tile_elements: short rows share a program up to so many elements; None gives each its own.
     """
 
@@ -57,6 +58,7 @@ class TileOptions:
     depth_piece: int | None = None
     longest_tile: int | None = None
     longest_scores: int = 2048
+    attention_blocks: int = 8
     tile_elements: int | None = None
     quantized: frozenset[str] = frozenset()
     tuned: tuple[tuple[LinearShape, LinearBlock], ...] = ()

@@ -55,6 +55,7 @@ class CppTarget:
         return TileOptions(
             row_block=rows_per_item(self.level.name),
             quantized=QUANTIZED_FORMATS,
+            attention_blocks=16,
             tuned=self.tuned,
         )
 

@@ -26,6 +26,7 @@ BLOCKS = TileOptions(
     longest_tile=16384,
     longest_scores=0,
     tile_elements=2048,
+    attention_blocks=2,
 )
 """Tiles of a block language: plain weights, sums over pieces of K, rows of bounded length."""
 
