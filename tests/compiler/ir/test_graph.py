@@ -2,7 +2,8 @@
 
 import pytest
 
-from banyan.compiler.ir.graph import Builder, Graph, Output, rebuild, users_of, walk
+from banyan.compiler.ir.graph import Builder, Graph, Output, rebuild, walk
+from banyan.compiler.ir.groups import users_of
 from banyan.compiler.ir.operations import infer_type, pack_width
 from banyan.compiler.ir.types import DType, TensorType, TupleType
 from banyan.foundation.errors import GraphError
@@ -66,7 +67,8 @@ def test_users_are_listed_once_for_each_argument() -> None:
 
 
 def test_no_node_is_added_that_would_change_nothing() -> None:
-    x = Builder().input("x", MATRIX)
+    builder = Builder()
+    x = builder.input("x", MATRIX)
     assert x.cast(x.dtype) is x
     assert x.reshape(x.shape) is x
     assert x.expand(x.shape) is x
@@ -89,10 +91,17 @@ def test_operators_grow_numbers_sizes_and_shapes_of_one() -> None:
 
 
 def test_a_choice_takes_its_type_from_the_side_that_is_no_number() -> None:
-    x = Builder().input("x", MATRIX)
+    builder = Builder()
+    x = builder.input("x", MATRIX)
     assert (x > 0).choose(x, 0.0).type == (x > 0).choose(-1, x).type == x.type
     with pytest.raises(TypeError, match="no element type"):
         (x > 0).choose(1, 2)
+
+
+def test_a_node_writes_no_others_when_its_graph_is_finished() -> None:
+    x = Builder().input("x", MATRIX)
+    with pytest.raises(GraphError, match="written to its end"):
+        _ = x + 1
 
 
 def test_symbols_come_from_the_inputs() -> None:

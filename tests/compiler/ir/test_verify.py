@@ -54,7 +54,7 @@ def test_an_input_that_is_not_listed_is_refused() -> None:
 def test_a_type_that_does_not_follow_is_refused() -> None:
     builder = Builder()
     x = builder.input("x", ROW)
-    wrong = Node("neg", (x,), (), TensorType((TOKENS,), DType.INT64), builder)
+    wrong = Node("neg", (x,), (), TensorType((TOKENS,), DType.INT64), x.maker)
     with pytest.raises(GraphError, match="is marked"):
         verify(Graph("g", (x,), (Output("y", wrong),)))
 

@@ -7,7 +7,7 @@ from banyan.compiler.capture.aten_reduce import Unlowered, flat_index, numbers
 from banyan.compiler.capture.aten_shape import clipped
 from banyan.compiler.capture.emitter import Emitter, Number, Rule
 from banyan.compiler.ir.graph import Node, Operand
-from banyan.compiler.ir.symbols import Dim, product
+from banyan.compiler.ir.symbols import Dim, common_shape, product
 from banyan.compiler.ir.types import DType
 from banyan.compiler.tiling.reductions import neutral
 
@@ -108,7 +108,7 @@ def _index_put(
     axes = [axis for axis, _ in used]
     if axes != list(range(first, first + len(axes))) or used[0][1].dtype is DType.BOOL:
         raise Unlowered("index_put with gaps between the indexed axes or with several masks")
-    shape = _common_shape([index for _, index in used])
+    shape = common_shape([index.shape for _, index in used])
     flat = flat_index(emit, x, used, shape)
     before, after = x.shape[:first], x.shape[first + len(axes) :]
     merged, number = product(x.shape[first : first + len(axes)]), product(tuple(shape))
@@ -120,13 +120,6 @@ def _index_put(
         "scatter", flat.reshape((number,)), rows.cast(wide), kind="add" if accumulate else "set"
     )
     return written.cast(x.dtype).reshape(x.shape)
-
-
-def _common_shape(parts: Sequence[Node]) -> tuple[Dim, ...]:
-    """The shape that all parts broadcast to."""
-    rank = max(part.tensor.rank for part in parts)
-    grown = [(*(1,) * (rank - part.tensor.rank), *part.shape) for part in parts]
-    return tuple(next((d for d in dims if d != 1), 1) for dims in zip(*grown, strict=True))
 
 
 def _put_where(x: Node, mask: tuple[int, Node], values: Node, accumulate: bool) -> Node:

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 import torch
+from torch._prims_common import ELEMENTWISE_TYPE_PROMOTION_KIND, elementwise_dtypes
 from torch._subclasses.fake_tensor import unset_fake_temporarily
 
 from banyan.compiler.capture.sizes import SizeTable
@@ -136,39 +137,16 @@ def in_own_types(rule: Rule) -> Rule:
 
 def promoted(operands: Sequence[Operand]) -> DType:
     """The element type PyTorch computes in: sized tensors first, then scalars of a higher kind."""
-    found: torch.dtype | None = None
-    ranks = (
-        [x for x in operands if isinstance(x, Node) and x.tensor.rank > 0],
-        [x for x in operands if isinstance(x, Node) and x.tensor.rank == 0],
-        [x for x in operands if not isinstance(x, Node)],
-    )
-    for group in ranks:
-        dtype = _promote_group(group)
-        if dtype is not None and (found is None or _kind(dtype) > _kind(found)):
-            found = dtype
-    return from_torch_dtype(found or torch.float32)
+    with unset_fake_temporarily():
+        alike = [_stand_in(x) for x in operands]
+        kind = ELEMENTWISE_TYPE_PROMOTION_KIND.DEFAULT
+        return from_torch_dtype(elementwise_dtypes(*alike, type_promotion_kind=kind)[1])
 
 
-def _promote_group(group: Sequence[Operand]) -> torch.dtype | None:
-    found: torch.dtype | None = None
-    for x in group:
-        dtype = _own_dtype(x)
-        found = dtype if found is None else torch.promote_types(found, dtype)
-    return found
-
-
-def _own_dtype(x: Operand) -> torch.dtype:
+def _stand_in(x: Operand) -> torch.Tensor | Number:
     if isinstance(x, Node):
-        return to_torch_dtype(x.dtype)
-    if isinstance(x, bool):
-        return torch.bool
-    return torch.float32 if isinstance(x, float) else torch.int64
-
-
-def _kind(dtype: torch.dtype) -> int:
-    if dtype.is_floating_point:
-        return 2
-    return 0 if dtype is torch.bool else 1
+        return torch.empty((1,) * x.tensor.rank, dtype=to_torch_dtype(x.dtype), device="meta")
+    return x if isinstance(x, int | float) else 1
 
 
 def positive_axes(axes: int | Sequence[int] | None, rank: int) -> tuple[int, ...]:

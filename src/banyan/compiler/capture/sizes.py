@@ -85,22 +85,23 @@ def read_symbols(
         ranges: the bounds torch.export found for each SymPy symbol.
     """
     found: dict[sympy.Symbol, Expression] = {}
-    for tensor, request in zip(tensors, requests, strict=True):
-        for axis, size in enumerate(tensor.shape):
-            if isinstance(size, torch.SymInt) and isinstance(size.node.expr, sympy.Symbol):
-                name = _requested_name(request, axis) or str(size.node.expr)
-                wanted = _requested_name(request, axis) is not None
-                if wanted or size.node.expr not in found:
-                    found[size.node.expr] = symbol(name, *_bounds(ranges.get(size.node.expr)))
-    for tensor, request in zip(tensors, requests, strict=True):
-        for axis, size in enumerate(tensor.shape):
-            # A size like 8 * chunks, whose symbol is no size of its own.
-            hidden: set[Any] = set()
-            if isinstance(size, torch.SymInt):
-                hidden = size.node.expr.free_symbols - set(found)
-            for inner in hidden:
-                name = _requested_name(request, axis) or str(inner)
-                found[inner] = symbol(name, *_bounds(ranges.get(inner)))
+
+    def add(atom: sympy.Symbol, name: str | None) -> None:
+        found[atom] = symbol(name or str(atom), *_bounds(ranges.get(atom)))
+
+    named: list[tuple[Any, str | None]] = [
+        (size, _requested_name(request, axis))
+        for tensor, request in zip(tensors, requests, strict=True)
+        for axis, size in enumerate(tensor.shape)
+    ]
+    sizes = [(size.node.expr, name) for size, name in named if isinstance(size, torch.SymInt)]
+    for expression, name in sizes:
+        if isinstance(expression, sympy.Symbol) and (name or expression not in found):
+            add(expression, name)
+    for expression, name in sizes:
+        # A size like 8 * chunks, whose symbol is no size of its own.
+        for atom in expression.free_symbols - set(found):
+            add(atom, name)
     return SizeTable(found)
 
 

@@ -9,9 +9,10 @@ one builder equality is identity.
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeAlias
+from weakref import ref
 
 from banyan.compiler.ir.operations import infer_type
-from banyan.compiler.ir.symbols import Dim, Expression, Symbol
+from banyan.compiler.ir.symbols import Dim, Expression, Symbol, common_shape
 from banyan.compiler.ir.types import DType, Space, TensorType, TupleType, ValueType
 from banyan.foundation.errors import GraphError
 
@@ -33,7 +34,15 @@ class Node:
     args: tuple["Node", ...]
     attrs: tuple[tuple[str, "Attribute"], ...]
     type: ValueType
-    builder: "Builder" = field(repr=False)
+    maker: "ref[Builder]" = field(repr=False)  # weak: graphs are freed without the collector
+
+    @property
+    def builder(self) -> "Builder":
+        """What made the node and makes others from it, while the graph is being written."""
+        found = self.maker()
+        if found is None:
+            raise GraphError(f"{self.op} belongs to a graph that is written to its end")
+        return found
 
     def attr(self, name: str) -> "Attribute":
         """The attribute `name`.
@@ -84,8 +93,7 @@ class Node:
     def permute(self, order: Iterable[int]) -> "Node":
         """The dims in another order."""
         wanted = tuple(order)
-        plain = wanted == tuple(range(len(wanted)))
-        return self if plain else self.apply("permute", order=wanted)
+        return self if wanted == tuple(sorted(wanted)) else self.apply("permute", order=wanted)
 
     def slice(self, axis: int, start: Dim, stop: Dim, step: int = 1) -> "Node":
         """Part of one axis."""
@@ -109,10 +117,10 @@ class Node:
 
     def filled(self, value: float | Dim) -> "Node":
         """A number or size everywhere in a tensor like this one."""
-        space = self.tensor.space
         if not isinstance(value, Expression):
-            return self.builder.number(value, self.dtype, self.shape, space)
-        return self.builder.size(value, space).cast(self.dtype).expand(self.shape)
+            return self.builder.number(value, self.dtype, self.shape, self.tensor.space)
+        size = self.builder.size(value, self.tensor.space)
+        return size.cast(self.dtype).expand(self.shape)
 
     def choose(self, this: "Operand", other: "Operand") -> "Node":
         """`this` where the flag holds, `other` where not; at least one is a node."""
@@ -193,9 +201,7 @@ Operand: TypeAlias = Node | float | Dim
 
 def _grown_alike(nodes: tuple[Node, ...]) -> list[Node]:
     """All in the shape that they grow to together."""
-    rank = max(node.tensor.rank for node in nodes)
-    aligned = [(*(1,) * (rank - node.tensor.rank), *node.shape) for node in nodes]
-    shape = [next((d for d in dims if d != 1), 1) for dims in zip(*aligned, strict=True)]
+    shape = common_shape([node.shape for node in nodes])
     return [node.expand(shape) for node in nodes]
 
 
@@ -279,22 +285,16 @@ def walk(
     return order
 
 
-def users_of(nodes: Iterable[Node]) -> dict[Node, list[Node]]:
-    """For each node and argument those that have it as an argument, as often as they do."""
-    users: dict[Node, list[Node]] = {}
-    for node in nodes:
-        users.setdefault(node, [])
-        for arg in node.args:
-            users.setdefault(arg, []).append(node)
-    return users
-
-
-@dataclass(slots=True)
+@dataclass(slots=True, weakref_slot=True)
 class Builder:
     """Makes nodes; the same request gives the same object."""
 
     _interned: dict[tuple[object, ...], Node] = field(default_factory=dict)
     _num_parameters: int = 0
+    _weak: "ref[Builder]" = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        self._weak = ref(self)
 
     def add(self, op: str, args: Iterable[Node] = (), **attrs: "Attribute") -> Node:
         """A node of `op`; its type follows from the arguments and attributes.
@@ -354,7 +354,7 @@ class Builder:
         key = (op, tuple(map(id, args)), tuple((k, _exact(v)) for k, v in attrs), value_type)
         found = self._interned.get(key)
         if found is None:
-            found = Node(op, args, attrs, value_type, self)
+            found = Node(op, args, attrs, value_type, self._weak)
             self._interned[key] = found
         return found
 

@@ -5,7 +5,7 @@ normal form, so that two equal polynomials are equal objects by value. Owns the 
 the bounds of sizes; knows nothing of tensors.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
 from typing import TypeAlias
@@ -144,6 +144,13 @@ def matching_groups(
                 return None
         groups.append((ours, theirs))
     return groups
+
+
+def common_shape(shapes: Sequence[tuple[Dim, ...]]) -> tuple[Dim, ...]:
+    """The shape that all grow to together, as in NumPy."""
+    rank = max(len(shape) for shape in shapes)
+    aligned = [(*(1,) * (rank - len(shape)), *shape) for shape in shapes]
+    return tuple(next((d for d in dims if d != 1), 1) for dims in zip(*aligned, strict=True))
 
 
 def ceil_divide(dim: Dim, denominator: int) -> Dim:

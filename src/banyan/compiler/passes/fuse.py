@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from banyan.compiler.ir.attributes import integer, integers
 from banyan.compiler.ir.graph import Graph, Node
+from banyan.compiler.ir.groups import group_of, users_of
 from banyan.compiler.ir.match import fill_value
 from banyan.compiler.ir.operations import POINTWISE
 from banyan.compiler.ir.packing import is_joined_weights, stored_weight
@@ -95,10 +96,7 @@ class _Planner:
         self.graph = graph
         self.order = graph.nodes()
         self.position = {node: i for i, node in enumerate(self.order)}
-        self.users: dict[Node, list[Node]] = {node: [] for node in self.order}
-        for node in self.order:
-            for arg in node.args:
-                self.users[arg].append(node)
+        self.users = users_of(self.order)
         self.results = {output.node for output in graph.outputs}
         self.memory: set[Node] = {
             n for n in self.order if n.op in LEAVES | OPAQUE or is_joined_weights(n)
@@ -139,15 +137,9 @@ class _Planner:
         """Does every kernel of siblings read only what stands before the first of them?"""
         for family in dict.fromkeys(plan.siblings.values()):
             first = min(self.position[node] for node in family)
-            pending, seen = [arg for node in family for arg in node.args], set(family)
-            while pending:
-                node = pending.pop()
-                if node in plan.memory:
-                    if self.position[node] >= first:
-                        return False
-                elif node not in seen:
-                    seen.add(node)
-                    pending.extend(node.args)
+            _, read = group_of(family, plan.memory.__contains__)
+            if any(self.position[node] >= first for node in read):
+                return False
         return True
 
     def _join(self, roots: frozenset[Node]) -> bool:

@@ -10,6 +10,7 @@ from dataclasses import replace
 
 from banyan.compiler.ir.attributes import integers
 from banyan.compiler.ir.graph import Graph, Node
+from banyan.compiler.ir.groups import group_of
 from banyan.compiler.ir.operations import POINTWISE
 from banyan.compiler.passes.fuse import Fusion
 
@@ -21,11 +22,11 @@ def join_rows(graph: Graph, fusion: Fusion) -> Fusion:
     for node in graph.nodes():
         if not _is_row(node, fusion) or node in siblings:
             continue
-        inside, read = _group(node, fusion)
+        inside, read = group_of([node], fusion.memory.__contains__)
         inside.sort(key=position.__getitem__)
         for stream in read:
             alike = _is_row(stream, fusion) and stream.shape == node.shape
-            before = _group(stream, fusion)[1] | read - {stream}
+            before = {*group_of([stream], fusion.memory.__contains__)[1], *read} - {stream}
             ready = all(position[other] < position[stream] for other in before)
             if alike and ready and stream not in siblings and _norms(inside, stream):
                 siblings |= dict.fromkeys((stream, node), (stream, node))
@@ -37,20 +38,6 @@ def _is_row(node: Node, fusion: Fusion) -> bool:
     """Is it computed by a kernel for each of its rows?"""
     alone = node in fusion.memory and node not in fusion.products
     return alone and node.op in POINTWISE and node.tensor.rank > 1
-
-
-def _group(root: Node, fusion: Fusion) -> tuple[list[Node], set[Node]]:
-    """The nodes that are computed together with `root`, and what they read."""
-    inside, read = dict.fromkeys([root]), set[Node]()
-    pending = [root]
-    while pending:
-        for arg in pending.pop().args:
-            if arg in fusion.memory:
-                read.add(arg)
-            elif arg not in inside:
-                inside[arg] = None
-                pending.append(arg)
-    return list(inside), read
 
 
 def _norms(inside: list[Node], stream: Node) -> bool:

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from itertools import chain
 from typing import Any, TypeAlias
 
-from banyan.compiler.ir.graph import Builder, Graph, Node, rebuild, users_of
+from banyan.compiler.ir.graph import Builder, Graph, Node, rebuild
+from banyan.compiler.ir.groups import users_of
 from banyan.compiler.ir.match import rebuild_graph
 from banyan.compiler.ir.operations import PANEL_COLUMNS, POINTWISE
 from banyan.compiler.ir.packing import AS_IT_IS, DEPTH_MULTIPLE

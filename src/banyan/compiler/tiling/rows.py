@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from banyan.compiler.ir.graph import Kernel, Node, Region
+from banyan.compiler.ir.groups import group_of
 from banyan.compiler.ir.operations import POINTWISE
 from banyan.compiler.ir.symbols import Dim, ceil_divide, upper_bound
 from banyan.compiler.tiling.windows import At, CannotPull, MustCut, Span, Window
@@ -192,14 +193,7 @@ def _cut(writer: Writer, window: Window, offsets: tuple[int, ...]) -> list[Windo
 
 
 def _group(writer: Writer, roots: tuple[Node, ...]) -> list[Node]:
-    """The nodes computed inside the kernel of `roots`."""
-    found, pending = dict.fromkeys(roots), list(roots)
-    while pending:
-        for arg in pending.pop().args:
-            if arg not in found and not writer.is_memory(arg):
-                found[arg] = None
-                pending.append(arg)
-    return list(found)
+    return group_of(roots, writer.is_memory)[0]
 
 
 def _needs_whole_row(writer: Writer, root: Node) -> bool:

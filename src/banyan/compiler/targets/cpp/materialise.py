@@ -8,7 +8,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from banyan.compiler.ir.attributes import has
-from banyan.compiler.ir.graph import Node, Region, users_of
+from banyan.compiler.ir.graph import Node, Region
+from banyan.compiler.ir.groups import users_of
 from banyan.compiler.ir.operations import POINTWISE
 from banyan.compiler.ir.symbols import Dim, product, upper_bound
 from banyan.compiler.ir.types import DType, TupleType

@@ -4,7 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from banyan.compiler.ir.graph import Node, Region, users_of
+from banyan.compiler.ir.graph import Node, Region
+from banyan.compiler.ir.groups import users_of
 from banyan.compiler.ir.symbols import matching_groups
 from banyan.compiler.targets.triton.accesses import Groups, load
 from banyan.compiler.targets.triton.layouts import Axis, places
