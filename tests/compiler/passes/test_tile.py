@@ -1,12 +1,15 @@
 import numpy as np
 from hypothesis import HealthCheck, given, settings
 
-from banyan.compiler.ir.graph import Graph, Kernel, Node
+from banyan.compiler.ir.graph import Builder, Graph, Kernel, Node, Output
 from banyan.compiler.ir.parse import parse_graph
+from banyan.compiler.ir.symbols import symbol
 from banyan.compiler.ir.text import print_graph
+from banyan.compiler.ir.types import DType, TensorType
 from banyan.compiler.ir.verify import verify
 from banyan.compiler.passes.pipeline import lower
 from banyan.compiler.passes.tile import tile
+from banyan.compiler.targets.interpreter import run_graph
 from banyan.compiler.tiling.options import TileOptions
 from tests.compiler.comparing import assert_same_results
 from tests.compiler.random_graphs import cases
@@ -195,3 +198,13 @@ def test_a_half_that_somebody_else_reads_stays_in_memory() -> None:
     after = lower(before)
     assert [body_ops(k).count("packed_dot") for k in kernels(after)] == [1, 1]
     assert_same_results(before, after, gated_arrays())
+
+
+def test_rows_of_one_column_are_joined_where_they_share_a_program() -> None:
+    builder = Builder()
+    x = builder.input("x", TensorType((symbol("n", 0, 6), 1), DType.FLOAT32))
+    both = x.apply("neg").apply("concat", x.apply("abs"), axis=0)
+    graph = Graph("joined", (x,), (Output("y", both),))
+    lowered = tile(graph, TOGETHER)
+    values = {"x": np.asarray([[1.0], [2.0], [3.0]], np.float32)}
+    assert np.array_equal(run_graph(lowered, values)["y"], run_graph(graph, values)["y"])
