@@ -130,23 +130,6 @@ BANYAN_INLINE void block(const float* a, int64_t lda, PanelView<W> b, int64_t k,
   }
 }
 
-// One to kRows rows.
-template <class W, int P, int Chains>
-static void rows_block(int64_t rows, const float* a, int64_t lda, PanelView<W> b, int64_t k,
-                       float* c, int64_t ldc, bool accumulate) {
-  constexpr int three = kRows < 3 ? kRows : 3;
-  constexpr int four = kRows < 4 ? kRows : 4;
-  constexpr int five = kRows < 5 ? kRows : 5;
-  switch (rows) {
-    case 1: return block<W, 1, P, Chains>(a, lda, b, k, c, ldc, accumulate);
-    case 2: return block<W, 2, P, Chains>(a, lda, b, k, c, ldc, accumulate);
-    case 3: return block<W, three, P, Chains>(a, lda, b, k, c, ldc, accumulate);
-    case 4: return block<W, four, P, Chains>(a, lda, b, k, c, ldc, accumulate);
-    case 5: return block<W, five, P, Chains>(a, lda, b, k, c, ldc, accumulate);
-    default: return block<W, kRows, P, Chains>(a, lda, b, k, c, ldc, accumulate);
-  }
-}
-
 // float32 rows as they are; others are widened into `buffer`.
 BANYAN_INLINE const float* widen(const float* a, int64_t lda, int64_t, int64_t, float*,
                                  int64_t* stride) {
@@ -175,19 +158,16 @@ template <class A, class W, int P, int Chains>
 static void panel_group(const A* a, int64_t lda, PanelView<W> b, int64_t k, int64_t rows, float* c,
                         int64_t ldc, bool accumulate) {
   alignas(64) float buffer[kRows * kChunk];
-  const int64_t groups = ceil_divide(rows, kRows);
   for (int64_t first = 0; first < k; first += kChunk) {
     const int64_t depth = least(kChunk, k - first);
     PanelView<W> chunk = b;
     chunk.base += first / Packing<W>::group * b.line_stride;
-    for (int64_t g = 0; g < groups; ++g) {
-      const int64_t begin = rows * g / groups;
-      const int64_t count = rows * (g + 1) / groups - begin;
+    in_groups<kRows>(rows, [&](auto count, int64_t begin, int64_t) {
       int64_t stride;
       const float* x = widen(a + begin * lda + first, lda, count, depth, buffer, &stride);
-      rows_block<W, P, Chains>(count, x, stride, chunk, depth, c + begin * ldc, ldc,
-                               accumulate || first > 0);
-    }
+      block<W, count, P, Chains>(x, stride, chunk, depth, c + begin * ldc, ldc,
+                                 accumulate || first > 0);
+    });
   }
 }
 
