@@ -74,6 +74,34 @@ def test_a_size_without_bound_places_memory_once_for_each_power_of_two(
         assert len(placed) == times
 
 
+def test_a_size_that_falls_as_another_rises_gets_the_memory_it_needs(
+    device: Device, cache: Path
+) -> None:
+    builder = Builder()
+    fewer = symbol("m", 0)
+    x = builder.input("x", TensorType((ANY, 64), F32))
+    first = builder.input("first", TensorType((fewer, 64), F32))
+    weight = builder.input("w", TensorType((64, 64), F32), "weight")
+    rest = builder.add("slice", (x,), axis=0, start=fewer, stop=ANY, step=1)
+    hidden = builder.add("dot", (rest, weight), transpose_b=True, dtype=F32)
+    other = builder.add("dot", (x, weight), transpose_b=True, dtype=F32)
+    outputs = {
+        name: builder.add("dot", (value, weight), transpose_b=True, dtype=F32)
+        for name, value in (("rest", hidden), ("all", other), ("first", first))
+    }
+    inputs = (x, first, weight)
+    graph = Graph("rest", inputs, tuple(Output(name, value) for name, value in outputs.items()))
+    program = compile_graph(graph, device=device, options=options(cache))
+    w = np.random.default_rng(0).standard_normal((64, 64)).astype(np.float32) / 8
+    program.load_weights(Weights({"w": w}))
+    program.allocate_state({})
+    for num_rows, num_first in ((128, 65), (128, 0), (40, 33), (1, 0)):
+        given = np.random.default_rng(num_rows).standard_normal((num_rows, 64)).astype(np.float32)
+        found = program.run({"x": given, "first": given[:num_first]})
+        np.testing.assert_allclose(found["all"], given @ w.T @ w.T, rtol=1e-3, atol=1e-3)
+        np.testing.assert_allclose(found["rest"], found["all"][num_first:], rtol=1e-3, atol=1e-3)
+
+
 def test_an_output_that_is_an_input_or_a_view_of_a_result_is_given(
     device: Device, cache: Path
 ) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 from banyan.compiler.executable import Argument, Array, Executable, evaluate_shape
 from banyan.compiler.interpreted import run_extern_node
 from banyan.compiler.ir.graph import Node
-from banyan.compiler.ir.symbols import evaluate, upper_bound
+from banyan.compiler.ir.symbols import evaluate, substitute, symbol, upper_bound
 from banyan.compiler.ir.types import TensorType
 from banyan.compiler.packed_weights import WeightLoader, joined_memory
 from banyan.compiler.report import CompileReport
@@ -101,10 +101,11 @@ class _Arena:
             if largest[1] <= LARGEST_FIXED_BYTES:
                 self.fixed, self.buffer = largest[0], self.device.allocate(max(largest[1], 64))
                 return self.fixed
-        key = tuple(1 << (values[name] - 1).bit_length() for name in self.symbols)
+        key = tuple(1 << max(values[name] - 1, 0).bit_length() for name in self.symbols)
         if key not in self.known:
-            rounded = dict(zip(self.symbols, key, strict=True))
-            sizes = [evaluate(slot.num_bytes, rounded) for slot in self.slots]
+            # A slot may need the most where one size is the least of those that round alike.
+            bounds = {n: symbol(n, k // 2, k) for n, k in zip(self.symbols, key, strict=True)}
+            sizes = [upper_bound(substitute(slot.num_bytes, bounds)) for slot in self.slots]
             self.known[key] = arena_offsets(self.slots, sizes)
         offsets, total = self.known[key]
         if self.buffer is None or self.buffer.num_bytes < total:
