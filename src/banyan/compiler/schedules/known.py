@@ -12,7 +12,8 @@ from banyan.devices.profile import fingerprint_of
 
 Blocks = tuple[tuple[LinearShape, LinearBlock], ...]
 
-_SEED = Path(__file__).parent / "seed_blocks.json"
+SEED = Path(__file__).parent / "seed_blocks.json"
+"""The blocks that ship; `benchmarks/compiler_tuning.py --seed` writes them."""
 _MICRO_KERNELS = Path(__file__).parent.parent / "targets" / "cpp" / "micro_kernels"
 
 
@@ -34,7 +35,7 @@ def open_evidence(cache_directory: Path) -> Evidence:
 @cache
 def seed_blocks(instruction_set: str) -> Blocks:
     """What ships: lists of depth, columns, weight type, rows, panels by instruction set."""
-    listed = json.loads(_SEED.read_text(encoding="utf-8")).get(instruction_set, [])
+    listed = json.loads(SEED.read_text(encoding="utf-8")).get(instruction_set, [])
     return tuple((LinearShape(k, n, w), LinearBlock(r, p)) for k, n, w, r, p in listed)
 
 
