@@ -54,6 +54,25 @@ def test_putting_at_indices_agrees_with_pytorch() -> None:
     assert_agrees(variants, torch.arange(8.0).reshape(2, 4))
 
 
+def test_masks_beside_other_indices_are_not_taken_for_numbers() -> None:
+    row, flags = torch.tensor([1]), torch.tensor([True, False, False, True])
+
+    def put(x: Tensor) -> Tensor:
+        changed = x.clone()
+        changed[row, flags] = 9.0
+        return changed
+
+    def put_behind(x: Tensor) -> Tensor:
+        changed = x.clone()
+        changed[:, flags] = 9.0
+        return changed
+
+    x = torch.arange(8.0).reshape(2, 4)
+    assert_agrees(put, x, externs=["aten.index_put.default"])
+    assert_agrees(put_behind, x)
+    assert_agrees(put_behind, x.reshape(2, 4, 1).expand(2, 4, 3))
+
+
 def test_counting_and_searching_agree_with_pytorch() -> None:
     borders = torch.tensor([0.0, 1.0, 1.0, 2.5])
     assert_agrees(lambda x: torch.histc(x, 4, 0.0, 3.0), torch.tensor([0.0, 0.75, 3.0, 4.0, -1.0]))
@@ -76,6 +95,7 @@ def test_writing_into_a_slice_agrees_with_pytorch() -> None:
             torch.slice_scatter(x, SOURCE[:2], 1, 2, 6),
             torch.slice_scatter(x, SOURCE[:2], 1, 1, 9, 2),
             torch.slice_scatter(x, SOURCE[:2], 1, -4),
+            torch.slice_scatter(x, SOURCE[:2, :0], 1, 3, 1, 2),
             torch.select_scatter(x, SOURCE[0, :2], 1, -1),
         ]
 

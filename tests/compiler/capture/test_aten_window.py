@@ -47,6 +47,11 @@ def test_transposed_convolutions_agree_with_pytorch() -> None:
     assert_agrees(variants, PICTURE)
 
 
+def test_a_batch_of_no_pictures_gives_none() -> None:
+    assert_agrees(lambda x: functional.conv2d(x, FILTERS, BIAS), PICTURE[:0])
+    assert_agrees(lambda x: functional.conv_transpose2d(x, FILTERS[:4], stride=2), PICTURE[:0])
+
+
 def test_patches_and_single_places_become_a_product_without_copying_windows() -> None:
     patches = captured(
         lambda x: functional.conv2d(x, torch.ones(5, 4, 3, 4), stride=(3, 4)), PICTURE

@@ -106,8 +106,9 @@ def _index_put(
         return _put_where(x, used[0], values, accumulate)
     first = used[0][0]
     axes = [axis for axis, _ in used]
-    if axes != list(range(first, first + len(axes))) or used[0][1].dtype is DType.BOOL:
-        raise Unlowered("index_put with gaps between the indexed axes or with several masks")
+    has_mask = any(index.dtype is DType.BOOL for _, index in used)
+    if axes != list(range(first, first + len(axes))) or has_mask:
+        raise Unlowered("index_put with gaps between the indexed axes or a mask beside an index")
     shape = common_shape([index.shape for _, index in used])
     flat = flat_index(emit, x, used, shape)
     before, after = x.shape[:first], x.shape[first + len(axes) :]
@@ -124,9 +125,9 @@ def _index_put(
 
 def _put_where(x: Node, mask: tuple[int, Node], values: Node, accumulate: bool) -> Node:
     axis, flags = mask
-    if product(values.shape) != 1 or axis:
+    if product(values.shape) != 1:
         raise Unlowered("index_put of several values at a mask")
-    rank = x.tensor.rank - flags.tensor.rank
+    rank = x.tensor.rank - flags.tensor.rank - axis
     new = values.cast(x.dtype).reshape(()).expand(x.shape)
     return flags.reshape((*flags.shape, *(1,) * rank)).choose(x + new if accumulate else new, x)
 
@@ -160,6 +161,8 @@ def _slice_scatter(
     source = source.cast(x.dtype)
     if count == size and step == 1:
         return source
+    if count == 0:
+        return x
     from_front = numbers(emit, x.shape, axis) - first
     if step == 1:
         new = source.apply("pad", axis=axis, low=first, high=size - first - count, value=0)

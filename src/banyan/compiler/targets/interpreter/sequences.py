@@ -1,5 +1,6 @@
 """What attention, cache writes and row grouping mean, in the plainest NumPy."""
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
@@ -223,9 +224,10 @@ def windows(values: Values, attrs: Attributes) -> Array:
             step, count = attrs["stride"][axis], attrs["places"][axis]
             first = start * attrs["dilation"][axis]
             cut.append(slice(first, first + (count - 1) * step + 1, step))
-        parts.append(x[tuple(cut)].reshape((*x.shape[:2], 1, -1)))
-    seen: Array = np.concatenate(parts, axis=2)
-    return seen.reshape((x.shape[0], -1, seen.shape[3]))
+        parts.append(x[tuple(cut)])
+    seen: Array = np.stack(parts, axis=2)
+    depth, places = math.prod(seen.shape[1:3]), math.prod(seen.shape[3:])
+    return seen.reshape((seen.shape[0], depth, places))
 
 
 def window_panels(values: Values, attrs: Attributes) -> Array:
