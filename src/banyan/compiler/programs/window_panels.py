@@ -58,9 +58,9 @@ def _starts(tiles: Tiles, windows: Windows, first: Node) -> list[Node]:
     if _is_matrix(windows):
         return [first]
     number = indices.add(indices.count(PANEL_COLUMNS), first)
-    axes = zip(
-        indices.unflatten(number, windows.places), windows.stride, windows.border, strict=True
-    )
+    # Along an axis of one place all sixteen have the number 0, which is no list by itself.
+    places = [x.expand((PANEL_COLUMNS,)) for x in indices.unflatten(number, windows.places)]
+    axes = zip(places, windows.stride, windows.border, strict=True)
     starts = [
         indices.subtract(indices.multiply(place, step), indices.number(low))
         for place, step, (low, _) in axes
