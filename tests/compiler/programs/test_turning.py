@@ -1,20 +1,31 @@
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from banyan.compiler.compile import compile_graph
-from banyan.compiler.ir.graph import Builder, Graph, Output
+from banyan.compiler.compiled import CompiledProgram
+from banyan.compiler.ir.graph import Builder, Graph, Kernel, Node, Output, Region
 from banyan.compiler.ir.symbols import Dim, symbol
 from banyan.compiler.ir.types import DType, TensorType
 from banyan.compiler.ir.verify import operations_used
 from banyan.compiler.options import CompileOptions
 from banyan.compiler.passes.pipeline import lower
 from banyan.compiler.programs.turning import turns
+from banyan.compiler.targets.interpreter import run_graph
+from banyan.compiler.tiling.indices import Indices
+from banyan.compiler.tiling.tiles import Tiles
+from banyan.compiler.tiling.windows import At, Span, Window, whole
 from banyan.devices.discovery import find_device
+from banyan.devices.host_memory import adopt_host_array
+from banyan.devices.instruction_sets import detect_instruction_sets
 from banyan.devices.native import Missing, find_compiler
 from banyan.foundation.settings import Settings
 from tests.compiler.comparing import assert_same_results
+from tests.compiler.targets.cpp.batches import build_batch
 
 T = symbol("T", 1, 300)
 BF16, F32, I64, BOOL = DType.BFLOAT16, DType.FLOAT32, DType.INT64, DType.BOOL
@@ -75,6 +86,64 @@ def test_turned_blocks_hold_what_the_permutation_means(length: int, tmp_path: Pa
         wanted = arrays[f"x{number}"].transpose(order)
         assert np.array_equal(found[f"y{number}"], wanted), number
     device.close()
+
+
+Places = Callable[[Indices, Node, Node], tuple[Window, Window]]
+
+
+@contextmanager
+def turning_chosen(choose: Places, folder: Path) -> Iterator[tuple[Graph, CompiledProgram]]:
+    """A program of x [4,18,24] and three places that turns blocks [16,24] of x into y [3,24,16].
+
+    `choose` gives the windows of what is read and written from the number of a block and its place.
+    """
+    if isinstance(find_compiler(), Missing):
+        pytest.skip("no C++ compiler")
+    builder = Builder()
+    tiles = Tiles(builder)
+    kinds = (TensorType((4, 18, 24), F32), TensorType((3,), I64), TensorType((3, 24, 16), F32))
+    inputs = (builder.input("x", kinds[0]), builder.input("places", kinds[1]))
+    source, places = builder.pointer("x", kinds[0], "read"), builder.pointer("p", kinds[1], "read")
+    target, item = builder.pointer("out", kinds[2], "write"), tiles.parameter()
+    read, written = choose(tiles.indices, item, tiles.read(places, (At(item),)))
+    turned = builder.add("permute", (tiles.read(source, read),), order=(1, 0))
+    store = tiles.store(target, turned, written)
+    kernel = Kernel("chosen", (3,), (source, places, target), Region((item,), (store,), ()))
+    call = builder.add("call", inputs, kernel=kernel)
+    graph = Graph("chosen", inputs, (Output("y", builder.add("get", (call,), index=0)),))
+    device = find_device("cpu", settings=Settings(cache_directory=folder), num_threads=1)
+    level = detect_instruction_sets()[0]
+    (program,) = build_batch([graph], level, device=device, cache_directory=folder, is_lowered=True)
+    yield graph, program
+    device.close()
+
+
+def test_a_block_that_is_read_outside_is_turned_as_zeros(tmp_path: Path) -> None:
+    def choose(index: Indices, item: Node, place: Node) -> tuple[Window, Window]:
+        sides = whole(index, 16), whole(index, 24)
+        return (At(place), *sides), (At(item), *reversed(sides))
+
+    x = np.random.default_rng(2).standard_normal((4, 18, 24)).astype(np.float32)
+    with turning_chosen(choose, tmp_path) as (graph, program):
+        for chosen in ([0, 2, 3], [1, 7, -1]):
+            given: dict[str, Any] = {"x": x, "places": np.array(chosen, np.int64)}
+            np.testing.assert_array_equal(program.run(given)["y"], run_graph(graph, given)["y"])
+
+
+def test_a_short_block_that_is_written_outside_is_dropped(tmp_path: Path) -> None:
+    def choose(index: Indices, item: Node, place: Node) -> tuple[Window, Window]:
+        columns, late = whole(index, 24), Span(index.number(5), 16)
+        return (At(item), late, columns), (At(place), columns, whole(index, 16))
+
+    x = np.random.default_rng(2).standard_normal((4, 18, 24)).astype(np.float32)
+    around = np.ones((5, 24, 16), np.float32)
+    with turning_chosen(choose, tmp_path) as (_, program):
+        arrays = x, np.array([-1, 1, 3]), around[1:4]
+        inputs = [adopt_host_array(array) for array in arrays]
+        program.run_on(inputs[:2], inputs[2:], {})
+    wanted = np.ones_like(around)
+    wanted[2] = np.pad(x[1, 5:], ((0, 3), (0, 0))).T
+    np.testing.assert_array_equal(around, wanted)
 
 
 class NoWeights:

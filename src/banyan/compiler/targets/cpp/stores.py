@@ -68,13 +68,14 @@ def _print_turned(scope: Scope, node: Node) -> bool:
     if inner == outer or (both[inner][0], both[outer][1]) != (1, 1):
         return False
     read, written = loaded_operand(scope, load), loaded_operand(scope, node)
+    if read.condition and not (is_exact and read.condition == written.condition):
+        return False  # what lies outside is zero
     if read.is_clipped and not is_exact:
-        if read.condition:
-            return False
         num_bytes = prod(map(_static, value.shape)) * load.dtype.num_bytes
         pairs = zip(read.sizes, load.shape, strict=True)
         short = [f"{size} < {dim}" for size, dim in pairs if size != scope.dim(dim)]
-        scope.emit(f"if ({' || '.join(short)}) memset({written.text}, 0, {num_bytes});")
+        clear = f"if ({' || '.join(short)}) memset({written.text}, 0, {num_bytes});"
+        scope.emit(f"{guarded(written)}{clear}")
     scope.lines += _loops(UNITS[unit], (read, written), both, (inner, outer))
     return True
 
