@@ -8,6 +8,7 @@ import hashlib
 import json
 import logging
 import os
+import threading
 from collections.abc import Callable, Mapping
 from enum import Enum
 from functools import cache
@@ -72,7 +73,7 @@ def read_manifest(directory: Path, key: str) -> Manifest | None:
 def keep_manifest(directory: Path, key: str, manifest: Manifest) -> None:
     """Keep a program; a disk that cannot be written costs the cache, not the run."""
     path = _path(directory, key)
-    unfinished = path.with_suffix(f".{os.getpid()}.tmp")
+    unfinished = path.with_suffix(f".{os.getpid()}.{threading.get_ident()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         unfinished.write_text(json.dumps(_plain(manifest)), encoding="utf-8")

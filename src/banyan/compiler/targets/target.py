@@ -7,6 +7,7 @@ like these two protocols describe, one line in the door's table, and a device th
 
 import hashlib
 import os
+import threading
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -81,14 +82,14 @@ class Target(Protocol):
 
 
 def keep_text(text: str, directory: Path, name: str, suffix: str) -> Path:
-    """Write a text where equal text is found again; another process sees all of it or nothing.
+    """Write a text where equal text is found again; whoever else writes it, it is whole or absent.
 
     Raises:
         StorageFull: it cannot be written.
     """
     content = text.encode()
     path = directory / "objects" / f"{name}-{hashlib.sha256(content).hexdigest()[:32]}{suffix}"
-    unfinished = path.with_suffix(f".{os.getpid()}.part")
+    unfinished = path.with_suffix(f".{os.getpid()}.{threading.get_ident()}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         unfinished.write_bytes(content)
