@@ -12,6 +12,7 @@ from banyan.compiler.ir.graph import Kernel, Node
 from banyan.compiler.ir.symbols import (
     Dim,
     Expression,
+    Symbol,
     lower_bound,
     substitute,
     symbol,
@@ -123,6 +124,7 @@ def _rises(dim: Dim, name: str) -> bool:
         return True
     return all(
         coefficient > 0
+        and all(isinstance(atom, Symbol) or _rises(atom.numerator, name) for atom in monomial)
         for monomial, coefficient in dim.terms
         if any(s.name == name for s in symbols_in(Expression(((monomial, 1),))))
     )
