@@ -123,6 +123,24 @@ extern "C" void block_rows_{dtype.value}(
 """
 
 
+BYTE_BLOCKS = """
+extern "C" void block_columns_int8(
+    const banyan::bfloat16* a, int64_t lda, const int8_t* const* blocks, int64_t count, int64_t k,
+    int64_t rows, float* c, int64_t ldc, const int8_t* const* ahead, banyan::bfloat16* wide) {
+  banyan::DotSession session;
+  banyan::block_columns(session, a, lda, blocks, count, k, rows, c, ldc, ahead, wide);
+}
+extern "C" void block_rows_int8(
+    const banyan::bfloat16* a, int64_t lda, const int8_t* const* blocks, int64_t count, int64_t k,
+    int64_t rows, int64_t n, float* c, int64_t ldc, int32_t accumulate,
+    const int8_t* const* ahead, banyan::bfloat16* wide) {
+  banyan::DotSession session;
+  banyan::block_rows(session, a, lda, blocks, count, k, rows, n, c, ldc, accumulate != 0, ahead,
+                     wide);
+}
+"""
+
+
 def kernel_source(level: str, *, emulated: bool) -> str:
     """The text of a shared object with every kernel a program of that level would use."""
     types = (*((dtype, dtype) for dtype in CPP_NAMES), (F32, BF16))
@@ -131,7 +149,7 @@ def kernel_source(level: str, *, emulated: bool) -> str:
     lines += [f'#include "{header}"' for header in (*sorted(headers), "block_dot.h")]
     lines += [_linear_entry(level, a, w) for a, w in types]
     lines += [_dot_entry(level, dtype) for dtype in CPP_NAMES]
-    lines += [_block_entry(dtype) for dtype in CPP_NAMES]
+    lines += [*map(_block_entry, CPP_NAMES), BYTE_BLOCKS]
     if emulated:
         lines.append(
             'extern "C" int64_t tile_products() { return amx_emulation::state().products; }'
@@ -207,11 +225,11 @@ class Kernels:
     def block_columns(self, a: Array, blocks: Sequence[Array | None], c: Array) -> None:
         """c = a[rows, k] x blocks of sixteen columns side by side; every second call fetches."""
         self.calls += 1
-        dtype = dtype_of(a)
+        kind, room = _kind_of(blocks)
         self.library.call(
-            f"block_columns_{dtype.value}",
+            f"block_columns_{kind}",
             a, row_stride(a), blocks, len(blocks), a.shape[1], a.shape[0], c, row_stride(c),
-            blocks if self.calls % 2 else None,
+            blocks if self.calls % 2 else None, *room,
         )  # fmt: skip
 
     def block_rows(
@@ -219,17 +237,26 @@ class Kernels:
     ) -> None:
         """c (+)= a[rows, blocks * k] x blocks one after the other; every second call fetches."""
         self.calls += 1
-        dtype = dtype_of(a)
+        kind, room = _kind_of(blocks)
         self.library.call(
-            f"block_rows_{dtype.value}",
+            f"block_rows_{kind}",
             a, row_stride(a), blocks, len(blocks), a.shape[1] // len(blocks), a.shape[0],
             c.shape[1], c, row_stride(c), int(accumulate), blocks if self.calls % 2 else None,
+            *room,
         )  # fmt: skip
 
     def tile_products(self) -> int:
         """How many tile products the emulation has done on this thread."""
         assert isinstance(self.library, NativeLibrary)
         return self.library.number("tile_products")
+
+
+def _kind_of(blocks: Sequence[Array | None]) -> tuple[str, list[Array]]:
+    """The name of the type of blocks, and room to widen them, if they are bytes."""
+    some = next(block for block in blocks if block is not None)
+    if some.dtype != np.int8:
+        return dtype_of(some).value, []
+    return "int8", [aligned((len(blocks) * some.size,), BF16)]
 
 
 def row_stride(array: Array) -> int:

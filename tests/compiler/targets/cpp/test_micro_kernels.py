@@ -197,6 +197,33 @@ def test_scattered_value_blocks_add_to_the_sum(
         assert np.all(np.abs(total - (base + clean @ matrix)) <= 2e-6 * bound)
 
 
+@pytest.mark.parametrize("rows", [1, 6, 7, 16, 33])
+@pytest.mark.parametrize("count", [5, 40])
+def test_scattered_blocks_of_bytes_are_multiplied_to_sixteen_bits(
+    kernels: Kernels, rows: int, count: int
+) -> None:
+    queries = random_values(7, (rows, 64), BF16)
+    queries[rows // 2] = 0
+    weights = random_values(8, (rows, 16 * count), BF16)
+    matrices = np.random.default_rng(rows).integers(-128, 128, (count, 64, 16)).astype(np.int8)
+    matrices[2] = 0
+    keys: list[Array | None] = [
+        np.ascontiguousarray(m.reshape(32, 2, 16).swapaxes(1, 2)) for m in matrices
+    ]
+    values: list[Array | None] = [
+        np.ascontiguousarray(m.T.reshape(8, 2, 64).swapaxes(1, 2)) for m in matrices
+    ]
+    keys[2] = values[2] = None
+    scores, total = aligned((rows, 16 * count), F32), aligned((rows, 64), F32)
+    kernels.block_columns(guarded_rows(queries, BF16, 3), keys, scores)
+    kernels.block_rows(guarded_rows(weights, BF16, 3), values, total, accumulate=False)
+    across, along = np.concatenate(matrices, axis=1), np.concatenate(matrices, axis=1).T
+    for a, matrix, found in ((queries, across, scores), (weights, along, total)):
+        wide, exact = a.astype(np.float32), matrix.astype(np.float32)
+        bound = np.abs(wide).max(axis=1)[:, None] * np.abs(exact).sum(axis=0)
+        assert np.all(np.abs(found - wide @ exact) <= 3e-5 * bound)
+
+
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_rows_of_a_block_dot_give_the_same_bits_alone_and_among_others(
     kernels: Kernels, dtype: DType

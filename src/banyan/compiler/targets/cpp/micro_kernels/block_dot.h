@@ -37,7 +37,7 @@ class Widened {
   const bfloat16* const* blocks() const { return blocks_; }
 
  private:
-  static constexpr int64_t kMost = 16;
+  static constexpr int64_t kMost = 64;  // blocks that attention takes at a time
   const bfloat16* blocks_[kMost];
 };
 
@@ -129,7 +129,8 @@ struct Line<int8_t> {
   }
   static BANYAN_INLINE Sum zero() { return _mm512_setzero_si512(); }
   static BANYAN_INLINE __m512 value(Sum sum, float scale) {
-    return _mm512_mul_ps(_mm512_cvtepi32_ps(sum), _mm512_set1_ps(scale));
+    // The form without a mask starts from an undefined register, which g++ 12 warns of.
+    return _mm512_mul_ps(_mm512_maskz_cvtepi32_ps(0xffff, sum), _mm512_set1_ps(scale));
   }
 };
 
