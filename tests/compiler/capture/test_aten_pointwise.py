@@ -135,6 +135,10 @@ def test_factors_of_16_bit_fractions_keep_their_digits() -> None:
     assert_agrees(lambda x: x * 100000, torch.tensor([0.5, -0.25]).half())
 
 
+def test_the_sign_of_a_flag_is_the_flag() -> None:
+    assert_agrees(torch.sign, torch.tensor([True, False]))
+
+
 def test_the_remainder_of_the_lowest_number_has_its_sign() -> None:
     numbers = torch.tensor([-(2**63), 2**63 - 1, -7, 7, 6])
     assert_agrees(lambda x: [x.fmod(-7), x.fmod(3)], numbers)

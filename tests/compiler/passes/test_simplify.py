@@ -54,6 +54,12 @@ CASES = {
         "%3 = floordiv %0, %2 : f32[T, 6]\n output y = %3\n",
         None,
     ),
+    "a whole number outside its type goes around": (
+        "%1 = constant {dtype=u8, value=-3} : u8[]\n"
+        "%2 = constant {dtype=u8, value=2} : u8[]\n"
+        "%3 = add %1, %2 : u8[]\n output y = %3\n",
+        "%1 = constant {dtype=u8, value=255} : u8[]\n output y = %1\n",
+    ),
     "a float sum with zero stays, for minus zero": (
         "%1 = constant {dtype=f32, value=0.0} : f32[]\n"
         "%2 = expand %1 {shape=([T], 6)} : f32[T, 6]\n"

@@ -209,6 +209,8 @@ def _round(x: Node) -> Node:
 
 
 def _sign(_: Emitter, x: Node) -> Node:
+    if x.dtype is DType.BOOL:
+        return x
     return (x > 0).cast(x.dtype) - (x < 0).cast(x.dtype)
 
 

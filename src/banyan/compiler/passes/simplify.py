@@ -86,8 +86,8 @@ def _fold(builder: Builder, root: Node) -> Node | None:
     known = [c for c in constants if c is not None]
     if not root.args or len(known) != len(constants):
         return None
-    values = tuple(np.asarray(c.attr("value"), c.dtype.numpy) for c in known)
     with np.errstate(all="ignore"):
+        values = tuple(np.asarray(c.attr("value")).astype(c.dtype.numpy) for c in known)
         result = pointwise(root.op, values, dict(root.attrs))
     number = result.astype(root.dtype.numpy).item()
     return builder.number(number, root.dtype, root.shape, root.tensor.space)
