@@ -68,7 +68,10 @@ def test_a_file_in_the_place_of_a_directory_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["/no/such/model", "./missing", "a/b/c", "nothing", "", "../a"])
-def test_what_is_neither_directory_nor_id_is_refused(name: str) -> None:
+def test_what_is_neither_directory_nor_id_is_refused(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
     with pytest.raises(ModelError, match="there is no model directory"):
         find_model_directory(name)
 

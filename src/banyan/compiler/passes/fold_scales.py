@@ -1,11 +1,12 @@
 """Constant factors meet: with each other, and with the factor that attention applies anyway.
 
-Only powers of two move, because products with them lose no bit: the numbers stay those of the model
-as it was written. Other factors stay where they are. Folding them into a weight (a norm's into the
-linear behind it, say) would round every weight once more and drop a rounding that the model asks
-for, and it would save nothing: a factor of a row or a column is applied in the kernel that has the
-element in a register, before or after the product. What a factor between a linear and attention
-costs is `merge_linears`: without it queries join keys and values.
+Only powers of two move, because products with them lose no bit as long as none is subnormal or
+overflows: the numbers stay those of the model as it was written. Other factors stay where they are.
+Folding them into a weight (a norm's into the linear behind it, say) would round every weight once
+more and drop a rounding that the model asks for, and it would save nothing: a factor of a row or a
+column is applied in the kernel that has the element in a register, before or after the product.
+What a factor between a linear and attention costs is `merge_linears`: without it queries join keys
+and values.
 """
 
 import math
