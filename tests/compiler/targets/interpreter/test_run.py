@@ -10,6 +10,7 @@ import torch
 from banyan.compiler.ir.graph import Builder, Graph, Node, Output
 from banyan.compiler.ir.types import DType, TensorType
 from banyan.compiler.targets.interpreter import run_graph
+from banyan.compiler.tiling.reductions import neutral
 from banyan.foundation.errors import GraphError, InputError
 from tests.compiler.ir.sample_kernels import TOKENS, norm_graph, row_squares_graph
 
@@ -211,3 +212,13 @@ def test_an_extern_node_is_handed_to_the_framework() -> None:
     assert run_graph(extern_graph(), {"x": x}, call_extern=flip)["y"].tolist() == [3, 2, 1]
     with pytest.raises(GraphError, match=r"aten\.flip needs the framework"):
         run_graph(extern_graph(), {"x": x})
+
+
+@pytest.mark.parametrize("dtype", [DType.FLOAT32, DType.INT64, DType.UINT8, DType.BOOL])
+@pytest.mark.parametrize("kind", ["max", "min"])
+def test_the_largest_of_nothing_is_what_kernels_start_from(dtype: DType, kind: str) -> None:
+    builder = Builder()
+    x = builder.input("x", TensorType((2, 0), dtype))
+    graph = Graph("empty", (x,), (Output("y", x.reduce(kind, (1,))),))
+    found = run_graph(graph, {"x": np.zeros((2, 0), dtype.numpy)})["y"]
+    assert found.tolist() == [dtype.numpy.type(neutral(kind, dtype))] * 2

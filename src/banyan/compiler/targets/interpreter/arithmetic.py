@@ -121,7 +121,20 @@ def reduce(values: Values, attrs: Attributes) -> Array:
         flat: Array = moved.reshape(*moved.shape[: -len(axes)], prod(moved.shape[-len(axes) :]))
         winners: Array = np.argmax(flat, axis=-1)
         return winners
-    return _REDUCTIONS[attrs["kind"]](wide(values[0]), axis=axes)
+    x, kind = wide(values[0]), attrs["kind"]
+    # The largest of nothing is what every kernel starts from.
+    start = {"initial": _start(x.dtype, kind)} if kind in ("max", "min") else {}
+    return _REDUCTIONS[kind](x, axis=axes, **start)
+
+
+def _start(dtype: np.dtype[Any], kind: str) -> Any:
+    """What any number replaces as the largest, or as the smallest."""
+    if dtype.kind == "f":
+        return -np.inf if kind == "max" else np.inf
+    if dtype.kind == "b":
+        return kind == "min"
+    limits = np.iinfo(dtype)
+    return limits.min if kind == "max" else limits.max
 
 
 def unpack_pairs(packed: Array) -> Array:
