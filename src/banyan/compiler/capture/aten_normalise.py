@@ -60,6 +60,11 @@ def _layer_norm(emit: Emitter, *args: Any) -> Node:
     return _native_layer_norm(emit, *args)[0].cast(emit.dtype)
 
 
+def _by_channel(x: Node, values: Node | None) -> Node | None:
+    """Values [C] that meet the channels of `x` [B, C, *L]."""
+    return None if values is None else values.reshape((x.shape[1], *(1,) * (x.tensor.rank - 2)))
+
+
 def _native_group_norm(
     emit: Emitter,
     x: Node,
@@ -70,8 +75,7 @@ def _native_group_norm(
     batch, channels, places, groups, epsilon = sizes
     parts = x.reshape((batch, groups, channels // groups * places))
     result, mean, scale = _normalised(parts.cast(F32), (2,), epsilon)
-    tall = (channels, *(1,) * (x.tensor.rank - 2))
-    factor, offset = (v if v is None else v.reshape(tall) for v in (weight, bias))
+    factor, offset = _by_channel(x, weight), _by_channel(x, bias)
     whole = _scaled_and_moved(result.reshape(x.shape), factor, offset)
     return whole, mean.reshape((batch, groups)), scale.reshape((batch, groups))
 
@@ -91,9 +95,9 @@ def _batch_norm(
     scale = scale if weight is None else scale * weight.cast(F32)
     offset = -(mean.cast(F32) * scale)
     offset = offset if bias is None else offset + bias.cast(F32)
-    tall = (x.shape[1], *(1,) * (x.tensor.rank - 2))
     nothing = emit.constant(0.0, F32, (0,))
-    return x.cast(F32) * scale.reshape(tall) + offset.reshape(tall), nothing, nothing
+    result = _scaled_and_moved(x.cast(F32), _by_channel(x, scale), _by_channel(x, offset))
+    return result, nothing, nothing
 
 
 def _batch_norm_of_training(
@@ -113,8 +117,7 @@ def _batch_norm_of_training(
     wide = x.cast(F32)
     result, own, scale = _normalised(wide, axes, epsilon)
     spread = mean_over((wide - own) * (wide - own), axes, keep=True).reshape(mean.shape)
-    tall = (x.shape[1], *(1,) * (x.tensor.rank - 2))
-    factor, offset = (v if v is None else v.reshape(tall) for v in (weight, bias))
+    factor, offset = _by_channel(x, weight), _by_channel(x, bias)
     own, scale = own.reshape(mean.shape), scale.reshape(mean.shape)
     count = product(tuple(x.shape[axis] for axis in axes))
     spread = spread * emit.operand(count, F32, mean.shape)
