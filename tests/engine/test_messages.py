@@ -22,6 +22,7 @@ from banyan.engine.messages import (
     encode,
 )
 from banyan.engine.options import EngineOptions
+from banyan.engine.request_context import RequestContext
 from banyan.engine.sampling import SamplingOptions
 from banyan.engine.status import ModelFacts
 
@@ -44,6 +45,7 @@ EVENT = TokenEvent(
     [
         Start(EngineSettings(model="m", options=EngineOptions(threads=2), cache_directory="/c")),
         AddRequest("r", (1, 2), OPTIONS),
+        AddRequest("r", (1, 2), OPTIONS, RequestContext(priority=-1, adapter="a")),
         CancelRequest("r"),
         Embed("r", ((1,), (2, 3))),
         Stop(),
@@ -59,7 +61,7 @@ def test_every_command_survives_the_wire(command: Command) -> None:
         Loading("Packing", 1, 2),
         Ready(ModelFacts("decoder", 64, {"coverage": 1.0})),
         Failed("no", is_input=True),
-        Published((EVENT,), EngineStatistics(1, 2, 3, 4, 5, 6, 7, 8)),
+        Published((EVENT,), EngineStatistics(num_waiting=1, num_blocks=4, num_steps=8)),
         Embedded("r", (b"\x00\x00",)),
         Refused("r", "no", "seed", is_input=True),
     ],

@@ -7,7 +7,7 @@ from banyan.engine.messages import Embedded, Published, Refused
 from banyan.engine.pending import PendingRequests
 from banyan.foundation.errors import EngineStopped, RequestError
 
-STATISTICS = EngineStatistics(0, 0, 0, 0, 0, 0, 0, 0)
+STATISTICS = EngineStatistics()
 
 
 def event(request_id: str) -> TokenEvent:

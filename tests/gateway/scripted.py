@@ -9,6 +9,7 @@ import httpx
 
 from banyan.engine.events import EngineStatistics, TokenEvent, TokenLogprob
 from banyan.engine.fake import FakeTokenizer
+from banyan.engine.request_context import ORDINARY, RequestContext
 from banyan.engine.sampling import SamplingOptions
 from banyan.engine.status import EngineStatus, ModelFacts
 from banyan.gateway.app import create_app
@@ -44,6 +45,7 @@ class ScriptedBackend:
         self.failure = failure
         self.pause_forever = pause_forever
         self.seen: list[tuple[tuple[int, ...], SamplingOptions]] = []
+        self.contexts: list[RequestContext] = []
         self.num_open = 0
         self.finish_reason: Any = "stop"
         self._status = status
@@ -54,12 +56,26 @@ class ScriptedBackend:
     def statistics(self) -> EngineStatistics | None:
         if self._status.model is None:
             return None
-        return EngineStatistics(1, 2, 3, 4, 5, 6, 7, 8)
+        return EngineStatistics(
+            num_waiting=1,
+            num_running=2,
+            num_free_blocks=3,
+            num_blocks=4,
+            tokens_generated=5,
+            tokens_prefilled=6,
+            preemptions=7,
+            num_steps=8,
+        )
 
     async def generate(
-        self, request_id: str, prompt_token_ids: Sequence[int], options: SamplingOptions
+        self,
+        request_id: str,
+        prompt_token_ids: Sequence[int],
+        options: SamplingOptions,
+        context: RequestContext = ORDINARY,
     ) -> AsyncGenerator[TokenEvent, None]:
         self.seen.append((tuple(prompt_token_ids), options))
+        self.contexts.append(context)
         self.num_open += 1
         try:
             for position, text in enumerate(self.pieces):

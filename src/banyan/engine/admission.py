@@ -7,6 +7,7 @@ from collections.abc import Collection, Sequence
 
 from banyan.engine.options import EngineLimits
 from banyan.engine.request import Request
+from banyan.engine.request_context import ORDINARY, RequestContext
 from banyan.engine.sampling import SamplingOptions
 from banyan.foundation.errors import RequestError
 
@@ -15,6 +16,7 @@ def admit(
     request_id: str,
     prompt_token_ids: Sequence[int],
     options: SamplingOptions,
+    context: RequestContext = ORDINARY,
     *,
     limits: EngineLimits,
     vocab_size: int,
@@ -50,6 +52,7 @@ def admit(
         request_id=request_id,
         prompt_token_ids=prompt,
         options=options,
+        context=context,
         max_tokens=max_tokens,
         stop_token_ids=frozenset(options.stop_token_ids),
         end_token_ids=frozenset() if options.ignore_eos else frozenset(end_token_ids),

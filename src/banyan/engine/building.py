@@ -14,6 +14,7 @@ from banyan.engine.fake import fake_engine
 from banyan.engine.key_value_blocks import blocks_for
 from banyan.engine.messages import FAKE_MODEL, EngineSettings
 from banyan.engine.options import DEFAULT_TOKEN_BUDGET
+from banyan.engine.request_context import ORDINARY, RequestContext
 from banyan.engine.sampling import SamplingOptions
 from banyan.engine.status import ModelFacts
 from banyan.foundation.errors import RequestError
@@ -33,7 +34,11 @@ class TokenEngine(Protocol):
     """What the process needs of an engine; `engine.Engine` is one."""
 
     def add_request(
-        self, request_id: str, prompt_token_ids: Sequence[int], options: SamplingOptions
+        self,
+        request_id: str,
+        prompt_token_ids: Sequence[int],
+        options: SamplingOptions,
+        context: RequestContext = ORDINARY,
     ) -> None:
         """Queue a request; raises `BanyanError` when it cannot be served."""
         ...
@@ -76,7 +81,11 @@ class WriterOfNothing:
     """The engine of a model that only embeds: it refuses to generate."""
 
     def add_request(
-        self, request_id: str, prompt_token_ids: Sequence[int], options: SamplingOptions
+        self,
+        request_id: str,
+        prompt_token_ids: Sequence[int],
+        options: SamplingOptions,
+        context: RequestContext = ORDINARY,
     ) -> None:
         """Refuse."""
         raise RequestError("this model makes embeddings and writes no text", parameter="model")
@@ -94,7 +103,7 @@ class WriterOfNothing:
 
     def statistics(self) -> EngineStatistics:
         """Return zeros."""
-        return EngineStatistics(0, 0, 0, 0, 0, 0, 0, 0)
+        return EngineStatistics()
 
 
 def _build_fake(settings: EngineSettings) -> Served:

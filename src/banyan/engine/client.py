@@ -27,6 +27,7 @@ from banyan.engine.messages import (
     Refused,
 )
 from banyan.engine.pending import PendingRequests
+from banyan.engine.request_context import ORDINARY, RequestContext
 from banyan.engine.sampling import SamplingOptions
 from banyan.engine.status import EngineStatus, ModelFacts
 from banyan.foundation.errors import (
@@ -113,7 +114,11 @@ class EngineClient:
         return None if self._process is None else self._process.process_id
 
     async def generate(
-        self, request_id: str, prompt_token_ids: Sequence[int], options: SamplingOptions
+        self,
+        request_id: str,
+        prompt_token_ids: Sequence[int],
+        options: SamplingOptions,
+        context: RequestContext = ORDINARY,
     ) -> AsyncGenerator[TokenEvent, None]:
         """Yield the events of all `options.n` answers; closing the generator cancels them.
 
@@ -124,7 +129,7 @@ class EngineClient:
         process = self._ready_process()
         num_unfinished = options.n
         with self._pending.events(request_id) as events:
-            process.send(AddRequest(request_id, tuple(prompt_token_ids), options))
+            process.send(AddRequest(request_id, tuple(prompt_token_ids), options, context))
             try:
                 while num_unfinished:
                     item = await events.get()

@@ -21,6 +21,7 @@ from banyan.engine.options import EngineLimits
 from banyan.engine.publishing import advance, event_of
 from banyan.engine.request import Request
 from banyan.engine.request import Sequence as Answer
+from banyan.engine.request_context import ORDINARY, RequestContext
 from banyan.engine.runner import LaneSlice, Runner, StepModel
 from banyan.engine.sampler import SequenceSampler, sample
 from banyan.engine.sampling import SamplingOptions
@@ -73,7 +74,11 @@ class Engine:
         self._num_steps = 0
 
     def add_request(
-        self, request_id: str, prompt_token_ids: Sequence[int], options: SamplingOptions
+        self,
+        request_id: str,
+        prompt_token_ids: Sequence[int],
+        options: SamplingOptions,
+        context: RequestContext = ORDINARY,
     ) -> None:
         """Queue a request; its events come out of `step`.
 
@@ -88,6 +93,7 @@ class Engine:
             request_id,
             prompt_token_ids,
             options,
+            context,
             limits=self.limits,
             vocab_size=self.vocab_size,
             end_token_ids=self._end_token_ids,

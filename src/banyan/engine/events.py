@@ -49,7 +49,7 @@ class TokenEvent:
     stop_reason: int | str | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class EngineStatistics:
     """Counters of an engine; the last four only grow.
 
@@ -64,11 +64,11 @@ class EngineStatistics:
         num_steps: steps that ran the model.
     """
 
-    num_waiting: int
-    num_running: int
-    num_free_blocks: int
-    num_blocks: int
-    tokens_generated: int
-    tokens_prefilled: int
-    preemptions: int
-    num_steps: int
+    num_waiting: int = 0
+    num_running: int = 0
+    num_free_blocks: int = 0
+    num_blocks: int = 0
+    tokens_generated: int = 0
+    tokens_prefilled: int = 0
+    preemptions: int = 0
+    num_steps: int = 0

@@ -11,6 +11,7 @@ import msgspec
 
 from banyan.engine.events import EngineStatistics, TokenEvent
 from banyan.engine.options import EngineOptions
+from banyan.engine.request_context import ORDINARY, RequestContext
 from banyan.engine.sampling import SamplingOptions
 from banyan.engine.status import ModelFacts
 
@@ -49,6 +50,7 @@ class AddRequest(msgspec.Struct, frozen=True, tag=True):
     request_id: str
     prompt_token_ids: tuple[int, ...]
     options: SamplingOptions
+    context: RequestContext = ORDINARY
 
 
 class CancelRequest(msgspec.Struct, frozen=True, tag=True):

@@ -101,10 +101,10 @@ class EngineLoop:
 
     def _obey(self, command: Command) -> None:
         match command:
-            case AddRequest(request_id, prompt_token_ids, options):
+            case AddRequest(request_id, prompt, options, context):
                 self._answer(
                     request_id,
-                    lambda: self._engine.add_request(request_id, prompt_token_ids, options),
+                    lambda: self._engine.add_request(request_id, prompt, options, context),
                 )
             case CancelRequest(request_id):
                 self._engine.cancel(request_id)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from banyan.engine.detokenizer import TextStream
+from banyan.engine.request_context import RequestContext
 from banyan.engine.sampler import SequenceSampler
 from banyan.engine.sampling import SamplingOptions
 from banyan.engine.scheduler import Demand, SequenceId
@@ -20,6 +21,7 @@ class Request:
         request_id: the caller's name for it.
         prompt_token_ids: never empty.
         options: as given.
+        context: who asks, and how urgently.
         max_tokens: most tokens of each answer, already cut to the context.
         stop_token_ids: tokens that end an answer, the model's own end tokens not included.
         end_token_ids: the model's end-of-sequence tokens, empty when they are ignored.
@@ -28,6 +30,7 @@ class Request:
     request_id: str
     prompt_token_ids: tuple[int, ...]
     options: SamplingOptions
+    context: RequestContext
     max_tokens: int
     stop_token_ids: frozenset[int]
     end_token_ids: frozenset[int]

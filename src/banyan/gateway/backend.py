@@ -9,6 +9,7 @@ from collections.abc import AsyncGenerator, Mapping, Sequence
 from typing import Protocol
 
 from banyan.engine.events import EngineStatistics, TokenEvent
+from banyan.engine.request_context import ORDINARY, RequestContext
 from banyan.engine.sampling import SamplingOptions
 from banyan.engine.status import EngineStatus
 
@@ -25,7 +26,11 @@ class Backend(Protocol):
         ...
 
     def generate(
-        self, request_id: str, prompt_token_ids: Sequence[int], options: SamplingOptions
+        self,
+        request_id: str,
+        prompt_token_ids: Sequence[int],
+        options: SamplingOptions,
+        context: RequestContext = ORDINARY,
     ) -> AsyncGenerator[TokenEvent, None]:
         """Yield the events of all `options.n` answers; closing the generator cancels them.
 

@@ -10,6 +10,7 @@ from contextlib import aclosing
 from dataclasses import dataclass, field
 
 from banyan.engine.events import TokenEvent, TokenLogprob
+from banyan.engine.request_context import ORDINARY, RequestContext
 from banyan.engine.sampling import SamplingOptions
 from banyan.foundation.errors import EngineStopped
 from banyan.gateway.errors import ApiError
@@ -73,6 +74,7 @@ def run_prompts(
     *,
     request_id: str,
     arrived: float,
+    context: RequestContext = ORDINARY,
 ) -> AsyncGenerator[Part, None]:
     """Yield the parts of all answers as they come; closing the generator cancels the rest.
 
@@ -83,7 +85,7 @@ def run_prompts(
     """
     streams = []
     for position, (prompt, choice) in enumerate(zip(prompts, options, strict=True)):
-        events = services.backend.generate(f"{request_id}-{position}", prompt, choice)
+        events = services.backend.generate(f"{request_id}-{position}", prompt, choice, context)
         observed = services.metrics.observe(events, arrived=arrived)
         streams.append(_numbered(observed, first_index=position * choice.n))
     return streams[0] if len(streams) == 1 else _merged(streams)
