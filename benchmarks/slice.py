@@ -147,15 +147,16 @@ def run_rounds(
                 yield row
 
 
-def run_driver(driver: Path, model: Path, peer: str, case: str, threads: int) -> dict[str, Any]:
-    """Ask the driver for one case of one engine; its last line is the answer."""
-    command = [sys.executable, str(driver), "--peer", peer, "--precision", PRECISION]
+def run_driver(driver: Path, model: Path, engine: str, case: str, threads: int) -> dict[str, Any]:
+    """Ask the driver for one case of "engine:precision"; its last line is the answer."""
+    peer, _, precision = engine.partition(":")
+    command = [sys.executable, str(driver), "--peer", peer, "--precision", precision or PRECISION]
     command += ["--model", str(model), "--case", case, "--threads", str(threads)]
-    printed = run_checked([*command, "--reps", "1", "--json"], f"{peer}, case {case}")
+    printed = run_checked([*command, "--reps", "1", "--json"], f"{engine}, case {case}")
     try:
         row: dict[str, Any] = json.loads(printed.splitlines()[-1])
     except (IndexError, ValueError) as error:
-        raise BenchmarkError(f"{peer}, case {case}: the driver printed no result.") from error
+        raise BenchmarkError(f"{engine}, case {case}: the driver printed no result.") from error
     return row
 
 
