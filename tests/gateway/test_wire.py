@@ -6,15 +6,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from banyan.gateway.errors import ApiError
-from banyan.gateway.wire import (
-    ChatMessage,
-    ChatRequest,
-    CompletionRequest,
-    ContentPart,
-    EmbeddingRequest,
-    message_text,
-    parse_request,
-)
+from banyan.gateway.wire.chat import ChatRequest
+from banyan.gateway.wire.completions import CompletionRequest
+from banyan.gateway.wire.content_parts import ContentPart
+from banyan.gateway.wire.embeddings import EmbeddingRequest
+from banyan.gateway.wire.messages import ChatMessage, message_text
+from banyan.gateway.wire.parsing import parse_request
 
 
 def chat(**fields: Any) -> bytes:

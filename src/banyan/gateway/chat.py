@@ -31,7 +31,9 @@ from banyan.gateway.replies import (
 )
 from banyan.gateway.sampling import chat_options
 from banyan.gateway.services import Services, in_thread, new_id, now_seconds
-from banyan.gateway.wire import ChatRequest, message_text, parse_request
+from banyan.gateway.wire.chat import ChatRequest
+from banyan.gateway.wire.messages import message_text
+from banyan.gateway.wire.parsing import parse_request
 
 
 def chat_routes(services: Services) -> APIRouter:

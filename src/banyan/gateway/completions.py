@@ -24,7 +24,8 @@ from banyan.gateway.logprobs import completion_logprobs
 from banyan.gateway.replies import Completion, CompletionChoice, CompletionLogprobs, Usage
 from banyan.gateway.sampling import completion_options
 from banyan.gateway.services import Services, new_id, now_seconds
-from banyan.gateway.wire import CompletionRequest, parse_request
+from banyan.gateway.wire.completions import CompletionRequest
+from banyan.gateway.wire.parsing import parse_request
 
 
 def completion_routes(services: Services) -> APIRouter:

@@ -12,7 +12,8 @@ from banyan.gateway.body import read_body, unless_hung_up
 from banyan.gateway.errors import refuse
 from banyan.gateway.replies import Embedding, EmbeddingReply, EmbeddingUsage
 from banyan.gateway.services import Services, new_id
-from banyan.gateway.wire import EmbeddingRequest, parse_request
+from banyan.gateway.wire.embeddings import EmbeddingRequest
+from banyan.gateway.wire.parsing import parse_request
 
 # OpenAI's limit; SDKs and frameworks cut their lists by it.
 _MOST_INPUTS = 2048

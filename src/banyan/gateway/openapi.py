@@ -1,52 +1,43 @@
 """The API's OpenAPI document, made from the very types that parse and answer requests."""
 
+import re
 from typing import Any
 
 import msgspec
 
+from banyan.gateway.endpoints import ENDPOINTS, Endpoint
 from banyan.gateway.errors import ErrorReply
-from banyan.gateway.replies import ChatCompletion, Completion, EmbeddingReply, ModelCard, ModelList
-from banyan.gateway.wire import ChatRequest, CompletionRequest, EmbeddingRequest
-
-_POSTS: tuple[tuple[str, type[msgspec.Struct], type[msgspec.Struct], str], ...] = (
-    ("/v1/chat/completions", ChatRequest, ChatCompletion, "Answer a conversation."),
-    ("/v1/completions", CompletionRequest, Completion, "Continue a text."),
-    ("/v1/embeddings", EmbeddingRequest, EmbeddingReply, "Turn texts into vectors."),
-)
-_GETS: tuple[tuple[str, type[msgspec.Struct] | None, str], ...] = (
-    ("/v1/models", ModelList, "List the model served here."),
-    ("/v1/models/{model_id}", ModelCard, "Describe one model."),
-    ("/v1/banyan/report", None, "Say what was compiled, and for which device."),
-    ("/health", None, "200 when requests are served, 503 with the reason otherwise."),
-    ("/metrics", None, "Counters and times in Prometheus' text format."),
-)
 
 
 def api_schema() -> dict[str, Any]:
     """Build the OpenAPI 3.1 document."""
-    types: list[type] = [ErrorReply]
-    types += [kind for _, asked, answered, _ in _POSTS for kind in (asked, answered)]
-    types += [kind for _, kind, _ in _GETS if kind is not None]
+    types: set[type] = {ErrorReply}
+    types |= {kind for point in ENDPOINTS for kind in (point.asked, point.answered) if kind}
     _, components = msgspec.json.schema_components(
-        types, ref_template="#/components/schemas/{name}"
+        sorted(types, key=lambda kind: kind.__name__), ref_template="#/components/schemas/{name}"
     )
     paths: dict[str, Any] = {}
-    for path, asked, answered, summary in _POSTS:
-        paths[path] = {
-            "post": {
-                "summary": summary,
-                "requestBody": {"required": True, "content": _content(asked)},
-                "responses": _responses(answered),
-            }
-        }
-    for path, reply, summary in _GETS:
-        paths[path] = {"get": {"summary": summary, "responses": _responses(reply)}}
+    for point in ENDPOINTS:
+        paths.setdefault(point.path, {})[point.method.lower()] = _operation(point)
     return {
         "openapi": "3.1.0",
         "info": {"title": "Banyan", "version": "1"},
         "paths": paths,
         "components": {"schemas": components},
     }
+
+
+def _operation(point: Endpoint) -> dict[str, Any]:
+    operation: dict[str, Any] = {"summary": point.summary, "responses": _responses(point.answered)}
+    names = re.findall(r"\{(\w+)\}", point.path)
+    if names:
+        operation["parameters"] = [
+            {"name": name, "in": "path", "required": True, "schema": {"type": "string"}}
+            for name in names
+        ]
+    if point.asked is not None:
+        operation["requestBody"] = {"required": True, "content": _content(point.asked)}
+    return operation
 
 
 def _responses(answered: type[msgspec.Struct] | None) -> dict[str, Any]:

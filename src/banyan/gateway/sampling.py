@@ -9,7 +9,9 @@ from typing import Any
 
 from banyan.engine.sampling import SamplingOptions
 from banyan.gateway.errors import refuse
-from banyan.gateway.wire import ChatRequest, CompletionRequest, GenerationFields
+from banyan.gateway.wire.chat import ChatRequest
+from banyan.gateway.wire.completions import CompletionRequest
+from banyan.gateway.wire.sampling_fields import SamplingFields
 
 # Fields that carry the same name and meaning on both sides.
 _SAME_NAMES = (
@@ -61,7 +63,7 @@ def completion_options(request: CompletionRequest, defaults: Mapping[str, Any]) 
 
 
 def _options(
-    request: GenerationFields,
+    request: SamplingFields,
     defaults: Mapping[str, Any],
     *,
     max_tokens: int | None,

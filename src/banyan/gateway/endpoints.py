@@ -1,0 +1,67 @@
+"""Every path of the API: its method, what goes in, what comes out, what it does.
+
+Owns this list, from which the OpenAPI document, the paths counted in the metrics and the table of
+docs/http_api.md are made. The routes themselves are in the modules that answer them; a test
+compares.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import msgspec
+
+from banyan.gateway.replies import ChatCompletion, Completion, EmbeddingReply, ModelCard, ModelList
+from banyan.gateway.wire.body import RequestBody
+from banyan.gateway.wire.chat import ChatRequest
+from banyan.gateway.wire.completions import CompletionRequest
+from banyan.gateway.wire.embeddings import EmbeddingRequest
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """One path of the API.
+
+    Attributes:
+        method: as HTTP spells it.
+        path: with its parameters in braces.
+        summary: one sentence for readers of the schema and the documentation.
+        asked: the type of the JSON body, None when there is none.
+        answered: the type of a good answer, None when it is no fixed JSON shape.
+    """
+
+    method: Literal["GET", "POST", "DELETE"]
+    path: str
+    summary: str
+    asked: type[RequestBody] | None = None
+    answered: type[msgspec.Struct] | None = None
+
+
+ENDPOINTS: tuple[Endpoint, ...] = (
+    Endpoint(
+        "POST",
+        "/v1/chat/completions",
+        'Answer a conversation; streams with `"stream": true`.',
+        ChatRequest,
+        ChatCompletion,
+    ),
+    Endpoint(
+        "POST",
+        "/v1/completions",
+        "Continue one or several texts or lists of token ids.",
+        CompletionRequest,
+        Completion,
+    ),
+    Endpoint(
+        "POST",
+        "/v1/embeddings",
+        "Turn texts into vectors, as floats or base64.",
+        EmbeddingRequest,
+        EmbeddingReply,
+    ),
+    Endpoint("GET", "/v1/models", "List what is served here.", answered=ModelList),
+    Endpoint("GET", "/v1/models/{model_id}", "Describe one model.", answered=ModelCard),
+    Endpoint("GET", "/v1/banyan/report", "Say what was compiled, and for which device."),
+    Endpoint("GET", "/health", "200 when requests are served, otherwise 503 with the reason."),
+    Endpoint("GET", "/metrics", "Counters and times in Prometheus' text format."),
+    Endpoint("GET", "/openapi.json", "This API as an OpenAPI 3.1 document."),
+)

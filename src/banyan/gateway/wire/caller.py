@@ -1,0 +1,26 @@
+"""Fields that say who asks and how urgent it is; they never change which tokens come out."""
+
+from typing import Any
+
+from banyan.gateway.wire.body import RequestBody, SmallInteger
+
+
+class CallerFields(RequestBody, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What chat, completions and responses share about their caller.
+
+    `priority` and `cache_salt` are vLLM's: a lower priority is served earlier, and requests share
+    cached prompts only with requests of the same salt. `deadline_seconds` is ours: an answer that
+    cannot be ready so long after the request's arrival is given up.
+    """
+
+    user: str | None = None
+    safety_identifier: str | None = None
+    priority: SmallInteger | None = None
+    cache_salt: str | None = None
+    deadline_seconds: float | None = None
+    # Accepted without effect.
+    store: bool | None = None
+    metadata: dict[str, Any] | None = None
+    service_tier: str | None = None
+    prompt_cache_key: str | None = None
+    prompt_cache_retention: str | None = None
