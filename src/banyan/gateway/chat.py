@@ -15,11 +15,12 @@ from starlette.responses import Response
 from banyan.engine.events import TokenLogprob
 from banyan.gateway.backend import TextModel
 from banyan.gateway.body import read_body, unless_hung_up
+from banyan.gateway.caller import request_context
 from banyan.gateway.errors import refuse
 from banyan.gateway.event_stream import EventStream
 from banyan.gateway.generation import Answers, Part, begun, gather_answers, run_prompts
 from banyan.gateway.logprobs import token_logprob
-from banyan.gateway.replies import (
+from banyan.gateway.replies.chat import (
     AnswerMessage,
     ChatChoice,
     ChatChunk,
@@ -27,8 +28,8 @@ from banyan.gateway.replies import (
     ChatCompletion,
     ChatDelta,
     ChatLogprobs,
-    Usage,
 )
+from banyan.gateway.replies.usage import Usage
 from banyan.gateway.sampling import chat_options
 from banyan.gateway.services import Services, in_thread, new_id, now_seconds
 from banyan.gateway.wire.chat import ChatRequest
@@ -53,7 +54,8 @@ async def _answer(services: Services, request: Request) -> Response:
     asked = parse_request(body, ChatRequest)
     if asked.stream_options is not None and not asked.stream:
         raise refuse("stream_options needs stream=true", parameter="stream_options")
-    services.check_model(asked.model)
+    adapter = services.adapter_of(asked.model)
+    context = request_context(asked, request, adapter=adapter)
     options = chat_options(asked, services.settings.sampling_defaults)
     model = services.ready_model("decoder")
     messages = _messages(asked)
@@ -61,7 +63,9 @@ async def _answer(services: Services, request: Request) -> Response:
     services.check_length(tokens, model=model, field_name="messages")
 
     reply = _ChatReply(new_id("chatcmpl"), now_seconds(), asked.model, services.text)
-    parts = run_prompts(services, [tokens], [options], request_id=reply.request_id, arrived=arrived)
+    parts = run_prompts(
+        services, [tokens], [options], request_id=reply.request_id, arrived=arrived, context=context
+    )
     answers = Answers(num_prompts=1, num_choices=options.n)
     if asked.stream:
         with_usage = asked.stream_options is not None and bool(asked.stream_options.include_usage)

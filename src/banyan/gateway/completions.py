@@ -17,11 +17,13 @@ from banyan.engine.sampling import SamplingOptions
 from banyan.engine.status import ModelFacts
 from banyan.gateway.backend import TextModel
 from banyan.gateway.body import read_body, unless_hung_up
+from banyan.gateway.caller import request_context
 from banyan.gateway.errors import refuse
 from banyan.gateway.event_stream import EventStream
 from banyan.gateway.generation import Answers, Part, begun, gather_answers, run_prompts
 from banyan.gateway.logprobs import completion_logprobs
-from banyan.gateway.replies import Completion, CompletionChoice, CompletionLogprobs, Usage
+from banyan.gateway.replies.completions import Completion, CompletionChoice, CompletionLogprobs
+from banyan.gateway.replies.usage import Usage
 from banyan.gateway.sampling import completion_options
 from banyan.gateway.services import Services, new_id, now_seconds
 from banyan.gateway.wire.completions import CompletionRequest
@@ -45,7 +47,8 @@ async def _answer(services: Services, request: Request) -> Response:
     asked = parse_request(body, CompletionRequest)
     if asked.stream_options is not None and not asked.stream:
         raise refuse("stream_options needs stream=true", parameter="stream_options")
-    services.check_model(asked.model)
+    adapter = services.adapter_of(asked.model)
+    context = request_context(asked, request, adapter=adapter)
     options = completion_options(asked, services.settings.sampling_defaults)
     model = services.ready_model("decoder")
     prompts = await services.encode(
@@ -57,7 +60,9 @@ async def _answer(services: Services, request: Request) -> Response:
 
     reply = _CompletionReply(new_id("cmpl"), now_seconds(), asked.model, services.text)
     choices = [_within_context(asked, options, prompt, model) for prompt in prompts]
-    parts = run_prompts(services, prompts, choices, request_id=reply.request_id, arrived=arrived)
+    parts = run_prompts(
+        services, prompts, choices, request_id=reply.request_id, arrived=arrived, context=context
+    )
     answers = Answers(num_prompts=len(prompts), num_choices=options.n)
     if asked.stream:
         with_usage = asked.stream_options is not None and bool(asked.stream_options.include_usage)

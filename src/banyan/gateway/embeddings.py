@@ -10,7 +10,7 @@ from starlette.responses import Response
 
 from banyan.gateway.body import read_body, unless_hung_up
 from banyan.gateway.errors import refuse
-from banyan.gateway.replies import Embedding, EmbeddingReply, EmbeddingUsage
+from banyan.gateway.replies.embeddings import Embedding, EmbeddingReply, EmbeddingUsage
 from banyan.gateway.services import Services, new_id
 from banyan.gateway.wire.embeddings import EmbeddingRequest
 from banyan.gateway.wire.parsing import parse_request
@@ -37,7 +37,7 @@ def embedding_routes(services: Services) -> APIRouter:
 async def _answer(services: Services, request: Request) -> Response:
     body = await read_body(request, limit_bytes=services.settings.max_body_bytes)
     asked = parse_request(body, EmbeddingRequest)
-    services.check_model(asked.model)
+    services.adapter_of(asked.model)
     encoding = asked.encoding_format or "float"
     if encoding not in {"float", "base64"}:
         raise refuse(

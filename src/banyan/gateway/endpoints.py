@@ -5,12 +5,16 @@ docs/http_api.md are made. The routes themselves are in the modules that answer 
 compares.
 """
 
+import re
 from dataclasses import dataclass
 from typing import Literal
 
 import msgspec
 
-from banyan.gateway.replies import ChatCompletion, Completion, EmbeddingReply, ModelCard, ModelList
+from banyan.gateway.replies.chat import ChatCompletion
+from banyan.gateway.replies.completions import Completion
+from banyan.gateway.replies.embeddings import EmbeddingReply
+from banyan.gateway.replies.models import ModelCard, ModelList
 from banyan.gateway.wire.body import RequestBody
 from banyan.gateway.wire.chat import ChatRequest
 from banyan.gateway.wire.completions import CompletionRequest
@@ -65,3 +69,18 @@ ENDPOINTS: tuple[Endpoint, ...] = (
     Endpoint("GET", "/metrics", "Counters and times in Prometheus' text format."),
     Endpoint("GET", "/openapi.json", "This API as an OpenAPI 3.1 document."),
 )
+
+# In this order: a path without parameters stands for itself.
+_EXACT = frozenset(point.path for point in ENDPOINTS if "{" not in point.path)
+_PATTERNS = tuple(
+    (re.compile(re.sub(r"\{\w+\}", r"[^/]+(?:/[^/]+)*", point.path)), point.path)
+    for point in ENDPOINTS
+    if "{" in point.path
+)
+
+
+def route_of(path: str) -> str:
+    """Return the endpoint's path that a request's path means, `other` when there is none."""
+    if path in _EXACT:
+        return path
+    return next((route for pattern, route in _PATTERNS if pattern.fullmatch(path)), "other")

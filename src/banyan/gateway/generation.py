@@ -14,7 +14,7 @@ from banyan.engine.request_context import ORDINARY, RequestContext
 from banyan.engine.sampling import SamplingOptions
 from banyan.foundation.errors import EngineStopped
 from banyan.gateway.errors import ApiError
-from banyan.gateway.replies import Usage
+from banyan.gateway.replies.usage import Usage
 from banyan.gateway.services import Services
 
 

@@ -10,7 +10,7 @@ from banyan.engine.status import EngineStatus
 from banyan.gateway.errors import ApiError
 from banyan.gateway.metrics import CONTENT_TYPE
 from banyan.gateway.openapi import api_schema
-from banyan.gateway.replies import ModelCard, ModelList
+from banyan.gateway.replies.models import ModelCard, ModelList
 from banyan.gateway.services import GatewaySettings, Services
 
 
@@ -51,7 +51,7 @@ def information_routes(services: Services) -> APIRouter:
 
     @router.get("/v1/models/{model_id:path}")
     async def read_model(model_id: str) -> Response:
-        services.check_model(model_id)
+        services.adapter_of(model_id)
         return _json(_card(settings, services.backend.status()))
 
     @router.get("/v1/banyan/report")

@@ -4,7 +4,8 @@ from collections.abc import Sequence
 
 from banyan.engine.events import TokenLogprob as EngineLogprob
 from banyan.gateway.backend import TextModel
-from banyan.gateway.replies import CompletionLogprobs, TokenLogprob, TopLogprob
+from banyan.gateway.replies.chat import TokenLogprob, TopLogprob
+from banyan.gateway.replies.completions import CompletionLogprobs
 
 # JSON has no minus infinity; OpenAI sends this for tokens that cannot come.
 _IMPOSSIBLE = -9999.0

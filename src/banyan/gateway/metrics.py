@@ -16,13 +16,10 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from banyan.engine.events import TokenEvent
 from banyan.gateway.backend import Backend
+from banyan.gateway.endpoints import route_of
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
-# Other paths are counted as one, so that a scanner cannot fill the registry with names.
-_COUNTED_ROUTES = frozenset(
-    {"/v1/chat/completions", "/v1/completions", "/v1/embeddings", "/v1/models"}
-)
 _FIRST_TOKEN_BUCKETS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 _NEXT_TOKEN_BUCKETS = (0.002, 0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.2, 0.5, 1.0, 2.5)
 
@@ -123,8 +120,8 @@ class CountRequests:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        path = scope["path"]
-        route = path if path in _COUNTED_ROUTES else "other"
+        # Unknown paths are counted as one: a scanner cannot fill the registry with names.
+        route = route_of(scope["path"])
 
         has_begun = False
 

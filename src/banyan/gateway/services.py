@@ -49,8 +49,12 @@ class Services:
     settings: GatewaySettings
     metrics: Metrics
 
-    def check_model(self, name: str) -> None:
-        """Raise 404 unless `name` is the model served here."""
+    def adapter_of(self, name: str) -> str | None:
+        """Return the adapter that a request's `model` means; None is the model itself.
+
+        Raises:
+            ApiError: 404, nothing of this name is served here.
+        """
         if name != self.settings.model_name:
             raise ApiError(
                 404,
@@ -58,6 +62,7 @@ class Services:
                 parameter="model",
                 code="model_not_found",
             )
+        return None
 
     def ready_model(self, kind: str) -> ModelFacts:
         """Return what is known of the model, once it is ready and of the right kind.

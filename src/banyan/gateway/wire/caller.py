@@ -10,7 +10,7 @@ class CallerFields(RequestBody, frozen=True, kw_only=True, forbid_unknown_fields
 
     `priority` and `cache_salt` are vLLM's: a lower priority is served earlier, and requests share
     cached prompts only with requests of the same salt. `deadline_seconds` is ours: an answer that
-    cannot be ready so long after the request's arrival is given up.
+    begins later than this after the request's arrival is worthless to its reader.
     """
 
     user: str | None = None

@@ -1,0 +1,39 @@
+"""Who asks: from the fields and headers of a request to the engine's `RequestContext`.
+
+Owns how callers are told apart. Never lets a key through: the engine sees a digest only.
+"""
+
+from hashlib import sha256
+
+from starlette.requests import Request
+
+from banyan.engine.request_context import RequestContext
+from banyan.gateway.wire.caller import CallerFields
+
+_DIGEST_CHARACTERS = 32
+
+
+def request_context(
+    asked: CallerFields, request: Request, *, adapter: str | None = None
+) -> RequestContext:
+    """Read who asks and how urgently.
+
+    Raises:
+        RequestError: a value is out of its range.
+    """
+    key = request.headers.get("authorization", "").removeprefix("Bearer ").strip()
+    return RequestContext(
+        priority=asked.priority or 0,
+        deadline_seconds=asked.deadline_seconds,
+        caller=caller_name(key, asked.user or asked.safety_identifier or ""),
+        cache_salt=asked.cache_salt or "",
+        adapter=adapter,
+    )
+
+
+def caller_name(key: str, user: str) -> str:
+    """Name a caller by API key and user, so that neither can be read back; "" for nobody."""
+    if not key and not user:
+        return ""
+    # The line break keeps ("a", "bc") and ("ab", "c") apart: no header holds one.
+    return sha256(f"{key}\n{user}".encode(errors="replace")).hexdigest()[:_DIGEST_CHARACTERS]
