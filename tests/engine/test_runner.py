@@ -28,7 +28,7 @@ def table_of(*lanes: tuple[list[int], list[int]]) -> SequenceTable:
 def test_one_token_each_reads_the_newest_token_and_writes_behind_the_others() -> None:
     table = table_of((list(range(100, 118)), [7, 2]), ([5, 6], [3]))
     model = Recorder()
-    logits = Runner(model, table).run([LaneSlice(1, 1, 1, True), LaneSlice(0, 17, 1, True)])
+    logits = Runner(model, table).run([LaneSlice(1, 1, 1, 1), LaneSlice(0, 17, 1, 1)])
     arguments = {name: array.tolist() for name, array in model.arguments.items()}
     assert arguments == {
         "token_ids": [6, 117],
@@ -44,7 +44,7 @@ def test_one_token_each_reads_the_newest_token_and_writes_behind_the_others() ->
 
 def test_chunks_and_single_tokens_share_a_step() -> None:
     table = table_of((list(range(50, 70)), [4, 1]), ([8, 9, 10], [0]))
-    arguments = step_arguments(table, [LaneSlice(1, 2, 1, True), LaneSlice(0, 14, 4, False)])
+    arguments = step_arguments(table, [LaneSlice(1, 2, 1, 1), LaneSlice(0, 14, 4, 0)])
     assert arguments["token_ids"].tolist() == [10, 64, 65, 66, 67]
     assert arguments["positions"].tolist() == [2, 14, 15, 16, 17]
     assert arguments["slots"].tolist() == [2, 4 * 16 + 14, 4 * 16 + 15, 16, 17]
@@ -53,16 +53,23 @@ def test_chunks_and_single_tokens_share_a_step() -> None:
     assert arguments["logit_rows"].tolist() == [0]
 
 
+def test_several_tokens_of_a_sequence_can_want_logits() -> None:
+    table = table_of((list(range(50, 70)), [4, 1]), ([8, 9, 10], [0]))
+    slices = [LaneSlice(1, 0, 3, 2), LaneSlice(0, 0, 4, 0), LaneSlice(0, 4, 5, 3)]
+    assert step_arguments(table, slices)["logit_rows"].tolist() == [1, 2, 9, 10, 11]
+    assert Runner(Recorder(), table).run(slices).shape == (5, 4)
+
+
 def test_a_step_that_wants_no_logits_asks_for_one_row_and_gives_none() -> None:
     model = Recorder()
-    logits = Runner(model, table_of(([1, 2, 3], [0]))).run([LaneSlice(0, 0, 2, False)])
+    logits = Runner(model, table_of(([1, 2, 3], [0]))).run([LaneSlice(0, 0, 2, 0)])
     assert model.arguments["logit_rows"].tolist() == [1]
     assert logits.shape == (0, 4)
 
 
 def test_the_arrays_have_the_types_of_the_contract_and_lie_in_one_piece() -> None:
     table = table_of(([1, 2, 3], [0]))
-    arguments = step_arguments(table, [LaneSlice(0, 0, 3, True)])
+    arguments = step_arguments(table, [LaneSlice(0, 0, 3, 1)])
     assert {name: array.dtype.name for name, array in arguments.items()} == {
         "token_ids": "int64",
         "positions": "int64",
@@ -79,8 +86,9 @@ def test_the_arrays_have_the_types_of_the_contract_and_lie_in_one_piece() -> Non
 def test_a_token_past_the_end_of_the_table_is_dropped() -> None:
     table = SequenceTable(num_lanes=1, max_model_len=2)
     lane = table.open_lane([1, 2])
-    table.append_token(lane, 2, 3)
-    assert table.tokens_LT.tolist() == [[1, 2]]
+    table.append_tokens(lane, 2, [3])
+    table.append_tokens(lane, 1, [7, 8, 9])
+    assert table.tokens_LT.tolist() == [[1, 7]]
 
 
 def test_a_closed_lane_is_opened_again() -> None:

@@ -103,6 +103,28 @@ def test_no_more_than_the_most_run_together() -> None:
     assert plan([Demand(A, 2, 1, 1)], waiting, max_running=2).admitted == (B,)
 
 
+def test_guesses_take_at_most_half_of_what_decoding_leaves() -> None:
+    running = [Demand(A, 5, 4, 1, num_drafts=2), Demand(B, 5, 4, 1, num_drafts=4)]
+    step = plan(running, [Demand(C, 9, 0, 0)])
+    assert step.slices == (
+        Slice(A, 1, 0, True, drafts=2),
+        Slice(B, 1, 0, True, drafts=1),
+        Slice(C, 3, 1, False),
+    )
+
+
+def test_guesses_are_checked_only_in_free_blocks() -> None:
+    running = [Demand(A, 15, 14, 1, num_drafts=3), Demand(B, 16, 15, 1, num_drafts=2)]
+    assert plan(running, [], free_blocks=0).slices == (
+        Slice(A, 1, 0, True, drafts=1),
+        Slice(B, 1, 0, True),
+    )
+    assert plan(running, [], free_blocks=1, token_budget=20).slices == (
+        Slice(A, 1, 1, True, drafts=3),
+        Slice(B, 1, 0, True),
+    )
+
+
 def test_nothing_to_do_is_an_empty_step() -> None:
     assert plan([], []) == Step((), (), ())
 

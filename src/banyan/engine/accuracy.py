@@ -93,7 +93,7 @@ def run_chunk(
     table = SequenceTable(1, CHUNK)
     table.blocks_LB[0, :] = np.arange(table.blocks_LB.shape[1])
     table.tokens_LT[0, :num_tokens] = tokens
-    arguments = step_arguments(table, [LaneSlice(0, 0, num_tokens, True)])
+    arguments = step_arguments(table, [LaneSlice(0, 0, num_tokens, 1)])
     return executable.run({**arguments, "logit_rows": np.arange(num_tokens)})
 
 

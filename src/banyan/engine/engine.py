@@ -4,7 +4,7 @@ Owns all state of serving one model; the decisions are in `scheduler`, `admissio
 Not thread-safe: one thread calls it. Called by `LLM` and by the engine process.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from itertools import islice
 from secrets import randbits
 
@@ -16,17 +16,19 @@ from banyan.engine.detokenizer import (
     TextStream,
 )
 from banyan.engine.events import EngineStatistics, TokenEvent
-from banyan.engine.key_value_blocks import BlockPool
+from banyan.engine.key_value_blocks import BlockPool, blocks_for
 from banyan.engine.options import EngineLimits
 from banyan.engine.publishing import advance, event_of
 from banyan.engine.request import Request
 from banyan.engine.request import Sequence as Answer
 from banyan.engine.request_context import ORDINARY, RequestContext
 from banyan.engine.runner import LaneSlice, Runner, StepModel
-from banyan.engine.sampler import SequenceSampler, sample
+from banyan.engine.sampler import SequenceSampler
 from banyan.engine.sampling import SamplingOptions
 from banyan.engine.scheduler import Demand, SequenceId, Step, plan_step
 from banyan.engine.sequence_table import SequenceTable
+from banyan.engine.speculation.speculator import Speculator
+from banyan.engine.speculation.verification import verify
 from banyan.foundation.errors import RequestError
 
 
@@ -40,6 +42,7 @@ class Engine:
         end_token_ids: the model's end-of-sequence tokens.
         tokenizer: turns tokens into text; None gives no text and no stop strings.
         seed: for requests that bring none; None draws a fresh one for each.
+        speculator: guesses tokens that the model then checks; None goes token by token.
     """
 
     def __init__(
@@ -51,12 +54,14 @@ class Engine:
         end_token_ids: Collection[int] = (),
         tokenizer: TextDecoder | None = None,
         seed: int | None = None,
+        speculator: Speculator | None = None,
     ) -> None:
         self.limits = limits
         self.vocab_size = vocab_size
         self._end_token_ids = frozenset(end_token_ids)
         self._tokenizer = tokenizer
         self._seed = seed
+        self._speculator = speculator
         self._table = SequenceTable(limits.max_num_seqs, limits.max_model_len)
         self._pool = BlockPool(limits.num_blocks)
         self._runner = Runner(model, self._table)
@@ -72,6 +77,8 @@ class Engine:
         self._num_prefilled = 0
         self._num_preemptions = 0
         self._num_steps = 0
+        self._num_drafted = 0
+        self._num_accepted = 0
 
     def add_request(
         self,
@@ -120,8 +127,12 @@ class Engine:
     def step(self) -> list[TokenEvent]:
         """Do one step and return what came of it, in no order between requests."""
         events, self._pending_events = self._pending_events, []
+        drafts = self._drafts()
         step = plan_step(
-            [answer.demand() for answer in self._running.values()],
+            [
+                answer.demand(len(drafts.get(sequence_id, ())))
+                for sequence_id, answer in self._running.items()
+            ],
             self._waiting_demands(),
             free_blocks=self._pool.num_free,
             token_budget=self.limits.token_budget,
@@ -129,13 +140,17 @@ class Engine:
         )
         if not step.slices:
             return events
-        logits_RV = self._runner.run(self._carry_out(step))
+        logits_RV = self._runner.run(self._carry_out(step, drafts))
         self._num_steps += 1
-        sampled_answers = self._note_computed(step)
-        if sampled_answers:
-            samplers = [answer.sampler for answer in sampled_answers]
-            for answer, sampled in zip(sampled_answers, sample(logits_RV, samplers), strict=True):
-                events.append(advance(answer, sampled))
+        self._note_computed(step)
+        ends = [slice_ for slice_ in step.slices if slice_.reaches_end]
+        if ends:
+            answers = [self._running[slice_.sequence_id] for slice_ in ends]
+            checked = [drafts.get(slice_.sequence_id, ())[: slice_.drafts] for slice_ in ends]
+            chosen = verify(logits_RV, [answer.sampler for answer in answers], checked)
+            for answer, tokens, guesses in zip(answers, chosen, checked, strict=True):
+                self._note_accepted(answer, guesses, num_accepted=len(tokens) - 1)
+                events.append(advance(answer, tokens))
                 self._settle(answer, events[-1])
         return events
 
@@ -150,7 +165,21 @@ class Engine:
             tokens_prefilled=self._num_prefilled,
             preemptions=self._num_preemptions,
             num_steps=self._num_steps,
+            tokens_drafted=self._num_drafted,
+            tokens_accepted=self._num_accepted,
         )
+
+    def _drafts(self) -> Mapping[SequenceId, Sequence[int]]:
+        """Guesses at the next tokens of sequences that are decoding."""
+        if self._speculator is None or not self._running:
+            return {}
+        return self._speculator.drafts(self._running.values())
+
+    def _note_accepted(self, answer: Answer, guesses: Sequence[int], *, num_accepted: int) -> None:
+        if self._speculator is not None and guesses:
+            self._num_drafted += len(guesses)
+            self._num_accepted += num_accepted
+            self._speculator.note(answer, num_drafted=len(guesses), num_accepted=num_accepted)
 
     def _entropy(self, seed: int | None) -> tuple[int, ...]:
         self._num_requests += 1
@@ -193,7 +222,7 @@ class Engine:
         num_seats = self.limits.max_num_seqs - len(self._running)
         return [answer.demand() for answer in islice(self._waiting.values(), num_seats)]
 
-    def _carry_out(self, step: Step) -> list[LaneSlice]:
+    def _carry_out(self, step: Step, drafts: Mapping[SequenceId, Sequence[int]]) -> list[LaneSlice]:
         """Move sequences and blocks as planned; returns the slices by lane."""
         self._preempt(step.preempted)
         for sequence_id in step.admitted:
@@ -209,9 +238,13 @@ class Engine:
                 assert blocks is not None, "the plan took more blocks than there are"
                 self._table.append_blocks(answer.lane, len(answer.blocks), blocks)
                 answer.blocks.extend(blocks)
-            lane_slices.append(
-                LaneSlice(answer.lane, answer.num_computed, slice_.num_tokens, slice_.reaches_end)
-            )
+            num_tokens, num_logits = slice_.num_tokens, int(slice_.reaches_end)
+            if slice_.drafts:
+                guesses = drafts[slice_.sequence_id][: slice_.drafts]
+                self._table.append_tokens(answer.lane, len(answer.token_ids), guesses)
+                num_tokens += slice_.drafts
+                num_logits += slice_.drafts
+            lane_slices.append(LaneSlice(answer.lane, answer.num_computed, num_tokens, num_logits))
         return lane_slices
 
     def _preempt(self, sequence_ids: Sequence[SequenceId]) -> None:
@@ -223,17 +256,13 @@ class Engine:
             self._waiting = {sequence_id: answer, **self._waiting}
             self._num_preemptions += 1
 
-    def _note_computed(self, step: Step) -> list[Answer]:
-        """Count what the model has computed; returns the answers that get a token."""
-        sampled_answers = []
+    def _note_computed(self, step: Step) -> None:
+        """Count the known tokens that the model has computed."""
         for slice_ in step.slices:
             answer = self._running[slice_.sequence_id]
             if answer.num_generated == 0 or not slice_.reaches_end or slice_.num_tokens > 1:
                 self._num_prefilled += slice_.num_tokens
             answer.num_computed += slice_.num_tokens
-            if slice_.reaches_end:
-                sampled_answers.append(answer)
-        return sampled_answers
 
     def _settle(self, answer: Answer, event: TokenEvent) -> None:
         self._num_generated += len(event.token_ids)
@@ -244,10 +273,18 @@ class Engine:
             if not unfinished:
                 del self._answers[answer.request.request_id]
         elif answer.lane is not None:
-            position = len(answer.token_ids) - 1
-            self._table.append_token(answer.lane, position, answer.token_ids[-1])
+            # Guesses that were right are computed already; the newest token never is.
+            answer.num_computed = len(answer.token_ids) - 1
+            position = len(answer.token_ids) - len(event.token_ids)
+            self._table.append_tokens(answer.lane, position, event.token_ids)
+            num_kept = blocks_for(len(answer.token_ids))
+            if len(answer.blocks) > num_kept:
+                self._pool.release(answer.blocks[num_kept:])
+                del answer.blocks[num_kept:]
 
     def _finish(self, answer: Answer) -> None:
+        if self._speculator is not None:
+            self._speculator.forget(answer.sequence_id)
         self._running.pop(answer.sequence_id, None)
         self._waiting.pop(answer.sequence_id, None)
         self._free(answer)

@@ -51,7 +51,7 @@ class TokenEvent:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EngineStatistics:
-    """Counters of an engine; the last four only grow.
+    """Counters of an engine; all but the first four only grow.
 
     Attributes:
         num_waiting: sequences that hold no blocks yet.
@@ -62,6 +62,8 @@ class EngineStatistics:
         tokens_prefilled: prompt tokens computed, recomputed ones included.
         preemptions: times a sequence gave its blocks back to an older one.
         num_steps: steps that ran the model.
+        tokens_drafted: guesses that the model checked.
+        tokens_accepted: guesses that were right.
     """
 
     num_waiting: int = 0
@@ -72,3 +74,5 @@ class EngineStatistics:
     tokens_prefilled: int = 0
     preemptions: int = 0
     num_steps: int = 0
+    tokens_drafted: int = 0
+    tokens_accepted: int = 0

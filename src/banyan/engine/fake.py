@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from banyan.engine.engine import Engine
 from banyan.engine.key_value_blocks import BLOCK_SIZE
 from banyan.engine.options import EngineLimits
+from banyan.engine.speculation.speculator import Speculator
 
 _FIRST_LETTER, _NUM_LETTERS = ord("a"), 26
 _MIX = np.uint64(0x9E3779B97F4A7C15)
@@ -115,6 +116,7 @@ def fake_engine(
     num_blocks: int = 128,
     end_after: int | None = None,
     seed: int | None = None,
+    speculator: Speculator | None = None,
 ) -> Engine:
     """Build an engine on a `FakeModel` that reads and writes bytes of text."""
     limits = EngineLimits(
@@ -130,6 +132,7 @@ def fake_engine(
         end_token_ids=(FakeTokenizer.end_token_id,),
         tokenizer=FakeTokenizer(),
         seed=seed,
+        speculator=speculator,
     )
 
 

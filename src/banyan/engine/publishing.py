@@ -1,7 +1,10 @@
-"""From a chosen token to the event its reader sees: text, end, reason.
+"""From chosen tokens to the event their reader sees: text, end, reason.
 
 Changes the answer's tokens and text, nothing else; blocks and lanes are the engine's.
 """
+
+from collections import abc
+from dataclasses import dataclass
 
 from banyan.engine.events import FinishReason, TokenEvent
 from banyan.engine.request import Sequence
@@ -10,32 +13,57 @@ from banyan.engine.sampler import SampledToken
 _NO_CHOICE = "no token can be chosen: the logits are not numbers, or every token is forbidden"
 
 
-def advance(answer: Sequence, sampled: SampledToken) -> TokenEvent:
-    """Add a chosen token to an answer; the event says whether that ended it."""
-    if sampled.token_id is None:
-        return event_of(
-            answer, text=answer.text.finish(), finish_reason="error", stop_reason=_NO_CHOICE
-        )
-    answer.token_ids.append(sampled.token_id)
-    options = answer.request.options
-    finish_reason = _ending_token(answer, sampled.token_id)
+@dataclass(frozen=True, slots=True)
+class _Ending:
+    """Why an answer ends, as in `TokenEvent`."""
+
+    finish_reason: FinishReason
     stop_reason: int | str | None = None
-    text = ""
-    if finish_reason is None or options.include_stop_str_in_output:
-        may_stop = answer.num_generated >= options.min_tokens
-        text = answer.text.push(sampled.token_id, may_stop=may_stop)
-    if finish_reason is not None:
-        is_end_token = sampled.token_id in answer.request.end_token_ids
-        stop_reason = None if is_end_token else sampled.token_id
-    elif answer.text.found_stop is not None:
-        finish_reason, stop_reason = "stop", answer.text.found_stop
-    elif answer.num_generated >= answer.request.max_tokens:
-        finish_reason = "length"
-    if finish_reason is not None:
-        text += answer.text.finish()
+
+
+def advance(answer: Sequence, chosen: abc.Sequence[SampledToken]) -> TokenEvent:
+    """Add chosen tokens to an answer, up to the one that ends it; the event says whether one did.
+
+    What the tokens and their text are does not depend on how many come at once.
+    """
+    text, taken, ending = "", [], None
+    for sampled in chosen:
+        if sampled.token_id is None:
+            ending = _Ending("error", _NO_CHOICE)
+            break
+        taken.append(sampled)
+        answer.token_ids.append(sampled.token_id)
+        more, ending = _read(answer, sampled.token_id)
+        text += more
+        if ending is not None:
+            break
+    if ending is None:
+        return event_of(answer, text=text, finish_reason=None, chosen=taken)
     return event_of(
-        answer, text=text, finish_reason=finish_reason, stop_reason=stop_reason, sampled=sampled
+        answer,
+        text=text + answer.text.finish(),
+        finish_reason=ending.finish_reason,
+        stop_reason=ending.stop_reason,
+        chosen=taken,
     )
+
+
+def _read(answer: Sequence, token_id: int) -> tuple[str, _Ending | None]:
+    """Text of the token just added, and whether it ends the answer."""
+    request, options = answer.request, answer.request.options
+    is_end = token_id in request.end_token_ids
+    may_stop = answer.num_generated >= options.min_tokens
+    ends = may_stop and (is_end or token_id in request.stop_token_ids)
+    text = ""
+    if not ends or options.include_stop_str_in_output:
+        text = answer.text.push(token_id, may_stop=may_stop)
+    if ends:
+        return text, _Ending("stop", None if is_end else token_id)
+    if answer.text.found_stop is not None:
+        return text, _Ending("stop", answer.text.found_stop)
+    if answer.num_generated >= request.max_tokens:
+        return text, _Ending("length")
+    return text, None
 
 
 def event_of(
@@ -44,24 +72,19 @@ def event_of(
     text: str,
     finish_reason: FinishReason | None,
     stop_reason: int | str | None = None,
-    sampled: SampledToken | None = None,
+    chosen: abc.Sequence[SampledToken] = (),
 ) -> TokenEvent:
-    """Describe what is new in an answer; without `sampled` there is no new token."""
-    has_token = sampled is not None and sampled.token_id is not None
+    """Describe what is new in an answer; `chosen` are its new tokens, in order."""
+    token_ids = tuple(sampled.token_id for sampled in chosen if sampled.token_id is not None)
+    logprobs = tuple(sampled.logprob for sampled in chosen if sampled.logprob is not None)
     return TokenEvent(
         request_id=answer.request.request_id,
         index=answer.index,
-        token_ids=(answer.token_ids[-1],) if has_token else (),
+        token_ids=token_ids,
         text=text,
-        logprobs=(sampled.logprob,) if sampled is not None and sampled.logprob else None,
+        logprobs=logprobs or None,
         finish_reason=finish_reason,
         num_prompt_tokens=len(answer.request.prompt_token_ids),
         num_generated_tokens=answer.num_generated,
         stop_reason=stop_reason,
     )
-
-
-def _ending_token(answer: Sequence, token_id: int) -> FinishReason | None:
-    request = answer.request
-    ends = token_id in request.end_token_ids or token_id in request.stop_token_ids
-    return "stop" if ends and answer.num_generated >= request.options.min_tokens else None

@@ -69,7 +69,7 @@ def _step(sequences: int, *, past: int, new: int) -> dict[str, NDArray[Any]]:
     num_blocks = blocks_for(past + new)
     table = SequenceTable(sequences, past + new)
     table.blocks_LB[:] = np.arange(sequences * num_blocks).reshape(sequences, num_blocks)
-    slices = [LaneSlice(lane, past, new, True) for lane in range(sequences)]
+    slices = [LaneSlice(lane, past, new, 1) for lane in range(sequences)]
     return step_arguments(table, slices)
 
 

@@ -79,9 +79,16 @@ class Sequence:
         """Tokens of the answer so far."""
         return len(self.token_ids) - len(self.request.prompt_token_ids)
 
-    def demand(self) -> Demand:
-        """The sequence as the scheduler sees it."""
-        return Demand(self.sequence_id, len(self.token_ids), self.num_computed, len(self.blocks))
+    @property
+    def is_decoding(self) -> bool:
+        """True when all but the newest token are in the cache."""
+        return self.num_computed > 0 and len(self.token_ids) - self.num_computed == 1
+
+    def demand(self, num_drafts: int = 0) -> Demand:
+        """The sequence as the scheduler sees it, with so many guesses to be checked."""
+        return Demand(
+            self.sequence_id, len(self.token_ids), self.num_computed, len(self.blocks), num_drafts
+        )
 
     def start(self, lane: int) -> None:
         """Waiting -> running."""

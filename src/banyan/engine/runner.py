@@ -15,6 +15,7 @@ from banyan.engine.key_value_blocks import BLOCK_SIZE, blocks_for
 from banyan.engine.sequence_table import SequenceTable
 
 FloatArray = NDArray[np.float32]
+IdArray = NDArray[np.int64]
 
 
 class StepModel(Protocol):
@@ -30,18 +31,23 @@ class StepModel(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class LaneSlice:
-    """Compute tokens `start` .. `start + num_tokens` of the sequence in `lane`."""
+    """Compute tokens `start` .. `start + num_tokens` of the sequence in `lane`.
+
+    Attributes:
+        num_logits: so many of its last tokens get a row of logits; 0 when none does.
+    """
 
     lane: int
     start: int
     num_tokens: int
-    wants_logits: bool
+    num_logits: int
 
 
 class Runner:
     """Lays out each step for one model.
 
-    `logits` come back for the slices that want them, in the order of the slices.
+    `logits` come back for the tokens that want them, in the order of the slices and, within a
+    slice, of its tokens.
     """
 
     def __init__(self, model: StepModel, table: SequenceTable) -> None:
@@ -51,7 +57,7 @@ class Runner:
     def run(self, slices: Sequence[LaneSlice]) -> FloatArray:
         """Run the model once over all slices; returns logits [R, V]."""
         logits_RV: FloatArray = self._model.run(step_arguments(self._table, slices))["logits"]
-        return logits_RV[: sum(slice_.wants_logits for slice_ in slices)]
+        return logits_RV[: sum(slice_.num_logits for slice_ in slices)]
 
 
 def step_arguments(table: SequenceTable, slices: Sequence[LaneSlice]) -> dict[str, NDArray[Any]]:
@@ -62,7 +68,7 @@ def step_arguments(table: SequenceTable, slices: Sequence[LaneSlice]) -> dict[st
     """
     num_slices = len(slices)
     columns = np.array(
-        [(s.lane, s.start, s.num_tokens, s.wants_logits) for s in slices], dtype=np.int64
+        [(s.lane, s.start, s.num_tokens, s.num_logits) for s in slices], dtype=np.int64
     ).reshape(num_slices, 4)
     lanes_S, starts_S, counts_S, wanted_S = columns.T
     ends_S = starts_S + counts_S
@@ -77,8 +83,6 @@ def step_arguments(table: SequenceTable, slices: Sequence[LaneSlice]) -> dict[st
         positions_T = np.arange(query_starts[-1]) + np.repeat(shift_S, counts_S)
     blocks_T = table.blocks_LB[lanes_T, positions_T // BLOCK_SIZE]
     num_blocks = blocks_for(int(ends_S.max()))
-    last_S = query_starts[1:].astype(np.int64) - 1
-    rows_R = last_S[wanted_S != 0]
     return {
         "token_ids": table.tokens_LT[lanes_T, positions_T].astype(np.int64),
         "positions": np.ascontiguousarray(positions_T),
@@ -86,5 +90,20 @@ def step_arguments(table: SequenceTable, slices: Sequence[LaneSlice]) -> dict[st
         "block_tables": table.blocks_LB[lanes_S, :num_blocks],
         "query_starts": query_starts,
         "context_lengths": ends_S.astype(np.int32),
-        "logit_rows": rows_R if len(rows_R) else last_S[-1:],
+        "logit_rows": _logit_rows(query_starts[1:].astype(np.int64), wanted_S),
     }
+
+
+def _logit_rows(stops_S: IdArray, wanted_S: IdArray) -> IdArray:
+    """Rows of the step that get logits: the last `wanted_S` of each sequence's tokens."""
+    most = int(wanted_S.max())
+    rows_R: IdArray
+    if most == 0:
+        rows_R = stops_S[-1:] - 1
+    elif most == 1:
+        rows_R = stops_S[wanted_S != 0] - 1
+    else:
+        # How far a wanted row lies behind its place among the wanted ones.
+        shift_S = stops_S - np.cumsum(wanted_S)
+        rows_R = np.arange(wanted_S.sum()) + np.repeat(shift_S, wanted_S)
+    return rows_R

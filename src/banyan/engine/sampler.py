@@ -90,10 +90,11 @@ def sample(logits_RV: FloatArray, samplers: Sequence[SequenceSampler]) -> list[S
             SampledToken(None if broken else token_id)
             for token_id, broken in zip(chosen_R.tolist(), broken_R.tolist(), strict=True)
         ]
-    return [_sample_row(row_V, sampler) for row_V, sampler in zip(logits_RV, samplers, strict=True)]
+    return [sample_row(row_V, sampler) for row_V, sampler in zip(logits_RV, samplers, strict=True)]
 
 
-def _sample_row(logits_V: FloatArray, sampler: SequenceSampler) -> SampledToken:
+def sample_row(logits_V: FloatArray, sampler: SequenceSampler) -> SampledToken:
+    """Choose one token and let the sampler remember it."""
     if np.isnan(logits_V.max()):
         return SampledToken(None)
     edited_V = logits_V if sampler.editor is None else sampler.editor.edit(logits_V)

@@ -10,7 +10,9 @@ The rules:
 3. A sequence is admitted, strictly in order of arrival, when all its known tokens find blocks and
    each running sequence could still take one more. Blocks for the prompt are reserved at once, so
    only decoding can run out of them.
-4. When blocks run out the youngest sequence gives all its blocks back and waits at the front; it
+4. Guesses at what follows (drafts) are checked beside a decoding token, with at most half of the
+   budget that prompts could take and only in blocks that are free: they never delay anybody.
+5. When blocks run out the youngest sequence gives all its blocks back and waits at the front; it
    is recomputed later. The oldest is never the one to give, so it always ends, and so do all.
 """
 
@@ -18,7 +20,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NewType
 
-from banyan.engine.key_value_blocks import blocks_for
+from banyan.engine.key_value_blocks import BLOCK_SIZE, blocks_for
 
 SequenceId = NewType("SequenceId", int)
 
@@ -32,12 +34,15 @@ class Demand:
         num_tokens: tokens known so far, prompt and answer.
         num_computed: how many of them are in the KV cache; always less than `num_tokens`.
         num_blocks: blocks it holds.
+        num_drafts: guesses at the tokens that follow the known ones, to be checked when there is
+            room; only a sequence that is decoding has any.
     """
 
     sequence_id: SequenceId
     num_tokens: int
     num_computed: int
     num_blocks: int
+    num_drafts: int = 0
 
     @property
     def is_decoding(self) -> bool:
@@ -54,12 +59,14 @@ class Slice:
         num_tokens: how many, 1 or more.
         new_blocks: blocks to reserve for it before.
         reaches_end: the last known token is among them, so a new one is sampled.
+        drafts: how many of the guesses are computed behind them, each with its logits.
     """
 
     sequence_id: SequenceId
     num_tokens: int
     new_blocks: int
     reaches_end: bool
+    drafts: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,8 +102,12 @@ def plan_step(
     num_kept, free_blocks = _keep_what_fits(running, free_blocks)
     kept, preempted = running[:num_kept], running[num_kept:]
 
-    slices = [_slice(demand, 1) for demand in kept if demand.is_decoding]
-    budget = token_budget - len(slices)
+    decoding = [demand for demand in kept if demand.is_decoding]
+    budget = token_budget - len(decoding)
+    granted = _grant_drafts(decoding, budget // 2, free_blocks)
+    slices = [_slice(demand, 1, n) for demand, n in zip(decoding, granted, strict=True)]
+    budget -= sum(granted)
+    free_blocks -= sum(map(_new_blocks, decoding, granted)) - sum(map(_new_blocks, decoding))
     for demand in kept:
         if budget > 0 and not demand.is_decoding:
             slices.append(_slice(demand, min(budget, demand.num_tokens - demand.num_computed)))
@@ -133,10 +144,29 @@ def _keep_what_fits(running: Sequence[Demand], free_blocks: int) -> tuple[int, i
     return num_kept, free_blocks
 
 
-def _new_blocks(demand: Demand) -> int:
-    return blocks_for(demand.num_tokens) - demand.num_blocks
+def _grant_drafts(decoding: Sequence[Demand], budget: int, free_blocks: int) -> list[int]:
+    """How many guesses of each sequence are checked, oldest first."""
+    granted = []
+    for demand in decoding:
+        # The last block of the known tokens has room that costs nothing.
+        held = BLOCK_SIZE * blocks_for(demand.num_tokens)
+        room = held + BLOCK_SIZE * free_blocks - demand.num_tokens
+        granted.append(max(0, min(demand.num_drafts, budget, room)))
+        budget -= granted[-1]
+        free_blocks -= _new_blocks(demand, granted[-1]) - _new_blocks(demand)
+    return granted
 
 
-def _slice(demand: Demand, num_tokens: int) -> Slice:
+def _new_blocks(demand: Demand, num_drafts: int = 0) -> int:
+    return blocks_for(demand.num_tokens + num_drafts) - demand.num_blocks
+
+
+def _slice(demand: Demand, num_tokens: int, num_drafts: int = 0) -> Slice:
     end = demand.num_computed + num_tokens
-    return Slice(demand.sequence_id, num_tokens, _new_blocks(demand), end == demand.num_tokens)
+    return Slice(
+        demand.sequence_id,
+        num_tokens,
+        _new_blocks(demand, num_drafts),
+        end == demand.num_tokens,
+        num_drafts,
+    )

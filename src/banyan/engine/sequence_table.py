@@ -4,6 +4,8 @@ The runner reads whole steps out of these arrays with a few NumPy calls instead 
 lists token by token. Owned by the engine.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -39,10 +41,15 @@ class SequenceTable:
         assert lane not in self._free, f"lane {lane} was closed twice"
         self._free.append(lane)
 
-    def append_token(self, lane: int, position: int, token_id: int) -> None:
-        """Write the token at `position`; one past the table's end is never read and is dropped."""
-        if position < self.tokens_LT.shape[1]:
-            self.tokens_LT[lane, position] = token_id
+    def append_tokens(self, lane: int, position: int, token_ids: Sequence[int]) -> None:
+        """Write tokens from `position` on, over guesses that were not taken.
+
+        What lies past the table's end is never read and is dropped.
+        """
+        room = self.tokens_LT.shape[1] - position
+        if room > 0:
+            stop = position + min(room, len(token_ids))
+            self.tokens_LT[lane, position:stop] = token_ids[:room]
 
     def append_blocks(self, lane: int, num_before: int, blocks: list[int]) -> None:
         """Write new blocks behind the `num_before` that the lane has."""
