@@ -3,6 +3,7 @@ import pytest
 from banyan.engine.building import WriterOfNothing, build
 from banyan.engine.messages import EngineSettings
 from banyan.engine.options import EngineOptions
+from banyan.engine.pooling.prompt import PoolingPrompt
 from banyan.engine.sampling import SamplingOptions
 from banyan.foundation.errors import ModelError, RequestError
 
@@ -19,7 +20,7 @@ def test_the_fake_model_writes_and_does_not_embed() -> None:
     served.engine.add_request("a", [1, 2], SamplingOptions(max_tokens=1, ignore_eos=True))
     assert served.engine.step()[0].finish_reason == "length"
     with pytest.raises(RequestError, match="makes no embeddings"):
-        served.embed([[1]])
+        served.pooling.add_request("b", [PoolingPrompt((1,))])
     served.close()
 
 

@@ -11,6 +11,7 @@ from banyan.engine.launcher import EngineProcess
 from banyan.engine.messages import EngineSettings
 from banyan.engine.options import EngineOptions
 from banyan.engine.pending import PendingRequests
+from banyan.engine.pooling.prompt import PoolingPrompt
 from banyan.engine.sampling import SamplingOptions
 from banyan.foundation.errors import EngineStopped, InputError, RequestError
 
@@ -82,7 +83,7 @@ def test_a_refused_request_raises_and_the_next_one_is_served() -> None:
         with pytest.raises(RequestError, match="together 20001"):
             await write(client, "a", SamplingOptions(max_tokens=19_999))
         with pytest.raises(RequestError, match="makes no embeddings"):
-            await client.embed("b", [[1]])
+            await client.pool("b", [PoolingPrompt((1,))])
         assert len(await write(client, "c")) == 4
 
     run(test)

@@ -6,11 +6,11 @@ from banyan.engine.messages import (
     AddRequest,
     CancelRequest,
     Command,
-    Embed,
-    Embedded,
     EngineSettings,
     Failed,
     Loading,
+    Pool,
+    Pooled,
     Published,
     Ready,
     Refused,
@@ -22,6 +22,7 @@ from banyan.engine.messages import (
     encode,
 )
 from banyan.engine.options import EngineOptions
+from banyan.engine.pooling.prompt import PoolingPrompt
 from banyan.engine.request_context import RequestContext
 from banyan.engine.sampling import SamplingOptions
 from banyan.engine.status import ModelFacts
@@ -47,7 +48,7 @@ EVENT = TokenEvent(
         AddRequest("r", (1, 2), OPTIONS),
         AddRequest("r", (1, 2), OPTIONS, RequestContext(priority=-1, adapter="a")),
         CancelRequest("r"),
-        Embed("r", ((1,), (2, 3))),
+        Pool("r", (PoolingPrompt((1,)), PoolingPrompt((2, 3), (0, 1)))),
         Stop(),
     ],
 )
@@ -62,7 +63,7 @@ def test_every_command_survives_the_wire(command: Command) -> None:
         Ready(ModelFacts("decoder", 64, {"coverage": 1.0})),
         Failed("no", is_input=True),
         Published((EVENT,), EngineStatistics(num_waiting=1, num_blocks=4, num_steps=8)),
-        Embedded("r", (b"\x00\x00",)),
+        Pooled("r", (b"\x00\x00",)),
         Refused("r", "no", "seed", is_input=True),
     ],
 )

@@ -3,7 +3,7 @@ import asyncio
 import pytest
 
 from banyan.engine.events import EngineStatistics, TokenEvent
-from banyan.engine.messages import Embedded, Published, Refused
+from banyan.engine.messages import Pooled, Published, Refused
 from banyan.engine.pending import PendingRequests
 from banyan.foundation.errors import EngineStopped, RequestError
 
@@ -39,10 +39,10 @@ def test_a_refusal_names_the_field_and_a_failure_of_the_engine_does_not_blame_th
 def test_vectors_reach_their_reader_once() -> None:
     async def exchange() -> tuple[bytes, ...]:
         pending = PendingRequests()
-        with pending.vectors("a") as answer:
-            pending.deliver(Embedded("a", (b"1",)))
-            pending.deliver(Embedded("a", (b"2",)))
-            pending.deliver(Embedded("x", (b"3",)))
+        with pending.rows("a") as answer:
+            pending.deliver(Pooled("a", (b"1",)))
+            pending.deliver(Pooled("a", (b"2",)))
+            pending.deliver(Pooled("x", (b"3",)))
             return await answer
 
     assert asyncio.run(exchange()) == (b"1",)
@@ -51,7 +51,7 @@ def test_vectors_reach_their_reader_once() -> None:
 def test_the_end_of_the_engine_ends_everything_in_flight() -> None:
     async def exchange() -> None:
         pending = PendingRequests()
-        with pending.events("a") as events, pending.vectors("b") as answer:
+        with pending.events("a") as events, pending.rows("b") as answer:
             pending.fail_all(EngineStopped("gone"))
             pending.fail_all(EngineStopped("gone twice"))
             assert str(events.get_nowait()) == "gone"

@@ -1,22 +1,25 @@
 import os
+import struct
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import zmq
+from numpy.typing import NDArray
 
 from banyan.engine.building import SayProgress, Served
 from banyan.engine.fake import fake_engine
 from banyan.engine.messages import (
     AddRequest,
     CancelRequest,
-    Embed,
-    Embedded,
     EngineSettings,
     Failed,
     Loading,
+    Pool,
+    Pooled,
     Published,
     Ready,
     Refused,
@@ -27,6 +30,8 @@ from banyan.engine.messages import (
     encode,
 )
 from banyan.engine.options import EngineOptions
+from banyan.engine.pooling.prompt import PoolingPrompt
+from banyan.engine.pooling.queue import PoolingQueue
 from banyan.engine.process import EXIT_BROKEN, EXIT_OK, EXIT_REFUSED, serve
 from banyan.engine.sampling import SamplingOptions
 from banyan.engine.status import ModelFacts
@@ -38,13 +43,27 @@ SETTINGS = EngineSettings(
 )
 
 
-def embed(prompts: Sequence[Sequence[int]]) -> tuple[bytes, ...]:
-    return tuple(bytes(prompt) for prompt in prompts)
+class FirstToken:
+    """Gives the first token of each prompt as its vector; token 9 breaks it."""
+
+    max_tokens = 4
+    vocab_size = 10
+
+    def run(self, prompts: Sequence[PoolingPrompt]) -> NDArray[np.float32]:
+        firsts = [prompt.token_ids[0] for prompt in prompts]
+        if 9 in firsts:
+            raise ValueError("token 9")
+        return np.array(firsts, dtype=np.float32).reshape(-1, 1)
 
 
 def build_fake(settings: EngineSettings, say: SayProgress) -> Served:
     say("Packing", 1, 2)
-    return Served(fake_engine(max_model_len=4096, num_blocks=512), embed, FACTS, lambda: None)
+    return Served(
+        fake_engine(max_model_len=4096, num_blocks=512),
+        PoolingQueue(FirstToken()),
+        FACTS,
+        lambda: None,
+    )
 
 
 class Parent:
@@ -150,12 +169,21 @@ def test_a_cancelled_request_frees_its_blocks(ready: Parent) -> None:
     assert statistics.num_free_blocks == statistics.num_blocks
 
 
-def test_vectors_are_made_and_a_bug_fails_only_its_own_request(ready: Parent) -> None:
-    ready.say(Embed("a", ((1, 2), (3,))), Embed("b", ((999,),)))
-    assert ready.hear(Embedded) == Embedded("a", (b"\x01\x02", b"\x03"))
+def test_vectors_are_made_and_a_wrong_prompt_fails_only_its_own_request(ready: Parent) -> None:
+    ready.say(Pool("a", (prompt(1, 2), prompt(3))), Pool("b", (prompt(999),)))
     refused = ready.hear(Refused)
-    assert (refused.request_id, refused.is_input) == ("b", False)
-    assert "ValueError" in refused.message
+    assert (refused.request_id, refused.is_input) == ("b", True)
+    assert ready.hear(Pooled) == Pooled("a", (struct.pack("<f", 1), struct.pack("<f", 3)))
+
+
+def test_a_pooling_model_that_breaks_ends_the_process(ready: Parent) -> None:
+    ready.say(Pool("a", (prompt(9),)))
+    assert "ValueError: token 9" in ready.hear(Failed).message
+    assert ready.exit_code() == EXIT_BROKEN
+
+
+def prompt(*token_ids: int) -> PoolingPrompt:
+    return PoolingPrompt(token_ids)
 
 
 @pytest.mark.parametrize("is_started", [False, True])
@@ -194,7 +222,7 @@ def test_an_engine_that_fails_in_a_step_ends_the_process_with_the_reason(parent:
 
     def build(settings: EngineSettings, say: SayProgress) -> Served:
         engine.step = step  # type: ignore[method-assign]
-        return Served(engine, embed, FACTS, lambda: None)
+        return Served(engine, PoolingQueue(FirstToken()), FACTS, lambda: None)
 
     parent.start(build)
     parent.say(Start(SETTINGS))

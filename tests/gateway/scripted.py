@@ -9,6 +9,7 @@ import httpx
 
 from banyan.engine.events import EngineStatistics, TokenEvent, TokenLogprob
 from banyan.engine.fake import FakeTokenizer
+from banyan.engine.pooling.prompt import PoolingPrompt
 from banyan.engine.request_context import ORDINARY, RequestContext
 from banyan.engine.sampling import SamplingOptions
 from banyan.engine.status import EngineStatus, ModelFacts
@@ -17,7 +18,7 @@ from banyan.gateway.services import GatewaySettings
 from banyan.gateway.text import PromptText, plain_chat
 
 READY = EngineStatus("ready", "the engine is ready", ModelFacts("decoder", 64, {"device": "cpu"}))
-ENCODER = EngineStatus("ready", "the engine is ready", ModelFacts("encoder", 16))
+ENCODER = EngineStatus("ready", "the engine is ready", ModelFacts("embedder", 16))
 LOADING = EngineStatus("loading", "Packing weights", None)
 KILLED = replace(READY, state="stopped", detail="the engine process was killed by signal 9")
 
@@ -102,7 +103,7 @@ class ScriptedBackend:
         finally:
             self.num_open -= 1
 
-    async def embed(self, request_id: str, prompts: Sequence[Sequence[int]]) -> tuple[bytes, ...]:
+    async def pool(self, request_id: str, prompts: Sequence[PoolingPrompt]) -> tuple[bytes, ...]:
         if self.failure is not None:
             raise self.failure
         return tuple(b"\x00\x00\x80\x3f\x00\x00\x00\xbf" for _ in prompts)  # 1.0, -0.5

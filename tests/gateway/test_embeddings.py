@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from banyan.engine.pooling.prompt import PoolingPrompt
 from tests.gateway.scripted import ENCODER, ScriptedBackend, post
 
 PATH = "/v1/embeddings"
@@ -30,11 +31,11 @@ def test_many_inputs_come_back_in_order_from_batches_that_others_can_come_betwee
     sizes: list[int] = []
 
     class Numbering(ScriptedBackend):
-        async def embed(
-            self, request_id: str, prompts: Sequence[Sequence[int]]
+        async def pool(
+            self, request_id: str, prompts: Sequence[PoolingPrompt]
         ) -> tuple[bytes, ...]:
             sizes.append(len(prompts))
-            return tuple(struct.pack("<f", len(prompt)) for prompt in prompts)
+            return tuple(struct.pack("<f", len(prompt.token_ids)) for prompt in prompts)
 
     texts = ["x" * (1 + number % 7) for number in range(600)]
     reply = post(PATH, embedding_body(input=texts), backend=Numbering(status=ENCODER)).json()
@@ -69,4 +70,7 @@ def test_what_cannot_be_served_is_refused(
 def test_a_text_model_makes_no_embeddings() -> None:
     response = post(PATH, embedding_body())
     assert response.status_code == 400
-    assert "cannot make embeddings" in response.json()["error"]["message"]
+    assert (
+        "writes text only; for this, serve one that makes embeddings"
+        in response.json()["error"]["message"]
+    )

@@ -14,6 +14,8 @@ from banyan.engine.fake import fake_engine
 from banyan.engine.key_value_blocks import blocks_for
 from banyan.engine.messages import FAKE_MODEL, EngineSettings
 from banyan.engine.options import DEFAULT_TOKEN_BUDGET
+from banyan.engine.pooling.prompt import PoolingPrompt
+from banyan.engine.pooling.queue import NoPooling, PooledRows, PoolingQueue
 from banyan.engine.request_context import ORDINARY, RequestContext
 from banyan.engine.sampling import SamplingOptions
 from banyan.engine.status import ModelFacts
@@ -27,7 +29,6 @@ _FAKE_MODEL_LENGTH = 2048
 
 # Called while the model loads with a stage, how much of it is done and how much there is.
 SayProgress = Callable[[str, int, int], None]
-EmbedPrompts = Callable[[Sequence[Sequence[int]]], tuple[bytes, ...]]
 
 
 class TokenEngine(Protocol):
@@ -60,12 +61,32 @@ class TokenEngine(Protocol):
         ...
 
 
+class PromptPool(Protocol):
+    """What the process needs to make rows of numbers; `pooling.queue.PoolingQueue` is one."""
+
+    def add_request(self, request_id: str, prompts: Sequence[PoolingPrompt]) -> None:
+        """Queue a request; raises `BanyanError` when it cannot be served."""
+        ...
+
+    def cancel(self, request_id: str) -> None:
+        """Forget a request; unknown ids are ignored."""
+        ...
+
+    def has_work(self) -> bool:
+        """Say whether a step would do anything."""
+        ...
+
+    def step(self) -> list[PooledRows]:
+        """Compute one step; nothing when idle."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Served:
     """What one engine process serves."""
 
     engine: TokenEngine
-    embed: EmbedPrompts
+    pooling: PromptPool
     model: ModelFacts
     close: Callable[[], None]
 
@@ -88,7 +109,9 @@ class WriterOfNothing:
         context: RequestContext = ORDINARY,
     ) -> None:
         """Refuse."""
-        raise RequestError("this model makes embeddings and writes no text", parameter="model")
+        raise RequestError(
+            "this model makes vectors or scores and writes no text", parameter="model"
+        )
 
     def cancel(self, request_id: str) -> None:
         """Do nothing: there are no requests."""
@@ -116,11 +139,12 @@ def _build_fake(settings: EngineSettings) -> Served:
         num_blocks=options.num_blocks or blocks_for(max_model_len) * options.max_num_seqs,
         seed=options.seed,
     )
-    return Served(engine, _embed_nothing, ModelFacts("decoder", max_model_len), lambda: None)
+    return Served(engine, no_vectors(), ModelFacts("decoder", max_model_len), lambda: None)
 
 
-def _embed_nothing(prompts: Sequence[Sequence[int]]) -> tuple[bytes, ...]:
-    raise RequestError("this model writes text and makes no embeddings", parameter="model")
+def no_vectors() -> NoPooling:
+    """Give the pooling of a model that writes: none."""
+    return NoPooling("this model writes text and makes no embeddings")
 
 
 def _build_real(settings: EngineSettings, say: SayProgress) -> Served:
@@ -137,25 +161,19 @@ def _build_real(settings: EngineSettings, say: SayProgress) -> Served:
     configuration = read_configuration(Path(settings.model))
     if isinstance(configuration, EncoderConfiguration):
         encoder = load_encoder(settings.model, settings.options, settings=machine, progress=say)
-        runner = encoder.runner
-
-        def embed(prompts: Sequence[Sequence[int]]) -> tuple[bytes, ...]:
-            vectors = runner.embed([list(prompt) for prompt in prompts])
-            return tuple(vector.astype("<f4").tobytes() for vector in vectors)
-
         facts = ModelFacts(
-            "encoder",
-            runner.max_tokens,
+            "embedder",
+            encoder.runner.max_tokens,
             _report(encoder.device.name, encoder.executable.report, started),
         )
-        return Served(WriterOfNothing(), embed, facts, encoder.close)
+        return Served(WriterOfNothing(), PoolingQueue(encoder.runner), facts, encoder.close)
     decoder = load_model(settings.model, settings.options, settings=machine, progress=say)
     facts = ModelFacts(
         "decoder",
         decoder.engine.limits.max_model_len,
         _report(decoder.device.name, decoder.executable.report, started),
     )
-    return Served(decoder.engine, _embed_nothing, facts, decoder.close)
+    return Served(decoder.engine, no_vectors(), facts, decoder.close)
 
 
 def _report(device: str, compiled: "CompileReport", started: float) -> dict[str, Any]:

@@ -17,16 +17,17 @@ from banyan.engine.launcher import EngineProcess, launch
 from banyan.engine.messages import (
     AddRequest,
     CancelRequest,
-    Embed,
-    Embedded,
     EngineSettings,
     Failed,
     Loading,
+    Pool,
+    Pooled,
     Published,
     Ready,
     Refused,
 )
 from banyan.engine.pending import PendingRequests
+from banyan.engine.pooling.prompt import PoolingPrompt
 from banyan.engine.request_context import ORDINARY, RequestContext
 from banyan.engine.sampling import SamplingOptions
 from banyan.engine.status import EngineStatus, ModelFacts
@@ -143,12 +144,17 @@ class EngineClient:
                 if num_unfinished and process is self._process:
                     process.send(CancelRequest(request_id))
 
-    async def embed(self, request_id: str, prompts: Sequence[Sequence[int]]) -> tuple[bytes, ...]:
-        """Return one vector per prompt as little-endian float32 bytes; raises as `generate`."""
+    async def pool(self, request_id: str, prompts: Sequence[PoolingPrompt]) -> tuple[bytes, ...]:
+        """Return one row per prompt as little-endian float32 bytes; raises as `generate`."""
         process = self._ready_process()
-        with self._pending.vectors(request_id) as answer:
-            process.send(Embed(request_id, tuple(tuple(prompt) for prompt in prompts)))
-            return await answer
+        with self._pending.rows(request_id) as answer:
+            process.send(Pool(request_id, tuple(prompts)))
+            try:
+                return await answer
+            except asyncio.CancelledError:
+                if process is self._process:
+                    process.send(CancelRequest(request_id))
+                raise
 
     def _ready_process(self) -> EngineProcess:
         if self._process is None or self._status.state != "ready":
@@ -251,7 +257,7 @@ class EngineClient:
                 return report
             self._note(report)
 
-    def _note(self, report: Loading | Ready | Published | Embedded | Refused) -> None:
+    def _note(self, report: Loading | Ready | Published | Pooled | Refused) -> None:
         match report:
             case Loading():
                 self._become("loading", report.step)
@@ -264,7 +270,7 @@ class EngineClient:
             case Published(_, statistics):
                 self._statistics = statistics
                 self._pending.deliver(report)
-            case Embedded() | Refused():
+            case Pooled() | Refused():
                 self._pending.deliver(report)
 
 

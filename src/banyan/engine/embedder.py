@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from banyan.engine.batch_generation import Progress
 from banyan.engine.loading import LoadedEncoder, load_encoder
 from banyan.engine.options import EngineOptions
+from banyan.engine.pooling.prompt import PoolingPrompt
 from banyan.foundation.errors import InputError
 from banyan.foundation.settings import load_settings
 
@@ -61,8 +62,11 @@ class Embedder:
             raise InputError("this Embedder is closed; make a new one")
         tokenizer, runner = self._loaded.directory.tokenizer, self._loaded.runner
         many = [texts] if isinstance(texts, str) else texts
-        return runner.embed(
-            [tokenizer.encode_cut(text, max_tokens=runner.max_tokens) for text in many]
+        return runner.run(
+            [
+                PoolingPrompt(tuple(tokenizer.encode_cut(text, max_tokens=runner.max_tokens)))
+                for text in many
+            ]
         )
 
     def close(self) -> None:

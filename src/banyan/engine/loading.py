@@ -20,9 +20,9 @@ from banyan.devices.discovery import find_device
 from banyan.devices.opencl import OpenClDevice
 from banyan.engine.batch_generation import Progress
 from banyan.engine.cache_size import CacheShape, choose_limits
-from banyan.engine.encoder_runner import EncoderRunner
 from banyan.engine.engine import Engine
 from banyan.engine.options import EngineOptions
+from banyan.engine.pooling.encoder import EncoderRunner
 from banyan.engine.sampling import SamplingOptions
 from banyan.foundation.errors import CompilerMissing
 from banyan.foundation.settings import Settings

@@ -11,6 +11,7 @@ import msgspec
 
 from banyan.engine.events import EngineStatistics, TokenEvent
 from banyan.engine.options import EngineOptions
+from banyan.engine.pooling.prompt import PoolingPrompt
 from banyan.engine.request_context import ORDINARY, RequestContext
 from banyan.engine.sampling import SamplingOptions
 from banyan.engine.status import ModelFacts
@@ -59,11 +60,11 @@ class CancelRequest(msgspec.Struct, frozen=True, tag=True):
     request_id: str
 
 
-class Embed(msgspec.Struct, frozen=True, tag=True):
-    """Make one vector per prompt."""
+class Pool(msgspec.Struct, frozen=True, tag=True):
+    """Make one row of numbers per prompt: a vector, or a score for each label."""
 
     request_id: str
-    prompts: tuple[tuple[int, ...], ...]
+    prompts: tuple[PoolingPrompt, ...]
 
 
 class Stop(msgspec.Struct, frozen=True, tag=True):
@@ -103,11 +104,11 @@ class Published(msgspec.Struct, frozen=True, tag=True):
     statistics: EngineStatistics
 
 
-class Embedded(msgspec.Struct, frozen=True, tag=True):
-    """Vectors of one `Embed`, each as little-endian float32 bytes."""
+class Pooled(msgspec.Struct, frozen=True, tag=True):
+    """Rows of one `Pool`, each as little-endian float32 bytes."""
 
     request_id: str
-    vectors: tuple[bytes, ...]
+    rows: tuple[bytes, ...]
 
 
 class Refused(msgspec.Struct, frozen=True, tag=True):
@@ -125,8 +126,8 @@ class Refused(msgspec.Struct, frozen=True, tag=True):
     is_input: bool
 
 
-Command: TypeAlias = Start | AddRequest | CancelRequest | Embed | Stop
-Report: TypeAlias = Loading | Ready | Failed | Published | Embedded | Refused
+Command: TypeAlias = Start | AddRequest | CancelRequest | Pool | Stop
+Report: TypeAlias = Loading | Ready | Failed | Published | Pooled | Refused
 
 encode = msgspec.msgpack.Encoder().encode
 decode_command = msgspec.msgpack.Decoder(Command).decode

@@ -9,11 +9,11 @@ from contextlib import contextmanager
 from typing import TypeAlias
 
 from banyan.engine.events import TokenEvent
-from banyan.engine.messages import Embedded, Published, Refused
+from banyan.engine.messages import Pooled, Published, Refused
 from banyan.foundation.errors import BanyanError, EngineStopped, RequestError
 
 Events: TypeAlias = "asyncio.Queue[TokenEvent | BanyanError]"
-Vectors: TypeAlias = "asyncio.Future[tuple[bytes, ...]]"
+Rows: TypeAlias = "asyncio.Future[tuple[bytes, ...]]"
 
 
 class PendingRequests:
@@ -21,7 +21,7 @@ class PendingRequests:
 
     def __init__(self) -> None:
         self._events: dict[str, Events] = {}
-        self._vectors: dict[str, Vectors] = {}
+        self._rows: dict[str, Rows] = {}
 
     @contextmanager
     def events(self, request_id: str) -> Iterator[Events]:
@@ -34,26 +34,26 @@ class PendingRequests:
             del self._events[request_id]
 
     @contextmanager
-    def vectors(self, request_id: str) -> Iterator[Vectors]:
-        """Lend a future that gets the request's vectors, or the error that ends it."""
-        answer: Vectors = asyncio.get_running_loop().create_future()
-        self._vectors[request_id] = answer
+    def rows(self, request_id: str) -> Iterator[Rows]:
+        """Lend a future that gets the request's rows, or the error that ends it."""
+        answer: Rows = asyncio.get_running_loop().create_future()
+        self._rows[request_id] = answer
         try:
             yield answer
         finally:
-            del self._vectors[request_id]
+            del self._rows[request_id]
 
-    def deliver(self, report: Published | Embedded | Refused) -> None:
+    def deliver(self, report: Published | Pooled | Refused) -> None:
         """Hand a report to its readers; one whose reader has left is dropped."""
         match report:
             case Published(events):
                 for event in events:
                     if event.request_id in self._events:
                         self._events[event.request_id].put_nowait(event)
-            case Embedded(request_id, vectors):
-                answer = self._vectors.get(request_id)
+            case Pooled(request_id, rows):
+                answer = self._rows.get(request_id)
                 if answer is not None and not answer.done():
-                    answer.set_result(vectors)
+                    answer.set_result(rows)
             case Refused(request_id, message, parameter, is_input):
                 error: BanyanError = EngineStopped(message)
                 if is_input:
@@ -62,12 +62,12 @@ class PendingRequests:
 
     def fail_all(self, error: BanyanError) -> None:
         """End every request in flight with `error`."""
-        for request_id in [*self._events, *self._vectors]:
+        for request_id in [*self._events, *self._rows]:
             self._fail(request_id, error)
 
     def _fail(self, request_id: str, error: BanyanError) -> None:
         if request_id in self._events:
             self._events[request_id].put_nowait(error)
-        answer = self._vectors.get(request_id)
+        answer = self._rows.get(request_id)
         if answer is not None and not answer.done():
             answer.set_exception(error)

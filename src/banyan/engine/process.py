@@ -23,11 +23,11 @@ from banyan.engine.messages import (
     AddRequest,
     CancelRequest,
     Command,
-    Embed,
-    Embedded,
     EngineSettings,
     Failed,
     Loading,
+    Pool,
+    Pooled,
     Published,
     Ready,
     Refused,
@@ -62,7 +62,7 @@ class EngineLoop:
     ) -> None:
         self._socket = socket
         self._engine = served.engine
-        self._embed = served.embed
+        self._pooling = served.pooling
         self._heartbeat_milliseconds = max(1, int(heartbeat_seconds * 1000))
         self._parent_fd = parent_fd
         self._poller = zmq.Poller()
@@ -72,15 +72,17 @@ class EngineLoop:
     def run(self) -> None:
         """Serve until told to stop or until the parent is gone.
 
-        Raises whatever `engine.step` raises: its state is unknown then.
+        Raises whatever a step raises: the state is unknown then.
         """
         while True:
-            busy = self._engine.has_work()
+            busy = self._engine.has_work() or self._pooling.has_work()
             ready = dict(self._poller.poll(0 if busy else self._heartbeat_milliseconds))
             if self._parent_fd in ready:
                 return
             if self._socket in ready and not self._obey_all():
                 return
+            for pooled in self._pooling.step():
+                self._send(Pooled(pooled.request_id, pooled.rows))
             self._send(Published(tuple(self._engine.step()), self._engine.statistics()))
 
     def _obey_all(self) -> bool:
@@ -108,11 +110,9 @@ class EngineLoop:
                 )
             case CancelRequest(request_id):
                 self._engine.cancel(request_id)
-            case Embed(request_id, prompts):
-                self._answer(
-                    request_id,
-                    lambda: self._send(Embedded(request_id, self._embed(prompts))),
-                )
+                self._pooling.cancel(request_id)
+            case Pool(request_id, prompts):
+                self._answer(request_id, lambda: self._pooling.add_request(request_id, prompts))
             case _:
                 _logger.warning("ignored the command %s", type(command).__name__)
 

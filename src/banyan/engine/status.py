@@ -4,20 +4,24 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+ModelKind = Literal["decoder", "embedder", "classifier"]
+
 
 @dataclass(frozen=True, slots=True)
 class ModelFacts:
     """What the engine says of its model once it is loaded.
 
     Attributes:
-        kind: a `decoder` writes text, an `encoder` makes embeddings.
+        kind: a `decoder` writes text, an `embedder` makes vectors, a `classifier` gives scores.
         max_model_len: most tokens of one prompt and its answer together.
         report: what was compiled, for which device, and how long it took, as JSON values.
+        labels: what the scores of a classifier are for, in order.
     """
 
-    kind: Literal["decoder", "encoder"]
+    kind: ModelKind
     max_model_len: int
     report: Mapping[str, Any] = field(default_factory=dict)
+    labels: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ from collections.abc import AsyncGenerator, Mapping, Sequence
 from typing import Protocol
 
 from banyan.engine.events import EngineStatistics, TokenEvent
+from banyan.engine.pooling.prompt import PoolingPrompt
 from banyan.engine.request_context import ORDINARY, RequestContext
 from banyan.engine.sampling import SamplingOptions
 from banyan.engine.status import EngineStatus
@@ -40,8 +41,8 @@ class Backend(Protocol):
         """
         ...
 
-    async def embed(self, request_id: str, prompts: Sequence[Sequence[int]]) -> tuple[bytes, ...]:
-        """Return one vector per prompt as little-endian float32 bytes."""
+    async def pool(self, request_id: str, prompts: Sequence[PoolingPrompt]) -> tuple[bytes, ...]:
+        """Return one vector or row of scores per prompt as little-endian float32 bytes."""
         ...
 
 

@@ -8,6 +8,7 @@ import msgspec
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
+from banyan.engine.pooling.prompt import PoolingPrompt
 from banyan.gateway.body import read_body, unless_hung_up
 from banyan.gateway.errors import refuse
 from banyan.gateway.replies.embeddings import Embedding, EmbeddingReply, EmbeddingUsage
@@ -44,7 +45,7 @@ async def _answer(services: Services, request: Request) -> Response:
             f"encoding_format is {encoding!r}; it must be 'float' or 'base64'",
             parameter="encoding_format",
         )
-    model = services.ready_model("encoder")
+    model = services.ready_model("embedder")
     prompts = await services.encode(asked.input, field_name="input", limit=_MOST_INPUTS)
     for prompt in prompts:
         services.check_length(prompt, model=model, field_name="input")
@@ -64,8 +65,10 @@ async def _answer(services: Services, request: Request) -> Response:
 async def _embed(services: Services, prompts: Sequence[Sequence[int]]) -> list[bytes]:
     vectors: list[bytes] = []
     for start in range(0, len(prompts), _INPUTS_PER_BATCH):
-        batch = prompts[start : start + _INPUTS_PER_BATCH]
-        vectors += await services.backend.embed(new_id("embd"), batch)
+        batch = [
+            PoolingPrompt(tuple(prompt)) for prompt in prompts[start : start + _INPUTS_PER_BATCH]
+        ]
+        vectors += await services.backend.pool(new_id("embd"), batch)
     return vectors
 
 

@@ -10,13 +10,19 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 from uuid import uuid4
 
-from banyan.engine.status import ModelFacts
+from banyan.engine.status import ModelFacts, ModelKind
 from banyan.foundation.errors import EngineStopped
 from banyan.gateway.backend import Backend, TextModel
 from banyan.gateway.errors import ApiError, refuse
 from banyan.gateway.metrics import Metrics
 
 Result = TypeVar("Result")
+
+_WORK: Mapping[ModelKind, str] = {
+    "decoder": "writes text",
+    "embedder": "makes embeddings",
+    "classifier": "gives scores",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,7 +70,7 @@ class Services:
             )
         return None
 
-    def ready_model(self, kind: str) -> ModelFacts:
+    def ready_model(self, kind: ModelKind) -> ModelFacts:
         """Return what is known of the model, once it is ready and of the right kind.
 
         Raises:
@@ -75,9 +81,9 @@ class Services:
         if status.state != "ready" or status.model is None:
             raise EngineStopped(f"{status.detail}; try again in a few seconds")
         if status.model.kind != kind:
-            able = "makes embeddings only" if kind == "decoder" else "cannot make embeddings"
             raise refuse(
-                f"the model {self.settings.model_name!r} {able}",
+                f"the model {self.settings.model_name!r} {_WORK[status.model.kind]} only; for "
+                f"this, serve one that {_WORK[kind]}",
                 parameter="model",
                 code="unsupported_model",
             )

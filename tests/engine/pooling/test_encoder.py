@@ -4,11 +4,10 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-import pytest
 from numpy.typing import NDArray
 
-from banyan.engine.encoder_runner import EncoderRunner, split_by_length
-from banyan.foundation.errors import RequestError
+from banyan.engine.pooling.encoder import EncoderRunner, split_by_length
+from banyan.engine.pooling.prompt import PoolingPrompt
 from banyan.models.pooling import Pooling
 
 
@@ -21,9 +20,10 @@ class FakeEncoder:
     def run(self, arguments: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[np.float32]]:
         token_ids, mask = arguments["token_ids"], arguments["attention_mask"]
         self.shapes.append(token_ids.shape)
-        assert not arguments["token_types"].any()
+        assert not (arguments["token_types"] * (1 - mask)).any()
         # Padding is given a wild value: pooling must leave it out.
-        hidden = np.stack([token_ids, 1000 * (1 - mask)], axis=-1)
+        types = arguments["token_types"]
+        hidden = np.stack([token_ids, types + 1000 * (1 - mask)], axis=-1)
         return {"hidden": hidden.astype(np.float32)}
 
 
@@ -33,21 +33,31 @@ def runner(*, normalise: bool = False) -> tuple[EncoderRunner, FakeEncoder]:
     return EncoderRunner(encoder, pooling, vocab_size=100), encoder
 
 
+def prompts(*token_ids: tuple[int, ...]) -> list[PoolingPrompt]:
+    return [PoolingPrompt(ids) for ids in token_ids]
+
+
 def test_vectors_come_in_the_order_of_the_prompts_and_ignore_padding() -> None:
     embedding, encoder = runner()
-    vectors = embedding.embed([[3], [1, 2, 3], [10, 20]])
+    vectors = embedding.run(prompts((3,), (1, 2, 3), (10, 20)))
     assert vectors.tolist() == [[3.0, 0.0], [2.0, 0.0], [15.0, 0.0]]
     assert vectors.dtype == np.float32
     assert encoder.shapes == [(3, 3)]
 
 
+def test_the_second_text_of_a_pair_has_its_own_token_type() -> None:
+    embedding, _ = runner()
+    pair = PoolingPrompt((1, 2, 3, 4), (0, 0, 0, 1))
+    assert embedding.run([pair, *prompts((1,))]).tolist() == [[2.5, 0.25], [1.0, 0.0]]
+
+
 def test_vectors_have_length_one_where_the_model_says_so() -> None:
     embedding, _ = runner(normalise=True)
-    assert embedding.embed([[3]]).tolist() == [[1.0, 0.0]]
+    assert embedding.run(prompts((3,))).tolist() == [[1.0, 0.0]]
 
 
 def test_no_prompts_give_no_vectors() -> None:
-    assert len(runner()[0].embed([])) == 0
+    assert len(runner()[0].run([])) == 0
 
 
 def test_similar_lengths_share_a_batch_of_bounded_size() -> None:
@@ -55,18 +65,3 @@ def test_similar_lengths_share_a_batch_of_bounded_size() -> None:
     assert split_by_length(range(5), lengths) == [[0, 1], [2, 3, 4]]
     assert split_by_length([0], [9000]) == [[0]]
     assert split_by_length([], []) == []
-
-
-@pytest.mark.parametrize(
-    ("prompt", "words"),
-    [
-        ([], "input 1 is empty; give at least one token"),
-        ([1] * 9, "input 1 has 9 tokens; this model takes at most 8"),
-        ([100], "input 1 holds a token id outside 0 to 99"),
-        ([-1], "input 1 holds a token id outside 0 to 99"),
-    ],
-)
-def test_an_input_that_cannot_be_embedded_is_refused(prompt: list[int], words: str) -> None:
-    with pytest.raises(RequestError) as caught:
-        runner()[0].embed([[1], prompt])
-    assert str(caught.value) == words

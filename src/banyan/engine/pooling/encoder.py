@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from banyan.foundation.errors import RequestError
+from banyan.engine.pooling.prompt import PoolingPrompt
 from banyan.models.pooling import Pooling, pool
 
 # Padded tokens of one batch: enough to keep every core busy, little enough to stay in cache.
@@ -25,66 +25,46 @@ class EncoderModel(Protocol):
 
 
 class EncoderRunner:
-    """Makes one vector per list of token ids."""
+    """Makes one vector per prompt."""
 
     def __init__(self, model: EncoderModel, pooling: Pooling, *, vocab_size: int) -> None:
         self._model = model
         self._pooling = pooling
-        self._vocab_size = vocab_size
+        self.vocab_size = vocab_size
 
     @property
     def max_tokens(self) -> int:
         """Longest text in tokens, special ones included."""
         return self._pooling.max_tokens
 
-    def embed(self, prompts: Sequence[Sequence[int]]) -> NDArray[np.float32]:
-        """Return a vector for each prompt, in order: [number of prompts, H] float32.
-
-        Raises:
-            RequestError: a prompt is empty, too long, or holds an id that is not a token.
-        """
-        for number, prompt in enumerate(prompts):
-            self._check(number, prompt)
+    def run(self, prompts: Sequence[PoolingPrompt]) -> NDArray[np.float32]:
+        """Return a vector for each prompt, in order: [number of prompts, H] float32."""
         # Similar lengths together, so that little of a batch is padding.
-        order = sorted(range(len(prompts)), key=lambda number: -len(prompts[number]))
+        lengths = [len(prompt.token_ids) for prompt in prompts]
+        order = sorted(range(len(prompts)), key=lambda number: -lengths[number])
         vectors: dict[int, NDArray[np.float32]] = {}
-        for numbers in split_by_length(order, [len(prompt) for prompt in prompts]):
+        for numbers in split_by_length(order, lengths):
             batch = self._run([prompts[number] for number in numbers])
             vectors.update(zip(numbers, batch, strict=True))
         if not vectors:
             return np.zeros((0, 0), dtype=np.float32)
         return np.stack([vectors[number] for number in range(len(prompts))])
 
-    def _run(self, prompts: Sequence[Sequence[int]]) -> NDArray[np.float32]:
-        shape = (len(prompts), max(len(prompt) for prompt in prompts))
+    def _run(self, prompts: Sequence[PoolingPrompt]) -> NDArray[np.float32]:
+        shape = (len(prompts), max(len(prompt.token_ids) for prompt in prompts))
         token_ids_BT = np.zeros(shape, dtype=np.int64)
         mask_BT = np.zeros(shape, dtype=np.int64)
+        types_BT = np.zeros(shape, dtype=np.int64)
         for row, prompt in enumerate(prompts):
-            token_ids_BT[row, : len(prompt)] = prompt
-            mask_BT[row, : len(prompt)] = 1
+            token_ids_BT[row, : len(prompt.token_ids)] = prompt.token_ids
+            mask_BT[row, : len(prompt.token_ids)] = 1
+            types_BT[row, : len(prompt.token_types)] = prompt.token_types
         arguments = {
             "token_ids": token_ids_BT,
             "attention_mask": mask_BT,
-            "token_types": np.zeros(shape, dtype=np.int64),
+            "token_types": types_BT,
         }
         return pool(self._model.run(arguments)["hidden"], mask_BT, self._pooling)
-
-    def _check(self, number: int, prompt: Sequence[int]) -> None:
-        if not prompt:
-            raise RequestError(
-                f"input {number} is empty; give at least one token", parameter="input"
-            )
-        if len(prompt) > self.max_tokens:
-            raise RequestError(
-                f"input {number} has {len(prompt)} tokens; this model takes at most "
-                f"{self.max_tokens}",
-                parameter="input",
-            )
-        if min(prompt) < 0 or max(prompt) >= self._vocab_size:
-            raise RequestError(
-                f"input {number} holds a token id outside 0 to {self._vocab_size - 1}",
-                parameter="input",
-            )
 
 
 def split_by_length(order: Sequence[int], lengths: Sequence[int]) -> list[list[int]]:
