@@ -58,7 +58,10 @@ class Fields:
         value = self._value(name, default)
         if isinstance(value, bool) or not isinstance(value, int | float):
             raise self._refusal(name, value, "a number")
-        return float(value)
+        try:
+            return float(value)
+        except OverflowError as error:
+            raise self._refusal(name, "an integer beyond all floats", "a number") from error
 
     def optional_number(self, name: str) -> float | None:
         """Give the number, or None when the field is absent."""

@@ -1,0 +1,1 @@
+"""Low-rank adapters (LoRA) in the format of PEFT: what they may hold, read and checked."""
