@@ -169,5 +169,5 @@ def test_a_program_of_another_version_is_not_found(
 ) -> None:
     options = CompileOptions(tmp_path, optimise=False)
     compile_graph(mixed_graph(), device=cpu, options=options)
-    monkeypatch.setattr("banyan.compiler.cache._sources_digest", lambda: "another version")
+    monkeypatch.setattr("banyan.compiler.cache.compiler_digest", lambda: "another version")
     assert not compile_graph(mixed_graph(), device=cpu, options=options).report.cached

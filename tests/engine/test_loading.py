@@ -150,3 +150,35 @@ def test_weights_that_are_missing_are_named_before_anything_is_compiled(
             EngineOptions(threads=1, max_model_len=32, max_num_seqs=1),
             settings=Settings(cache_directory=tmp_path / "cache"),
         )
+
+
+def test_packed_weights_of_the_first_start_serve_the_second_with_the_same_tokens(
+    checkpoint: Checkpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("banyan.engine.warm_start.SMALLEST_BYTES", 0)
+    options = EngineOptions(threads=1, max_model_len=32, max_num_seqs=1)
+    stages: list[str] = []
+
+    def tokens() -> list[int]:
+        stages.clear()
+        loaded = loading.load_model(
+            str(checkpoint("llama")),
+            options,
+            settings=Settings(cache_directory=tmp_path),
+            progress=lambda stage, done, total: stages.append(stage),
+        )
+        loaded.engine.add_request("a", [5, 6, 7], SamplingOptions(temperature=0.0, max_tokens=6))
+        written = []
+        while loaded.engine.has_work():
+            written += [token for event in loaded.engine.step() for token in event.token_ids]
+        loaded.close()
+        return written
+
+    first = tokens()
+    assert "Packing weights" in stages
+    assert tokens() == first
+    assert "Packing weights" not in stages
+    (entry,) = (tmp_path / "packed").iterdir()
+    entry.write_bytes(b"damaged")
+    assert tokens() == first
+    assert "Packing weights" in stages

@@ -141,6 +141,7 @@ async def _serve(
                 cache_directory=str(settings.cache_directory),
                 compiler_command=settings.compiler_command,
                 offline=settings.offline,
+                packed_cache_bytes=settings.packed_cache_bytes,
             ),
             on_loading=show,
         )

@@ -50,7 +50,7 @@ _KINDS: Mapping[str, Callable[..., Any]] = {
 def program_key(graph_text: str, settings: str) -> str:
     """The name of the program for a captured graph, compiler settings and this compiler."""
     digest = hashlib.sha256()
-    for part in (graph_text, settings, _sources_digest()):
+    for part in (graph_text, settings, compiler_digest()):
         digest.update(part.encode() + b"\0")
     return digest.hexdigest()[:32]
 
@@ -101,7 +101,7 @@ def _path(directory: Path, key: str) -> Path:
 
 
 @cache
-def _sources_digest() -> str:
+def compiler_digest() -> str:
     """Everything of this package that has a say in what a program looks like."""
     compiler = Path(__file__).parent
     native = compiler.parent / "devices" / "native"

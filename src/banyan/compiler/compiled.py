@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import accumulate
 from pathlib import Path
 from typing import final
 
@@ -12,10 +13,10 @@ from banyan.compiler.interpreted import run_extern_node
 from banyan.compiler.ir.graph import Node
 from banyan.compiler.ir.symbols import evaluate, substitute, symbol, upper_bound
 from banyan.compiler.ir.types import TensorType
-from banyan.compiler.packed_weights import WeightLoader, joined_memory
+from banyan.compiler.packed_weights import WeightLoader, family_of, joined_memory
 from banyan.compiler.report import CompileReport
 from banyan.compiler.targets.memory import ExternCall, Location, Memory, Slot, arena_offsets
-from banyan.devices.device import Buffer, Device, LoadedProgram, Program
+from banyan.devices.device import ALIGNMENT_BYTES, Buffer, Device, LoadedProgram, Program
 from banyan.devices.host_memory import aligned, contiguous
 from banyan.foundation.errors import InputError
 
@@ -140,6 +141,7 @@ class CompiledProgram(Executable):
         self._kept: list[Buffer | None] = [None] * len(manifest.inputs)
         self._results: list[Buffer | None] = [None] * len(manifest.memories)
         self._reserved: dict[int, Buffer] = {}
+        self._adopted: set[int] = set()
         self._places = [(i, a.name) for i, a in enumerate(inputs) if a.role == "argument"]
 
     def _load(self, place: int, array: Array) -> None:
@@ -171,13 +173,61 @@ class CompiledProgram(Executable):
 
     def _weight_memory(self, place: int) -> Buffer:
         """Memory for the weight of an input; joined weights lie in one piece."""
-        kept = self._kept[place] or self._reserved.pop(place, None)
+        # Adopted memory is somebody else's file: a new weight gets memory of its own.
+        now = None if place in self._adopted else self._kept[place]
+        self._adopted.discard(place)
+        kept = now or self._reserved.pop(place, None)
         if kept is not None:
             return kept
         inputs = self.manifest.inputs
         sizes = [stored.type.maximum_bytes for stored in inputs]
         self._reserved |= joined_memory(self._device, sizes, [s.behind for s in inputs], place)
         return self._reserved.pop(place)
+
+    def packed_weights(self) -> list[list[tuple[int, Array]]]:
+        """The bytes of every weight by the number of its input; joined ones in one inner list.
+
+        Raises:
+            InputError: weights that the host cannot address.
+        """
+        sizes = [stored.type.maximum_bytes for stored in self.manifest.inputs]
+        return [
+            [
+                (place, buffer.array(np.dtype(np.uint8), (sizes[place],)))
+                for place in family
+                if (buffer := self._kept[place]) is not None
+            ]
+            for family in self._weight_families()
+        ]
+
+    def adopt_packed(self, pieces: Mapping[int, Array]) -> bool:
+        """Take packed weights where they lie, which is for good and not copied.
+
+        False, and nothing is taken, when these are not the bytes this program reads: of another
+        number or size, or joined ones that do not lie behind one another.
+        """
+        inputs = self.manifest.inputs
+        families = self._weight_families()
+        expected = {place: inputs[place].type.maximum_bytes for f in families for place in f}
+        if {place: piece.nbytes for place, piece in pieces.items()} != expected:
+            return False
+        for family in families:
+            starts = [int(pieces[place].ctypes.data) for place in family]
+            ends = accumulate((expected[place] for place in family), initial=starts[0])
+            if starts[0] % ALIGNMENT_BYTES or starts != list(ends)[:-1]:
+                return False
+        for place, piece in pieces.items():
+            self._kept[place] = self._device.adopt(piece)
+            self._adopted.add(place)
+            self._missing.pop(place, None)
+        return True
+
+    def _weight_families(self) -> list[list[int]]:
+        """Numbers of the weights; those that must lie in one piece together, in their order."""
+        behind = [stored.behind for stored in self.manifest.inputs]
+        roles = [stored.argument.role for stored in self.manifest.inputs]
+        firsts = [i for i, role in enumerate(roles) if role == "weight" and behind[i] is None]
+        return [family_of(behind, first) for first in firsts]
 
     def run_on(
         self, inputs: Sequence[Buffer | None], memories: Sequence[Buffer], sizes: Mapping[str, int]

@@ -133,6 +133,11 @@ class Executable(ABC):
             raise InputError(f"the {missing.role} {missing.name!r} has no memory; call {how}")
         return self._run(arguments, sizes)
 
+    @property
+    def weight_bytes(self) -> int:
+        """Memory that all weights take as the caller sees them; packing adds little to that."""
+        return sum(argument.type.maximum_bytes for argument in of_role(self.inputs, "weight"))
+
     @abstractmethod
     def _load(self, place: int, array: Array) -> None:
         """Keep a weight."""

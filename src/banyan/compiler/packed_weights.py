@@ -74,12 +74,7 @@ def joined_memory(
         behind: for every input the one that it lies right behind, if any.
         place: the input asked for.
     """
-    family = [place]
-    while (before := behind[family[0]]) is not None:
-        family.insert(0, before)
-    following = {before: i for i, before in enumerate(behind) if before is not None}
-    while family[-1] in following:
-        family.append(following[family[-1]])
+    family = family_of(behind, place)
     if len(family) == 1:
         return {place: device.allocate(sizes[place])}
     total = sum(sizes[i] for i in family)
@@ -88,6 +83,17 @@ def joined_memory(
     return {
         i: device.adopt(shown[end - sizes[i] : end]) for i, end in zip(family, ends, strict=True)
     }
+
+
+def family_of(behind: Sequence[int | None], place: int) -> list[int]:
+    """The inputs that lie in one piece with the input `place`, in order; itself among them."""
+    family = [place]
+    while (before := behind[family[0]]) is not None:
+        family.insert(0, before)
+    following = {before: i for i, before in enumerate(behind) if before is not None}
+    while family[-1] in following:
+        family.append(following[family[-1]])
+    return family
 
 
 def _write(

@@ -156,6 +156,7 @@ def _build_real(settings: EngineSettings, say: SayProgress) -> Served:
         cache_directory=Path(settings.cache_directory),
         compiler_command=settings.compiler_command,
         offline=settings.offline,
+        packed_cache_bytes=settings.packed_cache_bytes,
     )
     started = time.perf_counter()
     configuration = read_configuration(Path(settings.model))

@@ -14,6 +14,9 @@ from typing import Any, TypeVar
 
 from banyan.compiler.compile import CompileOptions, Executable, compile_graph
 from banyan.compiler.ir.graph import Graph
+from banyan.compiler.ir.text import print_graph
+from banyan.compiler.packed_cache import packed_key
+from banyan.devices.cpu import CpuDevice
 from banyan.devices.cpu_probe import CpuProbe
 from banyan.devices.device import Device
 from banyan.devices.discovery import find_device
@@ -24,8 +27,10 @@ from banyan.engine.engine import Engine
 from banyan.engine.options import EngineOptions
 from banyan.engine.pooling.encoder import EncoderRunner
 from banyan.engine.sampling import SamplingOptions
+from banyan.engine.warm_start import WarmStart
 from banyan.foundation.errors import CompilerMissing
 from banyan.foundation.settings import Settings
+from banyan.models.checkpoint_identity import checkpoint_identity
 from banyan.models.configuration import EncoderConfiguration, ModelConfiguration
 from banyan.models.loading import GenerationDefaults, ModelDirectory, open_model
 from banyan.models.quantisation.rounded import RoundingChoice
@@ -93,15 +98,18 @@ def load_model(
     dtype = choose_dtype(options.dtype, configuration.checkpoint_dtype)
 
     def build(device: Device) -> LoadedModel:
+        # Measured before the weights are there: mapped ones count as memory that can be had.
+        free_bytes = free_memory_bytes(device)
         say("Capturing the graph", 0, 1)
         graph = plain_graph(directory, dtype, settings)
         model = _quantized(directory, weights, graph, options, dtype)
-        executable = compile_and_pack(model, device, settings=settings, say=say)
+        key = packed_weights_key(directory, model)
+        executable = compile_and_pack(model, device, settings=settings, say=say, key=key)
         limits = choose_limits(
             options,
             _cache_shape(configuration, dtype),
             longest=configuration.max_position_embeddings,
-            free_bytes=free_memory_bytes(device),
+            free_bytes=free_bytes - executable.weight_bytes,
         )
         executable.allocate_state({"num_blocks": limits.num_blocks})
         engine = Engine(
@@ -134,7 +142,8 @@ def load_encoder(
         say("Capturing the graph", 0, 1)
         graph = plain_graph(directory, dtype, settings)
         model = _quantized(directory, weights, graph, options, dtype)
-        executable = compile_and_pack(model, device, settings=settings, say=say)
+        key = packed_weights_key(directory, model)
+        executable = compile_and_pack(model, device, settings=settings, say=say, key=key)
         runner = EncoderRunner(executable, pooling, vocab_size=configuration.vocab_size)
         return LoadedEncoder(directory, runner, executable, device)
 
@@ -228,10 +237,24 @@ def _quantized(
     return model
 
 
+def packed_weights_key(directory: ModelDirectory, model: QuantizedModel) -> str:
+    """Name what is packed: the files, how they are quantised, and the graph that reads them."""
+    schemes = repr((directory.quantisation, sorted(model.schemes.items())))
+    return packed_key(checkpoint_identity(directory.path), schemes, print_graph(model.graph))
+
+
 def compile_and_pack(
-    model: QuantizedModel, device: Device, *, settings: Settings, say: Progress
+    model: QuantizedModel,
+    device: Device,
+    *,
+    settings: Settings,
+    say: Progress,
+    key: str | None = None,
 ) -> Executable:
-    """Compile the graph of a model for a device and fill it with its weights."""
+    """Compile the graph of a model for a device and fill it with its weights.
+
+    With a `key` (see `packed_weights_key`) packed weights are kept on disk, or found there.
+    """
     graph, weights = model.graph, model.weights
     # Before the long work, and with every missing name at once.
     weights.require(_weight_shapes(graph))
@@ -244,7 +267,13 @@ def compile_and_pack(
     except CompilerMissing as error:
         _logger.warning("%s; running on the interpreter, which is very slow", error)
         executable = compile_graph(graph, device=device, target="interpreter", options=options)
-    executable.load_weights(weights, lambda done, total: say("Packing weights", done, total))
+    fill = None
+    if key is not None and settings.packed_cache_bytes and isinstance(device, CpuDevice):
+        fill = WarmStart(settings, key)
+    if fill is None or not fill.find(executable, say):
+        executable.load_weights(weights, lambda done, total: say("Packing weights", done, total))
+        if fill is not None:
+            fill.keep(executable, say)
     return executable
 
 

@@ -28,6 +28,7 @@ class EngineSettings(msgspec.Struct, frozen=True, kw_only=True):
         cache_directory: where compiled programs are kept.
         compiler_command: the C++ compiler to use instead of the first one found.
         offline: never ask a model hub.
+        packed_cache_bytes: how much packed weights may take on disk; 0 keeps none.
         heartbeat_seconds: an idle engine says this often that it is alive.
     """
 
@@ -36,6 +37,7 @@ class EngineSettings(msgspec.Struct, frozen=True, kw_only=True):
     cache_directory: str
     compiler_command: str | None = None
     offline: bool = False
+    packed_cache_bytes: int = 0
     heartbeat_seconds: float = 1.0
 
 
