@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 
@@ -6,21 +7,28 @@ import pytest
 
 from banyan.foundation.errors import ModelError, RequestError
 from banyan.models import chat_template
+from banyan.models.chat_rendering import ChatRendering
 from banyan.models.chat_template import ChatTemplate, read_chat_template
 from tests.conftest import Checkpoint
 from tests.models.checkpoints import CHAT_TEMPLATE
 
+UNANSWERED = ChatRendering(add_generation_prompt=False)
+CONTINUED = ChatRendering(add_generation_prompt=False, continue_final_message=True)
 USER = [{"role": "user", "content": "Hi"}]
 
 
 def render(source: str, **arguments: object) -> str:
-    return ChatTemplate(source).render(USER, variables=arguments)
+    return ChatTemplate(source).render(USER, ChatRendering(variables=arguments))
+
+
+def render_with(source: str, rendering: ChatRendering) -> str:
+    return ChatTemplate(source).render(USER, rendering)
 
 
 def test_a_conversation_becomes_a_prompt_that_waits_for_the_answer() -> None:
     template = ChatTemplate(CHAT_TEMPLATE)
     assert template.render(USER) == "<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n"
-    assert template.render(USER, add_generation_prompt=False) == "<|im_start|>user\nHi<|im_end|>\n"
+    assert template.render(USER, UNANSWERED) == "<|im_start|>user\nHi<|im_end|>\n"
 
 
 def test_the_prompt_is_the_one_transformers_renders(checkpoint: Checkpoint) -> None:
@@ -43,7 +51,7 @@ def test_the_prompt_is_the_one_transformers_renders(checkpoint: Checkpoint) -> N
         messages, tools=tools, chat_template=source, tokenize=False
     )
     ours = ChatTemplate(source, special_tokens={"eos_token": "<|im_end|>"})
-    assert ours.render(messages, tools=tools, add_generation_prompt=False) == expected
+    assert ours.render(messages, replace(UNANSWERED, tools=tools)) == expected
 
 
 def test_the_clock_of_a_template_is_the_one_it_was_given() -> None:
@@ -54,7 +62,7 @@ def test_the_clock_of_a_template_is_the_one_it_was_given() -> None:
 def test_further_variables_and_documents_reach_the_template() -> None:
     assert render("{{ enable_thinking }}", enable_thinking=False) == "False"
     documents = [{"title": "T"}]
-    assert ChatTemplate("{{ documents[0].title }}").render(USER, documents=documents) == "T"
+    assert render_with("{{ documents[0].title }}", ChatRendering(documents=documents)) == "T"
 
 
 def test_a_variable_cannot_take_the_place_of_the_messages() -> None:
@@ -125,7 +133,7 @@ def test_named_templates_are_chosen_by_whether_tools_are_given(tmp_path: Path) -
     )
     assert template is not None
     assert template.render(USER) == "plain"
-    assert template.render(USER, tools=[{"name": "f"}]) == "1 tools"
+    assert template.render(USER, ChatRendering(tools=[{"name": "f"}])) == "1 tools"
 
 
 def test_a_model_without_a_template_has_none(tmp_path: Path) -> None:
@@ -154,3 +162,35 @@ def test_a_template_file_that_is_no_text_is_refused(tmp_path: Path) -> None:
     (tmp_path / "chat_template.jinja").write_bytes(b"\xff\xfe")
     with pytest.raises(ModelError, match=r"chat_template\.jinja cannot be read as text"):
         read_chat_template(tmp_path, special_tokens={})
+
+
+@pytest.mark.parametrize("text", ["It is", "It is ", "Ends\n\n"])
+@pytest.mark.parametrize("filter_", ["", " | trim"])
+def test_a_message_is_continued_as_transformers_does(
+    checkpoint: Checkpoint, text: str, filter_: str
+) -> None:
+    transformers = pytest.importorskip("transformers")
+    source = "{% for m in messages %}<{{ m.role }}>{{ m.content" + filter_ + " }}</>{% endfor %}"
+    messages = [*USER, {"role": "assistant", "content": text}]
+    reference = transformers.AutoTokenizer.from_pretrained(checkpoint("llama"))
+    expected = reference.apply_chat_template(
+        messages, chat_template=source, tokenize=False, continue_final_message=True
+    )
+    assert ChatTemplate(source).render(messages, CONTINUED) == expected
+    assert expected.startswith("<user>Hi</><assistant>")
+
+
+def test_a_message_that_is_not_there_cannot_be_continued() -> None:
+    with pytest.raises(RequestError, match="leaves out the last message"):
+        render_with("no messages", CONTINUED)
+    with pytest.raises(RequestError, match="a last message with text"):
+        ChatTemplate("").render([{"role": "assistant", "content": None}], CONTINUED)
+    with pytest.raises(RequestError, match="set add_generation_prompt to false"):
+        ChatRendering(continue_final_message=True)
+
+
+def test_a_template_may_be_replaced_by_one_that_knows_the_same_special_tokens() -> None:
+    own = ChatTemplate("own", special_tokens={"eos_token": "</s>"})
+    assert own.replaced_by("{{ messages[0].content }}{{ eos_token }}").render(USER) == "Hi</s>"
+    with pytest.raises(RequestError, match="error in line 1"):
+        own.replaced_by("{% for %}")

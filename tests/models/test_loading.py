@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from banyan.foundation.errors import ModelError, RequestError
+from banyan.models.chat_rendering import ChatRendering
 from banyan.models.loading import GenerationDefaults, open_model
 from tests.conftest import Checkpoint
 from tests.models.checkpoints import change_json
@@ -85,3 +86,12 @@ def test_opening_a_model_and_reading_weights_imports_no_torch(checkpoint: Checkp
         [sys.executable, "-c", code], capture_output=True, text=True, check=False
     )
     assert finished.returncode == 0, finished.stderr
+
+
+def test_a_template_of_the_caller_works_without_one_of_the_model(
+    checkpoint: Checkpoint, tmp_path: Path
+) -> None:
+    directory = shutil.copytree(checkpoint("llama"), tmp_path / "llama")
+    change_json(directory / "tokenizer_config.json", chat_template=None)
+    rendering = ChatRendering(template="{{ messages[0].content }}{{ eos_token }}")
+    assert open_model(str(directory)).render_chat(USER, rendering) == "Hi<|im_end|>"

@@ -42,6 +42,16 @@ class FakeTokenizer:
             piece.clear()
         return text + piece.decode(errors="replace")
 
+    def token_text(self, token_id: int) -> str | None:
+        """Return the byte as hexadecimal digits, `<end>` for the end."""
+        if token_id == self.end_token_id:
+            return "<end>"
+        return f"<0x{token_id:02X}>" if 0 <= token_id < 256 else None
+
+    def token_id(self, entry: str) -> int | None:
+        """Return the id of an entry as `token_text` writes it, None for any other."""
+        return next((index for index in range(257) if self.token_text(index) == entry), None)
+
 
 class FakeModel:
     """Deterministic logits from the tokens seen; the likeliest is a letter "a" to "z".

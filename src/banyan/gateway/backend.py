@@ -6,13 +6,14 @@ over scripted ones.
 """
 
 from collections.abc import AsyncGenerator, Mapping, Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 from banyan.engine.events import EngineStatistics, TokenEvent
 from banyan.engine.pooling.prompt import PoolingPrompt
 from banyan.engine.request_context import ORDINARY, RequestContext
 from banyan.engine.sampling import SamplingOptions
 from banyan.engine.status import EngineStatus
+from banyan.models.chat_rendering import ORDINARY_RENDERING, ChatRendering
 
 
 class Backend(Protocol):
@@ -49,18 +50,30 @@ class Backend(Protocol):
 class TextModel(Protocol):
     """The tokenizer and chat template of the model; called in a worker thread."""
 
-    def encode(self, text: str) -> list[int]:
+    def encode(self, text: str, *, add_special_tokens: bool = True) -> list[int]:
         """Return the tokens of a plain prompt, with those the model wants around it."""
         ...
 
-    def encode_chat(self, messages: Sequence[Mapping[str, str]]) -> list[int]:
-        """Return the tokens of a conversation, ending where the model's answer begins.
+    def encode_chat(
+        self,
+        messages: Sequence[Mapping[str, Any]],
+        rendering: ChatRendering = ORDINARY_RENDERING,
+    ) -> list[int]:
+        """Return the tokens of a conversation, by default ending where the answer begins.
 
         Raises:
             RequestError: the model has no chat template, or its template refuses the messages.
         """
         ...
 
-    def decode(self, token_ids: Sequence[int]) -> str:
-        """Return the text of tokens, special ones included."""
+    def decode(self, token_ids: Sequence[int], *, skip_special_tokens: bool = False) -> str:
+        """Return the text of tokens, by default with the special ones."""
+        ...
+
+    def token_text(self, token_id: int) -> str | None:
+        """Return the vocabulary entry of an id as it is stored, None when there is none."""
+        ...
+
+    def token_id(self, entry: str) -> int | None:
+        """Return the id of a vocabulary entry, None when there is none."""
         ...

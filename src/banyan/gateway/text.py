@@ -1,7 +1,9 @@
 """The `TextModel` of a real model: its tokenizer and its chat template."""
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Protocol
+from typing import Any, Protocol
+
+from banyan.models.chat_rendering import ORDINARY_RENDERING, ChatRendering
 
 
 class Tokenizer(Protocol):
@@ -15,30 +17,57 @@ class Tokenizer(Protocol):
         """Turn token ids into text."""
         ...
 
+    def token_text(self, token_id: int) -> str | None:
+        """Give the vocabulary entry of an id, or None."""
+        ...
+
+    def token_id(self, entry: str) -> int | None:
+        """Give the id of a vocabulary entry, or None."""
+        ...
+
+
+RenderChat = Callable[[Sequence[Mapping[str, Any]], ChatRendering], str]
+
 
 class PromptText:
     """Encodes prompts with a tokenizer, conversations with `render_chat` before it."""
 
-    def __init__(
-        self, tokenizer: Tokenizer, render_chat: Callable[[Sequence[Mapping[str, str]]], str]
-    ) -> None:
+    def __init__(self, tokenizer: Tokenizer, render_chat: RenderChat) -> None:
         self._tokenizer = tokenizer
         self._render_chat = render_chat
 
-    def encode(self, text: str) -> list[int]:
+    def encode(self, text: str, *, add_special_tokens: bool = True) -> list[int]:
         """Return the tokens of a plain prompt, with those the model wants around it."""
-        return self._tokenizer.encode(text)
+        return self._tokenizer.encode(text, add_special_tokens=add_special_tokens)
 
-    def encode_chat(self, messages: Sequence[Mapping[str, str]]) -> list[int]:
+    def encode_chat(
+        self,
+        messages: Sequence[Mapping[str, Any]],
+        rendering: ChatRendering = ORDINARY_RENDERING,
+    ) -> list[int]:
         """Return the tokens of a conversation; its template already wrote the special ones."""
-        return self._tokenizer.encode(self._render_chat(messages), add_special_tokens=False)
+        return self._tokenizer.encode(
+            self._render_chat(messages, rendering), add_special_tokens=rendering.add_special_tokens
+        )
 
-    def decode(self, token_ids: Sequence[int]) -> str:
-        """Return the text of tokens, special ones included."""
-        return self._tokenizer.decode(token_ids, skip_special_tokens=False)
+    def decode(self, token_ids: Sequence[int], *, skip_special_tokens: bool = False) -> str:
+        """Return the text of tokens, by default with the special ones."""
+        return self._tokenizer.decode(token_ids, skip_special_tokens=skip_special_tokens)
+
+    def token_text(self, token_id: int) -> str | None:
+        """Return the vocabulary entry of an id, None when there is none."""
+        return self._tokenizer.token_text(token_id)
+
+    def token_id(self, entry: str) -> int | None:
+        """Return the id of a vocabulary entry, None when there is none."""
+        return self._tokenizer.token_id(entry)
 
 
-def plain_chat(messages: Sequence[Mapping[str, str]]) -> str:
+def plain_chat(
+    messages: Sequence[Mapping[str, Any]], rendering: ChatRendering = ORDINARY_RENDERING
+) -> str:
     """Render a conversation for a model that knows no template: one line per turn."""
     lines = [f"{message['role']}: {message['content']}" for message in messages]
-    return "\n".join([*lines, "assistant:"])
+    if rendering.add_generation_prompt:
+        lines.append("assistant:")
+    return "\n".join(lines)

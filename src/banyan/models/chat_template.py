@@ -19,9 +19,13 @@ from jinja2.parser import Parser
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from banyan.foundation.errors import ModelError, RequestError
+from banyan.models.chat_rendering import ORDINARY_RENDERING, ChatRendering
 from banyan.models.json_fields import Fields
 
 Message = Mapping[str, Any]
+
+# No text holds it by accident: two characters of private use; templates that trim drop the space.
+_OPEN_END = "\ue1fa\ue2fb "
 
 # A template may repeat text in loops; a prompt longer than this fits no model.
 MAX_RENDERED_CHARACTERS = 50_000_000
@@ -58,31 +62,60 @@ class ChatTemplate:
         self._special_tokens = dict(special_tokens or {})
 
     def render(
-        self,
-        messages: Sequence[Message],
-        *,
-        add_generation_prompt: bool = True,
-        tools: Sequence[Mapping[str, Any]] | None = None,
-        documents: Sequence[Mapping[str, Any]] | None = None,
-        variables: Mapping[str, Any] | None = None,
+        self, messages: Sequence[Message], rendering: ChatRendering = ORDINARY_RENDERING
     ) -> str:
         """Give the prompt of a conversation; it holds its special tokens already.
-
-        `variables` are further names a template may read, such as `enable_thinking`.
 
         Raises:
             RequestError: the template refused the conversation or failed on it.
         """
-        template = self._tool_template if tools else self._template
+        template = self._tool_template if rendering.tools else self._template
+        shown = _left_open(messages) if rendering.continue_final_message else list(messages)
         values = {
             **self._special_tokens,
-            **(variables or {}),
-            "messages": list(messages),
-            "tools": tools,
-            "documents": documents,
-            "add_generation_prompt": add_generation_prompt,
+            **rendering.variables,
+            "messages": shown,
+            "tools": rendering.tools,
+            "documents": rendering.documents,
+            "add_generation_prompt": rendering.add_generation_prompt,
         }
-        return _render_limited(template, values)
+        text = _render_limited(template, values)
+        return _cut_at_mark(text) if rendering.continue_final_message else text
+
+    def replaced_by(self, source: str) -> "ChatTemplate":
+        """Compile another template that knows the same special tokens.
+
+        Raises:
+            RequestError: the template has an error.
+        """
+        try:
+            return ChatTemplate(source, special_tokens=self._special_tokens)
+        except ModelError as error:
+            raise RequestError(str(error), parameter="chat_template") from error
+
+
+def _left_open(messages: Sequence[Message]) -> list[Message]:
+    """Mark the end of the last message's text, to find it again in what the template wrote."""
+    last = messages[-1] if messages else {}
+    content = last.get("content")
+    if isinstance(content, str):
+        return [*messages[:-1], {**last, "content": content + _OPEN_END}]
+    raise RequestError(
+        "continue_final_message needs a last message with text", parameter="continue_final_message"
+    )
+
+
+def _cut_at_mark(text: str) -> str:
+    """End the text where the last message ends."""
+    place = text.rfind(_OPEN_END.rstrip())
+    if place < 0:
+        raise RequestError(
+            "the chat template of the model leaves out the last message, so it cannot be continued",
+            parameter="continue_final_message",
+        )
+    # A template that trims messages would have trimmed this one, too.
+    was_trimmed = not text.startswith(_OPEN_END, place)
+    return text[:place].rstrip() if was_trimmed else text[:place]
 
 
 def _render_limited(template: jinja2.Template, values: Mapping[str, Any]) -> str:

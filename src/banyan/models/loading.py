@@ -3,12 +3,12 @@
 The door of this layer for the engine and the command line. Imports no torch.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from banyan.foundation.errors import ModelError, RequestError
+from banyan.models.chat_rendering import ORDINARY_RENDERING, ChatRendering
 from banyan.models.chat_template import ChatTemplate, Message, read_chat_template
 from banyan.models.configuration import (
     EncoderConfiguration,
@@ -81,23 +81,22 @@ class ModelDirectory:
         return CheckpointWeights(self.path, prefix="bert." if is_encoder else "")
 
     def render_chat(
-        self,
-        messages: Sequence[Message],
-        *,
-        tools: Sequence[Mapping[str, Any]] | None = None,
-        variables: Mapping[str, Any] | None = None,
+        self, messages: Sequence[Message], rendering: ChatRendering = ORDINARY_RENDERING
     ) -> str:
-        """Give the prompt of a conversation, ready for the answer.
+        """Give the prompt of a conversation, by default ready for the answer.
 
         Raises:
             RequestError: the model has no chat template, or the template refused the messages.
         """
+        if rendering.template is not None:
+            own = self.chat_template or ChatTemplate("", special_tokens=self.tokenizer.named_tokens)
+            return own.replaced_by(rendering.template).render(messages, rendering)
         if self.chat_template is None:
             raise RequestError(
                 f"{self.name} has no chat template; send the finished prompt to /v1/completions",
                 parameter="messages",
             )
-        return self.chat_template.render(messages, tools=tools, variables=variables)
+        return self.chat_template.render(messages, rendering)
 
 
 def open_model(path_or_id: str, *, offline: bool = False) -> ModelDirectory:
