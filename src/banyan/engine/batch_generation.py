@@ -63,6 +63,7 @@ def _add(
     engine: Engine, number: int, prompt: Prompt, options: SamplingOptions, *, num_prompts: int
 ) -> None:
     try:
+        engine.prepare(options)
         engine.add_request(str(number), prompt.token_ids, options)
     except RequestError as error:
         if num_prompts == 1:

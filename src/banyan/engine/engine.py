@@ -29,6 +29,8 @@ from banyan.engine.scheduler import Demand, SequenceId, Step, plan_step
 from banyan.engine.sequence_table import SequenceTable
 from banyan.engine.speculation.speculator import Speculator
 from banyan.engine.speculation.verification import verify
+from banyan.engine.structure.guidance import StructureCompiler
+from banyan.engine.structuring import Structuring
 from banyan.foundation.errors import RequestError
 
 
@@ -43,6 +45,7 @@ class Engine:
         tokenizer: turns tokens into text; None gives no text and no stop strings.
         seed: for requests that bring none; None draws a fresh one for each.
         speculator: guesses tokens that the model then checks; None goes token by token.
+        structures: compiles the shapes that answers must have; None refuses such requests.
     """
 
     def __init__(
@@ -55,6 +58,7 @@ class Engine:
         tokenizer: TextDecoder | None = None,
         seed: int | None = None,
         speculator: Speculator | None = None,
+        structures: StructureCompiler | None = None,
     ) -> None:
         self.limits = limits
         self.vocab_size = vocab_size
@@ -62,6 +66,7 @@ class Engine:
         self._tokenizer = tokenizer
         self._seed = seed
         self._speculator = speculator
+        self._structuring = Structuring(structures, vocab_size=vocab_size)
         self._table = SequenceTable(limits.max_num_seqs, limits.max_model_len)
         self._pool = BlockPool(limits.num_blocks)
         self._runner = Runner(model, self._table)
@@ -107,8 +112,18 @@ class Engine:
         )
         entropy = self._entropy(options.seed)
         answers = [self._new_answer(request, index, entropy) for index in range(options.n)]
+        structure = options.structure
+        if structure is None or self._structuring.admit(answers, structure):
+            self._waiting.update((answer.sequence_id, answer) for answer in answers)
         self._answers[request_id] = answers
-        self._waiting.update((answer.sequence_id, answer) for answer in answers)
+
+    def prepare(self, options: SamplingOptions) -> None:
+        """Do now what a request with these options would have to wait for: compile its structure.
+
+        Raises:
+            RequestError: the structure cannot be used; says where it is wrong.
+        """
+        self._structuring.prepare(options)
 
     def cancel(self, request_id: str) -> None:
         """Stop a request and free its blocks now; an unknown or finished one is no error.
@@ -122,11 +137,13 @@ class Engine:
 
     def has_work(self) -> bool:
         """True when the next step does or publishes something."""
-        return bool(self._running or self._waiting or self._pending_events)
+        is_compiling = self._structuring.is_compiling
+        return bool(self._running or self._waiting or self._pending_events or is_compiling)
 
     def step(self) -> list[TokenEvent]:
         """Do one step and return what came of it, in no order between requests."""
         events, self._pending_events = self._pending_events, []
+        events += self._take_structured()
         drafts = self._drafts()
         step = plan_step(
             [
@@ -140,14 +157,18 @@ class Engine:
         )
         if not step.slices:
             return events
-        logits_RV = self._runner.run(self._carry_out(step, drafts))
+        lane_slices = self._carry_out(step, drafts)
+        ends = [slice_ for slice_ in step.slices if slice_.reaches_end]
+        answers = [self._running[slice_.sequence_id] for slice_ in ends]
+        checked = [drafts.get(slice_.sequence_id, ())[: slice_.drafts] for slice_ in ends]
+        # Filled in a thread while the model runs.
+        masks = self._structuring.begin_masks(answers, checked)
+        logits_RV = self._runner.run(lane_slices)
         self._num_steps += 1
         self._note_computed(step)
-        ends = [slice_ for slice_ in step.slices if slice_.reaches_end]
         if ends:
-            answers = [self._running[slice_.sequence_id] for slice_ in ends]
-            checked = [drafts.get(slice_.sequence_id, ())[: slice_.drafts] for slice_ in ends]
-            chosen = verify(logits_RV, [answer.sampler for answer in answers], checked)
+            masks.wait()
+            chosen = verify(logits_RV, [answer.sampler for answer in answers], checked, masks)
             for answer, tokens, guesses in zip(answers, chosen, checked, strict=True):
                 self._note_accepted(answer, guesses, num_accepted=len(tokens) - 1)
                 events.append(advance(answer, tokens))
@@ -168,6 +189,29 @@ class Engine:
             tokens_drafted=self._num_drafted,
             tokens_accepted=self._num_accepted,
         )
+
+    def _take_structured(self) -> list[TokenEvent]:
+        """Let those wait for their turn whose structure is compiled; end those it is wrong for."""
+        is_idle = not (self._running or self._waiting or self._pending_events)
+        events = []
+        for compiled in self._structuring.take_ready(is_idle=is_idle):
+            for answer in compiled.answers:
+                self._waiting[answer.sequence_id] = answer
+                if compiled.problem is not None:
+                    events.append(
+                        event_of(
+                            answer,
+                            text="",
+                            finish_reason="error",
+                            stop_reason=compiled.problem,
+                        )
+                    )
+                    self._settle(answer, events[-1])
+        return events
+
+    def close(self) -> None:
+        """End the engine's threads."""
+        self._structuring.close()
 
     def _drafts(self) -> Mapping[SequenceId, Sequence[int]]:
         """Guesses at the next tokens of sequences that are decoding."""

@@ -5,6 +5,7 @@ token it can see through the block tables, so an engine that mixes up slots, blo
 gets other tokens. Shipped, because plug-ins and users test against it too.
 """
 
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -15,9 +16,16 @@ from banyan.engine.engine import Engine
 from banyan.engine.key_value_blocks import BLOCK_SIZE
 from banyan.engine.options import EngineLimits
 from banyan.engine.speculation.speculator import Speculator
+from banyan.engine.structure.guidance import StructureCompiler
 
 _FIRST_LETTER, _NUM_LETTERS = ord("a"), 26
 _MIX = np.uint64(0x9E3779B97F4A7C15)
+_BYTE_LEVEL = {
+    "type": "ByteLevel",
+    "add_prefix_space": False,
+    "trim_offsets": True,
+    "use_regex": False,
+}
 
 
 class FakeTokenizer:
@@ -51,6 +59,22 @@ class FakeTokenizer:
     def token_id(self, entry: str) -> int | None:
         """Return the id of an entry as `token_text` writes it, None for any other."""
         return next((index for index in range(257) if self.token_text(index) == entry), None)
+
+    def to_json(self) -> str:
+        """Return the text of a `tokenizer.json` that does the same."""
+        return json.dumps(
+            {
+                "version": "1.0",
+                "added_tokens": [_added_token(self.end_token_id, "<end>")],
+                "pre_tokenizer": _BYTE_LEVEL,
+                "decoder": _BYTE_LEVEL,
+                "model": {
+                    "type": "BPE",
+                    "vocab": {_byte_name(byte): byte for byte in range(256)},
+                    "merges": [],
+                },
+            }
+        )
 
 
 class FakeModel:
@@ -135,15 +159,35 @@ def fake_engine(
         token_budget=token_budget,
         num_blocks=num_blocks,
     )
+    tokenizer = FakeTokenizer()
     return Engine(
         FakeModel(num_blocks, end_after=end_after),
         limits,
         vocab_size=FakeTokenizer.vocab_size,
         end_token_ids=(FakeTokenizer.end_token_id,),
-        tokenizer=FakeTokenizer(),
+        tokenizer=tokenizer,
         seed=seed,
+        structures=StructureCompiler(
+            tokenizer.to_json,
+            vocab_size=tokenizer.vocab_size,
+            end_token_ids=(tokenizer.end_token_id,),
+        ),
         speculator=speculator,
     )
+
+
+def _added_token(token_id: int, content: str) -> dict[str, Any]:
+    flags = dict.fromkeys(("single_word", "lstrip", "rstrip", "normalized"), False)
+    return {"id": token_id, "content": content, "special": True, **flags}
+
+
+def _byte_name(byte: int) -> str:
+    """The letter that byte-level tokenizers write for a byte (GPT-2's table)."""
+    is_visible = 33 <= byte <= 126 or 161 <= byte <= 172 or 174 <= byte <= 255
+    if is_visible:
+        return chr(byte)
+    hidden = (*range(33), *range(127, 161), 173)
+    return chr(256 + hidden.index(byte))
 
 
 def _mix(numbers: Any) -> Any:

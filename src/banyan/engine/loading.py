@@ -27,6 +27,7 @@ from banyan.engine.engine import Engine
 from banyan.engine.options import EngineOptions
 from banyan.engine.pooling.encoder import EncoderRunner
 from banyan.engine.sampling import SamplingOptions
+from banyan.engine.structure.guidance import StructureCompiler
 from banyan.engine.warm_start import WarmStart
 from banyan.foundation.errors import CompilerMissing
 from banyan.foundation.settings import Settings
@@ -63,7 +64,8 @@ class LoadedModel:
     device: Device
 
     def close(self) -> None:
-        """Stop the device's threads."""
+        """Stop the threads of the engine and of the device."""
+        self.engine.close()
         self.device.close()
 
 
@@ -119,6 +121,11 @@ def load_model(
             end_token_ids=directory.generation.eos_token_ids,
             tokenizer=directory.tokenizer,
             seed=options.seed,
+            structures=StructureCompiler(
+                directory.tokenizer.to_json,
+                vocab_size=configuration.vocab_size,
+                end_token_ids=directory.generation.eos_token_ids,
+            ),
         )
         defaults = options_from_defaults(directory.generation)
         return LoadedModel(directory, engine, executable, defaults, device)

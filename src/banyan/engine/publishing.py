@@ -29,11 +29,11 @@ def advance(answer: Sequence, chosen: abc.Sequence[SampledToken]) -> TokenEvent:
     text, taken, ending = "", [], None
     for sampled in chosen:
         if sampled.token_id is None:
-            ending = _Ending("error", _NO_CHOICE)
+            ending = _Ending("error", sampled.problem or _NO_CHOICE)
             break
         taken.append(sampled)
         answer.token_ids.append(sampled.token_id)
-        more, ending = _read(answer, sampled.token_id)
+        more, ending = _read(answer, sampled.token_id, completes=sampled.completes)
         text += more
         if ending is not None:
             break
@@ -48,7 +48,7 @@ def advance(answer: Sequence, chosen: abc.Sequence[SampledToken]) -> TokenEvent:
     )
 
 
-def _read(answer: Sequence, token_id: int) -> tuple[str, _Ending | None]:
+def _read(answer: Sequence, token_id: int, *, completes: bool) -> tuple[str, _Ending | None]:
     """Text of the token just added, and whether it ends the answer."""
     request, options = answer.request, answer.request.options
     is_end = token_id in request.end_token_ids
@@ -61,6 +61,8 @@ def _read(answer: Sequence, token_id: int) -> tuple[str, _Ending | None]:
         return text, _Ending("stop", None if is_end else token_id)
     if answer.text.found_stop is not None:
         return text, _Ending("stop", answer.text.found_stop)
+    if completes:
+        return text, _Ending("stop")
     if answer.num_generated >= request.max_tokens:
         return text, _Ending("length")
     return text, None

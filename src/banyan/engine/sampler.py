@@ -17,6 +17,8 @@ from numpy.typing import NDArray
 from banyan.engine.events import TokenLogprob
 from banyan.engine.penalties import LogitsEditor
 from banyan.engine.sampling import SamplingOptions
+from banyan.engine.structure.constraint import TokenConstraint
+from banyan.engine.structure.masks import NO_MASKS, BoolArray, RowMasks
 
 FloatArray = NDArray[np.float32]
 IdArray = NDArray[np.int64]
@@ -30,10 +32,19 @@ _RUN = 512
 
 @dataclass(frozen=True, slots=True)
 class SampledToken:
-    """A chosen token; `token_id` is None when the model gave no number to choose by."""
+    """A chosen token.
+
+    Attributes:
+        token_id: None when there was nothing to choose.
+        logprob: when asked for.
+        completes: the answer's structure is whole with this token, and nothing may follow.
+        problem: why there was nothing to choose, when it is known.
+    """
 
     token_id: int | None
     logprob: TokenLogprob | None = None
+    completes: bool = False
+    problem: str | None = None
 
 
 class SequenceSampler:
@@ -55,6 +66,8 @@ class SequenceSampler:
         entropy: Sequence[int],
     ) -> None:
         self.options = options
+        # Set by the engine once the structure is compiled, before the first token.
+        self.constraint: TokenConstraint | None = None
         self._prompt_token_ids = prompt_token_ids
         self._end_token_ids = end_token_ids
         self.generator = (
@@ -77,11 +90,18 @@ class SequenceSampler:
     @property
     def is_plain(self) -> bool:
         """True when the token is the largest logit and nothing else is asked for."""
-        return self.generator is None and self.editor is None and self.options.logprobs is None
+        return (
+            self.generator is None
+            and self.editor is None
+            and self.constraint is None
+            and self.options.logprobs is None
+        )
 
 
-def sample(logits_RV: FloatArray, samplers: Sequence[SequenceSampler]) -> list[SampledToken]:
-    """Choose one token for each row."""
+def sample(
+    logits_RV: FloatArray, samplers: Sequence[SequenceSampler], masks: RowMasks = NO_MASKS
+) -> list[SampledToken]:
+    """Choose one token for each row; rows with a mask may be changed."""
     if all(sampler.is_plain for sampler in samplers):
         # A NaN counts as the largest, so looking at the chosen logits finds every broken row.
         chosen_R = logits_RV.argmax(axis=1)
@@ -90,26 +110,51 @@ def sample(logits_RV: FloatArray, samplers: Sequence[SequenceSampler]) -> list[S
             SampledToken(None if broken else token_id)
             for token_id, broken in zip(chosen_R.tolist(), broken_R.tolist(), strict=True)
         ]
-    return [sample_row(row_V, sampler) for row_V, sampler in zip(logits_RV, samplers, strict=True)]
+    return [
+        sample_row(row_V, sampler, masks.forbidden(row))
+        for row, (row_V, sampler) in enumerate(zip(logits_RV, samplers, strict=True))
+    ]
 
 
-def sample_row(logits_V: FloatArray, sampler: SequenceSampler) -> SampledToken:
-    """Choose one token and let the sampler remember it."""
-    if np.isnan(logits_V.max()):
-        return SampledToken(None)
-    edited_V = logits_V if sampler.editor is None else sampler.editor.edit(logits_V)
-    if not np.isfinite(edited_V.max()):  # infinite logits, or every token is forbidden
-        return SampledToken(None)
-    if sampler.generator is None:
-        token_id = int(edited_V.argmax())
-    else:
-        token_id = _draw(edited_V, sampler.options, sampler.generator)
+def sample_row(
+    logits_V: FloatArray, sampler: SequenceSampler, forbidden_V: BoolArray | None = None
+) -> SampledToken:
+    """Choose one token that is not forbidden and let the sampler remember it.
+
+    The row is changed when something is forbidden and no probabilities are asked for.
+    """
+    num_top = sampler.options.logprobs
+    allowed_V = logits_V
+    if forbidden_V is not None:
+        allowed_V = logits_V if num_top is None and logits_V.flags.writeable else logits_V.copy()
+        np.copyto(allowed_V, -np.inf, where=forbidden_V)
+    token_id = _choose(allowed_V, sampler)
+    if token_id is None:
+        constraint = sampler.constraint
+        return SampledToken(None, problem=None if constraint is None else constraint.failure)
     if sampler.editor is not None:
         sampler.editor.observe(token_id)
-    num_top = sampler.options.logprobs
-    return SampledToken(
-        token_id, None if num_top is None else token_logprob(logits_V, token_id, num_top)
-    )
+    logprob = None if num_top is None else token_logprob(logits_V, token_id, num_top)
+    if sampler.constraint is None:
+        return SampledToken(token_id, logprob)
+    sampler.constraint.accept(token_id)
+    if sampler.constraint.failure is not None:
+        return SampledToken(None, problem=sampler.constraint.failure)
+    return SampledToken(token_id, logprob, completes=sampler.constraint.is_finished)
+
+
+def _choose(logits_V: FloatArray, sampler: SequenceSampler) -> int | None:
+    edited_V = logits_V if sampler.editor is None else sampler.editor.edit(logits_V)
+    if sampler.constraint is not None and edited_V is not logits_V and edited_V.max() == -np.inf:
+        # Only the end was left, and `min_tokens` forbids it: the structure has the last word.
+        edited_V = logits_V
+    if sampler.generator is None:
+        # A NaN counts as the largest, so the chosen logit tells of every broken row.
+        token_id = int(edited_V.argmax())
+        return token_id if np.isfinite(edited_V[token_id]) else None
+    if not np.isfinite(edited_V.max()):  # not numbers, infinite, or every token is forbidden
+        return None
+    return _draw(edited_V, sampler.options, sampler.generator)
 
 
 def token_logprob(logits_V: FloatArray, token_id: int, num_top: int) -> TokenLogprob:

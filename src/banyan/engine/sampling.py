@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from numbers import Real
 from typing import TypeVar
 
+from banyan.engine.structure.definition import Structure
 from banyan.foundation.errors import RequestError
 
 Item = TypeVar("Item")
@@ -65,6 +66,7 @@ class SamplingOptions:
         logit_bias: token id to a number in -100..100 added to its logit.
         include_stop_str_in_output: keep the stop string in the text.
         skip_special_tokens: leave special tokens out of the text.
+        structure: the shape the answer must have, such as a JSON schema.
     """
 
     max_tokens: int | None = None
@@ -85,6 +87,7 @@ class SamplingOptions:
     logit_bias: Mapping[int, float] | None = None
     include_stop_str_in_output: bool = False
     skip_special_tokens: bool = True
+    structure: Structure | None = None
 
     def __post_init__(self) -> None:
         _check_numbers(self)

@@ -101,6 +101,10 @@ class Tokenizer:
         """
         return str(self._backend.decode(list(token_ids), skip_special_tokens=skip_special_tokens))
 
+    def to_json(self) -> str:
+        """Give the whole tokenizer as the text of a `tokenizer.json`."""
+        return str(self._backend.to_str())
+
     def token_text(self, token_id: int) -> str | None:
         """Give the vocabulary entry of an id as it is stored, or None when there is none."""
         entry = self._backend.id_to_token(token_id)

@@ -17,12 +17,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from banyan.engine.sampler import SampledToken, SequenceSampler, sample, sample_row
+from banyan.engine.structure.masks import NO_MASKS, RowMasks
 
 FloatArray = NDArray[np.float32]
 
 
 def verify(
-    logits_RV: FloatArray, samplers: Sequence[SequenceSampler], drafts: Sequence[Sequence[int]]
+    logits_RV: FloatArray,
+    samplers: Sequence[SequenceSampler],
+    drafts: Sequence[Sequence[int]],
+    masks: RowMasks = NO_MASKS,
 ) -> list[list[SampledToken]]:
     """Choose tokens for each sequence: one, and one more for each guess that was right.
 
@@ -30,18 +34,19 @@ def verify(
         logits_RV: len(drafts[s]) + 1 rows for each sequence s, one sequence after the other.
         samplers: what each sequence remembers; notes only the tokens that are returned.
         drafts: the guesses of each sequence, often none.
+        masks: what the structures of answers forbid in each row.
 
     Returns:
         1 to len(drafts[s]) + 1 tokens for each sequence; only the last one can differ from the
         guesses, or be no token at all.
     """
     if not any(drafts):
-        return [[sampled] for sampled in sample(logits_RV, samplers)]
+        return [[sampled] for sampled in sample(logits_RV, samplers, masks)]
     if all(sampler.is_plain for sampler in samplers):
         return _verify_plain(logits_RV, drafts)
     kept, row = [], 0
     for sampler, guesses in zip(samplers, drafts, strict=True):
-        kept.append(_walk(logits_RV[row : row + len(guesses) + 1], sampler, guesses))
+        kept.append(_walk(logits_RV, row, sampler, guesses, masks))
         row += len(guesses) + 1
     return kept
 
@@ -65,11 +70,16 @@ def _verify_plain(
 
 
 def _walk(
-    logits_RV: FloatArray, sampler: SequenceSampler, guesses: Sequence[int]
+    logits_RV: FloatArray,
+    first_row: int,
+    sampler: SequenceSampler,
+    guesses: Sequence[int],
+    masks: RowMasks,
 ) -> list[SampledToken]:
     kept: list[SampledToken] = []
-    for row_V, guess in zip(logits_RV, [*guesses, None], strict=True):
-        kept.append(sample_row(row_V, sampler))
-        if kept[-1].token_id is None or kept[-1].token_id != guess:
+    for row, guess in enumerate([*guesses, None], first_row):
+        kept.append(sample_row(logits_RV[row], sampler, masks.forbidden(row)))
+        newest = kept[-1]
+        if newest.token_id is None or newest.token_id != guess or newest.completes:
             break
     return kept
