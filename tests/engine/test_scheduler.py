@@ -98,6 +98,38 @@ def test_a_short_request_does_not_overtake_a_long_one_that_waits_for_blocks() ->
     assert plan(running, waiting, free_blocks=5).admitted == ()
 
 
+def test_one_whose_next_block_is_being_computed_waits_for_it_and_others_pass() -> None:
+    running = [Demand(A, 40, 16, 3, next_block="x")]
+    waiting = [Demand(B, 40, 16, 1, next_block="x"), Demand(C, 3, 0, 0)]
+    assert plan(running, waiting, token_budget=64).admitted == (C,)
+    assert plan([], [Demand(A, 40, 0, 0, next_block="x"), *waiting], token_budget=64).admitted == (
+        A,
+        C,
+    )
+
+
+def test_one_that_waits_starts_behind_what_it_finds_and_takes_only_further_blocks() -> None:
+    step = plan([], [Demand(A, 40, 32, 2, num_unshared=0)], free_blocks=1, token_budget=64)
+    assert step.slices == (Slice(A, 8, 1, True),)
+
+
+def test_found_blocks_that_nobody_holds_count_as_taken() -> None:
+    waiting = [Demand(A, 40, 32, 2, num_unshared=2)]
+    assert plan([], waiting, free_blocks=2, token_budget=64).admitted == ()
+    assert plan([], waiting, free_blocks=3, token_budget=64).admitted == (A,)
+
+
+def test_giving_way_frees_only_what_no_other_holds() -> None:
+    running = [
+        Demand(A, 33, 32, 2, num_unshared=0),
+        Demand(B, 34, 33, 3, num_unshared=0),
+        Demand(C, 34, 33, 3, num_unshared=1),
+    ]
+    assert plan(running, [], free_blocks=0).preempted == (C,)
+    running[2] = Demand(C, 34, 33, 3, num_unshared=0)
+    assert plan(running, [], free_blocks=0).preempted == (C, B)
+
+
 def test_no_more_than_the_most_run_together() -> None:
     waiting = [Demand(B, 1, 0, 0), Demand(C, 1, 0, 0)]
     assert plan([Demand(A, 2, 1, 1)], waiting, max_running=2).admitted == (B,)

@@ -138,6 +138,7 @@ def _build_fake(settings: EngineSettings) -> Served:
         token_budget=max(options.max_num_seqs, DEFAULT_TOKEN_BUDGET),
         num_blocks=options.num_blocks or blocks_for(max_model_len) * options.max_num_seqs,
         seed=options.seed,
+        enable_prefix_caching=options.enable_prefix_caching,
     )
     return Served(engine, no_vectors(), ModelFacts("decoder", max_model_len), lambda: None)
 

@@ -5,7 +5,6 @@ Not thread-safe: one thread calls it. Called by `LLM` and by the engine process.
 """
 
 from collections.abc import Collection, Mapping, Sequence
-from itertools import islice
 from secrets import randbits
 
 from banyan.engine.admission import admit
@@ -16,17 +15,16 @@ from banyan.engine.detokenizer import (
     TextStream,
 )
 from banyan.engine.events import EngineStatistics, TokenEvent
-from banyan.engine.key_value_blocks import BlockPool, blocks_for
 from banyan.engine.options import EngineLimits
 from banyan.engine.publishing import advance, event_of
 from banyan.engine.request import Request
 from banyan.engine.request import Sequence as Answer
 from banyan.engine.request_context import ORDINARY, RequestContext
+from banyan.engine.residency import Residency
 from banyan.engine.runner import LaneSlice, Runner, StepModel
 from banyan.engine.sampler import SequenceSampler
 from banyan.engine.sampling import SamplingOptions
-from banyan.engine.scheduler import Demand, SequenceId, Step, plan_step
-from banyan.engine.sequence_table import SequenceTable
+from banyan.engine.scheduler import SequenceId, Step, plan_step
 from banyan.engine.speculation.speculator import Speculator
 from banyan.engine.speculation.verification import verify
 from banyan.engine.structure.guidance import StructureCompiler
@@ -46,6 +44,7 @@ class Engine:
         seed: for requests that bring none; None draws a fresh one for each.
         speculator: guesses tokens that the model then checks; None goes token by token.
         structures: compiles the shapes that answers must have; None refuses such requests.
+        enable_prefix_caching: reuse what was computed for equal beginnings of prompts.
     """
 
     def __init__(
@@ -59,6 +58,7 @@ class Engine:
         seed: int | None = None,
         speculator: Speculator | None = None,
         structures: StructureCompiler | None = None,
+        enable_prefix_caching: bool = True,
     ) -> None:
         self.limits = limits
         self.vocab_size = vocab_size
@@ -67,9 +67,8 @@ class Engine:
         self._seed = seed
         self._speculator = speculator
         self._structuring = Structuring(structures, vocab_size=vocab_size)
-        self._table = SequenceTable(limits.max_num_seqs, limits.max_model_len)
-        self._pool = BlockPool(limits.num_blocks)
-        self._runner = Runner(model, self._table)
+        self._residency = Residency(limits, shares_prefixes=enable_prefix_caching)
+        self._runner = Runner(model, self._residency.table)
         # Both in order of arrival, oldest first: a dict keeps it and finds by name.
         self._running: dict[SequenceId, Answer] = {}
         self._waiting: dict[SequenceId, Answer] = {}
@@ -147,11 +146,12 @@ class Engine:
         drafts = self._drafts()
         step = plan_step(
             [
-                answer.demand(len(drafts.get(sequence_id, ())))
+                self._residency.running_demand(answer, len(drafts.get(sequence_id, ())))
                 for sequence_id, answer in self._running.items()
             ],
-            self._waiting_demands(),
-            free_blocks=self._pool.num_free,
+            # Made only as far as they are looked at; a queue of thousands costs nothing.
+            map(self._residency.waiting_demand, self._waiting.values()),
+            free_blocks=self._residency.num_free_blocks,
             token_budget=self.limits.token_budget,
             max_running=self.limits.max_num_seqs,
         )
@@ -180,14 +180,16 @@ class Engine:
         return EngineStatistics(
             num_waiting=len(self._waiting),
             num_running=len(self._running),
-            num_free_blocks=self._pool.num_free,
-            num_blocks=self._pool.num_blocks,
+            num_free_blocks=self._residency.num_free_blocks,
+            num_blocks=self._residency.num_blocks,
             tokens_generated=self._num_generated,
             tokens_prefilled=self._num_prefilled,
             preemptions=self._num_preemptions,
             num_steps=self._num_steps,
             tokens_drafted=self._num_drafted,
             tokens_accepted=self._num_accepted,
+            prefix_cache_queries=self._residency.num_queried_tokens,
+            prefix_cache_hits=self._residency.num_found_tokens,
         )
 
     def _take_structured(self) -> list[TokenEvent]:
@@ -261,31 +263,23 @@ class Engine:
             ),
         )
 
-    def _waiting_demands(self) -> list[Demand]:
-        # No more than these could be admitted; a queue of thousands costs nothing.
-        num_seats = self.limits.max_num_seqs - len(self._running)
-        return [answer.demand() for answer in islice(self._waiting.values(), num_seats)]
-
     def _carry_out(self, step: Step, drafts: Mapping[SequenceId, Sequence[int]]) -> list[LaneSlice]:
         """Move sequences and blocks as planned; returns the slices by lane."""
         self._preempt(step.preempted)
         for sequence_id in step.admitted:
             answer = self._waiting.pop(sequence_id)
-            answer.start(self._table.open_lane(answer.token_ids))
+            self._residency.enter(answer)
             self._running[sequence_id] = answer
         lane_slices = []
         for slice_ in step.slices:
             answer = self._running[slice_.sequence_id]
             assert answer.lane is not None
             if slice_.new_blocks:
-                blocks = self._pool.reserve(slice_.new_blocks)
-                assert blocks is not None, "the plan took more blocks than there are"
-                self._table.append_blocks(answer.lane, len(answer.blocks), blocks)
-                answer.blocks.extend(blocks)
+                self._residency.grow(answer, slice_.new_blocks)
             num_tokens, num_logits = slice_.num_tokens, int(slice_.reaches_end)
             if slice_.drafts:
                 guesses = drafts[slice_.sequence_id][: slice_.drafts]
-                self._table.append_tokens(answer.lane, len(answer.token_ids), guesses)
+                self._residency.append_tokens(answer, len(answer.token_ids), guesses)
                 num_tokens += slice_.drafts
                 num_logits += slice_.drafts
             lane_slices.append(LaneSlice(answer.lane, answer.num_computed, num_tokens, num_logits))
@@ -294,7 +288,7 @@ class Engine:
     def _preempt(self, sequence_ids: Sequence[SequenceId]) -> None:
         for sequence_id in sequence_ids:
             answer = self._running.pop(sequence_id)
-            self._free(answer)
+            self._residency.leave(answer)
             answer.stand_back()
             # Older than all that wait: it goes to the front, youngest first.
             self._waiting = {sequence_id: answer, **self._waiting}
@@ -307,34 +301,23 @@ class Engine:
             if answer.num_generated == 0 or not slice_.reaches_end or slice_.num_tokens > 1:
                 self._num_prefilled += slice_.num_tokens
             answer.num_computed += slice_.num_tokens
+            self._residency.note_computed(answer)
 
     def _settle(self, answer: Answer, event: TokenEvent) -> None:
         self._num_generated += len(event.token_ids)
+        if event.token_ids:
+            self._residency.note_chosen(answer, event.token_ids)
         if event.finish_reason is not None:
             self._finish(answer)
             unfinished = self._answers[answer.request.request_id]
             unfinished.remove(answer)
             if not unfinished:
                 del self._answers[answer.request.request_id]
-        elif answer.lane is not None:
-            # Guesses that were right are computed already; the newest token never is.
-            answer.num_computed = len(answer.token_ids) - 1
-            position = len(answer.token_ids) - len(event.token_ids)
-            self._table.append_tokens(answer.lane, position, event.token_ids)
-            num_kept = blocks_for(len(answer.token_ids))
-            if len(answer.blocks) > num_kept:
-                self._pool.release(answer.blocks[num_kept:])
-                del answer.blocks[num_kept:]
 
     def _finish(self, answer: Answer) -> None:
         if self._speculator is not None:
             self._speculator.forget(answer.sequence_id)
         self._running.pop(answer.sequence_id, None)
         self._waiting.pop(answer.sequence_id, None)
-        self._free(answer)
+        self._residency.leave(answer)
         answer.finish()
-
-    def _free(self, answer: Answer) -> None:
-        self._pool.release(answer.blocks)
-        if answer.lane is not None:
-            self._table.close_lane(answer.lane)

@@ -36,6 +36,7 @@ class TokenEvent:
         num_generated_tokens: tokens of this answer so far, this event included.
         stop_reason: the stop string or stop token id that ended it, the error's sentence, or None
             (end-of-sequence token, length).
+        num_cached_tokens: tokens of the prompt that were in the cache and not computed again.
     """
 
     request_id: str
@@ -47,6 +48,7 @@ class TokenEvent:
     num_prompt_tokens: int
     num_generated_tokens: int
     stop_reason: int | str | None = None
+    num_cached_tokens: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,7 +58,7 @@ class EngineStatistics:
     Attributes:
         num_waiting: sequences that hold no blocks yet.
         num_running: sequences that hold blocks.
-        num_free_blocks: blocks of the KV cache without an owner.
+        num_free_blocks: blocks of the KV cache that nobody holds; some may remember a prompt.
         num_blocks: all blocks of the KV cache.
         tokens_generated: tokens sampled.
         tokens_prefilled: prompt tokens computed, recomputed ones included.
@@ -64,6 +66,8 @@ class EngineStatistics:
         num_steps: steps that ran the model.
         tokens_drafted: guesses that the model checked.
         tokens_accepted: guesses that were right.
+        prefix_cache_queries: prompt tokens of the answers that began to run.
+        prefix_cache_hits: how many of them were in the cache.
     """
 
     num_waiting: int = 0
@@ -76,3 +80,5 @@ class EngineStatistics:
     num_steps: int = 0
     tokens_drafted: int = 0
     tokens_accepted: int = 0
+    prefix_cache_queries: int = 0
+    prefix_cache_hits: int = 0

@@ -151,6 +151,7 @@ def fake_engine(
     end_after: int | None = None,
     seed: int | None = None,
     speculator: Speculator | None = None,
+    enable_prefix_caching: bool = True,
 ) -> Engine:
     """Build an engine on a `FakeModel` that reads and writes bytes of text."""
     limits = EngineLimits(
@@ -173,6 +174,7 @@ def fake_engine(
             end_token_ids=(tokenizer.end_token_id,),
         ),
         speculator=speculator,
+        enable_prefix_caching=enable_prefix_caching,
     )
 
 

@@ -36,6 +36,7 @@ class LLM:
         quantization: round ordinary weights while loading: "int8", "int4" or "fp8".
         activation: inputs of quantised layers: "plain", or "int8" to round them too.
         seed: makes requests without a seed of their own reproducible.
+        enable_prefix_caching: reuse what was computed for equal beginnings of prompts.
         progress: called while the model loads with a stage, how much is done, how much there is.
 
     Raises:
@@ -58,6 +59,7 @@ class LLM:
         quantization: str | None = None,
         activation: str | None = None,
         seed: int | None = None,
+        enable_prefix_caching: bool = True,
         progress: Progress | None = None,
     ) -> None:
         options = EngineOptions(
@@ -71,6 +73,7 @@ class LLM:
             quantization=quantization,
             activation=activation,
             seed=seed,
+            enable_prefix_caching=enable_prefix_caching,
         )
         settings = load_settings(os.environ)
         self._loaded: LoadedModel | None = load_model(

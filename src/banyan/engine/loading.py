@@ -126,6 +126,7 @@ def load_model(
                 vocab_size=configuration.vocab_size,
                 end_token_ids=directory.generation.eos_token_ids,
             ),
+            enable_prefix_caching=options.enable_prefix_caching,
         )
         defaults = options_from_defaults(directory.generation)
         return LoadedModel(directory, engine, executable, defaults, device)

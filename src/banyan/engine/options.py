@@ -31,6 +31,7 @@ class EngineOptions:
         activation: inputs of quantised layers: "plain", or "int8" to round them too; None takes
             what the checkpoint says, or "int8" for quantization "int8" and "plain" for others.
         seed: makes requests without a seed of their own reproducible, in order of arrival.
+        enable_prefix_caching: reuse what was computed for equal beginnings of prompts.
     """
 
     device: str = "cpu"
@@ -43,6 +44,7 @@ class EngineOptions:
     quantization: str | None = None
     activation: str | None = None
     seed: int | None = None
+    enable_prefix_caching: bool = True
 
     def __post_init__(self) -> None:
         if self.dtype not in DTYPES:

@@ -89,4 +89,5 @@ def event_of(
         num_prompt_tokens=len(answer.request.prompt_token_ids),
         num_generated_tokens=answer.num_generated,
         stop_reason=stop_reason,
+        num_cached_tokens=answer.num_cached_tokens or 0,
     )

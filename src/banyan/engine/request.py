@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from enum import Enum
 
 from banyan.engine.detokenizer import TextStream
+from banyan.engine.prefix_index import CachedBlock
 from banyan.engine.request_context import RequestContext
 from banyan.engine.sampler import SequenceSampler
 from banyan.engine.sampling import SamplingOptions
-from banyan.engine.scheduler import Demand, SequenceId
+from banyan.engine.scheduler import SequenceId
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +51,10 @@ class Sequence:
     Attributes:
         token_ids: prompt and answer so far.
         num_computed: tokens whose keys and values are in the sequence's blocks.
+        num_cached_tokens: prompt tokens that were in the cache when it first ran; None before.
         blocks: its blocks in order of position; empty unless running.
+        path: the known contents of the leading ones of `blocks`, which others may share.
+        block_keys: keys of its leading whole blocks, made as they are needed.
         lane: its row of the sequence table while running.
     """
 
@@ -70,7 +74,10 @@ class Sequence:
         self.text = text
         self.token_ids = list(request.prompt_token_ids)
         self.num_computed = 0
+        self.num_cached_tokens: int | None = None
         self.blocks: list[int] = []
+        self.path: list[CachedBlock] = []
+        self.block_keys: list[bytes] = []
         self.lane: int | None = None
         self.state = SequenceState.WAITING
 
@@ -83,12 +90,6 @@ class Sequence:
     def is_decoding(self) -> bool:
         """True when all but the newest token are in the cache."""
         return self.num_computed > 0 and len(self.token_ids) - self.num_computed == 1
-
-    def demand(self, num_drafts: int = 0) -> Demand:
-        """The sequence as the scheduler sees it, with so many guesses to be checked."""
-        return Demand(
-            self.sequence_id, len(self.token_ids), self.num_computed, len(self.blocks), num_drafts
-        )
 
     def start(self, lane: int) -> None:
         """Waiting -> running."""
@@ -111,4 +112,5 @@ class Sequence:
     def _forget(self) -> None:
         self.num_computed = 0
         self.blocks = []
+        self.path = []
         self.lane = None

@@ -12,11 +12,13 @@ The rules:
    only decoding can run out of them.
 4. Guesses at what follows (drafts) are checked beside a decoding token, with at most half of the
    budget that prompts could take and only in blocks that are free: they never delay anybody.
+5. A sequence whose next block is being computed by one that runs waits for it: the prompt that
+   many share, as the answers of one request do, is computed once.
 5. When blocks run out the youngest sequence gives all its blocks back and waits at the front; it
    is recomputed later. The oldest is never the one to give, so it always ends, and so do all.
 """
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import NewType
 
@@ -32,10 +34,15 @@ class Demand:
     Attributes:
         sequence_id: whose demand this is.
         num_tokens: tokens known so far, prompt and answer.
-        num_computed: how many of them are in the KV cache; always less than `num_tokens`.
-        num_blocks: blocks it holds.
+        num_computed: how many of them are in the KV cache; always less than `num_tokens`. Of one
+            that waits: how many it finds there.
+        num_blocks: blocks it holds, or finds.
         num_drafts: guesses at the tokens that follow the known ones, to be checked when there is
             room; only a sequence that is decoding has any.
+        num_unshared: those of `num_blocks` that no other sequence holds. Giving them back, or
+            taking them, changes the number of free blocks; None when all are unshared.
+        next_block: equal for sequences whose next whole block has the same contents; None when
+            that is not known or there is no whole one.
     """
 
     sequence_id: SequenceId
@@ -43,6 +50,13 @@ class Demand:
     num_computed: int
     num_blocks: int
     num_drafts: int = 0
+    num_unshared: int | None = None
+    next_block: Hashable | None = None
+
+    @property
+    def num_freeable(self) -> int:
+        """Blocks that come free when it gives back all, or that it takes from the free ones."""
+        return self.num_blocks if self.num_unshared is None else self.num_unshared
 
     @property
     def is_decoding(self) -> bool:
@@ -86,13 +100,15 @@ class Step:
 
 def plan_step(
     running: Sequence[Demand],
-    waiting: Sequence[Demand],
+    waiting: Iterable[Demand],
     *,
     free_blocks: int,
     token_budget: int,
     max_running: int,
 ) -> Step:
-    """Plan one step; both sequences are in order of arrival, oldest first.
+    """Plan one step; both are in order of arrival, oldest first.
+
+    `waiting` is read only as far as sequences are admitted, so it may be made on the way.
 
     Raises:
         ValueError: the running sequences alone exceed `token_budget`.
@@ -113,24 +129,52 @@ def plan_step(
             slices.append(_slice(demand, min(budget, demand.num_tokens - demand.num_computed)))
             budget -= slices[-1].num_tokens
 
-    admitted: list[SequenceId] = []
+    admitted: list[Slice] = []
     if not preempted:
-        for demand in waiting:
-            num_running = len(kept) + len(admitted)
-            needed = blocks_for(demand.num_tokens)
-            # One spare block for each that runs: admitting into the last blocks would only
-            # preempt the newcomer some steps later, after its prompt was computed in vain.
-            if budget == 0 or num_running == max_running or free_blocks - needed < num_running:
-                break
-            slices.append(_slice(demand, min(budget, demand.num_tokens)))
-            admitted.append(demand.sequence_id)
-            budget -= slices[-1].num_tokens
-            free_blocks -= needed
+        admitted = _admit(
+            waiting,
+            free_blocks=free_blocks,
+            budget=budget,
+            num_running=len(kept),
+            max_running=max_running,
+            in_work={demand.next_block for demand in kept} - {None},
+        )
     return Step(
         preempted=tuple(demand.sequence_id for demand in reversed(preempted)),
-        admitted=tuple(admitted),
-        slices=tuple(slices),
+        admitted=tuple(slice_.sequence_id for slice_ in admitted),
+        slices=(*slices, *admitted),
     )
+
+
+def _admit(
+    waiting: Iterable[Demand],
+    *,
+    free_blocks: int,
+    budget: int,
+    num_running: int,
+    max_running: int,
+    in_work: set[Hashable],
+) -> list[Slice]:
+    """The slices of those that start now; `in_work` are the blocks being computed already."""
+    slices: list[Slice] = []
+    if budget == 0 or num_running == max_running:
+        return slices
+    for demand in waiting:
+        if demand.next_block in in_work:
+            continue
+        needed = _new_blocks(demand) + demand.num_freeable
+        # One spare block for each that runs: admitting into the last blocks would only preempt
+        # the newcomer some steps later, after its prompt was computed in vain.
+        if free_blocks - needed < num_running:
+            break
+        slices.append(_slice(demand, min(budget, demand.num_tokens - demand.num_computed)))
+        in_work |= {demand.next_block} - {None}
+        num_running += 1
+        budget -= slices[-1].num_tokens
+        free_blocks -= needed
+        if budget == 0 or num_running == max_running:
+            break
+    return slices
 
 
 def _keep_what_fits(running: Sequence[Demand], free_blocks: int) -> tuple[int, int]:
@@ -138,9 +182,11 @@ def _keep_what_fits(running: Sequence[Demand], free_blocks: int) -> tuple[int, i
     growth = [_new_blocks(demand) for demand in running]
     free_blocks -= sum(growth)
     num_kept = len(running)
-    while free_blocks < 0:
+    # The oldest always fits alone. Counting may fall short of that when those that go share
+    # blocks with each other only; nothing is admitted in such a step, so that does no harm.
+    while free_blocks < 0 and num_kept > 1:
         num_kept -= 1
-        free_blocks += growth[num_kept] + running[num_kept].num_blocks
+        free_blocks += growth[num_kept] + running[num_kept].num_freeable
     return num_kept, free_blocks
 
 

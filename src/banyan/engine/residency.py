@@ -1,0 +1,180 @@
+"""Which sequences are in the KV cache, and where: lanes, blocks, and what is shared.
+
+Owns the block pool, the prefix index and the sequence table and keeps them in step; decides
+nothing about who may enter. Called by `engine.Engine` around each step.
+"""
+
+from collections.abc import Hashable, Sequence
+from itertools import islice
+
+from banyan.engine.cache_key import cache_key_of, extend_block_keys
+from banyan.engine.key_value_blocks import BLOCK_SIZE, BlockPool, blocks_for
+from banyan.engine.options import EngineLimits
+from banyan.engine.prefix_index import CachedBlock, PrefixIndex
+from banyan.engine.request import Sequence as Answer
+from banyan.engine.scheduler import Demand
+from banyan.engine.sequence_table import SequenceTable
+
+# Fewer free blocks for each running sequence than this: some may have to go in this step.
+_SCARCE_BLOCKS_PER_SEQUENCE = 4
+
+
+class Residency:
+    """The sequences that hold blocks.
+
+    Whole blocks whose tokens are computed are put into the index, where other sequences of the
+    same `cache_key_of` find them. The last known token is never taken from the cache: the model
+    must see it for there to be logits.
+
+    Args:
+        limits: of the engine.
+        shares_prefixes: false forgets blocks when they are given back.
+
+    Attributes:
+        table: what the runner reads.
+        num_queried_tokens: prompt tokens of all requests that began to run.
+        num_found_tokens: how many of them were in the cache.
+    """
+
+    def __init__(self, limits: EngineLimits, *, shares_prefixes: bool) -> None:
+        self.table = SequenceTable(limits.max_num_seqs, limits.max_model_len)
+        self._index = PrefixIndex()
+        self._pool = BlockPool(limits.num_blocks, self._index)
+        self._shares_prefixes = shares_prefixes
+        self._num_resident = 0
+        self.num_queried_tokens = 0
+        self.num_found_tokens = 0
+
+    @property
+    def num_free_blocks(self) -> int:
+        """Blocks that can be handed out."""
+        return self._pool.num_free
+
+    @property
+    def num_blocks(self) -> int:
+        """All blocks."""
+        return self._pool.num_blocks
+
+    def running_demand(self, answer: Answer, num_drafts: int = 0) -> Demand:
+        """A resident sequence as the scheduler sees it, with so many guesses to be checked."""
+        num_unshared = None
+        if self._pool.num_free < _SCARCE_BLOCKS_PER_SEQUENCE * self._num_resident:
+            num_unshared = self._pool.num_held_by_nobody_else(answer.blocks, held=True)
+        num_tokens = len(answer.token_ids)
+        next_block = None
+        if not answer.is_decoding:
+            next_block = self._next_block(answer, answer.path, num_tokens)
+        return Demand(
+            answer.sequence_id,
+            num_tokens,
+            answer.num_computed,
+            len(answer.blocks),
+            num_drafts,
+            num_unshared=num_unshared,
+            next_block=next_block,
+        )
+
+    def waiting_demand(self, answer: Answer) -> Demand:
+        """A sequence that waits as the scheduler sees it, with what it would find."""
+        path = self._find(answer)
+        found = [node.block for node in path]
+        return Demand(
+            answer.sequence_id,
+            len(answer.token_ids),
+            len(found) * BLOCK_SIZE,
+            len(found),
+            num_unshared=self._pool.num_held_by_nobody_else(found, held=False),
+            next_block=self._next_block(answer, path, len(answer.token_ids) - 1),
+        )
+
+    def enter(self, answer: Answer) -> None:
+        """Give a sequence a lane and the blocks it finds; it is running then."""
+        answer.start(self.table.open_lane(answer.token_ids))
+        assert answer.lane is not None
+        self._num_resident += 1
+        answer.path = self._find(answer)
+        found = [node.block for node in answer.path]
+        self._pool.hold(found)
+        self.table.append_blocks(answer.lane, 0, found)
+        answer.blocks = found
+        answer.num_computed = len(found) * BLOCK_SIZE
+        if answer.num_cached_tokens is None:
+            num_prompt_tokens = len(answer.request.prompt_token_ids)
+            answer.num_cached_tokens = min(answer.num_computed, num_prompt_tokens)
+            self.num_queried_tokens += num_prompt_tokens
+            self.num_found_tokens += answer.num_cached_tokens
+
+    def grow(self, answer: Answer, num_blocks: int) -> None:
+        """Give a resident sequence further blocks."""
+        assert answer.lane is not None
+        blocks = self._pool.reserve(num_blocks)
+        assert blocks is not None, "the plan took more blocks than there are"
+        self.table.append_blocks(answer.lane, len(answer.blocks), blocks)
+        answer.blocks.extend(blocks)
+
+    def note_computed(self, answer: Answer) -> None:
+        """Let others find the blocks that a resident sequence has filled by now.
+
+        When another one filled an equal block first, that one is held instead of its own.
+        """
+        num_full = answer.num_computed // BLOCK_SIZE
+        if not self._shares_prefixes or num_full == len(answer.path):
+            return
+        assert answer.lane is not None
+        namespace = cache_key_of(answer.request)
+        extend_block_keys(answer.block_keys, answer.token_ids, num_full)
+        for place in range(len(answer.path), num_full):
+            own = answer.blocks[place]
+            node = self._index.add(namespace, answer.path, answer.block_keys[place], own)
+            answer.path.append(node)
+            if node.block != own:
+                self._pool.hold([node.block])
+                self._pool.release([own])
+                answer.blocks[place] = node.block
+                self.table.append_blocks(answer.lane, place, [node.block])
+
+    def append_tokens(self, answer: Answer, position: int, token_ids: Sequence[int]) -> None:
+        """Write tokens of a resident sequence for the runner, from `position` on."""
+        assert answer.lane is not None
+        self.table.append_tokens(answer.lane, position, token_ids)
+
+    def note_chosen(self, answer: Answer, token_ids: Sequence[int]) -> None:
+        """Take in the newest tokens of a resident sequence, all behind what was computed.
+
+        All but the last one were guessed and computed in the same step; blocks for guesses that
+        were wrong go back.
+        """
+        answer.num_computed = len(answer.token_ids) - 1
+        self.append_tokens(answer, len(answer.token_ids) - len(token_ids), token_ids)
+        self.note_computed(answer)
+        num_kept = blocks_for(len(answer.token_ids))
+        if len(answer.blocks) > num_kept:
+            self._pool.release(answer.blocks[num_kept:])
+            del answer.blocks[num_kept:]
+
+    def leave(self, answer: Answer) -> None:
+        """Take lane and blocks from a sequence, if it has them; shared and known ones remain."""
+        if answer.lane is None:
+            return
+        self._num_resident -= 1
+        self._pool.release(answer.blocks)
+        self.table.close_lane(answer.lane)
+
+    def _find(self, answer: Answer) -> list[CachedBlock]:
+        """The blocks that are there of all whole ones before the last token."""
+        if not self._shares_prefixes:
+            return []
+        num_blocks = (len(answer.token_ids) - 1) // BLOCK_SIZE
+        extend_block_keys(answer.block_keys, answer.token_ids, num_blocks)
+        keys = islice(answer.block_keys, num_blocks)
+        return self._index.find(cache_key_of(answer.request), keys)
+
+    def _next_block(
+        self, answer: Answer, path: Sequence[CachedBlock], num_tokens: int
+    ) -> Hashable | None:
+        """What stands behind `path` when the first `num_tokens` tokens fill one more block."""
+        if not self._shares_prefixes or num_tokens < (len(path) + 1) * BLOCK_SIZE:
+            return None
+        extend_block_keys(answer.block_keys, answer.token_ids, len(path) + 1)
+        before = path[-1].block if path else cache_key_of(answer.request)
+        return (before, answer.block_keys[len(path)])
