@@ -234,6 +234,27 @@ def test_the_end_is_impossible_before_the_minimum_length() -> None:
     assert greedy_ids(row(9.0, 2.0, 1.0), 3, min_tokens=2) == [1, 1, 0]
 
 
+def test_only_allowed_tokens_come_and_their_log_probability_stays_the_model_s() -> None:
+    assert greedy_ids(row(1.0, 2.0, 3.0), 2, allowed_token_ids=[1, 0]) == [1, 1]
+    assert drawn(row(1.0, 2.0, 3.0, 3.0), allowed_token_ids=[0, 1, 2]) == {0, 1, 2}
+
+
+def test_a_banned_sequence_is_not_completed_and_its_parts_may_come() -> None:
+    logits = row(1.0, 2.0, 3.0)
+    assert greedy_ids(logits, 3, bad_token_sequences=[[2]]) == [1, 1, 1]
+    # 2 2 is banned: every second token is the next best, after which 2 may come again.
+    assert greedy_ids(logits, 4, bad_token_sequences=[[2, 2]]) == [2, 1, 2, 1]
+    assert greedy_ids(logits, 6, bad_token_sequences=[[2, 2, 2], [2, 1]]) == [2, 2, 0, 2, 2, 0]
+
+
+def test_a_prompt_does_not_begin_a_banned_sequence() -> None:
+    assert greedy_ids(row(1.0, 2.0), 1, prompt=(1,), bad_token_sequences=[[1, 1]]) == [1]
+
+
+def test_the_rank_of_a_token_is_its_place_among_all() -> None:
+    assert [token_logprob(row(1.0, 3.0, 2.0, 2.0)[0], i, 0).rank for i in range(4)] == [4, 1, 2, 2]
+
+
 def test_the_model_s_logits_are_not_changed_by_penalties() -> None:
     logits = row(1.0, 2.0)
     greedy_ids(logits, 2, presence_penalty=1.0, logit_bias={0: 1.0}, min_tokens=1)

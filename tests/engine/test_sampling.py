@@ -52,6 +52,11 @@ def test_the_defaults_are_the_model_s_own_distribution_to_the_end_of_the_context
         ("logit_bias", {"a": 1.0}, "logit_bias='a'"),
         ("logit_bias", dict.fromkeys(range(4097), 1.0), "logit_bias lists 4097 tokens"),
         ("logit_bias", [1], "give a mapping"),
+        ("prompt_logprobs", 21, "prompt_logprobs=21 cannot be used"),
+        ("allowed_token_ids", [], "list at least one token"),
+        ("allowed_token_ids", [-1], "allowed_token_ids=-1"),
+        ("bad_token_sequences", [[1], []], "sequences of at least one token"),
+        ("bad_token_sequences", [[1] * 4097], "bad_token_sequences lists 4097 tokens"),
         ("ignore_eos", 1, "ignore_eos=1 cannot be used; give true or false"),
     ],
 )

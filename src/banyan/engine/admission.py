@@ -81,6 +81,8 @@ def _check_vocabulary(options: SamplingOptions, *, vocab_size: int) -> None:
     for name, ids in (
         ("stop_token_ids", options.stop_token_ids),
         ("logit_bias", tuple(options.logit_bias or ())),
+        ("allowed_token_ids", options.allowed_token_ids or ()),
+        ("bad_token_sequences", [token for one in options.bad_token_sequences for token in one]),
     ):
         for token_id in ids:
             if token_id >= vocab_size:

@@ -16,6 +16,7 @@ from banyan.engine.detokenizer import (
 )
 from banyan.engine.events import EngineStatistics, TokenEvent
 from banyan.engine.options import EngineLimits
+from banyan.engine.prompt_scores import score_slice
 from banyan.engine.publishing import advance, event_of
 from banyan.engine.request import Request
 from banyan.engine.request import Sequence as Answer
@@ -163,7 +164,7 @@ class Engine:
         checked = [drafts.get(slice_.sequence_id, ())[: slice_.drafts] for slice_ in ends]
         # Filled in a thread while the model runs.
         masks = self._structuring.begin_masks(answers, checked)
-        logits_RV = self._runner.run(lane_slices)
+        logits_RV = self._runner.run(self._score_prompts(step, lane_slices))
         self._num_steps += 1
         self._note_computed(step)
         if ends:
@@ -284,6 +285,17 @@ class Engine:
                 num_logits += slice_.drafts
             lane_slices.append(LaneSlice(answer.lane, answer.num_computed, num_tokens, num_logits))
         return lane_slices
+
+    def _score_prompts(self, step: Step, lane_slices: list[LaneSlice]) -> list[LaneSlice]:
+        """Compute apart the slices whose prompts want scores; returns what is left of the step."""
+        left = []
+        for slice_, lane_slice in zip(step.slices, lane_slices, strict=True):
+            scores = self._running[slice_.sequence_id].prompt_scores
+            if scores is None or scores.is_complete:
+                left.append(lane_slice)
+            elif (rest := score_slice(self._runner, scores, lane_slice)) is not None:
+                left.append(rest)
+        return left
 
     def _preempt(self, sequence_ids: Sequence[SequenceId]) -> None:
         for sequence_id in sequence_ids:

@@ -8,17 +8,19 @@ FinishReason = Literal["stop", "length", "cancelled", "error"]
 
 @dataclass(frozen=True, slots=True)
 class TokenLogprob:
-    """Natural-log probabilities at one generated token, from the model's own distribution.
+    """Natural-log probabilities at one token, from the model's own distribution.
 
     Attributes:
-        token_id: the token that was chosen.
+        token_id: the token that was chosen, or that stands in the prompt.
         logprob: its log probability.
         top: the likeliest tokens with theirs, best first; as many as were asked for.
+        rank: its place among all tokens, 1 for the likeliest.
     """
 
     token_id: int
     logprob: float
     top: tuple[tuple[int, float], ...] = ()
+    rank: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +39,8 @@ class TokenEvent:
         stop_reason: the stop string or stop token id that ended it, the error's sentence, or None
             (end-of-sequence token, length).
         num_cached_tokens: tokens of the prompt that were in the cache and not computed again.
+        prompt_logprobs: on the first event of the first answer, when asked for: one entry for
+            each token of the prompt but its first.
     """
 
     request_id: str
@@ -49,6 +53,7 @@ class TokenEvent:
     num_generated_tokens: int
     stop_reason: int | str | None = None
     num_cached_tokens: int = 0
+    prompt_logprobs: tuple[TokenLogprob, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

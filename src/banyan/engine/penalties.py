@@ -1,9 +1,10 @@
-"""Changes to the logits of one sequence before a token is chosen: penalties, bias, minimum length.
+"""Changes to the logits of one sequence before a token is chosen: penalties, bias, what is banned.
 
 Keeps what the sequence has already said as two growing arrays, so that a step costs one gather and
 one scatter however long the answer is.
 """
 
+from collections import deque
 from collections.abc import Iterable, Mapping
 
 import numpy as np
@@ -35,15 +36,25 @@ class LogitsEditor:
         )
         self._end_token_ids = np.array(sorted(set(end_token_ids)), dtype=np.int64)
         self._num_generated = 0
+        allowed = options.allowed_token_ids
+        self._allowed_ids = None if allowed is None else np.array(sorted(set(allowed)))
+        self._bad = tuple(map(tuple, options.bad_token_sequences))
+        # So many of the newest tokens decide which sequence is about to be completed.
+        self._recent: deque[int] = deque(maxlen=max((len(bad) - 1 for bad in self._bad), default=0))
 
     def observe(self, token_id: int) -> None:
         """Note a token of the answer."""
         self._num_generated += 1
         self._counts.add(token_id, 1.0)
+        self._recent.append(token_id)
 
     def edit(self, logits_V: FloatArray) -> FloatArray:
         """Return changed logits; the argument stays as it is."""
-        edited_V = logits_V.copy()
+        if self._allowed_ids is None:
+            edited_V = logits_V.copy()
+        else:
+            edited_V = np.full_like(logits_V, -np.inf)
+            edited_V[self._allowed_ids] = logits_V[self._allowed_ids]
         # Bias first, as in vLLM: the repetition penalty scales it too.
         bias_ids, biases = self._bias.arrays()
         if len(bias_ids):
@@ -53,7 +64,14 @@ class LogitsEditor:
             edited_V[ids] = self._penalised(edited_V[ids], counts)
         if self._num_generated < self._options.min_tokens:
             edited_V[self._end_token_ids] = -np.inf
+        if self._bad:
+            edited_V[self._completing()] = -np.inf
         return edited_V
+
+    def _completing(self) -> list[int]:
+        """Last tokens of the banned sequences whose other tokens are the newest of the answer."""
+        recent = tuple(self._recent)
+        return [bad[-1] for bad in self._bad if len(bad) == 1 or recent[1 - len(bad) :] == bad[:-1]]
 
     def _penalised(self, values: FloatArray, counts: FloatArray) -> FloatArray:
         options = self._options

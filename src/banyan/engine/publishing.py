@@ -79,6 +79,8 @@ def event_of(
     """Describe what is new in an answer; `chosen` are its new tokens, in order."""
     token_ids = tuple(sampled.token_id for sampled in chosen if sampled.token_id is not None)
     logprobs = tuple(sampled.logprob for sampled in chosen if sampled.logprob is not None)
+    is_first = bool(token_ids) and answer.num_generated == len(token_ids)
+    scores = answer.prompt_scores if is_first else None
     return TokenEvent(
         request_id=answer.request.request_id,
         index=answer.index,
@@ -90,4 +92,5 @@ def event_of(
         num_generated_tokens=answer.num_generated,
         stop_reason=stop_reason,
         num_cached_tokens=answer.num_cached_tokens or 0,
+        prompt_logprobs=None if scores is None else scores.entries,
     )

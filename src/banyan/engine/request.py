@@ -8,6 +8,7 @@ from enum import Enum
 
 from banyan.engine.detokenizer import TextStream
 from banyan.engine.prefix_index import CachedBlock
+from banyan.engine.prompt_scores import PromptScores
 from banyan.engine.request_context import RequestContext
 from banyan.engine.sampler import SequenceSampler
 from banyan.engine.sampling import SamplingOptions
@@ -50,6 +51,7 @@ class Sequence:
 
     Attributes:
         token_ids: prompt and answer so far.
+        prompt_scores: what the first answer learns of the prompt's own tokens, when asked for.
         num_computed: tokens whose keys and values are in the sequence's blocks.
         num_cached_tokens: prompt tokens that were in the cache when it first ran; None before.
         blocks: its blocks in order of position; empty unless running.
@@ -73,6 +75,12 @@ class Sequence:
         self.sampler = sampler
         self.text = text
         self.token_ids = list(request.prompt_token_ids)
+        num_top = request.options.prompt_logprobs
+        self.prompt_scores = (
+            None
+            if num_top is None or index > 0
+            else PromptScores(request.prompt_token_ids, num_top=num_top)
+        )
         self.num_computed = 0
         self.num_cached_tokens: int | None = None
         self.blocks: list[int] = []
@@ -80,6 +88,11 @@ class Sequence:
         self.block_keys: list[bytes] = []
         self.lane: int | None = None
         self.state = SequenceState.WAITING
+
+    @property
+    def computes_all(self) -> bool:
+        """True while every token of the prompt must be computed here: a cached one has no score."""
+        return self.prompt_scores is not None and not self.prompt_scores.is_complete
 
     @property
     def num_generated(self) -> int:

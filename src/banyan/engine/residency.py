@@ -162,7 +162,7 @@ class Residency:
 
     def _find(self, answer: Answer) -> list[CachedBlock]:
         """The blocks that are there of all whole ones before the last token."""
-        if not self._shares_prefixes:
+        if not self._shares_prefixes or answer.computes_all:
             return []
         num_blocks = (len(answer.token_ids) - 1) // BLOCK_SIZE
         extend_block_keys(answer.block_keys, answer.token_ids, num_blocks)
@@ -173,7 +173,8 @@ class Residency:
         self, answer: Answer, path: Sequence[CachedBlock], num_tokens: int
     ) -> Hashable | None:
         """What stands behind `path` when the first `num_tokens` tokens fill one more block."""
-        if not self._shares_prefixes or num_tokens < (len(path) + 1) * BLOCK_SIZE:
+        cannot_share = not self._shares_prefixes or answer.computes_all
+        if cannot_share or num_tokens < (len(path) + 1) * BLOCK_SIZE:
             return None
         extend_block_keys(answer.block_keys, answer.token_ids, len(path) + 1)
         before = path[-1].block if path else cache_key_of(answer.request)

@@ -55,7 +55,9 @@ class Runner:
         self._table = table
 
     def run(self, slices: Sequence[LaneSlice]) -> FloatArray:
-        """Run the model once over all slices; returns logits [R, V]."""
+        """Run the model once over all slices, or not at all; returns logits [R, V]."""
+        if not slices:
+            return np.zeros((0, 0), dtype=np.float32)
         logits_RV: FloatArray = self._model.run(step_arguments(self._table, slices))["logits"]
         return logits_RV[: sum(slice_.num_logits for slice_ in slices)]
 

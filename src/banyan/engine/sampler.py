@@ -167,6 +167,7 @@ def token_logprob(logits_V: FloatArray, token_id: int, num_top: int) -> TokenLog
         token_id,
         float(logits_V[token_id]) - offset,
         tuple((int(top_id), float(logits_V[top_id]) - offset) for top_id in top_ids),
+        rank=int(np.count_nonzero(logits_V > logits_V[token_id])) + 1,
     )
 
 

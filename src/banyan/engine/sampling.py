@@ -38,6 +38,7 @@ _COUNT_RANGES: tuple[tuple[str, int, int | None], ...] = (
 _OPTIONAL_COUNT_RANGES: tuple[tuple[str, int, int | None], ...] = (
     ("max_tokens", 1, None),
     ("logprobs", 0, MAX_LOGPROBS),
+    ("prompt_logprobs", 0, MAX_LOGPROBS),
     ("seed", -(2**63), 2**63 - 1),
 )
 _SWITCHES = ("ignore_eos", "include_stop_str_in_output", "skip_special_tokens")
@@ -62,8 +63,12 @@ class SamplingOptions:
         ignore_eos: go on after the model's end-of-sequence token.
         min_tokens: no end and no stop before this many tokens.
         logprobs: give the log probability of each token and of this many likeliest others.
+        prompt_logprobs: give the same for each token of the prompt but its first; the prompt is
+            computed anew for it.
         n: how many answers to give.
         logit_bias: token id to a number in -100..100 added to its logit.
+        allowed_token_ids: only these tokens may come; None allows all.
+        bad_token_sequences: sequences of tokens that may not come, each at least one token long.
         include_stop_str_in_output: keep the stop string in the text.
         skip_special_tokens: leave special tokens out of the text.
         structure: the shape the answer must have, such as a JSON schema.
@@ -83,8 +88,11 @@ class SamplingOptions:
     ignore_eos: bool = False
     min_tokens: int = 0
     logprobs: int | None = None
+    prompt_logprobs: int | None = None
     n: int = 1
     logit_bias: Mapping[int, float] | None = None
+    allowed_token_ids: Sequence[int] | None = None
+    bad_token_sequences: Sequence[Sequence[int]] = ()
     include_stop_str_in_output: bool = False
     skip_special_tokens: bool = True
     structure: Structure | None = None
@@ -98,7 +106,11 @@ class SamplingOptions:
         # Frozen data is normalised once here, so that readers meet one form only.
         object.__setattr__(self, "top_k", max(self.top_k, 0))
         object.__setattr__(self, "stop", _stop_strings(self.stop))
-        object.__setattr__(self, "stop_token_ids", _token_ids(self.stop_token_ids))
+        object.__setattr__(
+            self, "stop_token_ids", _token_ids("stop_token_ids", self.stop_token_ids)
+        )
+        object.__setattr__(self, "allowed_token_ids", _allowed(self.allowed_token_ids))
+        object.__setattr__(self, "bad_token_sequences", _bad_sequences(self.bad_token_sequences))
         object.__setattr__(self, "logit_bias", _logit_bias(self.logit_bias))
 
     @property
@@ -113,13 +125,15 @@ class SamplingOptions:
 
     @property
     def changes_logits(self) -> bool:
-        """True when logits are changed before the choice: penalties, bias or a minimum length."""
+        """True when logits are changed before the choice: penalties, bias, minimum length, bans."""
         return (
             self.repetition_penalty != 1.0
             or self.presence_penalty != 0.0
             or self.frequency_penalty != 0.0
             or self.min_tokens > 0
             or bool(self.logit_bias)
+            or self.allowed_token_ids is not None
+            or bool(self.bad_token_sequences)
         )
 
 
@@ -181,12 +195,30 @@ def _stop_strings(stop: str | Sequence[str]) -> tuple[str, ...]:
     return strings
 
 
-def _token_ids(token_ids: Sequence[int]) -> tuple[int, ...]:
-    ids = tuple(_sequence("stop_token_ids", token_ids))
-    _check_listed("stop_token_ids", len(ids))
+def _token_ids(name: str, token_ids: Sequence[int]) -> tuple[int, ...]:
+    ids = tuple(_sequence(name, token_ids))
+    _check_listed(name, len(ids))
     for token_id in ids:
-        _check_count("stop_token_ids", token_id, 0, None)
+        _check_count(name, token_id, 0, None)
     return ids
+
+
+def _allowed(token_ids: Sequence[int] | None) -> tuple[int, ...] | None:
+    if token_ids is None:
+        return None
+    ids = _token_ids("allowed_token_ids", token_ids)
+    if not ids:
+        raise _wrong("allowed_token_ids", token_ids, "list at least one token, or leave it out")
+    return ids
+
+
+def _bad_sequences(sequences: Sequence[Sequence[int]]) -> tuple[tuple[int, ...], ...]:
+    name = "bad_token_sequences"
+    bad = tuple(_token_ids(name, sequence) for sequence in _sequence(name, sequences))
+    if not all(bad):
+        raise _wrong(name, sequences, "give sequences of at least one token")
+    _check_listed(name, sum(map(len, bad)))
+    return bad
 
 
 def _check_listed(name: str, num_tokens: int) -> None:
