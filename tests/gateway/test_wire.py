@@ -75,12 +75,6 @@ def test_a_former_answer_of_the_sdk_can_be_sent_back() -> None:
         (b'{"model": NaN}', "invalid_json", None, "not valid JSON"),
         (chat(tools=[{"a": 1}]), "unsupported_parameter", "tools", "tools is not served"),
         (chat(reasoning_effort="low"), "unsupported_parameter", "reasoning_effort", "leave it"),
-        (
-            chat(response_format={"type": "json_object"}),
-            "unsupported_parameter",
-            "response_format",
-            "'json_object' is not served",
-        ),
         (chat(messages=[]), None, "messages", "messages is empty"),
         (chat(messages=[{"role": "king", "content": ""}]), None, "messages[0].role", "'king'"),
         (chat(messages=[{"role": "user"}]), None, "messages[0].content", "is missing"),

@@ -32,6 +32,7 @@ from banyan.gateway.replies.chat import (
 from banyan.gateway.replies.usage import Usage
 from banyan.gateway.sampling import chat_options
 from banyan.gateway.services import Services, in_thread, new_id, now_seconds
+from banyan.gateway.structure import checked_structure
 from banyan.gateway.wire.chat import ChatRequest
 from banyan.gateway.wire.messages import message_text
 from banyan.gateway.wire.parsing import parse_request
@@ -56,7 +57,8 @@ async def _answer(services: Services, request: Request) -> Response:
         raise refuse("stream_options needs stream=true", parameter="stream_options")
     adapter = services.adapter_of(asked.model)
     context = request_context(asked, request, adapter=adapter)
-    options = chat_options(asked, services.settings.sampling_defaults)
+    structure = await checked_structure(asked)
+    options = chat_options(asked, services.settings.sampling_defaults, structure)
     model = services.ready_model("decoder")
     messages = _messages(asked)
     tokens = await in_thread(lambda: services.text.encode_chat(messages))

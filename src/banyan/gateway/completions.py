@@ -26,6 +26,7 @@ from banyan.gateway.replies.completions import Completion, CompletionChoice, Com
 from banyan.gateway.replies.usage import Usage
 from banyan.gateway.sampling import completion_options
 from banyan.gateway.services import Services, new_id, now_seconds
+from banyan.gateway.structure import checked_structure
 from banyan.gateway.wire.completions import CompletionRequest
 from banyan.gateway.wire.parsing import parse_request
 
@@ -49,7 +50,8 @@ async def _answer(services: Services, request: Request) -> Response:
         raise refuse("stream_options needs stream=true", parameter="stream_options")
     adapter = services.adapter_of(asked.model)
     context = request_context(asked, request, adapter=adapter)
-    options = completion_options(asked, services.settings.sampling_defaults)
+    structure = await checked_structure(asked)
+    options = completion_options(asked, services.settings.sampling_defaults, structure)
     model = services.ready_model("decoder")
     prompts = await services.encode(
         asked.prompt, field_name="prompt", limit=services.settings.max_prompts

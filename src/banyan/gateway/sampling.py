@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from banyan.engine.sampling import SamplingOptions
+from banyan.engine.structure.definition import Structure
 from banyan.gateway.errors import refuse
 from banyan.gateway.wire.chat import ChatRequest
 from banyan.gateway.wire.completions import CompletionRequest
@@ -33,7 +34,9 @@ _SAME_NAMES = (
 _COMPLETION_MAX_TOKENS = 16
 
 
-def chat_options(request: ChatRequest, defaults: Mapping[str, Any]) -> SamplingOptions:
+def chat_options(
+    request: ChatRequest, defaults: Mapping[str, Any], structure: Structure | None = None
+) -> SamplingOptions:
     """Read the options of a chat request; an answer may fill the context by default.
 
     Raises:
@@ -49,17 +52,23 @@ def chat_options(request: ChatRequest, defaults: Mapping[str, Any]) -> SamplingO
         raise refuse("top_logprobs needs logprobs=true", parameter="top_logprobs")
     max_tokens = both[0] if both[0] is not None else both[1]
     logprobs = (request.top_logprobs or 0) if request.logprobs else None
-    return _options(request, defaults, max_tokens=max_tokens, logprobs=logprobs)
+    return _options(
+        request, defaults, max_tokens=max_tokens, logprobs=logprobs, structure=structure
+    )
 
 
-def completion_options(request: CompletionRequest, defaults: Mapping[str, Any]) -> SamplingOptions:
+def completion_options(
+    request: CompletionRequest, defaults: Mapping[str, Any], structure: Structure | None = None
+) -> SamplingOptions:
     """Read the options of a plain completion; it has 16 tokens by default.
 
     Raises:
         RequestError: a value is out of its range.
     """
     max_tokens = _COMPLETION_MAX_TOKENS if request.max_tokens is None else request.max_tokens
-    return _options(request, defaults, max_tokens=max_tokens, logprobs=request.logprobs)
+    return _options(
+        request, defaults, max_tokens=max_tokens, logprobs=request.logprobs, structure=structure
+    )
 
 
 def _options(
@@ -68,6 +77,7 @@ def _options(
     *,
     max_tokens: int | None,
     logprobs: int | None,
+    structure: Structure | None,
 ) -> SamplingOptions:
     given = {name: getattr(request, name) for name in _SAME_NAMES}
     chosen = dict(defaults) | {name: value for name, value in given.items() if value is not None}
@@ -76,6 +86,7 @@ def _options(
         max_tokens=max_tokens,
         logprobs=logprobs,
         logit_bias=_logit_bias(request.logit_bias),
+        structure=structure,
     )
 
 
