@@ -74,6 +74,9 @@ def test_both_targets_run_the_same_graph_and_update_its_state(
     np.testing.assert_allclose(executable.run({"x": X})["sum"], 2 * X)
     executable.write_state("total", 10 * X)
     np.testing.assert_allclose(executable.run({"x": X})["sum"], 11 * X)
+    executable.write_state_part("total", 1, np.zeros_like(X[1]))
+    changed = np.stack([12 * X[0], X[1], 12 * X[2]])
+    np.testing.assert_allclose(executable.run({"x": X})["sum"], changed, rtol=1e-6)
     executable.allocate_state({"T": 3})
     np.testing.assert_allclose(executable.run({"x": X})["sum"], X)
     assert [o.name for o in executable.outputs] == ["y", "sum"]
@@ -144,6 +147,10 @@ def test_weights_and_states_must_be_there_and_fit(
     executable.allocate_state({"T": 3})
     with pytest.raises(InputError, match="state 'total' is"):
         executable.write_state("total", X[:2])
+    with pytest.raises(InputError, match="state 'total' has entries 0 to 2, not 3"):
+        executable.write_state_part("total", 3, X[0])
+    with pytest.raises(InputError, match=r"state 'total\[1\]' is"):
+        executable.write_state_part("total", 1, X)
 
 
 def test_an_unknown_target_or_instruction_set_is_refused(tmp_path: Path) -> None:

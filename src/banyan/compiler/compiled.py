@@ -159,6 +159,11 @@ class CompiledProgram(Executable):
         if buffer is not None:
             self._device.copy_in(contiguous(value), buffer)
 
+    def _write_part(self, place: int, index: int, value: Array) -> None:
+        buffer = self._kept[place]
+        if buffer is not None:
+            self._device.copy_in(contiguous(value), buffer, index * value.nbytes)
+
     def _run(self, arguments: Mapping[str, Array], sizes: Mapping[str, int]) -> dict[str, Array]:
         """The arrays returned show memory that the next run overwrites."""
         offsets = self._arena.offsets(sizes)

@@ -113,11 +113,29 @@ class Executable(ABC):
         Raises:
             InputError: there is no such state, or its shape or element type differs.
         """
+        place = self._place_of_state(name)
+        check_state(self.inputs[place], self._sizes, value)
+        self._write(place, value)
+
+    def write_state_part(self, name: str, index: int, value: Array) -> None:
+        """Replace entry `index` of the first dim of a state.
+
+        Raises:
+            InputError: there is no such state or entry, or its shape or element type differs.
+        """
+        place = self._place_of_state(name)
+        argument = self.inputs[place]
+        count, *shape = evaluate_shape(argument.type, self._sizes)
+        if not 0 <= index < count:
+            raise InputError(f"state {name!r} has entries 0 to {count - 1}, not {index}")
+        part = Argument(f"{name}[{index}]", TensorType(tuple(shape), argument.type.dtype), "state")
+        check_state(part, {}, value)
+        self._write_part(place, index, value)
+
+    def _place_of_state(self, name: str) -> int:
         for place, argument in enumerate(self.inputs):
             if (argument.role, argument.name) == ("state", name) and place not in self._missing:
-                check_state(argument, self._sizes, value)
-                self._write(place, value)
-                return
+                return place
         raise InputError(f"there is no state {name!r}; call allocate_state first")
 
     def run(self, arguments: Mapping[str, Array]) -> dict[str, Array]:
@@ -149,6 +167,10 @@ class Executable(ABC):
     @abstractmethod
     def _write(self, place: int, value: Array) -> None:
         """Overwrite a state."""
+
+    @abstractmethod
+    def _write_part(self, place: int, index: int, value: Array) -> None:
+        """Overwrite one entry of the first dim of a state."""
 
     @abstractmethod
     def _run(self, arguments: Mapping[str, Array], sizes: Mapping[str, int]) -> dict[str, Array]:

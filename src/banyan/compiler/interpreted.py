@@ -31,6 +31,9 @@ class InterpretedGraph(Executable):
     def _write(self, place: int, value: Array) -> None:
         self._kept[self.inputs[place].name] = value.copy()
 
+    def _write_part(self, place: int, index: int, value: Array) -> None:
+        self._kept[self.inputs[place].name][index] = value
+
     def _run(self, arguments: Mapping[str, Array], sizes: Mapping[str, int]) -> dict[str, Array]:
         def call_extern(node: Node, values: tuple[Array, ...]) -> Any:
             return run_extern_node(node, values, sizes)

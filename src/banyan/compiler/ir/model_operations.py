@@ -95,6 +95,20 @@ def _paged_latent_attention(call: Call) -> ValueType:
     return call.like((*query.shape[:2], size))
 
 
+def _low_rank(call: Call) -> ValueType:
+    x, down, up, chosen = call.types
+    columns, pack = call.attrs["columns"], down.shape[-1]
+    call.require(x.rank == 2 and down.rank == up.rank == 4, "takes [T,K] and two stacks of pairs")
+    call.require(x.dtype is down.dtype is up.dtype, "element types must be equal; use cast")
+    call.require(down.shape[0] == up.shape[0], "one pair of factors for each adapter")
+    call.require(x.shape[1] == down.shape[1] * pack, "contracted sizes differ")
+    call.require(up.shape[2] == sum(columns), "the columns add up to those of the second factor")
+    rank = up.shape[1] * up.shape[3]
+    call.require(down.shape[2] >= rank * len(columns), "a first factor for each layer")
+    call.require(chosen.shape == x.shape[:1], "one adapter for each row")
+    return call.like((x.shape[0], up.shape[2]))
+
+
 MODEL_RULES: Mapping[str, Rule] = {
     "attention_forward": _attention_forward,
     "attention_backward": _attention_backward,
@@ -102,5 +116,6 @@ MODEL_RULES: Mapping[str, Rule] = {
     "cache_write_quantized": _cache_write_quantized,
     "paged_attention": _paged_attention,
     "paged_latent_attention": _paged_latent_attention,
+    "low_rank": _low_rank,
 }
 """By the name of the operation."""

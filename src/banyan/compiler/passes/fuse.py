@@ -29,6 +29,7 @@ PROGRAMS = frozenset(
         "cache_write",
         "cache_write_quantized",
         "grouped_dot",
+        "low_rank",
         "group_rows",
         "scatter",
         "window_panels",

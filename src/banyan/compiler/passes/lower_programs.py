@@ -19,6 +19,7 @@ from banyan.compiler.programs.grouped_linear import (
     group_rows_kernel,
     grouped_linear_kernel,
 )
+from banyan.compiler.programs.low_rank import LowRank, low_rank_kernel
 from banyan.compiler.programs.paged_attention import paged_attention_kernel
 from banyan.compiler.programs.scatter import Scatter, scatter_kernel
 from banyan.compiler.programs.split_keys import merge_splits_kernel, most_splits
@@ -147,6 +148,15 @@ def _group_rows(context: Context, experts: Node, groups: int) -> Node:
     return context.call(group_rows_kernel, sizes, context.values([experts]))
 
 
+def _low_rank(context: Context, node: Node) -> Node:
+    x, down, up, chosen = (arg.tensor for arg in node.args)
+    types = LowRank(x, down, up, chosen, integers(node, "columns"))
+    groups = _group_rows(context, node.args[3], fixed(down.shape[0]))
+    order = [context.result(groups, index) for index in range(2)]
+    arguments = [*context.values(node.args), *order]
+    return context.result(context.call(low_rank_kernel, (types,), arguments))
+
+
 def _scatter(context: Context, node: Node) -> Node:
     start = fill_value(node.args[0])
     given = node.args if start is None else node.args[1:]
@@ -180,6 +190,7 @@ _PROGRAMS: Mapping[str, Callable[[Context, Node], Node | None]] = {
     "attention_forward": _attention_forward,
     "grouped_dot": _grouped_dot,
     "group_rows": lambda context, node: _group_rows(context, node.args[0], integer(node, "groups")),
+    "low_rank": _low_rank,
     "permute": _permute,
     "scatter": _scatter,
     "window_panels": _window_panels,

@@ -4,11 +4,12 @@ Queries, keys and values of an attention layer are three products with the same 
 product over the joined weights reads the rows once and starts one kernel instead of three. The
 weights stay inputs of their own: `concat` of them costs nothing, because whoever loads them puts
 each right behind the one before. So it is with biases (linears without one come last) and with the
-scales and zeros of quantised weights. A linear with another epilogue keeps its own kernel.
+scales and zeros of quantised weights. What adapters add to each (`low_rank`) is one tensor for all
+of them and is added once. A linear with another epilogue keeps its own kernel.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 from typing import Any, TypeAlias
 
@@ -29,11 +30,13 @@ class _Linear:
     product: rows times the weight.
     bias: the vector added to each row, if any.
     result: the sum, in the element type that the model goes on with.
+    change: the part of a `low_rank` that is added to it, if any; `result` has it in.
     """
 
     product: Node
     bias: Node | None
     result: Node
+    change: Node | None = None
 
     @property
     def weights(self) -> tuple[Node, ...]:
@@ -57,8 +60,12 @@ def merge_linears(graph: Graph) -> Graph:
     products = {linear.product for linear in linears}
     biases = {linear.bias for linear in linears if linear.bias is not None}
     rows: dict[Node, Node] = {}
+    changes: dict[Node, Node] = {}
 
     def rewrite(builder: Builder, node: Node, args: tuple[Node, ...]) -> Node:
+        if node.op == "low_rank":
+            changes[node] = rebuild(builder, node, args)
+            return changes[node]
         if node in biases:
             return builder.input(str(node.attr("name")), node.tensor, "weight", AS_IT_IS)
         if node in products:
@@ -66,7 +73,10 @@ def merge_linears(graph: Graph) -> Graph:
         family = of_result.get(node)
         if family is None:
             return rebuild(builder, node, args)
-        return _part(builder, family, node, rows[family[0].product.args[0]])
+        joined = _joined(builder, family, rows[family[0].product.args[0]])
+        if family[0].change is not None:
+            joined = joined.cast(node.dtype) + changes[_change_source(family[0].change)]
+        return _part(joined, family, node)
 
     return rebuild_graph(graph, rewrite)
 
@@ -78,7 +88,7 @@ def _families(graph: Graph) -> list[_Family]:
     found: dict[tuple[object, ...], list[_Linear]] = {}
     for node in graph.nodes():
         if _has_whole_panels(node) and node not in results:
-            linear = _with_bias(node, users, results)
+            linear = _with_change(_with_bias(node, users, results), users, results)
             parts = {*linear.weights, *([] if linear.bias is None else [linear.bias])}
             alone = all(len(users[part]) == 1 for part in parts) and not parts & results
             follow = users[linear.result]
@@ -86,7 +96,11 @@ def _families(graph: Graph) -> list[_Family]:
             if alone and bare and linear.result not in results:
                 found.setdefault(_key(linear), []).append(linear)
     sorted_ = [sorted(family, key=lambda linear: linear.bias is None) for family in found.values()]
-    return [family for family in sorted_ if len(family) > 1 and _rounds_alike(family)]
+    return [
+        family
+        for family in sorted_
+        if len(family) > 1 and _rounds_alike(family) and _changes_alike(family)
+    ]
 
 
 def _key(linear: _Linear) -> tuple[object, ...]:
@@ -94,12 +108,31 @@ def _key(linear: _Linear) -> tuple[object, ...]:
     attrs: dict[str, Any] = dict(linear.product.attrs)
     attrs |= {"columns": None, "dtype": linear.result.dtype}
     kinds = (part.dtype for part in linear.weights)
-    return (linear.product.args[0], linear.product.op, *kinds, *sorted(attrs.items()))
+    source = None if linear.change is None else _change_source(linear.change)
+    return (linear.product.args[0], linear.product.op, source, *kinds, *sorted(attrs.items()))
 
 
 def _rounds_alike(family: _Family) -> bool:
     kinds = {(x.bias.dtype, x.product.dtype) for x in family if x.bias is not None}
     return len(kinds) < 2
+
+
+def _changes_alike(family: _Family) -> bool:
+    """Do the changes, if there are any, lie in one tensor in the order of the family?"""
+    start = 0
+    for linear in family:
+        if linear.change is None:
+            return True
+        attrs: dict[str, Any] = dict(linear.change.attrs)
+        if linear.change.op != "slice" or attrs["start"] != start:
+            return False
+        start += linear.columns
+    source = family[0].change
+    return source is None or _change_source(source).shape[-1] == start
+
+
+def _change_source(change: Node) -> Node:
+    return change.args[0] if change.op == "slice" else change
 
 
 def _has_whole_panels(node: Node) -> bool:
@@ -132,8 +165,20 @@ def _with_bias(product: Node, users: _Users, results: set[Node]) -> _Linear:
     return _Linear(product, bias, casts[0] if casts == users[total] != [] else total)
 
 
-def _part(builder: Builder, family: _Family, node: Node, rows: Node) -> Node:
-    """The columns of `node` in the product that the family has become, the same for all."""
+def _with_change(linear: _Linear, users: _Users, results: set[Node]) -> _Linear:
+    """The linear with what adapters add to it."""
+    following = users[linear.result]
+    if len(following) != 1 or following[0].op != "add" or linear.result in results:
+        return linear
+    left, right = following[0].args
+    change = right if left is linear.result else left
+    if _change_source(change).op != "low_rank" or change.shape != linear.product.shape:
+        return linear
+    return replace(linear, result=following[0], change=change)
+
+
+def _joined(builder: Builder, family: _Family, rows: Node) -> Node:
+    """The product that the family has become, biases added."""
     first, total = family[0].product, sum(linear.columns for linear in family)
     weights = [
         builder.add("concat", [rebuild(builder, part, ()) for part in parts], axis=0)
@@ -144,12 +189,15 @@ def _part(builder: Builder, family: _Family, node: Node, rows: Node) -> Node:
         attrs["columns"] = total
     x = builder.add(first.op, (rows, *weights), **attrs)
     biases = [linear.bias for linear in family if linear.bias is not None]
-    if biases:
-        x = x + _bias(builder, biases, x)
+    return x + _bias(builder, biases, x) if biases else x
+
+
+def _part(joined: Node, family: _Family, node: Node) -> Node:
+    """The columns of `node` in what is the same for all."""
     places = [linear.result for linear in family]
     start = sum(linear.columns for linear in family[: places.index(node)])
     stop = start + fixed(node.shape[-1])
-    return x.cast(node.dtype).slice(x.tensor.rank - 1, start, stop)
+    return joined.cast(node.dtype).slice(joined.tensor.rank - 1, start, stop)
 
 
 def _bias(builder: Builder, biases: Sequence[Node], product: Node) -> Node:

@@ -20,6 +20,8 @@ from banyan.devices.opencl import OpenClDevice
 from tests.compiler.ir.sample_kernels import row_squares_graph
 from tests.compiler.programs.test_grouped_linear import arrays as grouped_arrays
 from tests.compiler.programs.test_grouped_linear import grouped_graph
+from tests.compiler.programs.test_low_rank import CHOSEN, low_rank_graph
+from tests.compiler.programs.test_low_rank import arrays as low_rank_arrays
 from tests.compiler.programs.test_paged_attention import attention_graph, step
 from tests.compiler.programs.test_scatter import scatter_arrays, scatter_graph
 from tests.compiler.quantized_graphs import CASES as QUANTISED
@@ -175,6 +177,18 @@ def test_experts_multiply_their_own_rows(
     wanted = np.asarray(run_graph(graph, given)["out"], np.float32)
     bound = TOLERANCE[dtype]
     np.testing.assert_allclose(found, wanted, atol=bound, rtol=bound)
+
+
+def test_rows_get_the_change_of_their_adapter(device: OpenClDevice, tmp_path: Path) -> None:
+    graph = low_rank_graph(F32)
+    given = low_rank_arrays(graph, CHOSEN[-1])
+    program = on_device(graph, device, tmp_path)
+    program.allocate_state({})
+    for name in ("down", "up"):
+        for adapter, part in enumerate(given[name]):
+            program.write_state_part(name, adapter, part)
+    found = program.run({name: given[name] for name in ("x", "chosen")})["out"]
+    np.testing.assert_allclose(found, run_graph(graph, given)["out"], atol=1e-4, rtol=1e-4)
 
 
 def test_scattered_rows_agree_with_the_interpreter(device: OpenClDevice, tmp_path: Path) -> None:

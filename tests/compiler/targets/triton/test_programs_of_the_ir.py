@@ -15,6 +15,8 @@ from tests.compiler import quantized_graphs
 from tests.compiler.programs.paging import random_caches
 from tests.compiler.programs.test_grouped_linear import arrays as expert_arrays
 from tests.compiler.programs.test_grouped_linear import grouped_graph
+from tests.compiler.programs.test_low_rank import CHOSEN, low_rank_graph
+from tests.compiler.programs.test_low_rank import arrays as low_rank_arrays
 from tests.compiler.programs.test_paged_attention import attention_graph, step
 from tests.compiler.programs.test_scatter import scatter_arrays, scatter_graph
 from tests.compiler.programs.test_whole_attention import MASKS
@@ -91,6 +93,12 @@ def test_cache_writes_agree(dtype: DType, layout: str, tmp_path: Path) -> None:
 def test_experts_agree(chip: Chip, dtype: DType, tmp_path: Path) -> None:
     graph = grouped_graph(20, 6, dtype, "weight")
     assert_agrees(graph, expert_arrays(20, 6, dtype), tmp_path, chip)
+
+
+@pytest.mark.parametrize("dtype", [F32, BF16])
+def test_changes_of_adapters_agree(dtype: DType, tmp_path: Path) -> None:
+    graph = low_rank_graph(dtype)
+    assert_agrees(graph, low_rank_arrays(graph, CHOSEN[-1]), tmp_path)
 
 
 @pytest.mark.parametrize("case", quantized_graphs.CASES, ids=str)

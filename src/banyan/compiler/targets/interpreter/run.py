@@ -49,6 +49,7 @@ _TABLE: dict[str, Operation] = {
     "paged_attention": sequences.paged_attention,
     "paged_latent_attention": sequences.paged_latent_attention,
     "group_rows": sequences.group_rows,
+    "low_rank": sequences.low_rank,
 }
 
 

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from itertools import pairwise
 
 import numpy as np
 
@@ -10,6 +11,7 @@ from banyan.compiler.targets.interpreter.arithmetic import (
     Attributes,
     Values,
     pack_panels,
+    unpack_pairs,
     wide,
 )
 
@@ -183,9 +185,25 @@ def group_rows(values: Values, attrs: Attributes) -> tuple[Array, Array]:
     """Row numbers ordered by expert (stable), and where each expert's rows start."""
     experts = values[0]
     order = np.argsort(experts, kind="stable").astype(np.int32)
-    counts = np.bincount(experts, minlength=attrs["groups"])
-    starts = np.concatenate([[0], np.cumsum(counts)]).astype(np.int32)
-    return order, starts
+    starts = np.searchsorted(experts[order], np.arange(attrs["groups"] + 1))
+    return order, starts.astype(np.int32)
+
+
+def low_rank(values: Values, attrs: Attributes) -> Array:
+    """What the adapter of each row adds; between the factors numbers have the type of the rows."""
+    x, down, up, chosen = values
+    num_adapters, pack = down.shape[0], down.shape[-1]
+    rank = up.shape[1] * pack
+    ends = np.cumsum([0, *attrs["columns"]])
+    result = np.zeros((x.shape[0], int(ends[-1])), np.float32)
+    for adapter in np.unique(chosen[chosen < num_adapters]):
+        rows = chosen == adapter
+        first, second = (unpack_pairs(wide(factor[adapter])) for factor in (down, up))
+        narrow = wide((wide(x[rows]) @ first).astype(x.dtype))
+        for part, (low, high) in enumerate(pairwise(ends)):
+            own = narrow[:, part * rank : (part + 1) * rank]
+            result[rows, low:high] = own @ second[:, low:high]
+    return result
 
 
 _JOINS: Mapping[str, Callable[[Array, Array], Array]] = {

@@ -12,7 +12,7 @@ from banyan.compiler.targets.program import KernelText
 from banyan.compiler.targets.triton.accesses import load, store
 from banyan.compiler.targets.triton.chips import Chip
 from banyan.compiler.targets.triton.layouts import Layout, merged
-from banyan.compiler.targets.triton.moves import aligned, expand, permute, relaid, reshape
+from banyan.compiler.targets.triton.moves import aligned, cut, expand, permute, relaid, reshape
 from banyan.compiler.targets.triton.pointwise import pointwise
 from banyan.compiler.targets.triton.products import dot, unread
 from banyan.compiler.targets.triton.reductions import cumsum, reduce
@@ -136,6 +136,8 @@ class _Printer:
             return permute(scope, value, attrs["order"])
         if node.op == "reshape":
             return reshape(scope, value, node.args[0].shape, node.shape)
+        if node.op == "slice":
+            return cut(scope, value, node)
         if node.op in _ON_TILES:
             return _ON_TILES[node.op](scope, node)
         raise CompilationFailed(f"the Triton target cannot print {node.op!r} inside a kernel")

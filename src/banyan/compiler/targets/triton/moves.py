@@ -3,6 +3,8 @@
 from dataclasses import replace
 from math import prod
 
+from banyan.compiler.ir.attributes import integer
+from banyan.compiler.ir.graph import Node
 from banyan.compiler.ir.symbols import Dim, strides
 from banyan.compiler.targets.triton.layouts import Layout, axis_strides, places, reshaped
 from banyan.compiler.targets.triton.scope import Scope, block_shape, spread
@@ -66,11 +68,36 @@ def relaid(scope: Scope, value: Value, shape: Shape, layout: Layout) -> Value:
     return gathered(scope, filled(scope, value, shape), (shape, shape), layout)
 
 
-def gathered(scope: Scope, value: Value, shapes: tuple[Shape, Shape], layout: Layout) -> Value:
-    """Any reshape between any layouts, element by element; for shapes that are no powers of two."""
+def cut(scope: Scope, value: Value, node: Node) -> Value:
+    """Part of one axis of a tile, which the chip gathers: blocks cannot be cut."""
+    (source,), axis = node.args, integer(node, "axis")
+    start, step = integer(node, "start"), integer(node, "step")
+    if not value.is_block:
+        return value
+    apart = list(strides(source.shape))
+    first = start * apart[axis]
+    apart[axis] = step * apart[axis]
+    value = filled(scope, value, source.shape)
+    kept = scope.layout(node.shape)
+    return gathered(scope, value, (source.shape, node.shape), kept, (first, tuple(apart)))
+
+
+def gathered(
+    scope: Scope,
+    value: Value,
+    shapes: tuple[Shape, Shape],
+    layout: Layout,
+    places_in_source: tuple[Dim, Shape] | None = None,
+) -> Value:
+    """Any reshape between any layouts, element by element; for shapes that are no powers of two.
+
+    `places_in_source` says where the first element comes from and how far apart the next ones of
+    each axis are, where not all elements are taken in order.
+    """
     source, target = shapes
-    parts = []
-    for position, (axes, stride) in enumerate(zip(layout, strides(target), strict=True)):
+    first, apart = places_in_source or (0, strides(target))
+    parts = [scope.size(first).text] if first != 0 else []
+    for position, (axes, stride) in enumerate(zip(layout, apart, strict=True)):
         if axes:
             part = f"{scope.index(axes)} * {scope.size(stride).text}"
             parts.append(spread(f"({part})", position, len(layout)))

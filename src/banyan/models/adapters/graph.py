@@ -1,0 +1,237 @@
+"""The graph of a decoder's step with room for adapters, and what an adapter is in that room.
+
+Each group of layers that read the same rows gets one `low_rank` operation, whose result is added to
+theirs. Its factors are states of the graph, one place for each of S adapters at once; the argument
+`adapters` [T] int32 names the place of each token, a negative number none. A graph without room for
+adapters is not touched.
+
+Legend: S slots, K inputs, C columns of all first factors of a group, R largest rank, N outputs of a
+group, p numbers packed side by side.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from banyan.compiler.ir.graph import Builder, Graph, Node, Output, rebuild
+from banyan.compiler.ir.groups import users_of
+from banyan.compiler.ir.operations import PANEL_COLUMNS, pack_width
+from banyan.compiler.ir.types import DType, TensorType
+from banyan.foundation.errors import GraphError, UnsupportedModelError
+from banyan.models.adapters.reading import Adapter, LowRankPair
+from banyan.models.adapters.targets import Target, TargetGroup, target_groups
+from banyan.models.configuration import ModelConfiguration
+
+ARGUMENT = "adapters"
+
+_PRODUCTS = frozenset({"dot", "quantized_linear"})
+_HALVES = ("down", "up")
+
+
+@dataclass(frozen=True, slots=True)
+class AdapterRoom:
+    """Room for adapters in a decoder.
+
+    Attributes:
+        model: the decoder.
+        slots: S, how many adapters have a place at once.
+        max_rank: R, rounded up to whole pairs where numbers are packed in pairs.
+        dtype: of the activations, and so of the factors.
+    """
+
+    model: ModelConfiguration
+    slots: int
+    max_rank: int
+    dtype: DType
+
+    @property
+    def rank(self) -> int:
+        """R as it is stored."""
+        pack = pack_width(self.dtype)
+        return -(-self.max_rank // pack) * pack
+
+    def groups(self) -> Iterator[tuple[int, TargetGroup]]:
+        """Every group of layers, with its decoder layer."""
+        for layer in range(self.model.num_layers):
+            for group in target_groups(self.model, layer):
+                yield layer, group
+
+    def types(self, group: TargetGroup) -> tuple[TensorType, TensorType]:
+        """The types of both states of a group: down [S, K/p, C, p] and up [S, R/p, N, p].
+
+        Raises:
+            UnsupportedModelError: K is odd, and numbers are packed in pairs.
+        """
+        pack = pack_width(self.dtype)
+        if group.inputs % pack:
+            raise UnsupportedModelError(
+                f"adapters need layers with an even number of inputs, and {group.name} has "
+                f"{group.inputs}; use dtype float32"
+            )
+        wide = -(-self.rank * len(group.targets) // PANEL_COLUMNS) * PANEL_COLUMNS
+        down = (self.slots, group.inputs // pack, wide, pack)
+        up = (self.slots, self.rank // pack, sum(group.outputs), pack)
+        return TensorType(down, self.dtype), TensorType(up, self.dtype)
+
+    @property
+    def num_bytes(self) -> int:
+        """Memory of all slots."""
+        return sum(kind.maximum_bytes for _, group in self.groups() for kind in self.types(group))
+
+    def contents(self, adapter: Adapter) -> dict[str, NDArray[Any]]:
+        """What the states hold in the slot of an adapter, by the name of the state.
+
+        Layers that it does not change hold zeros.
+        """
+        found: dict[str, NDArray[Any]] = {}
+        for layer, group in self.groups():
+            pairs = [adapter.pairs.get((layer, target.path)) for target in group.targets]
+            down, up = self._factors(group, pairs)
+            names = [state_name(half, layer, group) for half in _HALVES]
+            found |= dict(zip(names, (_paired(down), _paired(up)), strict=True))
+        return found
+
+    def _factors(
+        self, group: TargetGroup, pairs: list[LowRankPair | None]
+    ) -> tuple[NDArray[Any], NDArray[Any]]:
+        """The first factors beside each other [C, K], the second one behind the other [N, R]."""
+        wide = self.types(group)[0].shape[2]
+        assert isinstance(wide, int)
+        down = np.zeros((wide, group.inputs), self.dtype.numpy)
+        up = np.zeros((sum(group.outputs), self.rank), self.dtype.numpy)
+        row = 0
+        for number, (pair, target) in enumerate(zip(pairs, group.targets, strict=True)):
+            if pair is not None:
+                first = number * self.rank
+                down[first : first + pair.rank] = pair.down
+                up[row : row + target.outputs, : pair.rank] = pair.up
+            row += target.outputs
+        return down, up
+
+
+def state_name(half: str, layer: int, group: TargetGroup) -> str:
+    """The name of the state that holds the "down" or "up" factors of a group."""
+    return f"adapter_{half}.{layer}.{group.name}"
+
+
+def _paired(factor: NDArray[Any]) -> NDArray[Any]:
+    """[N, K] as [K/p, N, p]."""
+    columns, depth = factor.shape
+    pack = 4 // factor.dtype.itemsize
+    return np.ascontiguousarray(factor.reshape(columns, depth // pack, pack).swapaxes(0, 1))
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """Where the change of one layer stands in the result of its group's `low_rank`."""
+
+    layer: int
+    group: TargetGroup
+    start: int
+    stop: int
+
+
+def adapted_graph(graph: Graph, room: AdapterRoom) -> Graph:
+    """The step of a decoder with the changes of adapters added to its linear layers.
+
+    Raises:
+        GraphError: a layer is not there, or layers of a group read different rows.
+    """
+    ends, rows = _find_layers(graph, room)
+    builder = Builder()
+    inputs = [rebuild(builder, node, ()) for node in graph.inputs]
+    new: dict[Node, Node] = dict(zip(graph.inputs, inputs, strict=True))
+    changes = _Changes(builder, room, next(iter(rows.values())))
+    for node in graph.nodes():
+        if node.op != "input":
+            new[node] = rebuild(builder, node, tuple(new[arg] for arg in node.args))
+        place = ends.get(node)
+        if place is not None:
+            source = new[rows[place.layer, place.group.name]]
+            new[node] = new[node] + changes.of(place, source).cast(node.dtype)
+    outputs = tuple(Output(o.name, new[o.node], o.updates) for o in graph.outputs)
+    arguments = [node for node in inputs if node.attr("role") == "argument"]
+    others = [node for node in inputs if node.attr("role") != "argument"]
+    everything = (*arguments, changes.adapters, *changes.states.values(), *others)
+    return replace(graph, inputs=everything, outputs=outputs)
+
+
+class _Changes:
+    """Writes the `low_rank` of each group, once."""
+
+    def __init__(self, builder: Builder, room: AdapterRoom, rows: Node) -> None:
+        self._builder, self._room = builder, room
+        kind = TensorType((rows.shape[0],), DType.INT32)
+        self.adapters = builder.input(ARGUMENT, kind)
+        self.states: dict[str, Node] = {}
+        none = self.adapters.filled(room.slots)
+        self._chosen = (self.adapters < 0).choose(none, self.adapters.binary("min", none))
+
+    def of(self, place: _Place, rows: Node) -> Node:
+        """What the adapter of each row adds to one layer."""
+        factors = []
+        for half, kind in zip(_HALVES, self._room.types(place.group), strict=True):
+            name = state_name(half, place.layer, place.group)
+            self.states.setdefault(name, self._builder.input(name, kind, "state"))
+            factors.append(self.states[name])
+        columns = place.group.outputs
+        change = rows.apply("low_rank", *factors, self._chosen, columns=columns)
+        return change.slice(1, place.start, place.stop)
+
+
+def _find_layers(
+    graph: Graph, room: AdapterRoom
+) -> tuple[dict[Node, _Place], dict[tuple[int, str], Node]]:
+    """The last node of each layer that may change, and the rows that each group reads."""
+    users = users_of(graph.nodes())
+    weights = {
+        str(node.attr("name")): node for node in graph.inputs if node.attr("role") == "weight"
+    }
+    ends: dict[Node, _Place] = {}
+    rows: dict[tuple[int, str], Node] = {}
+    for layer, group in room.groups():
+        start = 0
+        for target in group.targets:
+            product = _product(weights, users, layer, target)
+            stop = start + target.outputs
+            ends[_end(product, users)] = _Place(layer, group, start, stop)
+            start = stop
+            found = rows.setdefault((layer, group.name), _rows(product))
+            if found is not _rows(product):
+                raise GraphError(f"the layers {group.name} of layer {layer} read different rows")
+    return ends, rows
+
+
+def _product(
+    weights: Mapping[str, Node], users: Mapping[Node, list[Node]], layer: int, target: Target
+) -> Node:
+    name = f"model.layers.{layer}.{target.path}.weight"
+    readers = users.get(weights[name], []) if name in weights else []
+    if len(readers) != 1 or readers[0].op not in _PRODUCTS:
+        raise GraphError(f"the graph has no single product with {name}, which adapters change")
+    return readers[0]
+
+
+def _rows(product: Node) -> Node:
+    """What a layer reads, before a quantised one puts its columns into another order."""
+    rows = product.args[0]
+    is_ordered = rows.op == "gather" and rows.args[1].op == "input"
+    return rows.args[0] if is_ordered else rows
+
+
+def _end(product: Node, users: Mapping[Node, list[Node]]) -> Node:
+    """The product, or the bias behind it, in the type that the model goes on with."""
+    following = users[product]
+    if len(following) != 1 or following[0].op != "add":
+        return product
+    total = following[0]
+    grown = total.args[0] if total.args[1] is product else total.args[1]
+    while grown.op in {"expand", "cast"}:
+        grown = grown.args[0]
+    if grown.op != "input" or grown.attr("role") != "weight":
+        return product
+    casts = [user for user in users[total] if user.op == "cast"]
+    return casts[0] if casts == list(users[total]) != [] else total
