@@ -136,8 +136,6 @@ class _Printer:
             return permute(scope, value, attrs["order"])
         if node.op == "reshape":
             return reshape(scope, value, node.args[0].shape, node.shape)
-        if node.op == "slice":
-            return cut(scope, value, node)
         if node.op in _ON_TILES:
             return _ON_TILES[node.op](scope, node)
         raise CompilationFailed(f"the Triton target cannot print {node.op!r} inside a kernel")
@@ -240,4 +238,4 @@ def _index_bounds(start: Value, stop: Value, step: int) -> Bounds:
     return low, max(low, high)
 
 
-_ON_TILES = {"reduce": reduce, "cumsum": cumsum, "dot": dot}
+_ON_TILES = {"reduce": reduce, "cumsum": cumsum, "dot": dot, "slice": cut}

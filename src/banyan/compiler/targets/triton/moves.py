@@ -68,9 +68,10 @@ def relaid(scope: Scope, value: Value, shape: Shape, layout: Layout) -> Value:
     return gathered(scope, filled(scope, value, shape), (shape, shape), layout)
 
 
-def cut(scope: Scope, value: Value, node: Node) -> Value:
+def cut(scope: Scope, node: Node) -> Value:
     """Part of one axis of a tile, which the chip gathers: blocks cannot be cut."""
     (source,), axis = node.args, integer(node, "axis")
+    value = scope.values[source]
     start, step = integer(node, "start"), integer(node, "step")
     if not value.is_block:
         return value
