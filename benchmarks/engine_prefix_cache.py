@@ -36,7 +36,7 @@ SEEDLING = Path(__file__).parent.parent / "models" / "seedling"
 
 
 class RandomWriter:
-    """A model without weights whose answers are random: the trace asks for tokens, not for sense."""
+    """A model without weights that writes at random: a trace needs tokens, not sense."""
 
     def __init__(self, seed: int) -> None:
         self._generator = np.random.default_rng(seed)
