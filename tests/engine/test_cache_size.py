@@ -2,17 +2,39 @@
 
 import pytest
 
-from banyan.engine.cache_size import CacheShape, choose_limits
+from banyan.compiler.ir.cached import CACHE_FORMATS
+from banyan.engine.cache_size import CacheShape, choose_cache_format, choose_limits
 from banyan.engine.options import EngineOptions
 from banyan.foundation.errors import InputError
 
 # 2 layers * (keys and values) * 1 head * 4 numbers * 2 bytes * 16 tokens = 512 bytes.
-SHAPE = CacheShape(num_layers=2, num_kv_heads=1, head_dim=4, bytes_per_number=2)
+SHAPE = CacheShape(num_layers=2, num_kv_heads=1, head_dim=4, form=CACHE_FORMATS["bfloat16"])
 PLENTY = 10**12
 
 
 def test_a_block_holds_the_keys_and_values_of_sixteen_tokens() -> None:
     assert SHAPE.bytes_per_block == 512
+
+
+@pytest.mark.parametrize(
+    ("form", "num_bytes"), [("int8", 64 * (4 + 4)), ("fp8", 64 * (4 + 4)), ("int4", 64 * (2 + 8))]
+)
+def test_rounded_rows_count_with_their_scales(form: str, num_bytes: int) -> None:
+    shape = CacheShape(num_layers=2, num_kv_heads=1, head_dim=4, form=CACHE_FORMATS[form])
+    assert shape.bytes_per_block == num_bytes
+
+
+def test_a_cache_is_kept_as_it_is_computed_unless_asked() -> None:
+    assert choose_cache_format("auto", dtype="float32", head_dim=5).name == "float32"
+    assert choose_cache_format("int4", dtype="float32", head_dim=6).name == "int4"
+    assert choose_cache_format("bfloat16", dtype="bfloat16", head_dim=8).name == "bfloat16"
+
+
+def test_a_cache_that_a_model_cannot_have_is_refused() -> None:
+    with pytest.raises(InputError, match="needs a model that computes in bfloat16, and this one"):
+        choose_cache_format("bfloat16", dtype="float32", head_dim=8)
+    with pytest.raises(InputError, match="packs 2 numbers, and the heads of this model have 5"):
+        choose_cache_format("int8", dtype="bfloat16", head_dim=5)
 
 
 def test_with_plenty_of_memory_every_sequence_gets_its_full_length() -> None:

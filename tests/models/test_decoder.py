@@ -143,7 +143,7 @@ def test_bfloat16_logits_are_near_those_of_float32(checkpoint: Checkpoint) -> No
 def test_sequences_in_one_step_do_not_see_each_other(checkpoint: Checkpoint) -> None:
     decoder, configuration = open_decoder(checkpoint("llama"))
     first, second = tokens(20), tokens(45)[20:]
-    keys, values = empty_caches(configuration, num_blocks=4, dtype=torch.float32)
+    keys, values = empty_caches(configuration, num_blocks=4, form="float32")
     # Sequence 0 lies in blocks 3 and 1, sequence 1 in blocks 0 and 2; one padded token at the end.
     slots = [*range(48, 64), *range(16, 20), *range(16), *range(32, 41), -1]
     with torch.no_grad():

@@ -18,7 +18,7 @@ from banyan.compiler.ir.types import DType
 from banyan.compiler.targets.interpreter.run import run_graph
 from banyan.models.loading import ModelDirectory, open_model
 from banyan.models.reference import load_decoder, load_encoder, reference_logits
-from banyan.models.step_graph import decoder_step_graph, encoder_graph
+from banyan.models.step_graph import decoder_step_graph, encoder_graph, state_names
 from tests.conftest import Checkpoint
 
 # Together they have every part that the graph of a decoder can have.
@@ -29,8 +29,9 @@ NUM_BLOCKS = 6
 
 
 @cache
-def step_graph_of(directory: Path, dtype: str) -> Graph:
-    return decoder_step_graph(open_model(str(directory)).decoder_configuration(), dtype=dtype)
+def step_graph_of(directory: Path, dtype: str, form: str | None = None) -> Graph:
+    configuration = open_model(str(directory)).decoder_configuration()
+    return decoder_step_graph(configuration, dtype=dtype, cache_format=form)
 
 
 def names_of(graph: Graph, role: str) -> list[str]:
@@ -80,6 +81,29 @@ def test_the_graph_of_a_step_gives_the_logits_of_the_eager_decoder(
     )
     error = np.abs(results["logits"] - expected).max() / np.abs(expected).max()
     assert error <= 1e-5
+
+
+@pytest.mark.parametrize(("form", "tolerance"), [("int8", 0.01), ("fp8", 0.05), ("int4", 0.25)])
+def test_the_graph_over_a_quantised_cache_gives_the_logits_of_the_eager_decoder(
+    checkpoint: Checkpoint, form: str, tolerance: float
+) -> None:
+    model = open_model(str(checkpoint("llama_tied")))
+    configuration = model.decoder_configuration()
+    graph = step_graph_of(checkpoint("llama_tied"), "float32", form)
+    assert [node for node in graph.nodes() if node.op == "extern"] == []
+    states = [f"{kind}.{layer}" for kind in state_names(form) for layer in range(2)]
+    assert names_of(graph, "state") == states
+    found = run_graph(
+        graph, {**weights_of(graph, model), **empty_states(graph), **step_arguments()}
+    )["logits"]
+    decoder = load_decoder(configuration, model.open_weights(), dtype=torch.float32)
+    rounded, exact = (
+        np.stack([reference_logits(decoder, configuration, p, form=f)[-1] for p in (FIRST, SECOND)])
+        for f in (form, None)
+    )
+    size = np.abs(exact).max()
+    assert np.abs(found - rounded).max() <= 3e-3 * size
+    assert 0 < np.abs(rounded - exact).max() <= tolerance * size
 
 
 @pytest.mark.parametrize("kind", ["llama_tied", "qwen3_moe"])

@@ -50,6 +50,13 @@ ActivationOption = Annotated[
     str | None,
     typer.Option("--activation", help="Inputs of quantised layers: plain, or int8."),
 ]
+CacheOption = Annotated[
+    str,
+    typer.Option(
+        "--kv-cache-dtype",
+        help="How keys and values are kept: bfloat16, int8, fp8, int4, or auto: as computed.",
+    ),
+]
 LengthOption = Annotated[
     int | None,
     typer.Option("--max-model-len", min=1, help="Longest prompt plus answer, in tokens."),
@@ -91,6 +98,7 @@ def serve(
     threads: ThreadsOption = None,
     quantization: QuantizationOption = None,
     activation: ActivationOption = None,
+    kv_cache_dtype: CacheOption = "auto",
     served_model_name: Annotated[
         str | None, typer.Option(help="The name clients ask for; the model's own by default.")
     ] = None,
@@ -114,6 +122,7 @@ def serve(
         max_num_seqs=max_num_seqs,
         quantization=quantization,
         activation=activation,
+        kv_cache_dtype=kv_cache_dtype,
     )
     options = ServeOptions(
         model=find_model(model),

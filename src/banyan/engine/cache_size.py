@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from banyan.compiler.ir.cached import CACHE_FORMATS, CacheFormat
 from banyan.engine.key_value_blocks import BLOCK_SIZE, blocks_for
 from banyan.engine.options import DEFAULT_TOKEN_BUDGET, EngineLimits, EngineOptions
 from banyan.foundation.errors import InputError
@@ -16,19 +17,39 @@ class CacheShape:
 
     Attributes:
         num_layers, num_kv_heads, head_dim: of the model.
-        bytes_per_number: 2 for bfloat16, 4 for float32.
+        form: how keys and values are kept.
     """
 
     num_layers: int
     num_kv_heads: int
     head_dim: int
-    bytes_per_number: int
+    form: CacheFormat
 
     @property
     def bytes_per_block(self) -> int:
-        """Bytes of the keys and values of 16 tokens in all layers."""
-        per_token = 2 * self.num_layers * self.num_kv_heads * self.head_dim
-        return per_token * self.bytes_per_number * BLOCK_SIZE
+        """Bytes of the keys and values of 16 tokens in all layers, with their scales."""
+        rows = 2 * self.num_layers * self.num_kv_heads * BLOCK_SIZE
+        return rows * self.form.row_bytes(self.head_dim)
+
+
+def choose_cache_format(asked: str, *, dtype: str, head_dim: int) -> CacheFormat:
+    """How keys and values of a model that computes in `dtype` are kept; "auto" is in `dtype`.
+
+    Raises:
+        InputError: this model cannot keep them so.
+    """
+    form = CACHE_FORMATS[dtype if asked == "auto" else asked]
+    if not form.parts and form.name != dtype:
+        raise InputError(
+            f"kv_cache_dtype={asked!r} needs a model that computes in {asked}, and this one "
+            f"computes in {dtype}; take dtype={asked!r}, or kv_cache_dtype='auto'"
+        )
+    if head_dim % form.unit:
+        raise InputError(
+            f"kv_cache_dtype={form.name!r} packs {form.unit} numbers, and the heads of this model "
+            f"have {head_dim}; take kv_cache_dtype='auto'"
+        )
+    return form
 
 
 def choose_limits(

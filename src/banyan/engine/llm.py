@@ -35,6 +35,7 @@ class LLM:
         num_blocks: size of the KV cache in blocks of 16 tokens; None chooses by free memory.
         quantization: round ordinary weights while loading: "int8", "int4" or "fp8".
         activation: inputs of quantised layers: "plain", or "int8" to round them too.
+        kv_cache_dtype: how keys and values are kept: "int8", "fp8", "int4", or "auto".
         seed: makes requests without a seed of their own reproducible.
         enable_prefix_caching: reuse what was computed for equal beginnings of prompts.
         progress: called while the model loads with a stage, how much is done, how much there is.
@@ -58,6 +59,7 @@ class LLM:
         num_blocks: int | None = None,
         quantization: str | None = None,
         activation: str | None = None,
+        kv_cache_dtype: str = "auto",
         seed: int | None = None,
         enable_prefix_caching: bool = True,
         progress: Progress | None = None,
@@ -72,6 +74,7 @@ class LLM:
             num_blocks=num_blocks,
             quantization=quantization,
             activation=activation,
+            kv_cache_dtype=kv_cache_dtype,
             seed=seed,
             enable_prefix_caching=enable_prefix_caching,
         )

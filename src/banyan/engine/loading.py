@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from banyan.compiler.compile import CompileOptions, Executable, compile_graph
+from banyan.compiler.ir.cached import CacheFormat
 from banyan.compiler.ir.graph import Graph
 from banyan.compiler.ir.text import print_graph
 from banyan.compiler.packed_cache import packed_key
@@ -22,14 +23,14 @@ from banyan.devices.device import Device
 from banyan.devices.discovery import find_device
 from banyan.devices.opencl import OpenClDevice
 from banyan.engine.batch_generation import Progress
-from banyan.engine.cache_size import CacheShape, choose_limits
+from banyan.engine.cache_size import CacheShape, choose_cache_format, choose_limits
 from banyan.engine.engine import Engine
 from banyan.engine.options import EngineOptions
 from banyan.engine.pooling.encoder import EncoderRunner
 from banyan.engine.sampling import SamplingOptions
 from banyan.engine.structure.guidance import StructureCompiler
 from banyan.engine.warm_start import WarmStart
-from banyan.foundation.errors import CompilerMissing
+from banyan.foundation.errors import CompilerMissing, InputError
 from banyan.foundation.settings import Settings
 from banyan.models.checkpoint_identity import checkpoint_identity
 from banyan.models.configuration import EncoderConfiguration, ModelConfiguration
@@ -42,7 +43,6 @@ from banyan.models.weights import CheckpointWeights
 _logger = logging.getLogger("banyan.engine")
 
 _Loaded = TypeVar("_Loaded")
-_BYTES_PER_NUMBER = {"float32": 4, "bfloat16": 2}
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,17 +99,19 @@ def load_model(
     weights = directory.open_weights()
     dtype = choose_dtype(options.dtype, configuration.checkpoint_dtype)
 
+    form = choose_cache_format(options.kv_cache_dtype, dtype=dtype, head_dim=configuration.head_dim)
+
     def build(device: Device) -> LoadedModel:
         # Measured before the weights are there: mapped ones count as memory that can be had.
         free_bytes = free_memory_bytes(device)
         say("Capturing the graph", 0, 1)
-        graph = plain_graph(directory, dtype, settings)
+        graph = plain_graph(directory, dtype, settings, cache_format=form.name)
         model = _quantized(directory, weights, graph, options, dtype)
         key = packed_weights_key(directory, model)
         executable = compile_and_pack(model, device, settings=settings, say=say, key=key)
         limits = choose_limits(
             options,
-            _cache_shape(configuration, dtype),
+            _cache_shape(configuration, form),
             longest=configuration.max_position_embeddings,
             free_bytes=free_bytes - executable.weight_bytes,
         )
@@ -141,6 +143,11 @@ def load_encoder(
     say = progress or _say_nothing
     directory = _open_directory(model, settings, say)
     configuration = directory.encoder_configuration()
+    if options.kv_cache_dtype != "auto":
+        raise InputError(
+            f"kv_cache_dtype={options.kv_cache_dtype!r} was given, but {model} is an encoder and "
+            "keeps no keys and values; leave it out"
+        )
     pooling = directory.pooling
     assert pooling is not None, "an encoder's directory always has a pooling"
     weights = directory.open_weights()
@@ -166,13 +173,20 @@ def model_graph(directory: ModelDirectory, dtype: str, settings: Settings) -> Gr
     return quantized_model(directory, directory.open_weights(), graph, dtype=dtype).graph
 
 
-def plain_graph(directory: ModelDirectory, dtype: str, settings: Settings) -> Graph:
-    """Return the graph that would serve a model whose weights are all floats."""
+def plain_graph(
+    directory: ModelDirectory, dtype: str, settings: Settings, *, cache_format: str | None = None
+) -> Graph:
+    """Return the graph that would serve a model whose weights are all floats.
+
+    `cache_format` names how a decoder keeps keys and values; None keeps them in `dtype`.
+    """
     configuration = directory.configuration
     cache = settings.cache_directory
     if isinstance(configuration, EncoderConfiguration):
         return encoder_graph(configuration, dtype=dtype, cache_directory=cache)
-    return decoder_step_graph(configuration, dtype=dtype, cache_directory=cache)
+    return decoder_step_graph(
+        configuration, dtype=dtype, cache_format=cache_format, cache_directory=cache
+    )
 
 
 def choose_dtype(asked: str, checkpoint_dtype: str | None) -> str:
@@ -293,10 +307,10 @@ def _weight_shapes(graph: Graph) -> dict[str, tuple[int, ...]]:
     }
 
 
-def _cache_shape(configuration: ModelConfiguration, dtype: str) -> CacheShape:
+def _cache_shape(configuration: ModelConfiguration, form: CacheFormat) -> CacheShape:
     return CacheShape(
         num_layers=configuration.num_layers,
         num_kv_heads=configuration.num_kv_heads,
         head_dim=configuration.head_dim,
-        bytes_per_number=_BYTES_PER_NUMBER[dtype],
+        form=form,
     )

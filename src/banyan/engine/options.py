@@ -12,6 +12,7 @@ MOST_TOKENS_PER_STEP = 65536
 FORMATS = ("int8", "int4", "fp8")
 ACTIVATIONS = ("plain", "int8")
 DTYPES = ("auto", "float32", "bfloat16")
+KV_CACHE_DTYPES = ("auto", "bfloat16", "int8", "fp8", "int4")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,6 +31,8 @@ class EngineOptions:
         quantization: round ordinary weights while loading: "int8", "int4" or "fp8".
         activation: inputs of quantised layers: "plain", or "int8" to round them too; None takes
             what the checkpoint says, or "int8" for quantization "int8" and "plain" for others.
+        kv_cache_dtype: how keys and values are kept: "int8", "fp8" or "int4" rounds them, with
+            scales for each token and head; "auto" keeps them as they are computed.
         seed: makes requests without a seed of their own reproducible, in order of arrival.
         enable_prefix_caching: reuse what was computed for equal beginnings of prompts.
     """
@@ -43,12 +46,18 @@ class EngineOptions:
     num_blocks: int | None = None
     quantization: str | None = None
     activation: str | None = None
+    kv_cache_dtype: str = "auto"
     seed: int | None = None
     enable_prefix_caching: bool = True
 
     def __post_init__(self) -> None:
         if self.dtype not in DTYPES:
             raise InputError(f"dtype={self.dtype!r} is not known; use one of {', '.join(DTYPES)}")
+        if self.kv_cache_dtype not in KV_CACHE_DTYPES:
+            raise InputError(
+                f"kv_cache_dtype={self.kv_cache_dtype!r} is not known; use one of "
+                f"{', '.join(KV_CACHE_DTYPES)}"
+            )
         for name, known in (("quantization", FORMATS), ("activation", ACTIVATIONS)):
             if getattr(self, name) not in (None, *known):
                 raise InputError(

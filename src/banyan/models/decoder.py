@@ -46,15 +46,13 @@ class DecoderLayer(nn.Module):
         hidden: Tensor,
         rotation: tuple[Tensor, Tensor],
         batch: Batch,
-        caches: tuple[Tensor, Tensor],
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """Give the new stream [T, hidden] and the new key and value caches."""
-        attended, key_cache, value_cache = self.self_attn(
-            self.input_layernorm(hidden), rotation, batch, caches
-        )
+        caches: Sequence[Tensor],
+    ) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """Give the new stream [T, hidden] and the new caches."""
+        attended, written = self.self_attn(self.input_layernorm(hidden), rotation, batch, caches)
         hidden = hidden + attended
         transformed = self.get_submodule(self._block)(self.post_attention_layernorm(hidden))
-        return hidden + transformed, key_cache, value_cache
+        return hidden + transformed, written
 
 
 class DecoderStack(nn.Module):
@@ -90,9 +88,8 @@ class Decoder(nn.Module):
         query_starts: Tensor,
         context_lengths: Tensor,
         logit_rows: Tensor,
-        key_caches: Sequence[Tensor],
-        value_caches: Sequence[Tensor],
-    ) -> tuple[Tensor, list[Tensor], list[Tensor]]:
+        *caches: Sequence[Tensor],
+    ) -> tuple[Tensor, *tuple[list[Tensor], ...]]:
         """Run one step.
 
         Sequence s owns the tokens `query_starts[s]` to `query_starts[s + 1]`; its keys, the new
@@ -107,25 +104,23 @@ class Decoder(nn.Module):
             query_starts: [S + 1] int32.
             context_lengths: [S] int32.
             logit_rows: [R] int64, the tokens whose next-token logits are wanted.
-            key_caches: per layer [num_blocks, kv heads, head_dim / p, 16, p].
-            value_caches: per layer [num_blocks, kv heads, 16 / p, head_dim, p].
+            caches: for each layer the keys, for each layer the values; of a quantised cache also
+                the scales of the keys and those of the values. Shapes as in `ir.cached`.
 
         Returns:
-            Logits [R, vocab] float32, the new key caches, the new value caches.
+            Logits [R, vocab] float32, and the new caches, as they came.
         """
         stack = self.model
         batch = Batch(slots, block_tables, query_starts, context_lengths)
         rotation = stack.rotary(positions)
         hidden = stack.embed_tokens(token_ids)
-        new_keys, new_values = [], []
-        for layer, key_cache, value_cache in zip(
-            stack.layers, key_caches, value_caches, strict=True
-        ):
-            hidden, new_key, new_value = layer(hidden, rotation, batch, (key_cache, value_cache))
-            new_keys.append(new_key)
-            new_values.append(new_value)
+        new: list[tuple[Tensor, ...]] = []
+        for layer, own in zip(stack.layers, zip(*caches, strict=True), strict=True):
+            hidden, written = layer(hidden, rotation, batch, own)
+            new.append(written)
         head = self.lm_head or stack.embed_tokens
-        return logits_of_rows(hidden, logit_rows, stack.norm, head), new_keys, new_values
+        logits = logits_of_rows(hidden, logit_rows, stack.norm, head)
+        return logits, *(list(kind) for kind in zip(*new, strict=True))
 
 
 def logits_of_rows(

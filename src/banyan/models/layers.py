@@ -6,6 +6,7 @@ tensor. Parameters are made empty: weights are bound to the captured graph, neve
 Legend: T new tokens, H query heads, G key/value heads, D head size.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -97,13 +98,22 @@ class Attention(nn.Module):
         hidden: Tensor,
         rotation: tuple[Tensor, Tensor],
         batch: Batch,
-        caches: tuple[Tensor, Tensor],
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """Give the output [T, hidden] and the new key and value caches."""
+        caches: Sequence[Tensor],
+    ) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """Give the output [T, hidden] and the new caches, in the order of `Decoder.forward`."""
         q = self.q_norm(self.q_proj(hidden).unflatten(-1, (self._num_heads, self._head_dim)))
         k = self.k_norm(self.k_proj(hidden).unflatten(-1, (self._num_kv_heads, self._head_dim)))
         v = self.v_proj(hidden).unflatten(-1, (self._num_kv_heads, self._head_dim))
         q, k = rotate(q, *rotation), rotate(k, *rotation)
+        if len(caches) == 2:
+            attended, written = self._attend(q, k, v, batch, caches)
+        else:
+            attended, written = self._attend_quantized(q, k, v, batch, caches)
+        return self.o_proj(attended.flatten(1)), written
+
+    def _attend(
+        self, q: Tensor, k: Tensor, v: Tensor, batch: Batch, caches: Sequence[Tensor]
+    ) -> tuple[Tensor, tuple[Tensor, ...]]:
         key_cache = torch.ops.banyan.cache_write_keys(caches[0], k, batch.slots)
         value_cache = torch.ops.banyan.cache_write_values(caches[1], v, batch.slots)
         attended = torch.ops.banyan.paged_attention(
@@ -116,7 +126,26 @@ class Attention(nn.Module):
             self._scale,
             self._window,
         )
-        return self.o_proj(attended.flatten(1)), key_cache, value_cache
+        return attended, (key_cache, value_cache)
+
+    def _attend_quantized(
+        self, q: Tensor, k: Tensor, v: Tensor, batch: Batch, caches: Sequence[Tensor]
+    ) -> tuple[Tensor, tuple[Tensor, ...]]:
+        keys, values, key_scales, value_scales = caches
+        write = torch.ops.banyan.cache_write_quantized
+        keys, key_scales = write(keys, key_scales, k, batch.slots, "keys")
+        values, value_scales = write(values, value_scales, v, batch.slots, "values")
+        written = (keys, values, key_scales, value_scales)
+        attended = torch.ops.banyan.paged_attention_quantized(
+            q.to(torch.bfloat16),
+            *written,
+            batch.block_tables,
+            batch.query_starts,
+            batch.context_lengths,
+            self._scale,
+            self._window,
+        )
+        return attended.to(q.dtype), written
 
 
 class FeedForward(nn.Module):

@@ -12,7 +12,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from banyan.compiler.ir.operations import PANEL_COLUMNS as BLOCK_SIZE
+from banyan.compiler.ir.cached import CACHE_BLOCK as BLOCK_SIZE
+from banyan.compiler.ir.cached import CACHE_FORMATS
 from banyan.models.configuration import EncoderConfiguration, ModelConfiguration
 from banyan.models.decoder import Decoder
 from banyan.models.encoder import Encoder
@@ -46,17 +47,21 @@ def _load(module: _Module, weights: CheckpointWeights, dtype: torch.dtype) -> _M
 
 
 def empty_caches(
-    configuration: ModelConfiguration, *, num_blocks: int, dtype: torch.dtype
-) -> tuple[list[Tensor], list[Tensor]]:
-    """Give zeroed key and value caches of every layer, in the layout of the paged operations."""
-    pack = 1 if dtype == torch.float32 else 2
+    configuration: ModelConfiguration, *, num_blocks: int, form: str
+) -> tuple[list[Tensor], ...]:
+    """Give zeroed caches of every layer: keys, values and, if `form` is quantised, their scales."""
+    cache = CACHE_FORMATS[form]
     heads, size = configuration.num_kv_heads, configuration.head_dim
-    layers = range(configuration.num_layers)
-    keys = (num_blocks, heads, size // pack, BLOCK_SIZE, pack)
-    values = (num_blocks, heads, BLOCK_SIZE // pack, size, pack)
-    return (
-        [torch.zeros(keys, dtype=dtype) for _ in layers],
-        [torch.zeros(values, dtype=dtype) for _ in layers],
+    dtype = {"fp8": "float8_e4m3fn", "int4": "uint8"}.get(form, form)
+    kinds = [(cache.key_shape(heads, size), dtype), (cache.value_shape(heads, size), dtype)]
+    if cache.parts:
+        kinds += [(cache.scale_shape(heads), "float32")] * 2
+    return tuple(
+        [
+            torch.zeros((num_blocks, *shape), dtype=getattr(torch, name))
+            for _ in range(configuration.num_layers)
+        ]
+        for shape, name in kinds
     )
 
 
@@ -67,21 +72,23 @@ def reference_logits(
     token_ids: Sequence[int],
     *,
     chunks: Sequence[int] = (),
+    form: str | None = None,
 ) -> NDArray[np.float32]:
     """Give the logits [T, vocab] after each token of one sequence.
 
-    The tokens pass in one step, or in several that begin at the positions `chunks`.
+    The tokens pass in one step, or in several that begin at the positions `chunks`. Keys and values
+    are kept as `form` says (a name of `ir.cached`), else in the type of the weights.
     """
-    dtype = decoder.model.embed_tokens.weight.dtype
+    dtype = str(decoder.model.embed_tokens.weight.dtype).removeprefix("torch.")
     num_blocks = -(-len(token_ids) // BLOCK_SIZE)
     # A spare block in front and blocks in falling order: a mistake in the tables shows.
-    caches = empty_caches(configuration, num_blocks=num_blocks + 1, dtype=dtype)
+    caches = empty_caches(configuration, num_blocks=num_blocks + 1, form=form or dtype)
     table = torch.arange(num_blocks, 0, -1, dtype=torch.int32)
     pieces = []
     for start, stop in pairwise([0, *chunks, len(token_ids)]):
         positions = torch.arange(start, stop)
         slots = table[positions // BLOCK_SIZE].long() * BLOCK_SIZE + positions % BLOCK_SIZE
-        logits, *caches_after = decoder(
+        logits, *after = decoder(
             torch.tensor(token_ids[start:stop]),
             positions,
             slots,
@@ -91,6 +98,6 @@ def reference_logits(
             torch.arange(stop - start),
             *caches,
         )
-        caches = (caches_after[0], caches_after[1])
+        caches = tuple(after)
         pieces.append(logits.numpy())
     return np.concatenate(pieces)

@@ -22,12 +22,17 @@ from banyan.models.fake_module import build_fake
 from banyan.models.graph_splicing import splice
 from banyan.models.layers import Batch
 from banyan.models.reference import empty_caches
+from banyan.models.step_graph import state_names
 
 # One step never holds more than this many tokens, sequences, or blocks of one sequence.
 MAX_STEP_TOKENS = 65_536
 MAX_STEP_SEQUENCES = 65_536
 MAX_TABLE_BLOCKS = 65_536
 MAX_BLOCKS = 2**31 - 1
+
+# Another number than every other size of the example, so none is confused.
+NUM_BLOCKS = 13
+NUM_BLOCKS_DIM = {0: Dim("num_blocks", min=1, max=MAX_BLOCKS)}
 
 ARGUMENTS = (
     "token_ids",
@@ -40,16 +45,21 @@ ARGUMENTS = (
 )
 
 
-def capture_decoder_step(configuration: ModelConfiguration, *, dtype: str) -> Graph:
-    """Trace a decoder on fake tensors; no weight and no cache takes memory."""
-    tracer = _Tracer(configuration, getattr(torch, dtype))
+def capture_decoder_step(
+    configuration: ModelConfiguration, *, dtype: str, cache_format: str
+) -> Graph:
+    """Trace a decoder on fake tensors; no weight and no cache takes memory.
+
+    `cache_format` names one of `ir.cached`.
+    """
+    tracer = _Tracer(configuration, dtype, cache_format)
     before, after = tracer.trace_before(), tracer.trace_after()
     kinds = [
         (configuration.sliding_windows[layer], configuration.is_sparse(layer))
         for layer in range(configuration.num_layers)
     ]
     by_kind = {kind: tracer.trace_layer(kinds.index(kind)) for kind in dict.fromkeys(kinds)}
-    return _assemble(before, [by_kind[kind] for kind in kinds], after)
+    return _assemble(before, [by_kind[kind] for kind in kinds], after, tracer.states)
 
 
 class _Before(nn.Module):
@@ -81,14 +91,11 @@ class _OneLayer(nn.Module):
         block_tables: Tensor,
         query_starts: Tensor,
         context_lengths: Tensor,
-        key_cache: Tensor,
-        value_cache: Tensor,
-    ) -> tuple[Tensor, Tensor, Tensor]:
+        caches: list[Tensor],
+    ) -> tuple[Tensor, ...]:
         batch = Batch(slots, block_tables, query_starts, context_lengths)
-        result: tuple[Tensor, Tensor, Tensor] = self.layer(
-            hidden, (cosine, sine), batch, (key_cache, value_cache)
-        )
-        return result
+        result, written = self.layer(hidden, (cosine, sine), batch, caches)
+        return (result, *written)
 
 
 class _After(nn.Module):
@@ -119,12 +126,16 @@ class _Part:
 class _Tracer:
     """Traces parts of one decoder with the same sizes and symbols."""
 
-    def __init__(self, configuration: ModelConfiguration, dtype: torch.dtype) -> None:
-        self._mode = FakeTensorMode()
-        self._decoder = build_fake(lambda: Decoder(configuration), self._mode, dtype=dtype)
+    def __init__(self, configuration: ModelConfiguration, dtype: str, cache_format: str) -> None:
+        self._mode, kind = FakeTensorMode(), getattr(torch, dtype)
+        self._decoder = build_fake(lambda: Decoder(configuration), self._mode, dtype=kind)
+        self.states = state_names(cache_format)
         with self._mode:
-            self._examples = _example_arguments(configuration, dtype)
-        self._dims = _dims()
+            caches = empty_caches(configuration, num_blocks=NUM_BLOCKS, form=cache_format)
+            self._examples = _example_arguments(configuration, kind) | {
+                name: of_layers[0] for name, of_layers in zip(self.states, caches, strict=True)
+            }
+        self._dims = _dims() | dict.fromkeys(self.states, NUM_BLOCKS_DIM)
 
     def trace_before(self) -> _Part:
         prefixes = {"embed_tokens": "model.embed_tokens"}
@@ -135,9 +146,10 @@ class _Tracer:
         module = _OneLayer(self._decoder.model.layers[layer])
         rotation = ["hidden", "cosine", "sine"]
         batch = ["slots", "block_tables", "query_starts", "context_lengths"]
-        outputs = ["hidden", "new_key_cache", "new_value_cache"]
-        names = [*rotation, *batch, "key_cache", "value_cache"]
-        return self._trace(module, names, outputs, {"layer": "model.layers.{layer}"})
+        outputs = ["hidden", *(f"new_{state}" for state in self.states)]
+        names = [*rotation, *batch]
+        prefixes = {"layer": "model.layers.{layer}"}
+        return self._trace(module, names, outputs, prefixes, states=self.states)
 
     def trace_after(self) -> _Part:
         head = "model.embed_tokens" if self._decoder.lm_head is None else "lm_head"
@@ -150,21 +162,26 @@ class _Tracer:
         arguments: Sequence[str],
         outputs: Sequence[str],
         prefixes: dict[str, str],
+        states: Sequence[str] = (),
     ) -> _Part:
+        given: list[Any] = [self._examples[name] for name in arguments]
+        dims: list[Any] = [self._dims[name] for name in arguments]
+        if states:
+            given.append([self._examples[name] for name in states])
+            dims.append([self._dims[name] for name in states])
         graph = capture_module(
             module.eval(),
-            tuple(self._examples[name] for name in arguments),
+            tuple(given),
             name="part",
-            dynamic_shapes={name: self._dims[name] for name in arguments},
-            names=Names(arguments=arguments, outputs=outputs),
+            dynamic_shapes=tuple(dims),
+            names=Names(arguments=[*arguments, *states], outputs=outputs),
         )
         return _Part(graph, prefixes)
 
 
 def _example_arguments(configuration: ModelConfiguration, dtype: torch.dtype) -> dict[str, Tensor]:
     """Give arguments of one step; every free size is another number, so none is confused."""
-    num_tokens, num_sequences, num_table_blocks, num_logit_rows, num_blocks = 11, 5, 7, 3, 13
-    keys, values = empty_caches(configuration, num_blocks=num_blocks, dtype=dtype)
+    num_tokens, num_sequences, num_table_blocks, num_logit_rows = 11, 5, 7, 3
     half = configuration.head_dim // 2
     shapes = {
         "token_ids": ((num_tokens,), torch.int64),
@@ -178,31 +195,27 @@ def _example_arguments(configuration: ModelConfiguration, dtype: torch.dtype) ->
         "cosine": ((num_tokens, 1, half), torch.float32),
         "sine": ((num_tokens, 1, half), torch.float32),
     }
-    tensors = {name: torch.zeros(shape, dtype=kind) for name, (shape, kind) in shapes.items()}
-    return tensors | {"key_cache": keys[0], "value_cache": values[0]}
+    return {name: torch.zeros(shape, dtype=kind) for name, (shape, kind) in shapes.items()}
 
 
 def _dims() -> dict[str, dict[int, Any]]:
     num_tokens = {0: Dim("num_tokens", min=1, max=MAX_STEP_TOKENS)}
     num_sequences = Dim("num_sequences", min=1, max=MAX_STEP_SEQUENCES)
     num_table_blocks = Dim("num_table_blocks", min=1, max=MAX_TABLE_BLOCKS)
-    num_blocks = {0: Dim("num_blocks", min=1, max=MAX_BLOCKS)}
     by_token = ("token_ids", "positions", "slots", "hidden", "cosine", "sine")
     return dict.fromkeys(by_token, num_tokens) | {
         "block_tables": {0: num_sequences, 1: num_table_blocks},
         "query_starts": {0: num_sequences + 1},
         "context_lengths": {0: num_sequences},
         "logit_rows": {0: Dim("num_logit_rows", min=1, max=MAX_STEP_TOKENS)},
-        "key_cache": num_blocks,
-        "value_cache": num_blocks,
     }
 
 
-def _assemble(before: _Part, layers: Sequence[_Part], after: _Part) -> Graph:
+def _assemble(before: _Part, layers: Sequence[_Part], after: _Part, states: Sequence[str]) -> Graph:
     """Splice the parts into the graph of the whole step."""
     builder = Builder()
     inputs: dict[str, Node] = {}
-    updates: dict[str, list[Output]] = {"key": [], "value": []}
+    updates: dict[str, list[Output]] = {state: [] for state in states}
 
     def add(part: _Part, known: dict[str, Node], layer: int = 0) -> dict[str, Node]:
         def bind(node: Node) -> Node:
@@ -211,7 +224,7 @@ def _assemble(before: _Part, layers: Sequence[_Part], after: _Part) -> Graph:
                 return known[name]
             if node.attr("role") == "weight":
                 name, role = part.weight_name(name, layer), "weight"
-            elif name in {"key_cache", "value_cache"}:
+            elif name in states:
                 name, role = f"{name}.{layer}", "state"
             return inputs.setdefault(name, builder.input(name, node.tensor, role))
 
@@ -221,21 +234,19 @@ def _assemble(before: _Part, layers: Sequence[_Part], after: _Part) -> Graph:
     for index, part in enumerate(layers):
         results = add(part, known, index)
         known |= {"hidden": results["hidden"]}
-        for kind, outputs in updates.items():
-            state = f"{kind}_cache.{index}"
-            node = results[f"new_{kind}_cache"]
-            outputs.append(Output(f"{state}.updated", node, state))
+        for name, outputs in updates.items():
+            state = f"{name}.{index}"
+            outputs.append(Output(f"{state}.updated", results[f"new_{name}"], state))
     logits = add(after, known)["logits"]
     return Graph(
         "decoder_step",
-        _in_order(inputs, len(layers)),
-        (Output("logits", logits), *updates["key"], *updates["value"]),
+        _in_order(inputs, [f"{state}.{layer}" for state in states for layer in range(len(layers))]),
+        (Output("logits", logits), *(output for kind in updates.values() for output in kind)),
     )
 
 
-def _in_order(inputs: dict[str, Node], num_layers: int) -> tuple[Node, ...]:
+def _in_order(inputs: dict[str, Node], states: Sequence[str]) -> tuple[Node, ...]:
     """Arguments as the engine knows them, states by kind and layer, weights as met."""
-    states = [f"{kind}_cache.{layer}" for kind in ("key", "value") for layer in range(num_layers)]
     named = [*ARGUMENTS, *states]
     weights = [node for name, node in inputs.items() if name not in named]
     return (*(inputs[name] for name in named), *weights)

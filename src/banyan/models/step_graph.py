@@ -4,32 +4,47 @@ Imports torch only when nothing is kept. Weights are named as in the checkpoint.
 
 The step of a decoder takes the arguments `token_ids`, `positions`, `slots`, `block_tables`,
 `query_starts`, `context_lengths` and `logit_rows`, shaped as in `Decoder.forward`, and the states
-`key_cache.{layer}` and `value_cache.{layer}`; its output is `logits`. An encoder takes `token_ids`,
+`key_cache.{layer}` and `value_cache.{layer}`, of a quantised cache also `key_scales.{layer}` and
+`value_scales.{layer}`; its output is `logits`. An encoder takes `token_ids`,
 `attention_mask` and `token_types`, each [texts, tokens] int64; its output is `hidden`.
 """
 
 from pathlib import Path
 
+from banyan.compiler.ir.cached import CACHE_FORMATS
 from banyan.compiler.ir.graph import Graph
 from banyan.models.configuration import EncoderConfiguration, ModelConfiguration
 from banyan.models.graph_cache import cached_graph, graph_key
 
 
-def decoder_step_graph(
-    configuration: ModelConfiguration, *, dtype: str, cache_directory: Path | None = None
-) -> Graph:
-    """Give the step graph of a decoder whose weights and caches have `dtype`.
+def state_names(cache_format: str) -> tuple[str, ...]:
+    """The kinds of states of a decoder's step; each has one for every layer."""
+    scales = ("key_scales", "value_scales") if CACHE_FORMATS[cache_format].parts else ()
+    return ("key_cache", "value_cache", *scales)
 
-    `dtype` is "float32" or "bfloat16". Without `cache_directory` it is captured every time.
+
+def decoder_step_graph(
+    configuration: ModelConfiguration,
+    *,
+    dtype: str,
+    cache_format: str | None = None,
+    cache_directory: Path | None = None,
+) -> Graph:
+    """Give the step graph of a decoder whose weights have `dtype`, "float32" or "bfloat16".
+
+    `cache_format` names one of `ir.cached`; None keeps keys and values in `dtype`. Without
+    `cache_directory` the graph is captured every time.
     """
+    form = cache_format or dtype
 
     def capture() -> Graph:
         # Imported here because it imports torch, which a warm start must not.
         from banyan.models.step_capture import capture_decoder_step  # noqa: PLC0415
 
-        return capture_decoder_step(configuration, dtype=dtype)
+        return capture_decoder_step(configuration, dtype=dtype, cache_format=form)
 
-    return cached_graph(graph_key("decoder step", configuration, dtype), cache_directory, capture)
+    key = graph_key(f"decoder step over {form}", configuration, dtype)
+    return cached_graph(key, cache_directory, capture)
 
 
 def encoder_graph(

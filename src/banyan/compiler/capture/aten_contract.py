@@ -94,6 +94,20 @@ def _cache_write(layout: str) -> Rule:
     )
 
 
+def _cache_write_quantized(
+    emit: Emitter, cache: Node, scales: Node, rows: Node, slots: Node, layout: str
+) -> tuple[Node, Node]:
+    written = emit.add("cache_write_quantized", cache, scales, rows, slots, layout=layout)
+    return written.apply("get", index=0), written.apply("get", index=1)
+
+
+def _paged_attention_quantized(emit: Emitter, *args: Any) -> Node:
+    queries, keys, values, key_scales, value_scales, *where = args[:8]
+    scale, window = args[8:]
+    tensors: Sequence[Node] = (queries, keys, values, *where, key_scales, value_scales)
+    return emit.add("paged_attention", *tensors, scale=float(scale), window=int(window))
+
+
 def _paged_attention(emit: Emitter, *args: Any) -> Node:
     tensors: Sequence[Node] = args[:6]
     scale, window = args[6:]
@@ -141,6 +155,8 @@ RULES: Mapping[str, Rule] = {
     "banyan.cache_write_keys.default": _cache_write("keys"),
     "banyan.cache_write_values.default": _cache_write("values"),
     "banyan.paged_attention.default": _paged_attention,
+    "banyan.cache_write_quantized.default": _cache_write_quantized,
+    "banyan.paged_attention_quantized.default": _paged_attention_quantized,
     "banyan.grouped_linear.default": _grouped_linear,
     "banyan.quantized_linear.default": _quantized_linear,
     "transformers.grouped_mm_fallback.default": _grouped_matrix,

@@ -95,6 +95,84 @@ def paged_attention(
 paged_attention.register_fake(lambda q, *_: torch.empty_like(q))
 
 
+@torch.library.custom_op("banyan::cache_write_quantized", mutates_args=())
+def cache_write_quantized(
+    cache: Tensor, scales: Tensor, rows: Tensor, slots: Tensor, layout: str
+) -> tuple[Tensor, Tensor]:
+    """The quantised cache and its scales with `rows` [T,H,D] at `slots`; `layout` keys or values.
+
+    Formats as in `ir.cached`: int8, float8_e4m3fn, or uint8 with two numbers in a byte.
+    """
+    numbers, beside = _quantized(rows.float(), cache.dtype)
+    write = cache_write_keys if layout == "keys" else cache_write_values
+    written = scales.clone()
+    kept = slots >= 0
+    blocks, offsets = slots[kept] // BLOCK_SIZE, slots[kept] % BLOCK_SIZE
+    written[blocks[offsets == 0]] = 0
+    written[blocks, :, :, offsets] = beside[kept]
+    return write(cache, numbers, slots), written
+
+
+cache_write_quantized.register_fake(
+    lambda cache, scales, *_: (torch.empty_like(cache), torch.empty_like(scales))
+)
+
+
+def _quantized(rows: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    """Stored elements [T,H,E] of rows [T,H,D], and the numbers [T,H,parts] beside each."""
+    if dtype is torch.uint8:
+        low = rows.amin(-1, keepdim=True)
+        spread = rows.amax(-1, keepdim=True) - low
+    else:
+        low, spread = torch.zeros_like(rows[..., :1]), rows.abs().amax(-1, keepdim=True)
+    largest = {torch.uint8: 15.0, torch.int8: 127.0}.get(dtype, 448.0)
+    scale = torch.where(spread == 0, 1.0, spread / largest)
+    scaled = (rows - low) / scale
+    if dtype is torch.float8_e4m3fn:
+        return scaled.nan_to_num(0.0).to(dtype), scale
+    rounded = torch.floor(scaled + 0.5)
+    if dtype is torch.int8:
+        return rounded.to(dtype), scale
+    nibbles = rounded.clamp(max=largest).to(dtype)
+    pairs = nibbles[..., 0::2] | nibbles[..., 1::2] << 4
+    return pairs, torch.cat([scale, low + scale * 8], -1)
+
+
+@torch.library.custom_op("banyan::paged_attention_quantized", mutates_args=())
+def paged_attention_quantized(
+    q: Tensor,
+    key_cache: Tensor,
+    value_cache: Tensor,
+    key_scales: Tensor,
+    value_scales: Tensor,
+    block_tables: Tensor,
+    query_starts: Tensor,
+    context_lengths: Tensor,
+    scale: float,
+    window: int,
+) -> Tensor:
+    """`paged_attention` over what `cache_write_quantized` wrote; `q` is bfloat16."""
+    keys = _widened(key_cache.permute(0, 1, 3, 2, 4).flatten(3), key_scales)
+    values = _widened(value_cache.permute(0, 1, 2, 4, 3).flatten(2, 3), value_scales)
+    # As float32 is kept: [blocks, H, D, 16, 1] and [blocks, H, 16, D, 1].
+    keys, values = keys.transpose(2, 3).unsqueeze(-1), values.unsqueeze(-1)
+    where = (block_tables, query_starts, context_lengths)
+    result: Tensor = paged_attention(q, keys, values, *where, scale, window)
+    return result
+
+
+paged_attention_quantized.register_fake(lambda q, *_: torch.empty_like(q))
+
+
+def _widened(rows: Tensor, scales: Tensor) -> Tensor:
+    """Rows [blocks,H,16,E] of any format as float32 [blocks,H,16,D]."""
+    parts = scales.unsqueeze(-1)
+    if rows.dtype is not torch.uint8:
+        return rows.float() * parts[:, :, 0]
+    numbers = torch.stack([rows & 15, rows >> 4], -1).flatten(3).float() - 8
+    return numbers * parts[:, :, 0] + parts[:, :, 1]
+
+
 @torch.library.custom_op("banyan::grouped_linear", mutates_args=())
 def grouped_linear(x: Tensor, weight: Tensor, experts: Tensor) -> Tensor:
     """Row r of `x` [R,K] times the transpose of `weight` [E,N,K] at `experts`[r]: [R,N]."""

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+from banyan.compiler.ir.cached import CACHE_BLOCK, quantized_format
 from banyan.compiler.ir.type_rules import Call, Rule
 from banyan.compiler.ir.types import DType, TupleType, ValueType
 
@@ -59,22 +60,25 @@ def _cache_write(call: Call) -> ValueType:
 def _cache_write_quantized(call: Call) -> ValueType:
     cache, scales, rows, slots = call.types
     _cache_write(replace(call, types=(cache, rows, slots)))
-    call.require(cache.dtype is DType.INT8, "the cache holds int8")
+    call.require(quantized_format(cache.dtype) is not None, "the cache holds i8, f8e4m3 or u8")
     _require_scales(call, cache, scales)
     return TupleType((cache, scales))
 
 
 def _require_scales(call: Call, cache: Any, scales: Any) -> None:
-    fits = scales.shape[:2] == cache.shape[:2] and scales.rank == 3 and scales.shape[2] == 16
+    form = quantized_format(cache.dtype)
+    parts = 0 if form is None else form.parts
+    fits = scales.shape[:2] == cache.shape[:2] and scales.shape[2:] == (parts, CACHE_BLOCK)
     exact = scales.dtype is DType.FLOAT32
-    call.require(fits and exact, "one float32 scale for each row of a head")
+    call.require(fits and exact, f"{parts} float32 numbers for each row of a head")
 
 
 def _paged_attention(call: Call) -> ValueType:
     query, keys, values, tables, starts, lengths, *scales = call.types
-    is_int8 = keys.dtype is DType.INT8
-    call.require(len(scales) == (2 if is_int8 else 0), "int8 caches have scales")
-    call.require(not is_int8 or query.dtype is DType.BFLOAT16, "int8 needs bfloat16 queries")
+    is_quantized = quantized_format(keys.dtype) is not None
+    call.require(len(scales) == (2 if is_quantized else 0), "quantised caches have scales")
+    narrow = not is_quantized or query.dtype is DType.BFLOAT16
+    call.require(narrow, "quantised caches need bfloat16 queries")
     for cache, scale in zip((keys, values), scales, strict=False):
         _require_scales(call, cache, scale)
     call.require(query.rank == 3, "queries are [T,H,D]")

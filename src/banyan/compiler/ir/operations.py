@@ -33,9 +33,10 @@ models      attention_forward{causal, scale}(q[B,H,Tq,D], k[B,G,Tk,D], v[B,G,Tk,
             (o[B,H,Tq,D'], lse f32[B,H,Tq]): G divides H; lse is the log of the sum of exponentials
             attention_backward{causal, scale}(do, q, k, v, o, lse, mask?) -> (dq, dk, dv)
             cache_write{layout}(cache, rows[T,H,D], slots[T]): a new cache, layout "keys"|"values"
-            cache_write_quantized{layout}(cache i8, scales f32[blocks,H,16], rows, slots) -> both
+            cache_write_quantized{layout}(cache, scales f32[blocks,H,parts,16], rows, slots) ->
+            both; i8, f8e4m3 or u8 (4 bits) as in `cached`
             paged_attention{scale, window}(q[T,H,D], keys, values, tables, starts, lengths,
-            key_scales?, value_scales?): an int8 cache has a scale for each row of a head
+            key_scales?, value_scales?): a quantised cache has scales for each row of a head
             paged_latent_attention{scale, window, value_size}(q[T,H,D], keys, tables, starts,
             lengths) -> [T,H,value_size]: one head of keys, values are the first part of keys
             low_rank{columns}(x[T,K], down[S,K/p,C,p], up[S,R/p,N,p], chosen[T]) -> [T,N]: both

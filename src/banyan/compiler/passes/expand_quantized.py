@@ -10,6 +10,7 @@ from collections.abc import Collection
 from banyan.compiler.ir.attributes import integer
 from banyan.compiler.ir.graph import Builder, Graph, Node
 from banyan.compiler.ir.match import Rule, any_of, rewrite_graph
+from banyan.compiler.ir.nibbles import unpacked
 from banyan.compiler.ir.symbols import Dim, product
 from banyan.compiler.ir.types import DType
 
@@ -27,7 +28,7 @@ def expand_quantized(graph: Graph, kept: Collection[str] = ()) -> Graph:
         return None if root.attr("format") in kept else _linear(root)
 
     def unpack(builder: Builder, root: Node) -> Node:
-        return _unpacked(root.args[0])
+        return unpacked(root.args[0])
 
     rules = (
         Rule("write out quantised linear", any_of("quantized_linear"), linear),
@@ -58,7 +59,7 @@ def _numbers(root: Node, weight: Node) -> Node:
     """The weight [N, K] float32 before its scales, zeros taken away."""
     if root.attr("format") != "int4":
         return weight.cast(DType.FLOAT32)
-    numbers = _unpacked(weight).cast(DType.FLOAT32)
+    numbers = unpacked(weight).cast(DType.FLOAT32)
     if len(root.args) < 4:
         return numbers - MIDDLE
     return numbers - _spread(root, root.args[3].cast(DType.FLOAT32), numbers.shape)
@@ -79,11 +80,3 @@ def _quantized_rows(x: Node) -> tuple[Node, Node]:
     largest = wide.apply("abs").reduce("max", (1,), keep=True)
     step = largest.equals(0).choose(1, largest / 127)
     return (wide / step + ROUNDING - ROUNDING).cast(x.dtype), step
-
-
-def _unpacked(packed: Node) -> Node:
-    """Each byte stands twice, divided by 1 and by 16; the low 4 bits are the values."""
-    place = packed.builder.add("iota", size=2, dtype=DType.UINT8)
-    twice = packed.reshape((*packed.shape, 1)) // (place * 15 + 1)
-    flat = (*packed.shape[:-1], packed.shape[-1] * 2)
-    return (twice & 15).reshape(flat)

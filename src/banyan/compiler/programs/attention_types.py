@@ -40,7 +40,7 @@ class AttentionOptions:
 
 
 def heads_of_a_tile(types: AttentionTypes) -> int:
-    """How many heads a tile goes through in turns: up to four of an int8 cache, in two pages.
+    """How many heads a tile goes through in turns: up to four of a quantised one, in two pages.
 
     Memory is fetched ahead within a page, so the next head finds its keys under way. Blocks of
     other caches fill a page themselves.
@@ -48,5 +48,6 @@ def heads_of_a_tile(types: AttentionTypes) -> int:
     if types.key_scales is None:
         return 1
     heads, *of_head = map(fixed, types.keys.shape[1:])
-    sizes = (n for n in (4, 2) if heads % n == 0 and n * math.prod(of_head) <= 2 * PAGE)
+    num_bytes = math.prod(of_head) * types.keys.dtype.num_bytes
+    sizes = (n for n in (4, 2) if heads % n == 0 and n * num_bytes <= 2 * PAGE)
     return next(sizes, 1)

@@ -7,12 +7,12 @@ The first token of a block clears the values behind the new ones: attention mult
 and what another sequence left there may be infinite.
 """
 
+from banyan.compiler.ir.cached import CACHE_BLOCK as BLOCK
+from banyan.compiler.ir.cached import NIBBLE_MIDDLE, CacheFormat, quantized_format
 from banyan.compiler.ir.graph import Builder, Kernel, Node, Region
 from banyan.compiler.ir.types import DType, TensorType
 from banyan.compiler.tiling.tiles import Tiles
 from banyan.compiler.tiling.windows import At, Span, Window, whole
-
-BLOCK = 16
 
 
 def cache_write_kernel(
@@ -37,42 +37,78 @@ def cache_write_kernel(
 def cache_write_quantized_kernel(
     builder: Builder, types: tuple[TensorType, ...], layout: str
 ) -> Kernel:
-    """The same for int8, with pointers (cache, scales [blocks,H,16], rows, slots)."""
+    """The same for quantised caches (`ir.cached`), with pointers (cache, scales, rows, slots)."""
     tiles = Tiles(builder)
     indices = tiles.indices
     cache, _, rows, _ = types
+    form = quantized_format(cache.dtype)
+    if form is None:
+        raise TypeError(f"a cache of {cache.dtype.value} has no scales")
     names = (("cache", "update"), ("scales", "update"), ("rows", "read"), ("slots", "read"))
     pointers = tuple(
         builder.pointer(name, kind, access)
         for (name, access), kind in zip(names, types, strict=True)
     )
-    target, factors, source, places = pointers
+    target, beside, source, places = pointers
     token = tiles.parameter()
     tokens, heads, size = rows.shape
     slot = tiles.cast(tiles.read(places, (At(token),)), DType.INT64)
     window = (At(token), whole(indices, heads), whole(indices, size))
     value = tiles.cast(tiles.read(source, window), DType.FLOAT32)
-    opposite = tiles.add("max", value, builder.add("neg", (value,)))
-    largest = builder.add("reduce", (opposite,), axes=(1,), kind="max")
-    number = tiles.fill(127, DType.FLOAT32, (heads,))
-    is_zero = tiles.add("eq", largest, tiles.fill(0, DType.FLOAT32, (heads,)))
-    factor = tiles.add("div", largest, number)
-    factor = tiles.add("where", is_zero, tiles.fill(1, DType.FLOAT32, (heads,)), factor)
-    scaled = tiles.add("div", value, tiles.columns(factor, size))
-    moved = tiles.add("add", scaled, tiles.fill(0.5, DType.FLOAT32, ()))
-    rounded = tiles.cast(builder.add("floor", (moved,)), cache.dtype)
-    store = _row_store(tiles, (target, rounded), slot, layout)
+    numbers, parts = _quantized(tiles, value, form)
     start = _behind_new(tiles, places, token, slot)
     block, offset = At(indices.divide(slot, BLOCK)), At(indices.remainder(slot, BLOCK))
     zeros = tiles.fill(0, DType.FLOAT32, (heads, BLOCK))
-    all_heads = whole(indices, heads)
-    effects = (
-        tiles.store(factors, zeros, (block, all_heads, Span(start, BLOCK))),
-        tiles.store(factors, factor, (block, all_heads, offset)),
-        store,
-    )
-    body = Region((token,), effects, ())
+    effects: list[Node] = []
+    for i, part in enumerate(parts):
+        place = (block, whole(indices, heads), At(indices.number(i)))
+        effects.append(tiles.store(beside, zeros, (*place, Span(start, BLOCK))))
+        effects.append(tiles.store(beside, part, (*place, offset)))
+    effects.append(_row_store(tiles, (target, numbers), slot, layout))
+    body = Region((token,), tuple(effects), ())
     return Kernel(f"cache_write_quantized_{layout}", (tokens,), pointers, body)
+
+
+def _quantized(tiles: Tiles, value: Node, form: CacheFormat) -> tuple[Node, list[Node]]:
+    """Stored elements [H, E] of float32 rows [H, D], and the numbers [H] beside each row."""
+    add, builder, (heads, size) = tiles.add, tiles.builder, value.shape
+
+    def largest(tile: Node) -> Node:
+        return builder.add("reduce", (tile,), axes=(1,), kind="max")
+
+    if form.numbers == 1:
+        spread = largest(add("max", value, builder.add("neg", (value,))))
+    else:
+        lowest = builder.add("reduce", (value,), axes=(1,), kind="min")
+        spread = add("sub", largest(value), lowest)
+        value = add("sub", value, tiles.columns(lowest, size))
+    is_zero = add("eq", spread, tiles.fill(0, DType.FLOAT32, (heads,)))
+    scale = add("div", spread, tiles.fill(form.largest, DType.FLOAT32, (heads,)))
+    scale = add("where", is_zero, tiles.fill(1, DType.FLOAT32, (heads,)), scale)
+    scaled = add("div", value, tiles.columns(scale, size))
+    if form.dtype is DType.FLOAT8_E4M3:
+        # What another sequence left behind is multiplied by zero: it must not be NaN.
+        zeros = tiles.fill(0, DType.FLOAT32, (heads, size))
+        known = add("where", add("eq", scaled, scaled), scaled, zeros)
+        return tiles.cast(known, form.dtype), [scale]
+    rounded = builder.add("floor", (add("add", scaled, tiles.fill(0.5, DType.FLOAT32, ())),))
+    if form.numbers == 1:
+        return tiles.cast(rounded, form.dtype), [scale]
+    middle = add("mul", scale, tiles.fill(NIBBLE_MIDDLE, DType.FLOAT32, ()))
+    return _in_halves(tiles, rounded, form), [scale, add("add", lowest, middle)]
+
+
+def _in_halves(tiles: Tiles, numbers: Node, form: CacheFormat) -> Node:
+    """Two numbers [H, D] from 0 to 15 in each byte [H, D/2], the even one in the low half."""
+    add, (heads, size) = tiles.add, numbers.shape
+    kept = add("min", numbers, tiles.fill(form.largest, DType.FLOAT32, ()))
+    pairs = tiles.reshaped(kept, (heads, size // form.numbers, form.numbers))
+    place = tiles.cast(tiles.indices.count(form.numbers), DType.FLOAT32)
+    worth = add("mul", place, tiles.fill(form.largest, DType.FLOAT32, ()))
+    worth = add("add", worth, tiles.fill(1, DType.FLOAT32, ()))
+    weighted = add("mul", pairs, tiles.grown(worth, pairs.shape))
+    both = tiles.builder.add("reduce", (weighted,), axes=(2,), kind="sum")
+    return tiles.cast(both, form.dtype)
 
 
 def _clear(tiles: Tiles, pointers: tuple[Node, Node], where: tuple[Node, Node]) -> tuple[Node, ...]:

@@ -9,8 +9,9 @@ With a latent cache (multi-head latent attention, DeepSeek-AI 2024, arXiv:2405.0
 values are one tensor: a value is the first part of its key, turned to lie as values do.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
+from banyan.compiler.ir.cached import quantized_format
 from banyan.compiler.ir.graph import Builder, Kernel, Node, Region
 from banyan.compiler.ir.symbols import Dim, symbol
 from banyan.compiler.ir.types import DType
@@ -19,20 +20,11 @@ from banyan.compiler.programs.attention_types import (
     AttentionTypes,
     heads_of_a_tile,
 )
-from banyan.compiler.programs.running_softmax import (
-    BLOCK,
-    HIDDEN,
-    MOST_ROWS,
-    attend,
-    fixed,
-    mean_of,
-    product_with_keys,
-    product_with_values,
-)
+from banyan.compiler.programs.cached_blocks import Attended, CachedBlocks, Pointers, QueryTile
+from banyan.compiler.programs.running_softmax import BLOCK, MOST_ROWS, attend, fixed, mean_of
 from banyan.compiler.programs.split_keys import (
     SPLIT,
     empty_state,
-    first_key,
     most_splits,
     partial_types,
     stretch_seen,
@@ -40,34 +32,10 @@ from banyan.compiler.programs.split_keys import (
 )
 from banyan.compiler.tiling.indices import Indices
 from banyan.compiler.tiling.tiles import Tiles
-from banyan.compiler.tiling.windows import At, Each, Span, whole
+from banyan.compiler.tiling.windows import At, Span, whole
 
 MOST_LATENT_ROWS = 128
 """Rows of a query tile over a latent cache: each of its values is turned once for all of them."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Pointers:
-    queries: Node
-    keys: Node
-    values: Node | None
-    tables: Node
-    starts: Node
-    lengths: Node
-    scales: tuple[Node, ...]
-    out: Node
-    partial: tuple[Node, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class _Tile:
-    """One query tile: its sequence, the new tokens of that, its own, and where the first stands."""
-
-    sequence: Node
-    new_tokens: Node
-    first: Node
-    tokens: Node
-    position: Node
 
 
 def paged_attention_kernel(
@@ -81,17 +49,15 @@ class _Program:
     def __init__(self, tiles: Tiles, types: AttentionTypes, options: AttentionOptions) -> None:
         self.tiles = tiles
         self.types = types
-        self.scale = options.scale
         self.window = options.window
         self.value_size = options.value_size
-        self.step_blocks = options.step_blocks
         self.step = BLOCK * options.step_blocks
         pointer = tiles.builder.pointer
         queries = types.queries
         self.num_splits = most_splits(types.tables.shape[1])
         heads, sequences = fixed(queries.shape[1]), types.lengths.shape[0]
         partial = partial_types(self.num_splits, sequences, heads, self.value_size)
-        self.at = _Pointers(
+        self.at = Pointers(
             pointer("queries", types.queries, "read"),
             pointer("keys", types.keys, "read"),
             None if types.values is None else pointer("values", types.values, "read"),
@@ -119,7 +85,9 @@ class _Program:
         self.num_heads = heads_of_a_tile(types)
         self.most_tokens = max(1, MOST_ROWS // self.group)
         self.tokens = symbol("query_tokens", 0, self.most_tokens)
-        self.num_rows: Dim = self.tokens * self.group
+        form = quantized_format(types.keys.dtype)
+        self.attended = Attended(tiles, self.at, options, form, self.group, self.tokens)
+        self.num_rows = self.attended.num_rows
 
     @property
     def indices(self) -> Indices:
@@ -156,13 +124,15 @@ class _Program:
         number = index.add(index.multiply(own, self.num_parts), part)
         return own, Span(index.multiply(number, self.group), self.group)
 
-    def _source(self, tile: _Tile, head: Node, group: Span) -> "_Cache":
+    def _source(self, tile: QueryTile, head: Node, group: Span) -> CachedBlocks:
         size = whole(self.indices, self.head_size)
         loaded = self.tiles.read(self.at.queries, (Span(tile.first, self.tokens), group, size))
         rows = self.tiles.reshaped(loaded, (self.num_rows, self.head_size))
-        return _Cache(self, tile, head, rows)
+        return CachedBlocks(self.attended, tile, head, rows)
 
-    def _split(self, tile: _Tile, split: Node) -> tuple[_Tile, tuple[Node, Node], Node | None]:
+    def _split(
+        self, tile: QueryTile, split: Node
+    ) -> tuple[QueryTile, tuple[Node, Node], Node | None]:
         """The tile, its splits, and whether others work on the rest of the keys of its token.
 
         A tile without tokens, or whose keys others see to, gets no tokens and no splits.
@@ -185,7 +155,7 @@ class _Program:
         return replace(tile, tokens=tokens), (first, stop), is_partial
 
     def _attend(
-        self, tile: _Tile, sources: "list[_Cache]", splits: tuple[Node, Node]
+        self, tile: QueryTile, sources: list[CachedBlocks], splits: tuple[Node, Node]
     ) -> list[tuple[Node, Node]]:
         """Means and logs of each source over all keys of these splits."""
         tiles, index = self.tiles, self.indices
@@ -213,7 +183,7 @@ class _Program:
 
     def _stores(
         self,
-        tile: _Tile,
+        tile: QueryTile,
         place: tuple[Node, Span],
         found: tuple[Node, Node],
         is_partial: Node | None,
@@ -253,7 +223,7 @@ class _Program:
         following = self.indices.add(sequence, self.indices.number(1))
         return first, self.indices.subtract(self._number_at(self.at.starts, following), first)
 
-    def _find(self, number: Node) -> _Tile:
+    def _find(self, number: Node) -> QueryTile:
         """Which sequence, and which of its tokens, query tile `number` is.
 
         Tiles after the last one get no tokens.
@@ -276,9 +246,11 @@ class _Program:
         _, sequence, first, tokens = found
         start, count = self._new_tokens(sequence)
         past = index.subtract(self._number_at(self.at.lengths, sequence), count)
-        return _Tile(sequence, count, first, tokens, index.add(past, index.subtract(first, start)))
+        return QueryTile(
+            sequence, count, first, tokens, index.add(past, index.subtract(first, start))
+        )
 
-    def _steps(self, tile: _Tile) -> tuple[Node, Node, Node]:
+    def _steps(self, tile: QueryTile) -> tuple[Node, Node, Node]:
         """The first step any row sees, the first not all see, and the end.
 
         Steps are counted from the start of the sequence, also with a window: the sums of a token
@@ -292,92 +264,3 @@ class _Program:
         empty = self.tiles.add("eq", tile.tokens, index.number(0))
         edge, stop = (self.tiles.add("where", empty, first, end) for end in (edge, stop))
         return first, edge, stop
-
-
-@dataclass(frozen=True, slots=True)
-class _Cache:
-    """The blocks of one sequence; a `Source`."""
-
-    program: _Program
-    tile: _Tile
-    head: Node
-    rows: Node
-
-    def numbers(self, step: Node) -> Node:
-        """What lies behind the last block may be another sequence's: its infinity would spread.
-
-        Nor need there be anything before the window of the first token.
-        """
-        tiles, index = self.program.tiles, self.program.indices
-        first = index.multiply(step, self.program.step_blocks)
-        last = index.add(self.tile.position, self.tile.tokens)
-        stop = index.divide(index.add(last, index.number(BLOCK - 1)), BLOCK)
-        window = (At(self.tile.sequence), Span(first, self.program.step_blocks))
-        places = tiles.cast(tiles.read(self.program.at.tables, window), DType.INT64)
-        column = index.add(index.count(self.program.step_blocks), first)
-        own = tiles.add("lt", column, stop)
-        if self.program.window:
-            oldest = first_key(index, self.tile.position, self.program.window)
-            own = tiles.add("and", own, tiles.add("ge", column, index.divide(oldest, BLOCK)))
-        return tiles.add(
-            "where", own, places, tiles.fill(-1, DType.INT64, (self.program.step_blocks,))
-        )
-
-    def scores(self, numbers: Node, step: Node, *, is_edge: bool) -> Node:
-        tiles = self.program.tiles
-        product = product_with_keys(tiles, self.rows, self._blocks(self.program.at.keys, numbers))
-        scaled = tiles.add("mul", product, tiles.fill(self.program.scale, DType.FLOAT32, ()))
-        scaled = self._rescaled(scaled, numbers, 0)
-        if not is_edge:
-            return scaled
-        return tiles.add("where", self._seen(step), scaled, tiles.fill(HIDDEN, DType.FLOAT32, ()))
-
-    def weighted(self, weights: Node, numbers: Node) -> Node:
-        values = self.program.at.values
-        weights = self._rescaled(weights, numbers, 1)
-        if values is None:
-            blocks = self._turned(self._blocks(self.program.at.keys, numbers))
-        else:
-            blocks = self._blocks(values, numbers)
-        return product_with_values(self.program.tiles, weights, blocks)
-
-    def _turned(self, keys: Node) -> Node:
-        """Key blocks [n, D/p, 16, p] as value blocks [n, 16/p, size, p] of their first part."""
-        tiles, (count, _, tokens, pack) = self.program.tiles, keys.shape
-        lines, size = self.program.value_size // fixed(pack), self.program.value_size
-        first = tiles.builder.add("slice", (keys,), axis=1, start=0, stop=lines, step=1)
-        split = tiles.reshaped(first, (count, lines, tokens // fixed(pack), pack, pack))
-        turned = tiles.builder.add("permute", (split,), order=(0, 2, 1, 4, 3))
-        return tiles.reshaped(turned, (count, tokens // fixed(pack), size, pack))
-
-    def _blocks(self, pointer: Node, numbers: Node) -> Node:
-        inner = (whole(self.program.indices, size) for size in pointer.shape[2:])
-        tiles = self.program.tiles
-        blocks = tiles.read(pointer, (Each(numbers), At(self.head), *inner))
-        return tiles.cast(blocks, self.program.types.queries.dtype)
-
-    def _rescaled(self, tile: Node, numbers: Node, which: int) -> Node:
-        """Columns of a tile times the scales that int8 keys or values were written with."""
-        if not self.program.at.scales:
-            return tile
-        tiles, pointer = self.program.tiles, self.program.at.scales[which]
-        window = (Each(numbers), At(self.head), whole(self.program.indices, BLOCK))
-        scales = tiles.reshaped(tiles.read(pointer, window), (1, self.program.step))
-        # A sum over one element: reductions are kept, so the scales are gathered once.
-        once = tiles.builder.add("reduce", (scales,), axes=(0,), kind="sum")
-        return tiles.add("mul", tile, tiles.rows(once, self.program.num_rows))
-
-    def _seen(self, step: Node) -> Node:
-        """Which keys of a step each row sees; the query heads of one token share a position."""
-        program, tiles, index = self.program, self.program.tiles, self.program.indices
-        tokens = tiles.columns(index.count(program.tokens), program.group)
-        position = index.add(tiles.reshaped(tokens, (program.num_rows,)), self.tile.position)
-        key = index.add(index.count(self.program.step), index.multiply(step, self.program.step))
-        column = tiles.rows(key, program.num_rows)
-        seen = tiles.add("le", column, tiles.columns(position, self.program.step))
-        if program.window:
-            oldest = index.subtract(position, index.number(program.window))
-            seen = tiles.add(
-                "and", seen, tiles.add("gt", column, tiles.columns(oldest, self.program.step))
-            )
-        return seen

@@ -13,7 +13,10 @@ step those of the next step, where the loop carries their numbers.
 from collections.abc import Sequence
 
 from banyan.compiler.ir.access import access_of
+from banyan.compiler.ir.cached import NIBBLE_MIDDLE
 from banyan.compiler.ir.graph import Node, Region
+from banyan.compiler.ir.match import fill_value
+from banyan.compiler.ir.nibbles import packed_bytes
 from banyan.compiler.ir.operations import PANEL_COLUMNS
 from banyan.compiler.ir.symbols import Dim
 from banyan.compiler.ir.types import DType, TupleType
@@ -28,26 +31,41 @@ from banyan.compiler.targets.cpp.scope import Blocks, Scope
 def blocks_of(operand: Node, facts: Facts) -> Blocks | None:
     """The blocks that the second operand of a packed dot is made of; None for any other.
 
-    Blocks of int8 that are multiplied as bfloat16 are widened by the micro-kernel.
+    Quantised blocks that are multiplied as bfloat16 are widened by the micro-kernel.
     """
     if operand.op != "reshape":
         return None
     tile = operand.args[0]
-    is_columns = tile.op == "permute"
+    is_columns = tile.op == "permute" and tile.attr("order") == (1, 0, 2, 3)
     if is_columns:
-        if tile.attr("order") != (1, 0, 2, 3):
-            return None
         tile = tile.args[0]
-    if tile.op == "cast" and (tile.dtype, tile.args[0].dtype) == (DType.BFLOAT16, DType.INT8):
-        tile = tile.args[0]
+    count, lines, width, pack = tile.shape if len(tile.shape) == 4 else (0, 0, 0, 0)
+    tile = _stored(tile, is_columns=is_columns)
     numbers = _numbers(tile, facts)
     if numbers is None:
         return None
-    count, lines, width, pack = tile.shape
     shape = (lines, count * width, pack) if is_columns else (count * lines, width, pack)
     if operand.shape != shape or (is_columns and width != PANEL_COLUMNS):
         return None
     return Blocks(tile, is_columns, numbers)
+
+
+def _stored(tile: Node, *, is_columns: bool) -> Node:
+    """What lies in memory where a micro-kernel knows how to widen it to `tile`."""
+    if tile.dtype is not DType.BFLOAT16:
+        return tile
+    if tile.op == "cast" and tile.args[0].dtype in {DType.INT8, DType.FLOAT8_E4M3}:
+        return tile.args[0]
+    rows = tile
+    if not is_columns and tile.op == "permute" and tile.attr("order") == (0, 1, 3, 2):
+        rows = tile.args[0]
+        rows = rows.args[0] if rows.op == "reshape" else rows
+    is_centred = rows.op == "sub" and fill_value(rows.args[1]) == NIBBLE_MIDDLE
+    if not is_centred or rows.args[0].op != "cast":
+        return tile
+    packed = packed_bytes(rows.args[0].args[0])
+    in_rows = is_columns or rows is not tile
+    return packed if packed is not None and in_rows else tile
 
 
 def _numbers(load: Node, facts: Facts) -> Node | None:

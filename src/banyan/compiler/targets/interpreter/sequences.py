@@ -6,6 +6,8 @@ from itertools import pairwise
 
 import numpy as np
 
+from banyan.compiler.ir.cached import NIBBLE_MIDDLE, CacheFormat, quantized_format
+from banyan.compiler.ir.types import DType
 from banyan.compiler.targets.interpreter.arithmetic import (
     Array,
     Attributes,
@@ -14,6 +16,7 @@ from banyan.compiler.targets.interpreter.arithmetic import (
     unpack_pairs,
     wide,
 )
+from banyan.compiler.targets.interpreter.quantized import unpack
 
 BLOCK = 16
 
@@ -97,16 +100,42 @@ def cache_write(values: Values, attrs: Attributes) -> Array:
 
 
 def cache_write_quantized(values: Values, attrs: Attributes) -> tuple[Array, Array]:
-    """The same for int8: each row of a head becomes numbers up to 127 times a scale of its own."""
+    """The same for a quantised cache: each row of a head becomes numbers and a scale of its own.
+
+    Formats as in `ir.cached`.
+    """
     cache, scales, rows, slots = values[0], values[1].copy(), wide(values[2]), values[3]
-    largest = np.abs(rows).max(axis=-1)
-    scale = np.where(largest == 0, np.float32(1), largest / np.float32(127)).astype(np.float32)
-    rounded = np.floor(rows / scale[..., None] + np.float32(0.5)).astype(np.int8)
+    form = quantized_format(next(d for d in DType if d.numpy == cache.dtype))
+    assert form is not None, "only quantised caches come here"
+    numbers, beside = _quantized(rows, form)
     kept = slots >= 0
     blocks, offsets = slots[kept] // BLOCK, slots[kept] % BLOCK
     scales[blocks[offsets == 0]] = 0
-    scales[blocks, :, offsets] = scale[kept]
-    return cache_write((cache, rounded, slots), attrs), scales
+    for part, number in enumerate(beside):
+        scales[blocks, :, part, offsets] = number[kept]
+    return cache_write((cache, numbers, slots), attrs), scales
+
+
+def _quantized(rows: Array, form: CacheFormat) -> tuple[Array, list[Array]]:
+    """Stored numbers [T, H, elements] of float32 rows, and what lies beside each row."""
+    one, half = np.float32(1), np.float32(0.5)
+    if form.numbers == 1:
+        spread = np.abs(rows).max(axis=-1)
+        low = np.zeros_like(spread)
+    else:
+        low = rows.min(axis=-1)
+        spread = rows.max(axis=-1) - low
+    scale = np.where(spread == 0, one, spread / np.float32(form.largest)).astype(np.float32)
+    scaled = (rows - low[..., None]) / scale[..., None]
+    if form.dtype is DType.FLOAT8_E4M3:
+        # What another sequence left behind is multiplied by zero: it must not be NaN.
+        return np.where(scaled == scaled, scaled, 0).astype(form.dtype.numpy), [scale]  # noqa: PLR0124
+    rounded = np.floor(scaled + half)
+    if form.numbers == 1:
+        return rounded.astype(np.int8), [scale]
+    nibbles = np.minimum(rounded, np.float32(form.largest)).astype(np.uint8)
+    middle = low + scale * np.float32(NIBBLE_MIDDLE)
+    return nibbles[..., 0::2] | nibbles[..., 1::2] << 4, [scale, middle]
 
 
 def cached_rows(cache: Array, table: Array, length: int, layout: str) -> Array:
@@ -133,9 +162,13 @@ def paged_attention(values: Values, attrs: Attributes) -> Array:
             cached_rows(keys, table, length, "keys"),
             cached_rows(cached, table, length, "values"),
         ]
-        for i, scale in enumerate(scales):
-            by_row = scale[table[: -(-length // BLOCK)]].transpose(0, 2, 1)
-            found[i] = found[i] * by_row.reshape(-1, scale.shape[1], 1)[:length]
+        for i, beside in enumerate(scales):
+            own = beside[table[: -(-length // BLOCK)]].transpose(2, 0, 3, 1)
+            scale, *middle = own.reshape(len(own), -1, beside.shape[1], 1)[:, :length]
+            if middle:
+                numbers = unpack((found[i].astype(np.uint8),), {})
+                found[i] = wide(numbers) - np.float32(NIBBLE_MIDDLE)
+            found[i] = found[i] * scale + (middle[0] if middle else np.float32(0))
         return found[0], found[1]
 
     return _paged(query, where, rows, attrs)

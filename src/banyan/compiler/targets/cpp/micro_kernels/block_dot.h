@@ -9,37 +9,12 @@
 #include <type_traits>
 
 #include "tile_dot.h"
+#include "widened_blocks.h"
+#if defined(__AVX512BF16__)
+#include "block_lines_avx512.h"
+#endif
 
 namespace banyan {
-
-// Blocks of int8 as bfloat16, one after the other in `to`; null stays null. `ahead` is fetched.
-class Widened {
- public:
-  Widened(const int8_t* const* blocks, int64_t count, int64_t elements, bfloat16* to,
-          const int8_t* const* ahead) {
-    for (int64_t b = 0; b < count && b < kMost; ++b) {
-      bfloat16* const out = to + b * elements;
-      blocks_[b] = blocks[b] == nullptr ? nullptr : out;
-      if (blocks[b] == nullptr) continue;
-      const int8_t* const next = ahead != nullptr && ahead[b] != nullptr ? ahead[b] : blocks[b];
-      for (int64_t first = 0; first < elements; first += 64) {
-        const int64_t end = least(first + 64, elements);
-        __builtin_prefetch(next + first, 0, 3);
-#pragma omp simd
-        for (int64_t i = first; i < end; ++i) {
-          const float value = static_cast<float>(blocks[b][i]);
-          out[i].bits = static_cast<uint16_t>(bits_of(value) >> 16);
-        }
-      }
-    }
-  }
-
-  const bfloat16* const* blocks() const { return blocks_; }
-
- private:
-  static constexpr int64_t kMost = 64;  // blocks that attention takes at a time
-  const bfloat16* blocks_[kMost];
-};
 
 // C[rows, blocks * 16] = A[rows, k] * blocks, each [k/p][16][p], block by block.
 template <class T>
@@ -95,45 +70,6 @@ constexpr int kBlockRows = 6;
 // Blocks read side by side, line by line: the hardware runs ahead of several streams at once.
 constexpr int kStreams = 4;
 
-// How a line of sixteen pairs of B is multiplied: bfloat16 as it is; int8 with rows of 16-bit
-// integers. And which lines are asked for: the hardware follows bfloat16 fast enough, and asking for
-// more than the first lines of the next blocks keeps it from doing so.
-template <class B>
-struct Line;
-
-template <>
-struct Line<bfloat16> {
-  using Row = bfloat16;
-  using Sum = __m512;
-  static constexpr int kFirst = 4;
-  static constexpr int64_t kEvery = 0;
-  static BANYAN_INLINE __m512i load(const bfloat16* line) { return _mm512_loadu_si512(line); }
-  static BANYAN_INLINE Sum add(Sum sum, __m512i row, __m512i line) {
-    return _mm512_dpbf16_ps(sum, (__m512bh)row, (__m512bh)line);
-  }
-  static BANYAN_INLINE Sum zero() { return _mm512_setzero_ps(); }
-  static BANYAN_INLINE __m512 value(Sum sum, float) { return sum; }
-};
-
-template <>
-struct Line<int8_t> {
-  using Row = int16_t;
-  using Sum = __m512i;
-  static constexpr int kFirst = 0;
-  static constexpr int64_t kEvery = 2;  // two of them fill a line of the cache
-  static BANYAN_INLINE __m512i load(const int8_t* line) {
-    return _mm512_cvtepi8_epi16(_mm256_loadu_si256((const __m256i*)line));
-  }
-  static BANYAN_INLINE Sum add(Sum sum, __m512i row, __m512i line) {
-    return _mm512_dpwssd_epi32(sum, row, line);
-  }
-  static BANYAN_INLINE Sum zero() { return _mm512_setzero_si512(); }
-  static BANYAN_INLINE __m512 value(Sum sum, float scale) {
-    // The form without a mask starts from an undefined register, which g++ 12 warns of.
-    return _mm512_mul_ps(_mm512_maskz_cvtepi32_ps(0xffff, sum), _mm512_set1_ps(scale));
-  }
-};
-
 template <class B>
 BANYAN_INLINE void fetch_line(const B* line, int64_t i) {
   if (Line<B>::kEvery > 0 && i % Line<B>::kEvery == 0) __builtin_prefetch(line, 0, 3);
@@ -151,7 +87,7 @@ struct Streams {
       here[s] = blocks[s] != nullptr ? blocks[s] : any;
       next[s] = ahead != nullptr && ahead[s] != nullptr ? ahead[s] : here[s];
       for (int i = 0; i < Line<B>::kFirst; ++i) {
-        __builtin_prefetch(next[s] + i * 2 * kPanelColumns, 0, 3);
+        __builtin_prefetch(next[s] + i * Line<B>::kStride, 0, 3);
       }
     }
   }
@@ -199,7 +135,7 @@ static float to_integers(const bfloat16* row, int64_t k, int16_t* to) {
 template <int R, int P, class B>
 static void columns_of(const RowsFor<B>& a, const B* const* blocks, int64_t k, float* c,
                        int64_t ldc, const B* const* ahead) {
-  constexpr int64_t line = 2 * kPanelColumns;
+  constexpr int64_t line = Line<B>::kStride;
   const B* any = nullptr;
   for (int p = 0; p < P; ++p) any = blocks[p] != nullptr ? blocks[p] : any;
   const Streams<P, B> from(blocks, ahead, any);
@@ -251,6 +187,7 @@ BANYAN_INLINE void add_rows(typename Line<B>::Sum (&sum)[R][P], const RowsFor<B>
                             int64_t first, const B* const* ahead) {
   const bool is_last = b + 2 * S > blocks.count;
   const Streams<S, B> from(blocks.address + b, is_last ? ahead : blocks.address + b + S, nullptr);
+  constexpr int64_t kEach = Line<B>::kStride / kPanelColumns;  // elements of a column of two tokens
   constexpr int kPart = R * (P + S) < 32 ? S : 1;  // of the blocks, whose rows stay in registers
 #pragma GCC unroll 1
   for (int64_t i = 0; i < k / 2; ++i) {
@@ -266,11 +203,11 @@ BANYAN_INLINE void add_rows(typename Line<B>::Sum (&sum)[R][P], const RowsFor<B>
       }
 #pragma GCC unroll 8
       for (int p = 0; p < P; ++p) {
-        const int64_t place = 2 * (i * n + first + p * kPanelColumns);
+        const int64_t place = (i * n + first + p * kPanelColumns) * kEach;
 #pragma GCC unroll 4
         for (int s = 0; s < kPart; ++s) {
           fetch_line(from.next[part + s] + place, p);
-          const __m512i weight = Line<B>::load(from.here[part + s] + place);
+          const __m512i weight = Line<B>::load_values(from.here[part + s], i, n, first, p);
 #pragma GCC unroll 8
           for (int r = 0; r < R; ++r) sum[r][p] = Line<B>::add(sum[r][p], x[r][s], weight);
         }
@@ -296,10 +233,14 @@ static void rows_of(const RowsFor<B>& a, const Present<B>& blocks, int64_t k, in
   for (; b < blocks.count; ++b) add_rows<R, P, 1>(sum, a, blocks, b, k, n, first, ahead);
 #pragma GCC unroll 8
   for (int r = 0; r < R; ++r) {
+    __m512 values[P];
+#pragma GCC unroll 8
+    for (int p = 0; p < P; ++p) values[p] = Line<B>::value(sum[r][p], a.scale[r]);
+    in_order<B>(values);
 #pragma GCC unroll 8
     for (int p = 0; p < P; ++p) {
       float* const to = c + r * ldc + p * kPanelColumns;
-      const __m512 value = Line<B>::value(sum[r][p], a.scale[r]);
+      const __m512 value = values[p];
       _mm512_store_ps(to, accumulate ? _mm512_add_ps(_mm512_load_ps(to), value) : value);
     }
   }
@@ -336,7 +277,7 @@ static void rows_of_all(const RowsFor<B>& a, const Present<B>& blocks, int64_t k
     j = rows_of_some<R, R <= 3 ? 8 : 4>(a, blocks, k, n, 0, c, ldc, accumulate, ahead);
   }
   j = rows_of_some<R, 4>(a, blocks, k, n, j, c, ldc, accumulate, ahead);
-  rows_of_some<R, 1>(a, blocks, k, n, j, c, ldc, accumulate, ahead);
+  rows_of_some<R, Line<B>::kPanels>(a, blocks, k, n, j, c, ldc, accumulate, ahead);
 }
 
 // Calls `group(rows as a constant, first row, ahead)` for groups of about equal size.
@@ -437,34 +378,37 @@ inline void block_rows(const DotSession& session, const bfloat16* a, int64_t lda
 }
 #endif
 
-// The same with blocks of int8, multiplied as integers with rows rounded to 16 bits, or widened to
-// bfloat16; `wide` has room for the wide blocks.
+// The same with quantised blocks, multiplied as they are or widened to bfloat16; `wide` has room for
+// the wide blocks.
+template <class B>
 inline void block_columns(const DotSession& session, const bfloat16* a, int64_t lda,
-                          const int8_t* const* blocks, int64_t count, int64_t k, int64_t rows,
-                          float* c, int64_t ldc, const int8_t* const* ahead, bfloat16* wide) {
+                          const B* const* blocks, int64_t count, int64_t k, int64_t rows,
+                          float* c, int64_t ldc, const B* const* ahead, bfloat16* wide) {
 #if defined(__AVX512BF16__)
   if (!in_tiles(rows)) {
-    avx512_bf16::columns(a, lda, blocks, count, k, rows, c, ldc, ahead, (int16_t*)wide);
+    avx512_bf16::columns(a, lda, blocks, count, k, rows, c, ldc, ahead,
+                         reinterpret_cast<typename avx512_bf16::Line<B>::Row*>(wide));
     return;
   }
 #endif
-  const Widened widened(blocks, count, k * kPanelColumns, wide, ahead);
+  const Widened widened(blocks, count, k, kPanelColumns, wide, ahead, false);
   block_columns(session, a, lda, widened.blocks(), count, k, rows, c, ldc,
                 static_cast<const bfloat16* const*>(nullptr));
 }
 
+template <class B>
 inline void block_rows(const DotSession& session, const bfloat16* a, int64_t lda,
-                       const int8_t* const* blocks, int64_t count, int64_t k, int64_t rows,
+                       const B* const* blocks, int64_t count, int64_t k, int64_t rows,
                        int64_t n, float* c, int64_t ldc, bool accumulate,
-                       const int8_t* const* ahead, bfloat16* wide) {
+                       const B* const* ahead, bfloat16* wide) {
 #if defined(__AVX512BF16__)
-  if (!in_tiles(rows) && n % kPanelColumns == 0) {
+  if (!in_tiles(rows) && n % (avx512_bf16::Line<B>::kPanels * kPanelColumns) == 0) {
     avx512_bf16::rows(a, lda, blocks, count, k, rows, n, c, ldc, accumulate, ahead,
-                      (int16_t*)wide);
+                      reinterpret_cast<typename avx512_bf16::Line<B>::Row*>(wide));
     return;
   }
 #endif
-  const Widened widened(blocks, count, k * n, wide, ahead);
+  const Widened widened(blocks, count, k, n, wide, ahead, true);
   block_rows(session, a, lda, widened.blocks(), count, k, rows, n, c, ldc, accumulate,
              static_cast<const bfloat16* const*>(nullptr));
 }
