@@ -24,6 +24,7 @@ import torch
 
 from banyan.compiler.compile import CompileOptions, compile_graph
 from banyan.compiler.executable import Executable
+from banyan.compiler.ir.cached import CACHE_FORMATS, CacheFormat
 from banyan.compiler.ir.graph import Builder, Graph, Node, Output
 from banyan.compiler.ir.symbols import symbol
 from banyan.compiler.ir.types import DType, TensorType
@@ -43,6 +44,8 @@ CONTEXTS = (512, 2048, 8192, 32768)
 BATCHES = (16, 1)
 PROMPT = 2048
 BF16 = DType.BFLOAT16
+PLAIN = CACHE_FORMATS["bfloat16"]
+BARS = {"bfloat16": 0.75, "int8": 0.68, "fp8": 0.6, "int4": 0.5}
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,17 +73,20 @@ class Machine:
         return row
 
 
-def paged_graph(layers: int, cache_dtype: DType = BF16) -> Graph:
+def paged_graph(layers: int, form: CacheFormat = PLAIN) -> Graph:
     """Several layers over one pool, each with tables of its own: all read cold blocks."""
     builder = Builder()
     tokens, sequences = symbol("tokens", 1, PROMPT), symbol("sequences", 1, 64)
     blocks, columns = symbol("blocks", 1, 1 << 20), symbol("columns", 1, 4096)
-    cache = (blocks, KV_HEADS, SIZE // 2, BLOCK, 2), (blocks, KV_HEADS, BLOCK // 2, SIZE, 2)
     queries = builder.input("queries", TensorType((tokens, HEADS, SIZE), BF16))
-    keys = builder.input("keys", TensorType(cache[0], cache_dtype), "state")
-    values = builder.input("values", TensorType(cache[1], cache_dtype), "state")
-    scale = TensorType((blocks, KV_HEADS, BLOCK), DType.FLOAT32)
-    names = ("key_scales", "value_scales") if cache_dtype is DType.INT8 else ()
+    keys = builder.input(
+        "keys", TensorType((blocks, *form.key_shape(KV_HEADS, SIZE)), form.dtype), "state"
+    )
+    values = builder.input(
+        "values", TensorType((blocks, *form.value_shape(KV_HEADS, SIZE)), form.dtype), "state"
+    )
+    scale = TensorType((blocks, *form.scale_shape(KV_HEADS)), DType.FLOAT32)
+    names = ("key_scales", "value_scales") if form.parts else ()
     scales = [builder.input(name, scale, "state") for name in names]
     starts = builder.input("starts", TensorType((sequences + 1,), DType.INT32))
     lengths = builder.input("lengths", TensorType((sequences,), DType.INT32))
@@ -102,9 +108,10 @@ def filled(executable: Executable) -> None:
     for argument in executable.inputs:
         if argument.role == "state":
             shape = (POOL_BLOCKS, *(int(str(d)) for d in argument.type.shape[1:]))
-            loud = 30 if argument.type.dtype is DType.INT8 else 1
-            drawn = generator.standard_normal((64, *shape[1:])) * loud
-            pattern = drawn.astype(argument.type.dtype.numpy)
+            dtype = argument.type.dtype
+            loud = 30 if dtype in {DType.INT8, DType.UINT8} else 1
+            drawn = np.abs(generator.standard_normal((64, *shape[1:])) * loud)
+            pattern = drawn.astype(dtype.numpy)
             repeated = np.broadcast_to(pattern, (POOL_BLOCKS // 64, *pattern.shape))
             executable.write_state(argument.name, repeated.reshape(shape))
 
@@ -136,13 +143,11 @@ def seconds(call: Callable[[], object]) -> float:
     return time.perf_counter() - began
 
 
-def decode(machine: Machine, batch: int, context: int, cache_dtype: DType = BF16) -> Row:
+def decode(machine: Machine, batch: int, context: int, form: CacheFormat = PLAIN) -> Row:
     """One new token for each sequence: the share of bandwidth."""
-    is_int8 = cache_dtype is DType.INT8
-    of_block = BLOCK_BYTES // 2 + 2 * KV_HEADS * BLOCK * 4 if is_int8 else BLOCK_BYTES
-    moved = batch * context * of_block // BLOCK
+    moved = batch * context * 2 * KV_HEADS * form.row_bytes(SIZE)
     layers = min(64, max(1, -(-LEAST_BYTES // moved)))
-    program = machine.compiled(paged_graph(layers, cache_dtype))
+    program = machine.compiled(paged_graph(layers, form))
     filled(program)
     arguments = paged_arguments(layers, 1, batch, context)
 
@@ -151,8 +156,8 @@ def decode(machine: Machine, batch: int, context: int, cache_dtype: DType = BF16
         ours = moved * layers / seconds(lambda: program.run(arguments))
         return ours, (before + machine.bench.read(2 * i + 1)) / 2
 
-    name = f"{cache_dtype.value} decode batch {batch} context {context}"
-    return machine.row(name, "GB/s", 0.68 if is_int8 else 0.75, pair)
+    name = f"{form.name} decode batch {batch} context {context}"
+    return machine.row(name, "GB/s", BARS[form.name], pair)
 
 
 def causal_operations() -> int:
@@ -215,9 +220,10 @@ def cases() -> dict[str, Callable[[Machine], list[Row]]]:
         for context in CONTEXTS
     }
     found |= {
-        f"int8decode{batch}x{context}": lambda m, b=batch, c=context: [  # type: ignore[misc]
-            decode(m, b, c, DType.INT8)
+        f"{form}decode{batch}x{context}": lambda m, b=batch, c=context, f=form: [  # type: ignore[misc]
+            decode(m, b, c, CACHE_FORMATS[f])
         ]
+        for form in ("int8", "fp8", "int4")
         for batch in BATCHES
         for context in CONTEXTS
     }
