@@ -11,6 +11,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
+from banyan.compiler.ir.cached import CACHE_FORMATS
 from banyan.compiler.ir.graph import Graph
 from banyan.compiler.ir.parse import parse_graph
 from banyan.compiler.ir.text import print_graph
@@ -18,7 +19,7 @@ from banyan.compiler.ir.types import DType
 from banyan.compiler.targets.interpreter.run import run_graph
 from banyan.models.loading import ModelDirectory, open_model
 from banyan.models.reference import load_decoder, load_encoder, reference_logits
-from banyan.models.step_graph import decoder_step_graph, encoder_graph, state_names
+from banyan.models.step_graph import decoder_step_graph, encoder_graph
 from tests.conftest import Checkpoint
 
 # Together they have every part that the graph of a decoder can have.
@@ -91,7 +92,7 @@ def test_the_graph_over_a_quantised_cache_gives_the_logits_of_the_eager_decoder(
     configuration = model.decoder_configuration()
     graph = step_graph_of(checkpoint("llama_tied"), "float32", form)
     assert [node for node in graph.nodes() if node.op == "extern"] == []
-    states = [f"{kind}.{layer}" for kind in state_names(form) for layer in range(2)]
+    states = [f"{kind}.{layer}" for kind in CACHE_FORMATS[form].states for layer in range(2)]
     assert names_of(graph, "state") == states
     found = run_graph(
         graph, {**weights_of(graph, model), **empty_states(graph), **step_arguments()}

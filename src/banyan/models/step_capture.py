@@ -15,6 +15,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.export import Dim
 
 from banyan.compiler.capture.export import Names, capture_module
+from banyan.compiler.ir.cached import CACHE_FORMATS
 from banyan.compiler.ir.graph import Builder, Graph, Node, Output
 from banyan.models.configuration import ModelConfiguration
 from banyan.models.decoder import Decoder, logits_of_rows
@@ -22,7 +23,6 @@ from banyan.models.fake_module import build_fake
 from banyan.models.graph_splicing import splice
 from banyan.models.layers import Batch
 from banyan.models.reference import empty_caches
-from banyan.models.step_graph import state_names
 
 # One step never holds more than this many tokens, sequences, or blocks of one sequence.
 MAX_STEP_TOKENS = 65_536
@@ -129,7 +129,7 @@ class _Tracer:
     def __init__(self, configuration: ModelConfiguration, dtype: str, cache_format: str) -> None:
         self._mode, kind = FakeTensorMode(), getattr(torch, dtype)
         self._decoder = build_fake(lambda: Decoder(configuration), self._mode, dtype=kind)
-        self.states = state_names(cache_format)
+        self.states = CACHE_FORMATS[cache_format].states
         with self._mode:
             caches = empty_caches(configuration, num_blocks=NUM_BLOCKS, form=cache_format)
             self._examples = _example_arguments(configuration, kind) | {

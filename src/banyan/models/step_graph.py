@@ -11,16 +11,9 @@ The step of a decoder takes the arguments `token_ids`, `positions`, `slots`, `bl
 
 from pathlib import Path
 
-from banyan.compiler.ir.cached import CACHE_FORMATS
 from banyan.compiler.ir.graph import Graph
 from banyan.models.configuration import EncoderConfiguration, ModelConfiguration
 from banyan.models.graph_cache import cached_graph, graph_key
-
-
-def state_names(cache_format: str) -> tuple[str, ...]:
-    """The kinds of states of a decoder's step; each has one for every layer."""
-    scales = ("key_scales", "value_scales") if CACHE_FORMATS[cache_format].parts else ()
-    return ("key_cache", "value_cache", *scales)
 
 
 def decoder_step_graph(

@@ -61,6 +61,12 @@ class CacheFormat:
         return size * self.dtype.num_bytes // self.numbers + self.parts * DType.FLOAT32.num_bytes
 
     @property
+    def states(self) -> tuple[str, ...]:
+        """What a decoder keeps for each layer, in this order."""
+        scales = ("key_scales", "value_scales") if self.parts else ()
+        return ("key_cache", "value_cache", *scales)
+
+    @property
     def unit(self) -> int:
         """The size of a head is a multiple of it."""
         return self.numbers * self.pack
