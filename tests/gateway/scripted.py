@@ -95,6 +95,12 @@ class ScriptedBackend:
                         num_prompt_tokens=len(prompt_token_ids),
                         num_generated_tokens=position + 1,
                         stop_reason="a reason" if is_last else None,
+                        num_cached_tokens=1,
+                        prompt_logprobs=(
+                            _prompt_logprobs(prompt_token_ids, options)
+                            if position == 0 and index == 0
+                            else None
+                        ),
                     )
             if self.failure is not None:
                 raise self.failure
@@ -114,6 +120,15 @@ def _logprobs(options: SamplingOptions) -> tuple[TokenLogprob, ...] | None:
         return None
     top = ((ord("h"), -0.5), (200, float("-inf")))
     return (TokenLogprob(ord("h"), -0.5, top[: options.logprobs]),)
+
+
+def _prompt_logprobs(
+    prompt: Sequence[int], options: SamplingOptions
+) -> tuple[TokenLogprob, ...] | None:
+    if options.prompt_logprobs is None:
+        return None
+    top = ((ord("h"), -0.5),)[: options.prompt_logprobs]
+    return tuple(TokenLogprob(token_id, -1.5, top, rank=3) for token_id in prompt[1:])
 
 
 def connect(backend: ScriptedBackend, **settings: Any) -> httpx.AsyncClient:

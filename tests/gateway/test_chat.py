@@ -29,14 +29,16 @@ def test_an_answer_has_the_shape_of_openai() -> None:
             "message": {"role": "assistant", "content": "Hello", "refusal": None},
             "logprobs": None,
             "finish_reason": "stop",
+            "stop_reason": "a reason",
         }
     ]
     assert reply["usage"] == {
         "prompt_tokens": 19,
         "completion_tokens": 2,
         "total_tokens": 21,
-        "prompt_tokens_details": None,
+        "prompt_tokens_details": {"cached_tokens": 1},
     }
+    assert reply["system_fingerprint"].startswith("fp_")
 
 
 def test_the_prompt_is_the_rendered_conversation_and_developer_means_system() -> None:
@@ -88,7 +90,7 @@ def test_logprobs_name_tokens_and_their_bytes() -> None:
     reply = post(PATH, chat_body(logprobs=True, top_logprobs=2)).json()
     first = reply["choices"][0]["logprobs"]["content"][0]
     assert (first["token"], first["logprob"], first["bytes"]) == ("h", -0.5, [104])
-    assert first["top_logprobs"][1] == {"token": "\ufffd", "logprob": -9999.0, "bytes": None}
+    assert first["top_logprobs"][1] == {"token": "\ufffd", "logprob": -9999.0, "bytes": [200]}
 
 
 def test_text_that_is_not_complete_yet_makes_no_chunk() -> None:
@@ -190,3 +192,45 @@ def test_a_model_that_is_loading_or_embeds_writes_no_text() -> None:
     response = post(PATH, chat_body(), backend=ScriptedBackend(status=ENCODER))
     assert response.status_code == 400
     assert "makes embeddings only" in response.json()["error"]["message"]
+
+
+def test_what_vllm_tells_of_tokens_is_told_when_asked_for() -> None:
+    reply = post(PATH, chat_body(return_token_ids=True, prompt_logprobs=0)).json()
+    assert bytes(reply["prompt_token_ids"]) == b"user: Hi\nassistant:"
+    assert reply["choices"][0]["token_ids"] == [104, 104]
+    assert len(reply["prompt_logprobs"]) == 19
+    assert reply["prompt_logprobs"][1]["115"]["rank"] == 3
+    chunks = events(post(PATH, chat_body(return_token_ids=True, stream=True)))
+    assert bytes(chunks[0]["prompt_token_ids"]) == b"user: Hi\nassistant:"
+    assert [chunk["choices"][0].get("token_ids") for chunk in chunks] == [None, [104], [104], None]
+    assert chunks[-1]["choices"][0]["stop_reason"] == "a reason"
+
+
+def test_a_conversation_may_end_without_the_opening_of_an_answer() -> None:
+    backend = ScriptedBackend()
+    post(PATH, chat_body(add_generation_prompt=False), backend=backend)
+    post(PATH, chat_body(truncate_prompt_tokens=3), backend=backend)
+    assert [bytes(tokens) for tokens, _ in backend.seen] == [b"user: Hi", b"nt:"]
+
+
+def test_a_template_of_the_caller_needs_the_operators_leave() -> None:
+    response = post(PATH, chat_body(chat_template="x"))
+    error = response.json()["error"]
+    assert (response.status_code, error["param"]) == (400, "chat_template")
+    assert "--trust-request-chat-template" in error["message"]
+    assert post(PATH, chat_body(chat_template="x"), trust_request_chat_template=True).is_success
+    long = post(PATH, chat_body(chat_template="x" * 100_001), trust_request_chat_template=True)
+    assert "at most 100000" in long.json()["error"]["message"]
+
+
+def test_choices_that_exclude_each_other_are_refused() -> None:
+    error = post(PATH, chat_body(continue_final_message=True)).json()["error"]
+    assert error["param"] == "continue_final_message"
+
+
+def test_words_may_be_banned_at_the_beginning_and_after_a_space() -> None:
+    backend = ScriptedBackend()
+    post(PATH, chat_body(bad_words=["no", " no"], allowed_token_ids=[1, 2]), backend=backend)
+    options = backend.seen[0][1]
+    assert options.bad_token_sequences == ((110, 111), (32, 110, 111))
+    assert options.allowed_token_ids == (1, 2)

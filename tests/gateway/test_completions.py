@@ -109,8 +109,20 @@ def test_a_bug_behind_one_of_several_prompts_fails_the_request_too() -> None:
         ),
         ({"prompt": [-1]}, "prompt[0]", "expected int >= 0"),
         ({"prompt": "x" * 64}, "prompt", "has 64 tokens"),
-        ({"echo": True}, "echo", "echo is not served"),
-        ({"best_of": 2}, "best_of", "best_of is not served"),
+        ({"suffix": "x"}, "suffix", "this one has no tokens for it"),
+        ({"suffix": "x", "prompt": [1]}, "suffix", "text, not token ids"),
+        ({"suffix": "x", "echo": True}, "suffix", "do not go together"),
+        ({"best_of": 1, "n": 2}, "best_of", "best_of=1 is less than n=2"),
+        ({"best_of": 2, "stream": True}, "best_of", "cannot be streamed"),
+        ({"best_of": 129}, "n", "n=129 cannot be used"),
+        ({"echo": True, "logprobs": 1, "stream": True}, "echo", "cannot be streamed"),
+        ({"max_tokens": 0}, "max_tokens", "with echo=true only"),
+        ({"prompt_logprobs": 1, "stream": True}, "prompt_logprobs", "cannot be streamed"),
+        ({"truncate_prompt_tokens": 0}, "truncate_prompt_tokens", "give 1 or more"),
+        ({"bad_words": ["a"] * 17}, "bad_words", "bad_words has 17 texts"),
+        ({"bad_words": [" "]}, "bad_words", "a text of 0 characters"),
+        ({"logits_processors": ["x"]}, "logits_processors", "is not served"),
+        ({"use_beam_search": True}, "use_beam_search", "is not served"),
         ({"stream_options": {}}, "stream_options", "stream=true"),
     ],
 )
@@ -122,3 +134,87 @@ def test_what_cannot_be_served_is_refused(
     assert response.status_code == 400
     assert words in error["message"]
     assert error["param"] == parameter
+
+
+def test_an_echo_puts_the_prompt_before_every_answer() -> None:
+    backend = ScriptedBackend()
+    body = completion_body(prompt=["ab", [99]], n=2, echo=True)
+    reply = post(PATH, body, backend=backend).json()
+    texts = [choice["text"] for choice in reply["choices"]]
+    assert texts == ["abHello", "abHello", "cHello", "cHello"]
+    assert backend.seen[0][1].prompt_logprobs is None
+
+
+def test_an_echo_with_logprobs_scores_the_prompt_all_but_its_first_token() -> None:
+    backend = ScriptedBackend()
+    reply = post(PATH, completion_body(echo=True, logprobs=1), backend=backend).json()
+    assert backend.seen[0][1].prompt_logprobs == 1
+    assert reply["choices"][0]["logprobs"] == {
+        "text_offset": [0, 1, 2, 3],
+        "token_logprobs": [None, -1.5, -0.5, -0.5],
+        "tokens": ["H", "i", "h", "h"],
+        "top_logprobs": [None, {"h": -0.5, "i": -1.5}, {"h": -0.5}, {"h": -0.5}],
+    }
+
+
+def test_an_echo_of_0_tokens_is_the_prompt_alone() -> None:
+    body = completion_body(echo=True, logprobs=0, max_tokens=0)
+    choice = post(PATH, body).json()["choices"][0]
+    assert (choice["text"], choice["finish_reason"]) == ("Hi", "length")
+    assert choice["logprobs"]["token_logprobs"] == [None, -1.5]
+
+
+def test_a_streamed_echo_begins_with_the_prompt() -> None:
+    text = post(PATH, completion_body(echo=True, stream=True)).text
+    chunks = [json.loads(line[6:]) for line in text.splitlines()[:-2] if line]
+    assert [chunk["choices"][0]["text"] for chunk in chunks] == ["HiHel", "lo"]
+
+
+def test_the_best_of_several_is_given_and_all_are_counted() -> None:
+    backend = ScriptedBackend()
+    reply = post(PATH, completion_body(best_of=3), backend=backend).json()
+    assert (backend.seen[0][1].n, backend.seen[0][1].logprobs) == (3, 0)
+    (choice,) = reply["choices"]
+    assert (choice["text"], choice["logprobs"]) == ("Hello", None)
+    assert reply["usage"]["completion_tokens"] == 6
+
+
+def test_a_prompt_is_cut_to_its_last_tokens() -> None:
+    backend = ScriptedBackend()
+    post(PATH, completion_body(prompt="abcdef", truncate_prompt_tokens=2), backend=backend)
+    cut = completion_body(prompt="x" * 90, truncate_prompt_tokens=-1, max_tokens=10)
+    post(PATH, cut, backend=backend)
+    assert [tokens for tokens, _ in backend.seen] == [(101, 102), (120,) * 54]
+
+
+def test_tokens_are_told_when_asked_for() -> None:
+    choice = post(PATH, completion_body(return_token_ids=True)).json()["choices"][0]
+    assert (choice["prompt_token_ids"], choice["token_ids"]) == ([72, 105], [104, 104])
+    assert choice["stop_reason"] == "a reason"
+    assert "token_ids" not in post(PATH, completion_body()).json()["choices"][0]
+    named = post(PATH, completion_body(logprobs=0, return_tokens_as_token_ids=True)).json()
+    assert named["choices"][0]["logprobs"]["tokens"] == ["token_id:104"] * 2
+
+
+def test_the_scores_of_a_prompt_have_the_shape_of_vllm() -> None:
+    choice = post(PATH, completion_body(prompt_logprobs=1)).json()["choices"][0]
+    assert choice["prompt_logprobs"] == [
+        None,
+        {
+            "105": {"logprob": -1.5, "rank": 3, "decoded_token": "i"},
+            "104": {"logprob": -0.5, "rank": 1, "decoded_token": "h"},
+        },
+    ]
+
+
+def test_the_id_of_a_reply_may_be_the_callers_and_the_engine_still_tells_requests_apart() -> None:
+    reply = post(PATH, completion_body(request_id="mine")).json()
+    assert reply["id"] == "cmpl-mine"
+
+
+def test_usage_may_be_told_with_every_chunk() -> None:
+    options = {"include_usage": True, "continuous_usage_stats": True}
+    text = post(PATH, completion_body(stream=True, stream_options=options)).text
+    chunks = [json.loads(line[6:]) for line in text.splitlines()[:-2] if line]
+    assert [chunk["usage"]["completion_tokens"] for chunk in chunks] == [1, 2, 2]
+    assert chunks[-1]["usage"]["prompt_tokens_details"] == {"cached_tokens": 1}

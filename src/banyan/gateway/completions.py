@@ -1,32 +1,26 @@
-"""`POST /v1/completions`.
-
-Owns the shape of plain completions and their streams; several prompts share one request.
-"""
+"""`POST /v1/completions`: several prompts share one request; replies are `completion_reply`'s."""
 
 import time
-from collections.abc import AsyncGenerator, Sequence
-from contextlib import aclosing
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
 
-import msgspec
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
-from banyan.engine.events import TokenLogprob
 from banyan.engine.sampling import SamplingOptions
 from banyan.engine.status import ModelFacts
-from banyan.gateway.backend import TextModel
 from banyan.gateway.body import read_body, unless_hung_up
 from banyan.gateway.caller import request_context
+from banyan.gateway.completion_reply import CompletionReply, Prompt
 from banyan.gateway.errors import refuse
 from banyan.gateway.event_stream import EventStream
-from banyan.gateway.generation import Answers, Part, begun, gather_answers, run_prompts
-from banyan.gateway.logprobs import completion_logprobs
-from banyan.gateway.replies.completions import Completion, CompletionChoice, CompletionLogprobs
-from banyan.gateway.replies.usage import Usage
+from banyan.gateway.fill_in_middle import middle_prompt
+from banyan.gateway.generation import Answers, begun, cut_prompt, gather_answers, run_prompts
 from banyan.gateway.sampling import completion_options
-from banyan.gateway.services import Services, new_id, now_seconds
+from banyan.gateway.services import Services, in_thread, new_id, now_seconds, split_prompts
 from banyan.gateway.structure import checked_structure
+from banyan.gateway.token_spelling import TokenSpelling
 from banyan.gateway.wire.completions import CompletionRequest
 from banyan.gateway.wire.parsing import parse_request
 
@@ -46,32 +40,80 @@ async def _answer(services: Services, request: Request) -> Response:
     arrived = time.perf_counter()
     body = await read_body(request, limit_bytes=services.settings.max_body_bytes)
     asked = parse_request(body, CompletionRequest)
-    if asked.stream_options is not None and not asked.stream:
-        raise refuse("stream_options needs stream=true", parameter="stream_options")
     adapter = services.adapter_of(asked.model)
     context = request_context(asked, request, adapter=adapter)
     structure = await checked_structure(asked)
-    options = completion_options(asked, services.settings.sampling_defaults, structure)
-    model = services.ready_model("decoder")
-    prompts = await services.encode(
-        asked.prompt, field_name="prompt", limit=services.settings.max_prompts
+    encode = partial(services.text.encode, add_special_tokens=False)
+    options = await in_thread(
+        lambda: completion_options(
+            asked, services.settings.sampling_defaults, structure, encode=encode
+        )
     )
+    model = services.ready_model("decoder")
+    prompts = await in_thread(lambda: _prompts(services, asked, options, model))
     services.check_answers(num_prompts=len(prompts), num_choices=options.n)
-    for prompt in prompts:
-        services.check_length(prompt, model=model, field_name="prompt")
 
-    reply = _CompletionReply(new_id("cmpl"), now_seconds(), asked.model, services.text)
-    choices = [_within_context(asked, options, prompt, model) for prompt in prompts]
+    reply = CompletionReply(
+        reply_id=new_id("cmpl", asked.request_id),
+        created=now_seconds(),
+        asked=asked,
+        prompts=prompts,
+        spelling=TokenSpelling(services.text, as_ids=bool(asked.return_tokens_as_token_ids)),
+        fingerprint=services.fingerprint(),
+    )
+    tokens = [prompt.token_ids for prompt in prompts]
+    choices = [_within_context(asked, options, prompt, model) for prompt in tokens]
     parts = run_prompts(
-        services, prompts, choices, request_id=reply.request_id, arrived=arrived, context=context
+        services, tokens, choices, request_id=new_id("cmpl"), arrived=arrived, context=context
     )
     answers = Answers(num_prompts=len(prompts), num_choices=options.n)
     if asked.stream:
-        with_usage = asked.stream_options is not None and bool(asked.stream_options.include_usage)
         started = await unless_hung_up(request.receive, begun(parts))
-        return EventStream(reply.chunks(started, answers, with_usage=with_usage))
+        return EventStream(reply.chunks(started, answers))
     finished = await unless_hung_up(request.receive, gather_answers(parts, answers))
     return Response(reply.completion(finished), media_type="application/json")
+
+
+def _prompts(
+    services: Services, asked: CompletionRequest, options: SamplingOptions, model: ModelFacts
+) -> list[Prompt]:
+    """Turn the prompts into tokens, with what is to be echoed of them; runs in a thread."""
+    given = split_prompts(asked.prompt, field_name="prompt", limit=services.settings.max_prompts)
+    prompts = []
+    for one in given:
+        whole = _tokens(services, asked, one)
+        tokens = cut_prompt(
+            whole, asked.truncate_prompt_tokens, model=model, max_tokens=options.max_tokens
+        )
+        services.check_length(tokens, model=model, field_name="prompt")
+        prompts.append(Prompt(tokens, _echo(services, asked, one, tokens, whole)))
+    return prompts
+
+
+def _echo(
+    services: Services,
+    asked: CompletionRequest,
+    one: str | list[int],
+    tokens: list[int],
+    whole: list[int],
+) -> str:
+    """Return the text to put before an answer; what was cut off a prompt is not echoed."""
+    if not asked.echo:
+        return ""
+    if isinstance(one, str) and len(tokens) == len(whole):
+        return one
+    return services.text.decode(tokens, skip_special_tokens=True)
+
+
+def _tokens(services: Services, asked: CompletionRequest, one: str | list[int]) -> list[int]:
+    if not isinstance(one, str):
+        if asked.suffix:
+            raise refuse("suffix needs a prompt that is text, not token ids", parameter="suffix")
+        return one
+    if asked.suffix:
+        return middle_prompt(services.text, before=one, after=asked.suffix)
+    wants_special = asked.add_special_tokens is not False
+    return services.text.encode(one, add_special_tokens=wants_special)
 
 
 def _within_context(
@@ -82,71 +124,3 @@ def _within_context(
     if asked.max_tokens is not None or options.max_tokens is None or options.max_tokens <= room:
         return options
     return replace(options, max_tokens=room)
-
-
-@dataclass(frozen=True, slots=True)
-class _CompletionReply:
-    """Turns answers into the reply or the stream of one request."""
-
-    request_id: str
-    created: int
-    model: str
-    text: TextModel
-
-    def completion(self, answers: Answers) -> bytes:
-        choices = [
-            CompletionChoice(
-                index=index,
-                text=answer.text,
-                logprobs=self._logprobs(answer.logprobs, first_offset=0),
-                finish_reason=answer.finish_reason,
-            )
-            for index, answer in enumerate(answers.items)
-        ]
-        return self._encode(choices, answers.usage())
-
-    async def chunks(
-        self, parts: AsyncGenerator[Part, None], answers: Answers, *, with_usage: bool
-    ) -> AsyncGenerator[bytes, None]:
-        no_usage = None if with_usage else msgspec.UNSET
-        # Counted by tokens, as in a whole reply: their text may be held back for a while.
-        offsets = [0] * len(answers.items)
-        async with aclosing(parts):
-            async for part in parts:
-                event = part.event
-                answers.add(part)
-                if event.text or event.logprobs or event.finish_reason is not None:
-                    logprobs = self._logprobs(
-                        event.logprobs or (), first_offset=offsets[part.index]
-                    )
-                    if logprobs is not None:
-                        offsets[part.index] += sum(map(len, logprobs.tokens))
-                    choice = CompletionChoice(
-                        index=part.index,
-                        text=event.text,
-                        logprobs=logprobs,
-                        finish_reason=event.finish_reason,
-                    )
-                    yield self._encode([choice], no_usage)
-        if with_usage:
-            yield self._encode([], answers.usage())
-
-    def _encode(
-        self, choices: list[CompletionChoice], usage: Usage | None | msgspec.UnsetType
-    ) -> bytes:
-        return msgspec.json.encode(
-            Completion(
-                id=self.request_id,
-                created=self.created,
-                model=self.model,
-                choices=choices,
-                usage=usage,
-            )
-        )
-
-    def _logprobs(
-        self, tokens: Sequence[TokenLogprob], *, first_offset: int
-    ) -> CompletionLogprobs | None:
-        if not tokens:
-            return None
-        return completion_logprobs(tokens, self.text, first_offset=first_offset)

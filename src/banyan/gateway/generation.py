@@ -12,9 +12,10 @@ from dataclasses import dataclass, field
 from banyan.engine.events import TokenEvent, TokenLogprob
 from banyan.engine.request_context import ORDINARY, RequestContext
 from banyan.engine.sampling import SamplingOptions
+from banyan.engine.status import ModelFacts
 from banyan.foundation.errors import EngineStopped
 from banyan.gateway.errors import ApiError
-from banyan.gateway.replies.usage import Usage
+from banyan.gateway.replies.usage import PromptTokensDetails, Usage
 from banyan.gateway.services import Services
 
 
@@ -31,18 +32,30 @@ class Answer:
     """One answer, gathered part by part."""
 
     text: str = ""
+    token_ids: list[int] = field(default_factory=list)
     logprobs: list[TokenLogprob] = field(default_factory=list)
+    prompt_logprobs: tuple[TokenLogprob, ...] = ()
     finish_reason: str | None = None
+    stop_reason: int | str | None = None
     num_prompt_tokens: int = 0
+    num_cached_tokens: int = 0
     num_generated_tokens: int = 0
 
     def add(self, event: TokenEvent) -> None:
         """Append one event."""
         self.text += event.text
+        self.token_ids.extend(event.token_ids)
         self.logprobs.extend(event.logprobs or ())
+        self.prompt_logprobs = event.prompt_logprobs or self.prompt_logprobs
         self.finish_reason = event.finish_reason
+        self.stop_reason = event.stop_reason
         self.num_prompt_tokens = event.num_prompt_tokens
+        self.num_cached_tokens = event.num_cached_tokens
         self.num_generated_tokens = event.num_generated_tokens
+
+    def mean_logprob(self) -> float:
+        """Log probability per token, by which the best of several answers are chosen."""
+        return sum(entry.logprob for entry in self.logprobs) / max(1, len(self.logprobs))
 
 
 class Answers:
@@ -58,13 +71,26 @@ class Answers:
 
     def usage(self) -> Usage:
         """Sum up the tokens; a prompt counts once however many answers it has."""
-        prompt = sum(answer.num_prompt_tokens for answer in self.items[:: self._num_choices])
+        firsts = self.items[:: self._num_choices]
+        prompt = sum(answer.num_prompt_tokens for answer in firsts)
         completion = sum(answer.num_generated_tokens for answer in self.items)
+        cached = sum(answer.num_cached_tokens for answer in firsts)
         return Usage(
             prompt_tokens=prompt,
             completion_tokens=completion,
             total_tokens=prompt + completion,
+            prompt_tokens_details=PromptTokensDetails(cached_tokens=cached),
         )
+
+    def best(self, num_kept: int) -> list[Answer]:
+        """Return the likeliest answers of each prompt, best first; all in order if all are kept."""
+        if num_kept == self._num_choices:
+            return self.items
+        kept = []
+        for start in range(0, len(self.items), self._num_choices):
+            of_prompt = self.items[start : start + self._num_choices]
+            kept += sorted(of_prompt, key=Answer.mean_logprob, reverse=True)[:num_kept]
+        return kept
 
 
 def run_prompts(
@@ -89,6 +115,20 @@ def run_prompts(
         observed = services.metrics.observe(events, arrived=arrived)
         streams.append(_numbered(observed, first_index=position * choice.n))
     return streams[0] if len(streams) == 1 else _merged(streams)
+
+
+def cut_prompt(
+    tokens: list[int], limit: int | None, *, model: ModelFacts, max_tokens: int | None
+) -> list[int]:
+    """Keep the last `limit` tokens of a prompt, as vLLM's `truncate_prompt_tokens` asks.
+
+    -1 keeps as many as fit beside the answer; None keeps all.
+    """
+    if limit is None:
+        return tokens
+    if limit == -1:
+        limit = max(1, model.max_model_len - (max_tokens or 1))
+    return tokens[-limit:]
 
 
 async def gather_answers(parts: AsyncGenerator[Part, None], answers: Answers) -> Answers:

@@ -7,6 +7,7 @@ import asyncio
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from hashlib import sha256
 from typing import Any, TypeVar
 from uuid import uuid4
 
@@ -17,6 +18,9 @@ from banyan.gateway.errors import ApiError, refuse
 from banyan.gateway.metrics import Metrics
 
 Result = TypeVar("Result")
+
+# What the compile report says that changes numbers; how long it took does not.
+_FINGERPRINTED = ("device", "dtype", "quantization", "targets")
 
 _WORK: Mapping[ModelKind, str] = {
     "decoder": "writes text",
@@ -36,6 +40,7 @@ class GatewaySettings:
         max_prompts: most prompts of one completion request.
         max_answers: most answers of one request, over all of its prompts.
         sampling_defaults: values for `SamplingOptions` where a request says nothing.
+        trust_request_chat_template: let requests bring a chat template of their own.
     """
 
     model_name: str
@@ -44,6 +49,7 @@ class GatewaySettings:
     max_prompts: int = 256
     max_answers: int = 1024
     sampling_defaults: Mapping[str, Any] = field(default_factory=dict)
+    trust_request_chat_template: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,14 +95,33 @@ class Services:
             )
         return status.model
 
+    def fingerprint(self) -> str | None:
+        """Return what changes whenever equal seeds may give other tokens; None before loading."""
+        model = self.backend.status().model
+        if model is None:
+            return None
+        report = model.report
+        known = [self.settings.model_name, model.max_model_len, *map(report.get, _FINGERPRINTED)]
+        return f"fp_{sha256(repr(known).encode()).hexdigest()[:12]}"
+
     async def encode(
-        self, prompt: str | list[str | int | list[int]], *, field_name: str, limit: int
+        self,
+        prompt: str | list[str | int | list[int]],
+        *,
+        field_name: str,
+        limit: int,
+        add_special_tokens: bool = True,
     ) -> list[list[int]]:
         """Turn a `prompt` or `input` field into one list of token ids per prompt, to a limit."""
 
         def tokens() -> list[list[int]]:
-            prompts = _split(prompt, field_name=field_name, limit=limit)
-            return [self._tokens(one) for one in prompts]
+            prompts = split_prompts(prompt, field_name=field_name, limit=limit)
+            return [
+                self.text.encode(one, add_special_tokens=add_special_tokens)
+                if isinstance(one, str)
+                else one
+                for one in prompts
+            ]
 
         return await in_thread(tokens)
 
@@ -122,18 +147,15 @@ class Services:
                 parameter="n",
             )
 
-    def _tokens(self, prompt: str | list[int]) -> list[int]:
-        return self.text.encode(prompt) if isinstance(prompt, str) else prompt
-
 
 async def in_thread(work: Callable[[], Result]) -> Result:
     """Run `work` (tokenizing, templates) beside the event loop."""
     return await asyncio.get_running_loop().run_in_executor(None, work)
 
 
-def new_id(prefix: str) -> str:
-    """Make a request id such as `chatcmpl-1f0c...`."""
-    return f"{prefix}-{uuid4().hex}"
+def new_id(prefix: str, given: str | None = None) -> str:
+    """Make an id such as `chatcmpl-1f0c...`, with the caller's own part if it gives one."""
+    return f"{prefix}-{given or uuid4().hex}"
 
 
 def now_seconds() -> int:
@@ -141,7 +163,7 @@ def now_seconds() -> int:
     return int(time.time())
 
 
-def _split(
+def split_prompts(
     prompt: str | list[str | int | list[int]], *, field_name: str, limit: int
 ) -> list[str | list[int]]:
     """Tell one prompt from a list of them; a list of numbers is one prompt of token ids."""

@@ -6,10 +6,10 @@ from typing import Any, ClassVar
 from banyan.gateway.errors import refuse
 from banyan.gateway.wire.body import SmallInteger
 from banyan.gateway.wire.messages import ChatMessage, check_message
-from banyan.gateway.wire.tools import ToolFields
+from banyan.gateway.wire.rendering import RenderingFields
 
 
-class ChatRequest(ToolFields, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class ChatRequest(RenderingFields, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The body of `POST /v1/chat/completions`."""
 
     not_served: ClassVar[Mapping[str, tuple[Any, ...]]] = {

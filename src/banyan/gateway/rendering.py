@@ -1,0 +1,56 @@
+"""From the fields of a request to the way its conversation becomes a prompt."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from banyan.gateway.errors import refuse
+from banyan.gateway.services import GatewaySettings
+from banyan.gateway.wire.messages import ChatMessage, message_text
+from banyan.gateway.wire.rendering import RenderingFields
+from banyan.models.chat_rendering import ChatRendering
+
+# A template is code; it is compiled anew for each request that brings one.
+_MOST_TEMPLATE_CHARACTERS = 100_000
+
+
+def rendering_of(asked: RenderingFields, settings: GatewaySettings) -> ChatRendering:
+    """Read how the chat template is to be used.
+
+    Raises:
+        ApiError: 400, a template of the caller's own where the operator allows none.
+        RequestError: choices that exclude each other.
+    """
+    template = asked.chat_template
+    if template is not None and not settings.trust_request_chat_template:
+        raise refuse(
+            "chat_template in a request is not allowed by this server; leave it out, or start "
+            "the server with --trust-request-chat-template",
+            parameter="chat_template",
+            code="unsupported_parameter",
+        )
+    if template is not None and len(template) > _MOST_TEMPLATE_CHARACTERS:
+        raise refuse(
+            f"chat_template has {len(template)} characters; at most "
+            f"{_MOST_TEMPLATE_CHARACTERS} are allowed",
+            parameter="chat_template",
+        )
+    opens_turn = asked.add_generation_prompt
+    return ChatRendering(
+        add_generation_prompt=True if opens_turn is None else opens_turn,
+        continue_final_message=bool(asked.continue_final_message),
+        documents=asked.documents,
+        variables=asked.chat_template_kwargs or {},
+        template=template,
+        add_special_tokens=bool(asked.add_special_tokens),
+    )
+
+
+def template_messages(messages: Sequence[ChatMessage]) -> list[dict[str, Any]]:
+    """Give templates what they know: `developer` is what newer clients call `system`."""
+    return [
+        {
+            "role": "system" if message.role == "developer" else message.role,
+            "content": message_text(message),
+        }
+        for message in messages
+    ]
