@@ -38,6 +38,18 @@ def test_products_with_panels_are_the_same_products(batch: tuple[int, ...], dtyp
     assert_same_results(graph, lower(graph), arrays)
 
 
+@pytest.mark.parametrize("dtype", [DType.FLOAT32, DType.BFLOAT16])
+def test_a_stack_of_matrices_may_be_as_high_as_it_likes(dtype: DType) -> None:
+    graph = product_graph((T, 19, 37), (T, 21, 37), dtype)
+    packed = pack_products(graph)
+    assert operations_used(packed)["packed_dot"] == 2
+    generator = np.random.default_rng(5)
+    shapes = {"a": (3, 19, 37), "b": (3, 21, 37), "c": (3, 37, 21)}
+    arrays = {n: generator.normal(size=s).astype(dtype.numpy) for n, s in shapes.items()}
+    assert_same_results(graph, packed, arrays)
+    assert_same_results(graph, lower(graph), arrays)
+
+
 def test_few_rows_and_sizes_that_change_are_left_alone() -> None:
     for left, right in (((8, 32), (64, 32)), ((64, 32), (T, 32)), ((64, T), (64, T))):
         graph = product_graph(left, right, DType.FLOAT32)

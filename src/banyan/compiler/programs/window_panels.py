@@ -35,7 +35,8 @@ def window_panels_kernel(builder: Builder, windows: Windows) -> Kernel:
     panels = builder.pointer("panels", windows.panels, "write")
     batch, panel, line = (tiles.parameter() for _ in range(3))
     number = tiles.indices.number
-    batches, count, lines, _, width = (fixed(size) for size in windows.panels.shape)
+    batches, *rest = windows.panels.shape
+    count, lines, _, width = (fixed(size) for size in rest)
     starts = _starts(tiles, windows, tiles.indices.multiply(panel, PANEL_COLUMNS))
     # Carried, though they never change: so they are computed once, not for every line.
     carried = [tiles.builder.parameter(start.tensor) for start in starts]
