@@ -20,11 +20,11 @@ def low_rank_graph(dtype: DType, columns: tuple[int, ...] = COLUMNS) -> Graph:
     """One group of layers over rows [rows, 32]."""
     builder, rows, pack = Builder(), symbol("rows", 1, 64), 4 // dtype.num_bytes
     width = -(-RANK * len(columns) // 16) * 16
-    down, up = (DEPTH // pack, width, pack), (RANK // pack, sum(columns), pack)
+    down, up = (DEPTH // pack, width, pack), (RANK // pack, 16, pack)
     inputs = (
         builder.input("x", TensorType((rows, DEPTH), dtype)),
         builder.input("down", TensorType((NUM_ADAPTERS, *down), dtype), "state"),
-        builder.input("up", TensorType((NUM_ADAPTERS, *up), dtype), "state"),
+        builder.input("up", TensorType((NUM_ADAPTERS * sum(columns) // 16, *up), dtype), "state"),
         builder.input("chosen", TensorType((rows,), DType.INT32)),
     )
     node = builder.add("low_rank", inputs, columns=columns)
@@ -51,7 +51,8 @@ def expected(given: dict[str, Any], columns: tuple[int, ...]) -> Any:
             rows.append(np.zeros(sum(columns), np.float32))
             continue
         down = given["down"][adapter].transpose(0, 2, 1).reshape(DEPTH, -1)
-        up = given["up"][adapter].transpose(0, 2, 1).reshape(RANK, -1)
+        blocks = np.split(given["up"], NUM_ADAPTERS)[adapter]
+        up = np.concatenate([b.transpose(0, 2, 1).reshape(RANK, 16) for b in blocks], axis=1)
         narrow, start, parts = row @ down, 0, []
         for i, size in enumerate(columns):
             parts.append(narrow[i * RANK : (i + 1) * RANK] @ up[:, start : start + size])
@@ -91,7 +92,7 @@ def test_layers_of_one_step_sort_their_rows_once() -> None:
     inputs, outputs = [x, chosen], []
     for name in ("a", "b"):
         down = builder.input(f"{name}.down", TensorType((3, 32, 16, 1), DType.FLOAT32), "state")
-        up = builder.input(f"{name}.up", TensorType((3, 4, 32, 1), DType.FLOAT32), "state")
+        up = builder.input(f"{name}.up", TensorType((3 * 2, 4, 16, 1), DType.FLOAT32), "state")
         inputs += [down, up]
         node = builder.add("low_rank", (x, down, up, chosen), columns=(32,))
         outputs.append(Output(name, node))

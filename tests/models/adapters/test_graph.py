@@ -137,7 +137,7 @@ def make_adapters(folder: Path, configuration: ModelConfiguration, count: int) -
 
 def fill(executable: Executable, room: AdapterRoom, adapters: list[Adapter]) -> None:
     for slot, adapter in enumerate(adapters):
-        for name, array in room.contents(adapter).items():
+        for name, array in room.contents(adapter, slot).items():
             executable.write_state_part(name, slot, array)
 
 
@@ -216,7 +216,7 @@ def test_a_quantised_graph_keeps_its_layers_and_gains_the_changes(checkpoint: Ch
 
 @pytest.mark.parametrize("kind", ["qwen2", "qwen3"])
 def test_queries_keys_and_values_stay_one_product(checkpoint: Checkpoint, kind: str) -> None:
-    """With and without biases: one launch more for each group, and two for ordering the rows."""
+    """With and without biases: one launch more for each group, two for each kind of group."""
     model = open_model(str(checkpoint(kind)))
     graph = captured(checkpoint(kind), "float32")
     room = AdapterRoom(model.decoder_configuration(), 2, 8, DType.FLOAT32)
@@ -229,7 +229,7 @@ def test_queries_keys_and_values_stay_one_product(checkpoint: Checkpoint, kind: 
         return sum(node.op == "concat" for node in lowered.nodes())
 
     assert joined(before) == joined(after) > 0
-    assert calls(after) == calls(before) + 2 * 4 + 2
+    assert calls(after) == calls(before) + 2 * 4 + 2 * 4
 
 
 def test_a_graph_without_room_is_not_touched(checkpoint: Checkpoint) -> None:
@@ -245,9 +245,14 @@ def test_a_graph_that_lacks_a_layer_is_refused(checkpoint: Checkpoint) -> None:
         adapted_graph(encoderlike, room)
 
 
-def test_an_odd_number_of_inputs_cannot_be_packed_in_pairs(checkpoint: Checkpoint) -> None:
+@pytest.mark.parametrize("sizes", [(33, 16), (32, 24)])
+def test_layers_that_do_not_fill_blocks_are_refused_by_name(
+    checkpoint: Checkpoint, sizes: tuple[int, int]
+) -> None:
     model = open_model(str(checkpoint("qwen3")))
     room = AdapterRoom(model.decoder_configuration(), 2, 7, DType.BFLOAT16)
     assert room.rank == 8
-    with pytest.raises(UnsupportedModelError, match="even number of inputs, and x has 33"):
-        room.types(TargetGroup("x", (Target("mlp.x", 33, 16),)))
+    with pytest.raises(
+        UnsupportedModelError, match=f"x of this model maps {sizes[0]} to {sizes[1]}"
+    ):
+        room.types(TargetGroup("x", (Target("mlp.x", *sizes),)))

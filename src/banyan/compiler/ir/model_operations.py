@@ -104,13 +104,14 @@ def _low_rank(call: Call) -> ValueType:
     columns, pack = call.attrs["columns"], down.shape[-1]
     call.require(x.rank == 2 and down.rank == up.rank == 4, "takes [T,K] and two stacks of pairs")
     call.require(x.dtype is down.dtype is up.dtype, "element types must be equal; use cast")
-    call.require(down.shape[0] == up.shape[0], "one pair of factors for each adapter")
     call.require(x.shape[1] == down.shape[1] * pack, "contracted sizes differ")
-    call.require(up.shape[2] == sum(columns), "the columns add up to those of the second factor")
+    width, whole = up.shape[2], all(size % up.shape[2] == 0 for size in columns)
+    call.require(whole, "layers have whole blocks of columns")
+    call.require(up.shape[0] * width == down.shape[0] * sum(columns), "not a pair for each adapter")
     rank = up.shape[1] * up.shape[3]
     call.require(down.shape[2] >= rank * len(columns), "a first factor for each layer")
     call.require(chosen.shape == x.shape[:1], "one adapter for each row")
-    return call.like((x.shape[0], up.shape[2]))
+    return call.like((x.shape[0], sum(columns)))
 
 
 MODEL_RULES: Mapping[str, Rule] = {

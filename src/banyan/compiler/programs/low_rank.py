@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from banyan.compiler.ir.graph import Builder, Kernel, Node, Region
+from banyan.compiler.ir.operations import PANEL_COLUMNS
 from banyan.compiler.ir.symbols import Dim, ceil_divide, fixed, symbol
 from banyan.compiler.ir.types import DType, TensorType
 from banyan.compiler.tiling.tiles import Tiles
@@ -28,7 +29,7 @@ class LowRank:
     Attributes:
         rows: [T, K].
         down: [S, K/p, C, p].
-        up: [S, R/p, N, p].
+        up: [S * N/16, R/p, 16, p]: blocks of sixteen columns, so that memory is read in order.
         chosen: [T] integers; S stands for no adapter.
         columns: outputs of each layer; they add up to N.
     """
@@ -45,6 +46,11 @@ class LowRank:
         return fixed(self.up.shape[1]) * fixed(self.up.shape[3])
 
     @property
+    def num_adapters(self) -> int:
+        """S."""
+        return fixed(self.down.shape[0])
+
+    @property
     def result(self) -> TensorType:
         """[T, N]."""
         return TensorType((self.rows.shape[0], sum(self.columns)), self.rows.dtype)
@@ -58,7 +64,7 @@ def low_rank_kernel(builder: Builder, types: LowRank) -> Kernel:
 class _Program:
     def __init__(self, tiles: Tiles, types: LowRank) -> None:
         self.tiles, self.types = tiles, types
-        num_rows, num_adapters = types.rows.shape[0], fixed(types.down.shape[0])
+        num_rows, num_adapters = types.rows.shape[0], types.num_adapters
         self.num_adapters = num_adapters
         pointer, i32 = tiles.builder.pointer, DType.INT32
         self.rows = pointer("rows", types.rows, "read")
@@ -128,13 +134,24 @@ class _Program:
         narrow = tiles.cast(narrow, dtype)
         stores = []
         borders = [sum(types.columns[:i]) for i in range(len(types.columns) + 1)]
-        inner, _, pair = (whole(index, size) for size in types.up.shape[1:])
         for part, (low, high) in enumerate(pairwise(borders)):
             own = narrow.slice(1, part * rank, (part + 1) * rank)
+            change = self._product(own, self._up_factor(adapter, low, high))
             across = Span(index.number(low), high - low)
-            change = self._product(own, tiles.read(self.up, (at, inner, across, pair)))
             stores.append(tiles.store(self.out, tiles.cast(change, dtype), (Each(numbers), across)))
         return stores
+
+    def _up_factor(self, adapter: Node, low: int, high: int) -> Node:
+        """Columns `low` to `high` of an adapter's second factor, [R/p, high - low, p]."""
+        tiles, index, types = self.tiles, self.tiles.indices, self.types
+        each, first = sum(types.columns) // PANEL_COLUMNS, low // PANEL_COLUMNS
+        count = (high - low) // PANEL_COLUMNS
+        start = index.add(index.multiply(adapter, each), index.number(first))
+        numbers = index.add(index.count(count), start)
+        lines, columns, pair = types.up.shape[1:]
+        inner = tuple(whole(index, size) for size in (lines, columns, pair))
+        blocks = tiles.read(self.up, (Each(numbers), *inner))
+        return blocks.permute((1, 0, 2, 3)).reshape((lines, high - low, pair))
 
     def _product(self, rows: Node, factor: Node) -> Node:
         return self.tiles.builder.add("dot", (rows, factor), packed=True, dtype=DType.FLOAT32)

@@ -1,9 +1,10 @@
 """The graph of a decoder's step with room for adapters, and what an adapter is in that room.
 
 Each group of layers that read the same rows gets one `low_rank` operation, whose result is added to
-theirs. Its factors are states of the graph, one place for each of S adapters at once; the argument
-`adapters` [T] int32 names the place of each token, a negative number none. A graph without room for
-adapters is not touched.
+theirs. Its factors are states of the graph, one slot for each of S adapters at once; the argument
+`adapters` [T] int32 names the slot of each token, a negative number none. Another state says for
+each kind of group which slots change it at all, so that others cost nothing there. A graph without
+room for adapters is not touched.
 
 Legend: S slots, K inputs, C columns of all first factors of a group, R largest rank, N outputs of a
 group, p numbers packed side by side.
@@ -19,6 +20,7 @@ from numpy.typing import NDArray
 from banyan.compiler.ir.graph import Builder, Graph, Node, Output, rebuild
 from banyan.compiler.ir.groups import users_of
 from banyan.compiler.ir.operations import PANEL_COLUMNS, pack_width
+from banyan.compiler.ir.symbols import product
 from banyan.compiler.ir.types import DType, TensorType
 from banyan.foundation.errors import GraphError, UnsupportedModelError
 from banyan.models.adapters.reading import Adapter, LowRankPair
@@ -60,20 +62,23 @@ class AdapterRoom:
                 yield layer, group
 
     def types(self, group: TargetGroup) -> tuple[TensorType, TensorType]:
-        """The types of both states of a group: down [S, K/p, C, p] and up [S, R/p, N, p].
+        """The types of both states of a group: down [S, K/p, C, p] and up [S, N/16, R/p, 16, p].
 
         Raises:
-            UnsupportedModelError: K is odd, and numbers are packed in pairs.
+            UnsupportedModelError: K is no multiple of p, or N none of 16.
         """
         pack = pack_width(self.dtype)
-        if group.inputs % pack:
-            raise UnsupportedModelError(
-                f"adapters need layers with an even number of inputs, and {group.name} has "
-                f"{group.inputs}; use dtype float32"
-            )
+        for sizes, multiple in (((group.inputs,), pack), (group.outputs, PANEL_COLUMNS)):
+            if any(size % multiple for size in sizes):
+                raise UnsupportedModelError(
+                    f"adapters need layers with an even number of inputs and a multiple of "
+                    f"{PANEL_COLUMNS} outputs; {group.name} of this model maps {group.inputs} to "
+                    f"{', '.join(map(str, group.outputs))}"
+                )
         wide = -(-self.rank * len(group.targets) // PANEL_COLUMNS) * PANEL_COLUMNS
         down = (self.slots, group.inputs // pack, wide, pack)
-        up = (self.slots, self.rank // pack, sum(group.outputs), pack)
+        blocks = sum(group.outputs) // PANEL_COLUMNS
+        up = (self.slots, blocks, self.rank // pack, PANEL_COLUMNS, pack)
         return TensorType(down, self.dtype), TensorType(up, self.dtype)
 
     @property
@@ -81,17 +86,29 @@ class AdapterRoom:
         """Memory of all slots."""
         return sum(kind.maximum_bytes for _, group in self.groups() for kind in self.types(group))
 
-    def contents(self, adapter: Adapter) -> dict[str, NDArray[Any]]:
+    def contents(self, adapter: Adapter, slot: int) -> dict[str, NDArray[Any]]:
         """What the states hold in the slot of an adapter, by the name of the state.
 
-        Layers that it does not change hold zeros.
+        Layers of a group that it does not change hold zeros; groups that it does not change in any
+        decoder layer are left out and read by nobody.
         """
         found: dict[str, NDArray[Any]] = {}
+        changed = {
+            group.name
+            for layer, group in self.groups()
+            if any((layer, target.path) in adapter.pairs for target in group.targets)
+        }
         for layer, group in self.groups():
+            place = slot if group.name in changed else self.slots
+            found[places_name(group)] = np.array(place, np.int32)
+            if group.name not in changed:
+                continue
             pairs = [adapter.pairs.get((layer, target.path)) for target in group.targets]
             down, up = self._factors(group, pairs)
             names = [state_name(half, layer, group) for half in _HALVES]
-            found |= dict(zip(names, (_paired(down), _paired(up)), strict=True))
+            blocks = up.reshape(-1, PANEL_COLUMNS, self.rank)
+            stored = _paired(down), np.stack([_paired(block) for block in blocks])
+            found |= dict(zip(names, stored, strict=True))
         return found
 
     def _factors(
@@ -115,6 +132,11 @@ class AdapterRoom:
 def state_name(half: str, layer: int, group: TargetGroup) -> str:
     """The name of the state that holds the "down" or "up" factors of a group."""
     return f"adapter_{half}.{layer}.{group.name}"
+
+
+def places_name(group: TargetGroup) -> str:
+    """The name of the state [S]: each slot's own number, or S where it changes nothing."""
+    return f"adapter_places.{group.name}"
 
 
 def _paired(factor: NDArray[Any]) -> NDArray[Any]:
@@ -167,18 +189,29 @@ class _Changes:
         kind = TensorType((rows.shape[0],), DType.INT32)
         self.adapters = builder.input(ARGUMENT, kind)
         self.states: dict[str, Node] = {}
-        none = self.adapters.filled(room.slots)
-        self._chosen = (self.adapters < 0).choose(none, self.adapters.binary("min", none))
+
+    def _state(self, name: str, kind: TensorType) -> Node:
+        return self.states.setdefault(name, self._builder.input(name, kind, "state"))
+
+    def _chosen(self, group: TargetGroup) -> Node:
+        """The slot [T] of each row, S for rows that this kind of group is the base for."""
+        slots = self._room.slots
+        places = self._state(places_name(group), TensorType((slots,), DType.INT32))
+        is_none = (self.adapters < 0) | (self.adapters >= slots)
+        safe = is_none.choose(0, self.adapters)
+        return is_none.choose(slots, places.apply("gather", safe, axis=0))
 
     def of(self, place: _Place, rows: Node) -> Node:
         """What the adapter of each row adds to one layer."""
         factors = []
         for half, kind in zip(_HALVES, self._room.types(place.group), strict=True):
             name = state_name(half, place.layer, place.group)
-            self.states.setdefault(name, self._builder.input(name, kind, "state"))
-            factors.append(self.states[name])
+            state = self._state(name, kind)
+            # Of the second factor, the blocks of all adapters in one row.
+            shape = kind.shape if half == "down" else (product(kind.shape[:2]), *kind.shape[2:])
+            factors.append(state.reshape(shape))
         columns = place.group.outputs
-        change = rows.apply("low_rank", *factors, self._chosen, columns=columns)
+        change = rows.apply("low_rank", *factors, self._chosen(place.group), columns=columns)
         return change.slice(1, place.start, place.stop)
 
 

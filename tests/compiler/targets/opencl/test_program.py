@@ -184,9 +184,9 @@ def test_rows_get_the_change_of_their_adapter(device: OpenClDevice, tmp_path: Pa
     given = low_rank_arrays(graph, CHOSEN[-1])
     program = on_device(graph, device, tmp_path)
     program.allocate_state({})
-    for name in ("down", "up"):
-        for adapter, part in enumerate(given[name]):
-            program.write_state_part(name, adapter, part)
+    program.write_state("up", given["up"])
+    for adapter, part in enumerate(given["down"]):
+        program.write_state_part("down", adapter, part)
     found = program.run({name: given[name] for name in ("x", "chosen")})["out"]
     np.testing.assert_allclose(found, run_graph(graph, given)["out"], atol=1e-4, rtol=1e-4)
 

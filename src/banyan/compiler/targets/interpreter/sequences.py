@@ -14,6 +14,7 @@ from banyan.compiler.targets.interpreter.arithmetic import (
     Values,
     pack_panels,
     unpack_pairs,
+    unpack_panels,
     wide,
 )
 from banyan.compiler.targets.interpreter.quantized import unpack
@@ -228,10 +229,11 @@ def low_rank(values: Values, attrs: Attributes) -> Array:
     num_adapters, pack = down.shape[0], down.shape[-1]
     rank = up.shape[1] * pack
     ends = np.cumsum([0, *attrs["columns"]])
+    ups = up.reshape(num_adapters, -1, *up.shape[1:])
     result = np.zeros((x.shape[0], int(ends[-1])), np.float32)
     for adapter in np.unique(chosen[chosen < num_adapters]):
         rows = chosen == adapter
-        first, second = (unpack_pairs(wide(factor[adapter])) for factor in (down, up))
+        first, second = unpack_pairs(wide(down[adapter])), unpack_panels(wide(ups[adapter]))
         narrow = wide((wide(x[rows]) @ first).astype(x.dtype))
         for part, (low, high) in enumerate(pairwise(ends)):
             own = narrow[:, part * rank : (part + 1) * rank]
