@@ -6,6 +6,7 @@ import signal
 import subprocess
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from os import kill
 
 import httpx
@@ -134,27 +135,39 @@ def test_our_own_client_speaks_with_the_server(fake_server: Server) -> None:
     assert client.report()["kind"] == "decoder"
 
 
-def test_a_killed_engine_is_answered_with_the_reason_and_comes_back() -> None:
-    with running_server("fake", ["--max-model-len", "20000"]) as server:
-        sdk = server.sdk()
-        stream = sdk.completions.create(
-            model="fake",
-            prompt="a",
-            max_tokens=15_000,
-            stream=True,
-            extra_body={"ignore_eos": True},
-        )
-        next(iter(stream))
-        kill(server.engine_process_id(), signal.SIGKILL)
-        with pytest.raises(openai.APIError, match=r"signal 9 \(SIGKILL\)"):
-            list(stream)
-        with pytest.raises(openai.InternalServerError, match=r"signal 9.*again") as caught:
-            sdk.completions.create(model="fake", prompt="a")
-        assert caught.value.status_code == 503
-        assert caught.value.response.headers["retry-after"] == "5"
-        wait_until("the engine is back", lambda: Client(server.url).health().status == "ready")
-        back = sdk.completions.create(model="fake", prompt="a", extra_body={"ignore_eos": True})
-        assert back.choices[0].text
+def test_an_engine_killed_under_load_hangs_nobody_and_is_back_in_three_seconds() -> None:
+    with running_server("fake", ["--max-model-len", "4000"]) as server:
+
+        def write(number: int) -> str:
+            stream = server.sdk().completions.create(
+                model="fake",
+                prompt=[number],
+                max_tokens=600,
+                temperature=0,
+                stream=True,
+                extra_body={"ignore_eos": True},
+            )
+            text = next(stream).choices[0].text
+            begun.append(number)
+            return text + "".join(chunk.choices[0].text for chunk in stream)
+
+        begun: list[int] = []
+        alone = [write(number) for number in range(3)]
+        with ThreadPoolExecutor(16) as pool:
+            answers = [pool.submit(write, number % 3) for number in range(16)]
+            wait_until("all are running", lambda: len(begun) == 3 + 16)
+            kill(server.engine_process_id(), signal.SIGKILL)
+            died = time.monotonic()
+            wait_until("it is noticed", lambda: Client(server.url).health().status != "ready")
+            with pytest.raises(openai.InternalServerError, match=r"signal 9.*again") as caught:
+                write(0)
+            assert caught.value.status_code == 503
+            assert caught.value.response.headers["retry-after"] == "5"
+            wait_until("the engine is back", lambda: Client(server.url).health().status == "ready")
+            assert time.monotonic() - died < 3.0
+            # Every stream goes on where it was, and ends as if nothing had happened.
+            for number, answer in enumerate(answers):
+                assert answer.result(timeout=30) == alone[number % 3]
         assert server.metric("banyan_engine_restarts_total") == 1
 
 

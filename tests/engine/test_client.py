@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import aclosing, asynccontextmanager
 
 import pytest
+from msgspec import structs
 
 from banyan.engine.client import EngineClient, RestartPolicy
 from banyan.engine.launcher import EngineProcess
@@ -89,7 +90,55 @@ def test_a_refused_request_raises_and_the_next_one_is_served() -> None:
     run(test)
 
 
-def test_a_killed_engine_fails_what_is_in_flight_and_comes_back() -> None:
+LONG = SamplingOptions(max_tokens=800, temperature=1.0, seed=7, n=2, ignore_eos=True, stop=("qq",))
+
+
+async def answers(client: EngineClient, request_id: str) -> list[tuple[tuple[int, ...], str, str]]:
+    """Tokens, text and ending of both answers to LONG; counts are checked on the way."""
+    tokens: list[list[int]] = [[], []]
+    texts, endings = ["", ""], ["", ""]
+    async for event in client.generate(request_id, [1, 2], LONG):
+        tokens[event.index] += event.token_ids
+        texts[event.index] += event.text
+        endings[event.index] = event.finish_reason or ""
+        assert event.num_generated_tokens == len(tokens[event.index])
+    return [(tuple(t), text, end) for t, text, end in zip(tokens, texts, endings, strict=True)]
+
+
+def test_an_answer_goes_on_in_the_next_engine_as_if_nothing_had_happened() -> None:
+    async def test(client: EngineClient) -> None:
+        alone = await answers(client, "alone")
+        writing = asyncio.create_task(answers(client, "a"))
+        await asyncio.sleep(0.15)
+        assert client.process_id is not None
+        assert not writing.done()
+        os.kill(client.process_id, signal.SIGKILL)
+        assert await writing == alone
+        assert client.status().num_restarts == 1
+
+    run(test)
+
+
+def test_a_request_that_ends_two_engines_fails_and_says_why() -> None:
+    async def test(client: EngineClient) -> None:
+        writing = asyncio.create_task(write(client, "a", FOREVER))
+        await asyncio.sleep(0.2)
+        for restarts in (0, 1):
+            while client.status().num_restarts != restarts or client.status().state != "ready":
+                await asyncio.sleep(0.01)
+            await asyncio.sleep(0.1)
+            assert client.process_id is not None
+            os.kill(client.process_id, signal.SIGKILL)
+        with pytest.raises(EngineStopped, match=r"killed by signal 9 \(SIGKILL\)"):
+            await writing
+        while client.status().state != "ready":
+            await asyncio.sleep(0.02)
+        assert len(await write(client, "c")) == 4
+
+    run(test)
+
+
+def test_without_resuming_a_killed_engine_fails_what_is_in_flight_and_comes_back() -> None:
     async def test(client: EngineClient) -> None:
         writing = asyncio.create_task(write(client, "a", FOREVER))
         await asyncio.sleep(0.2)
@@ -102,7 +151,7 @@ def test_a_killed_engine_fails_what_is_in_flight_and_comes_back() -> None:
         await ready_again(client)
         assert len(await write(client, "c")) == 4
 
-    run(test)
+    run(test, resume_seconds=0)
 
 
 def test_a_silent_engine_is_killed_and_replaced() -> None:
@@ -114,7 +163,88 @@ def test_a_silent_engine_is_killed_and_replaced() -> None:
         await ready_again(client)
         assert len(await write(client, "b")) == 4
 
-    run(test, silence_seconds=0.5)
+    run(test, silence_seconds=0.5, resume_seconds=0)
+
+
+def test_a_swap_lets_the_old_engine_finish_and_loses_nothing() -> None:
+    async def test(client: EngineClient) -> None:
+        alone = await answers(client, "alone")
+        before = client.process_id
+        old = asyncio.create_task(answers(client, "old"))
+        await asyncio.sleep(0.05)
+        longer = structs.replace(
+            client.settings, options=EngineOptions(max_model_len=5000, max_num_seqs=8)
+        )
+        model = await client.swap(longer, drain_seconds=20)
+        assert model.max_model_len == 5000
+        assert client.process_id != before
+        assert await answers(client, "new") == alone
+        assert await old == alone
+        assert client.status().num_restarts == 0
+        assert before is not None
+        while True:  # the old one ends once it has nothing to do
+            try:
+                os.kill(before, 0)
+            except ProcessLookupError:
+                break
+            await asyncio.sleep(0.02)
+        # What is started after a death is what was swapped in.
+        assert client.process_id is not None
+        os.kill(client.process_id, signal.SIGKILL)
+        await ready_again(client)
+        found = client.status().model
+        assert found is not None
+        assert found.max_model_len == 5000
+
+    run(test)
+
+
+def test_an_answer_that_outlasts_the_drain_of_a_swap_goes_on_in_the_new_engine() -> None:
+    async def test(client: EngineClient) -> None:
+        alone = await answers(client, "alone")
+        old = asyncio.create_task(answers(client, "old"))
+        await asyncio.sleep(0.05)
+        await client.swap(client.settings, drain_seconds=0)
+        assert await old == alone
+
+    run(test)
+
+
+def test_a_swap_that_fails_or_comes_twice_leaves_the_old_engine_serving() -> None:
+    async def test(client: EngineClient) -> None:
+        before = client.process_id
+        wrong = structs.replace(client.settings, model="/nowhere")
+        with pytest.raises(InputError, match="/nowhere"):
+            await client.swap(wrong, drain_seconds=1)
+        first = asyncio.create_task(client.swap(client.settings, drain_seconds=1))
+        await asyncio.sleep(0)
+        with pytest.raises(InputError, match="a swap is going on already"):
+            await client.swap(client.settings, drain_seconds=1)
+        assert client.process_id == before
+        assert len(await write(client, "a")) == 4
+        await first
+        assert client.process_id != before
+
+    run(test)
+
+
+def test_a_draining_client_finishes_what_it_has_and_takes_nothing_new() -> None:
+    async def test(client: EngineClient) -> None:
+        writing = asyncio.create_task(
+            write(client, "a", SamplingOptions(max_tokens=300, temperature=0))
+        )
+        endless = asyncio.create_task(write(client, "b", FOREVER))
+        await asyncio.sleep(0.05)
+        client.drain()
+        assert client.status().state == "draining"
+        with pytest.raises(EngineStopped, match=r"shutting down.*try again"):
+            await write(client, "c")
+        assert not await client.drained(0.05)
+        assert len(await writing) == 300
+        endless.cancel()
+        assert await client.drained(5)
+
+    run(test)
 
 
 def test_closing_the_client_fails_what_is_in_flight() -> None:
@@ -191,7 +321,7 @@ def test_a_report_that_cannot_be_followed_fails_what_is_in_flight(
             # The idle engine's signs of life may have ended it already.
             await write(client, "a")
 
-    run(test, first_delay_seconds=5.0)
+    run(test, first_delay_seconds=5.0, resume_seconds=0)
 
 
 def test_a_dead_engine_is_known_to_be_dead_before_it_is_cleaned_up(

@@ -40,6 +40,7 @@ class TokenEngine(Protocol):
         prompt_token_ids: Sequence[int],
         options: SamplingOptions,
         context: RequestContext = ORDINARY,
+        told: Sequence[Sequence[int] | None] = (),
     ) -> None:
         """Queue a request; raises `BanyanError` when it cannot be served."""
         ...
@@ -107,6 +108,7 @@ class WriterOfNothing:
         prompt_token_ids: Sequence[int],
         options: SamplingOptions,
         context: RequestContext = ORDINARY,
+        told: Sequence[Sequence[int] | None] = (),
     ) -> None:
         """Refuse."""
         raise RequestError(

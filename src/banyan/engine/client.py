@@ -1,34 +1,24 @@
 """Use an engine in another process as if it were here.
 
-Owns the life of the engine process: when it dies, everything in flight fails with the reason
-and a new process is started, later and later if it keeps dying. Called by the gateway; one
-client belongs to one event loop.
+Owns which process serves: when one dies, a new one is started (later and later if they keep dying)
+and takes up what was in flight; on a swap a new one loads beside the old one and takes its place.
+Called by the gateway; one client belongs to one event loop.
 """
 
 import asyncio
 import logging
 from collections.abc import AsyncGenerator, Callable, Sequence
-from contextlib import suppress
-from dataclasses import dataclass
+from contextlib import aclosing, suppress
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from banyan.engine.events import EngineStatistics, TokenEvent
-from banyan.engine.launcher import EngineProcess, launch
-from banyan.engine.messages import (
-    AddRequest,
-    CancelRequest,
-    EngineSettings,
-    Failed,
-    Loading,
-    Pool,
-    Pooled,
-    Published,
-    Ready,
-    Refused,
-)
-from banyan.engine.pending import PendingRequests
+from banyan.engine.incarnation import Incarnation
+from banyan.engine.launcher import launch
+from banyan.engine.messages import AddRequest, EngineSettings, Failed, Loading, Pool
 from banyan.engine.pooling.prompt import PoolingPrompt
 from banyan.engine.request_context import ORDINARY, RequestContext
+from banyan.engine.resumption import Told
 from banyan.engine.sampling import SamplingOptions
 from banyan.engine.status import EngineStatus, ModelFacts
 from banyan.foundation.errors import (
@@ -40,8 +30,7 @@ from banyan.foundation.errors import (
 
 _logger = logging.getLogger(__name__)
 
-# Reports that a dead process left in the socket are read for this long.
-_LAST_WORDS_SECONDS = 0.2
+_SHUTTING_DOWN = "the server is shutting down"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,15 +42,18 @@ class RestartPolicy:
         longest_delay_seconds: the doubling ends here.
         silence_seconds: a ready engine that reports nothing for this long is killed; longer than
             any step may take.
+        resume_seconds: a request in flight waits this long for the next engine to take it up; 0
+            fails it at once.
     """
 
-    first_delay_seconds: float = 0.2
+    first_delay_seconds: float = 0.1
     longest_delay_seconds: float = 30.0
     silence_seconds: float = 300.0
+    resume_seconds: float = 60.0
 
 
 class EngineClient:
-    """An engine process and the requests it works on; see `start` and `close`."""
+    """The engine processes of one model; see `start`, `swap`, `drain` and `close`."""
 
     def __init__(
         self,
@@ -74,11 +66,13 @@ class EngineClient:
         self._policy = policy or RestartPolicy()
         self._on_loading = on_loading or (lambda _: None)
         self._status = EngineStatus("loading", "the engine is starting", None)
-        self._statistics: EngineStatistics | None = None
-        self._process: EngineProcess | None = None
-        self._pending = PendingRequests()
-        self._restart_delay = self._policy.first_delay_seconds
-        self._ready: asyncio.Future[ModelFacts] | None = None
+        self._serving: Incarnation | None = None
+        self._serves = asyncio.Event()
+        self._is_draining = False
+        self._swapping = asyncio.Lock()
+        self._alive: set[Incarnation] = set()
+        self._retiring: set[asyncio.Task[None]] = set()
+        self._started: asyncio.Future[ModelFacts] | None = None
         self._supervisor: asyncio.Task[None] | None = None
 
     async def start(self) -> ModelFacts:
@@ -88,18 +82,62 @@ class EngineClient:
             InputError: the model or the options cannot be used.
             EngineStopped: the process died while it loaded.
         """
-        self._ready = asyncio.get_running_loop().create_future()
+        self._started = asyncio.get_running_loop().create_future()
         self._supervisor = asyncio.create_task(self._supervise())
         # A start that is given up (Ctrl-C) must not mark the future that the supervisor fills.
-        return await asyncio.shield(self._ready)
+        return await asyncio.shield(self._started)
+
+    async def swap(self, settings: EngineSettings, *, drain_seconds: float) -> ModelFacts:
+        """Load another model beside the one that serves, then let it serve.
+
+        New requests go to the new engine from the moment it is ready; the old one finishes what it
+        has, for at most `drain_seconds`. When the new one cannot be loaded, nothing changes.
+
+        Raises:
+            InputError: the model or the options cannot be used, or a swap is going on already.
+            EngineStopped: the new process died while it loaded, or nothing serves now.
+        """
+        if self._swapping.locked():
+            raise InputError("a swap is going on already; wait until it is done")
+        async with self._swapping:
+            self._ready()
+            new = await self._launch(settings, on_loading=self._on_loading)
+            try:
+                model = await asyncio.shield(new.ready)
+                old = self._ready()
+            except BaseException:
+                await new.stop(_SHUTTING_DOWN)
+                raise
+            self._settings = settings
+            self._serve(new, model)
+            # From now on the supervisor follows the new one, which it finds in `_serving`.
+            old.is_replaced.set()
+            retiring = asyncio.create_task(_retire(old, drain_seconds))
+            self._retiring.add(retiring)
+            retiring.add_done_callback(self._retiring.discard)
+            return model
+
+    def drain(self) -> None:
+        """Take no more requests; those in flight go on."""
+        self._is_draining = True
+        if self._status.state == "ready":
+            self._become("draining", f"{_SHUTTING_DOWN}; running answers are finished first")
+
+    async def drained(self, limit_seconds: float) -> bool:
+        """Wait until nothing is in flight; false when that takes too long."""
+        every = [alive.drained(limit_seconds) for alive in list(self._alive)]
+        return all(await asyncio.gather(*every))
 
     async def close(self) -> None:
-        """End the process; whatever is in flight fails."""
-        if self._supervisor is not None:
-            self._supervisor.cancel()
+        """End every process; whatever is in flight fails."""
+        self._is_draining = True
+        for task in [task for task in (self._supervisor, *self._retiring) if task is not None]:
+            task.cancel()
             with suppress(asyncio.CancelledError):
-                await self._supervisor
-        self._become("stopped", "the server is shutting down")
+                await task
+        await asyncio.gather(*(alive.stop(_SHUTTING_DOWN) for alive in list(self._alive)))
+        self._become("stopped", _SHUTTING_DOWN)
+        self._serves.set()  # wakes those who wait for another engine: there is none
 
     def status(self) -> EngineStatus:
         """Say at once whether requests can be served."""
@@ -107,12 +145,18 @@ class EngineClient:
 
     def statistics(self) -> EngineStatistics | None:
         """Return the counters of the newest step; None before the first start."""
-        return self._statistics
+        return None if self._serving is None else self._serving.statistics
+
+    @property
+    def settings(self) -> EngineSettings:
+        """What the engine that serves was built from."""
+        return self._settings
 
     @property
     def process_id(self) -> int | None:
         """The engine process's number, None while there is none."""
-        return None if self._process is None else self._process.process_id
+        serving = self._serving
+        return None if serving is None or serving.is_over else serving.process.process_id
 
     async def generate(
         self,
@@ -123,47 +167,59 @@ class EngineClient:
     ) -> AsyncGenerator[TokenEvent, None]:
         """Yield the events of all `options.n` answers; closing the generator cancels them.
 
+        When the engine dies midway the next one takes the request up behind the last token told.
+
         Raises:
             RequestError: the engine refuses the request.
-            EngineStopped: the engine died or is not there.
+            Overloaded: there is no room for it now.
+            EngineStopped: the engine is not there, or died and could not be replaced.
         """
-        process = self._ready_process()
-        num_unfinished = options.n
-        with self._pending.events(request_id) as events:
-            process.send(AddRequest(request_id, tuple(prompt_token_ids), options, context))
+        told = Told(AddRequest(request_id, tuple(prompt_token_ids), options, context))
+        request, engine = told.request, self._ready()
+        while True:
             try:
-                while num_unfinished:
-                    item = await events.get()
-                    if isinstance(item, BanyanError):
-                        num_unfinished = 0
-                        raise item
-                    if item.finish_reason is not None:
-                        num_unfinished -= 1
-                    yield item
-            finally:
-                if num_unfinished and process is self._process:
-                    process.send(CancelRequest(request_id))
+                async with aclosing(engine.generate(request, told.num_unfinished)) as events:
+                    async for event in events:
+                        told.note(event)
+                        yield event
+                return
+            except EngineStopped as error:
+                if not engine.is_over or not told.may_resume:
+                    raise
+                engine = await self._next(error)
+                request = told.resumed()
 
     async def pool(self, request_id: str, prompts: Sequence[PoolingPrompt]) -> tuple[bytes, ...]:
         """Return one row per prompt as little-endian float32 bytes; raises as `generate`."""
-        process = self._ready_process()
-        with self._pending.rows(request_id) as answer:
-            process.send(Pool(request_id, tuple(prompts)))
-            try:
-                return await answer
-            except asyncio.CancelledError:
-                if process is self._process:
-                    process.send(CancelRequest(request_id))
+        engine = self._ready()
+        try:
+            return await engine.pool(Pool(request_id, tuple(prompts)))
+        except EngineStopped as error:
+            if not engine.is_over:
                 raise
+            # Nothing was told yet: it is computed again as if it had just come.
+            return await (await self._next(error)).pool(Pool(request_id, tuple(prompts)))
 
-    def _ready_process(self) -> EngineProcess:
-        if self._process is None or self._status.state != "ready":
+    def _ready(self) -> Incarnation:
+        if self._serving is None or not self._serving.is_ready or self._is_draining:
             raise EngineStopped(f"{self._status.detail}; try again in a few seconds")
-        return self._process
+        return self._serving
+
+    async def _next(self, error: EngineStopped) -> Incarnation:
+        """Wait for the engine that follows one that died of `error`."""
+        if self._policy.resume_seconds <= 0:
+            raise error
+        try:
+            await asyncio.wait_for(self._serves.wait(), self._policy.resume_seconds)
+        except TimeoutError:
+            raise error from None
+        if self._serving is None or not self._serving.is_ready:
+            raise error
+        return self._serving
 
     def _become(
         self,
-        state: Literal["loading", "ready", "stopped"],
+        state: Literal["loading", "ready", "draining", "stopped"],
         detail: str,
         *,
         model: ModelFacts | None = None,
@@ -171,114 +227,94 @@ class EngineClient:
     ) -> None:
         """Change the status; what is not given stays as it was."""
         before = self._status
-        self._status = EngineStatus(
-            state,
-            detail,
-            model=model or before.model,
-            num_restarts=before.num_restarts if num_restarts is None else num_restarts,
+        restarts = before.num_restarts if num_restarts is None else num_restarts
+        model = model or before.model
+        self._status = replace(
+            before, state=state, detail=detail, model=model, num_restarts=restarts
         )
 
     async def _supervise(self) -> None:
         """Keep one process alive until cancelled, or until the first one fails to load."""
+        delay = self._policy.first_delay_seconds
         while True:
-            died = await self._live_once()
-            if self._ready is not None and not self._ready.done():
+            died, has_served = await self._live_once()
+            if self._started is not None and not self._started.done():
                 self._become("stopped", died.message)
                 kind = InputError if died.is_input else EngineStopped
-                self._ready.set_exception(kind(died.message))
+                self._started.set_exception(kind(died.message))
                 return
-            delay = self._restart_delay
+            if has_served:
+                delay = self._policy.first_delay_seconds
             _logger.error("%s; it starts again in %.1f s", died.message, delay)
             self._become("stopped", f"{died.message}; it starts again in {delay:.1f} s")
             await asyncio.sleep(delay)
-            self._restart_delay = min(2 * delay, self._policy.longest_delay_seconds)
+            delay = min(2 * delay, self._policy.longest_delay_seconds)
             self._become(
                 "loading",
                 f"{died.message}; it is starting again",
                 num_restarts=self._status.num_restarts + 1,
             )
 
-    async def _live_once(self) -> Failed:
-        """Run one process from start to end and say why it ended."""
+    async def _live_once(self) -> tuple[Failed, bool]:
+        """Run a process, and those that replace it, from start to end; say why the last one ended.
+
+        The second result tells whether it served.
+        """
         try:
-            process = await launch()
+            incarnation = await self._launch(self._settings, on_loading=self._note_loading)
         except (OSError, EnvironmentProblem) as error:
-            return Failed(f"the engine process cannot be started: {error}", is_input=False)
-        self._process = process
+            reason = f"the engine process cannot be started: {error}"
+            return Failed(reason, is_input=False), False
+        self._serving = incarnation
         try:
-            died = await self._watch(process)
-            # Told at once: to end and clean up a process may take seconds.
+            model = await asyncio.shield(incarnation.ready)
+        except BanyanError:
+            return await incarnation.ended(), False
+        self._serve(incarnation, model)
+        if self._started is not None and not self._started.done():
+            self._started.set_result(model)
+        while await incarnation.served_until_replaced():
+            assert self._serving is not None
+            incarnation = self._serving
+        return await incarnation.ended(), True
+
+    async def _launch(
+        self, settings: EngineSettings, *, on_loading: Callable[[Loading], None]
+    ) -> Incarnation:
+        incarnation = Incarnation(
+            await launch(),
+            settings,
+            silence_seconds=self._policy.silence_seconds,
+            on_loading=on_loading,
+            on_end=self._note_end,
+        )
+        self._alive.add(incarnation)
+        incarnation.begin(self._alive.discard)
+        return incarnation
+
+    def _serve(self, incarnation: Incarnation, model: ModelFacts) -> None:
+        self._serving = incarnation
+        self._become("ready", "the engine is ready", model=model)
+        if self._is_draining:
+            self.drain()
+        self._serves.set()
+
+    def _note_loading(self, loading: Loading) -> None:
+        self._become("loading", loading.step)
+        self._on_loading(loading)
+
+    def _note_end(self, incarnation: Incarnation, died: Failed) -> None:
+        if incarnation is self._serving:
+            self._serves.clear()
             self._become("stopped", died.message)
-            self._pending.fail_all(EngineStopped(died.message))
-            return died
-        except asyncio.CancelledError:
-            self._pending.fail_all(EngineStopped("the server is shutting down"))
-            if self._status.state != "ready":
-                process.kill()  # it would listen only once the model is loaded
-            raise
-        finally:
-            self._process = None
-            await _close(process)
-
-    async def _watch(self, process: EngineProcess) -> Failed:
-        """Follow a process until it ends, or until it says or shows that it cannot go on."""
-        listening = asyncio.create_task(self._listen(process))
-        exiting = asyncio.create_task(process.wait())
-        try:
-            await asyncio.wait({listening, exiting}, return_when=asyncio.FIRST_COMPLETED)
-            if exiting.done():
-                await asyncio.wait({listening}, timeout=_LAST_WORDS_SECONDS)
-            if listening.done():
-                return listening.result()
-            return Failed(exiting.result(), is_input=False)
-        except Exception as error:  # without an answer every reader would wait for ever
-            _logger.exception("the reports of the engine process cannot be followed")
-            message = f"the engine process sent an unreadable report: {error}"
-            return Failed(message, is_input=False)
-        finally:
-            listening.cancel()
-            exiting.cancel()
-
-    async def _listen(self, process: EngineProcess) -> Failed:
-        """Route reports until the process says that it fails, or says nothing for too long."""
-        await process.begin(self._settings)
-        while True:
-            # Loading may rightly be silent for minutes: a large file, a slow compiler.
-            limit = self._policy.silence_seconds if self._status.state == "ready" else None
-            try:
-                report = await asyncio.wait_for(process.receive(), limit)
-            except TimeoutError:
-                process.kill()
-                return Failed(
-                    f"the engine process did not answer for {limit:g} s and was killed",
-                    is_input=False,
-                )
-            if isinstance(report, Failed):
-                return report
-            self._note(report)
-
-    def _note(self, report: Loading | Ready | Published | Pooled | Refused) -> None:
-        match report:
-            case Loading():
-                self._become("loading", report.step)
-                self._on_loading(report)
-            case Ready(model):
-                self._restart_delay = self._policy.first_delay_seconds
-                self._become("ready", "the engine is ready", model=model)
-                if self._ready is not None and not self._ready.done():
-                    self._ready.set_result(model)
-            case Published(_, statistics):
-                self._statistics = statistics
-                self._pending.deliver(report)
-            case Pooled() | Refused():
-                self._pending.deliver(report)
 
 
-async def _close(process: EngineProcess) -> None:
-    """Close a process to the end, also when this is cancelled meanwhile."""
-    closing = asyncio.create_task(process.close())
-    try:
-        await asyncio.shield(closing)
-    except asyncio.CancelledError:
-        await closing
-        raise
+async def _retire(incarnation: Incarnation, drain_seconds: float) -> None:
+    """Let a replaced engine finish what it has, then end it."""
+    if not await incarnation.drained(drain_seconds):
+        _logger.warning(
+            "%d requests of the replaced engine go on in the new one after %g s",
+            incarnation.num_in_flight,
+            drain_seconds,
+        )
+    await incarnation.stop("the model was replaced")

@@ -17,7 +17,7 @@ from banyan.engine.detokenizer import (
 from banyan.engine.events import EngineStatistics, TokenEvent
 from banyan.engine.options import EngineLimits
 from banyan.engine.prompt_scores import score_slice
-from banyan.engine.publishing import advance, event_of
+from banyan.engine.publishing import advance, event_of, replay
 from banyan.engine.request import Request
 from banyan.engine.request import Sequence as Answer
 from banyan.engine.request_context import ORDINARY, RequestContext
@@ -91,8 +91,13 @@ class Engine:
         prompt_token_ids: Sequence[int],
         options: SamplingOptions,
         context: RequestContext = ORDINARY,
+        told: Sequence[Sequence[int] | None] = (),
     ) -> None:
         """Queue a request; its events come out of `step`.
+
+        `told` takes up a request that another engine began: for each of its answers the tokens
+        that its reader has, or None when the answer is whole. Only what is new comes out, and a
+        seed goes on as it would have there.
 
         Raises:
             RequestError: it cannot be served; the sentence says why.
@@ -111,10 +116,18 @@ class Engine:
             end_token_ids=self._end_token_ids,
         )
         entropy = self._entropy(options.seed)
-        answers = [self._new_answer(request, index, entropy) for index in range(options.n)]
+        answers = [
+            self._new_answer(request, index, entropy)
+            for index in range(options.n)
+            if not told or told[index] is not None
+        ]
+        if told:
+            self._structuring.prepare(options)
         structure = options.structure
         if structure is None or self._structuring.admit(answers, structure):
             self._waiting.update((answer.sequence_id, answer) for answer in answers)
+        for answer in answers if told else ():
+            replay(answer, told[answer.index] or ())
         self._answers[request_id] = answers
 
     def prepare(self, options: SamplingOptions) -> None:

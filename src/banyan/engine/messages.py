@@ -48,12 +48,18 @@ class Start(msgspec.Struct, frozen=True, tag=True):
 
 
 class AddRequest(msgspec.Struct, frozen=True, tag=True):
-    """Generate `options.n` answers to a prompt."""
+    """Generate `options.n` answers to a prompt.
+
+    Attributes:
+        told: for a request that another process began, the tokens of each answer that its reader
+            has, None for an answer that is whole; empty for a new request.
+    """
 
     request_id: str
     prompt_token_ids: tuple[int, ...]
     options: SamplingOptions
     context: RequestContext = ORDINARY
+    told: tuple[tuple[int, ...] | None, ...] = ()
 
 
 class CancelRequest(msgspec.Struct, frozen=True, tag=True):
@@ -120,12 +126,14 @@ class Refused(msgspec.Struct, frozen=True, tag=True):
         message: one sentence saying why.
         parameter: the field at fault, when one is.
         is_input: false when the engine itself is at fault.
+        retry_after_seconds: when it is worth asking again, for a request that came at a bad time.
     """
 
     request_id: str
     message: str
     parameter: str | None
     is_input: bool
+    retry_after_seconds: float | None = None
 
 
 Command: TypeAlias = Start | AddRequest | CancelRequest | Pool | Stop

@@ -10,16 +10,21 @@ from typing import TypeAlias
 
 from banyan.engine.events import TokenEvent
 from banyan.engine.messages import Pooled, Published, Refused
-from banyan.foundation.errors import BanyanError, EngineStopped, RequestError
+from banyan.foundation.errors import BanyanError, EngineStopped, Overloaded, RequestError
 
 Events: TypeAlias = "asyncio.Queue[TokenEvent | BanyanError]"
 Rows: TypeAlias = "asyncio.Future[tuple[bytes, ...]]"
 
 
+MOST_UNREAD = 4096
+"""Events that wait for a reader; one who is further behind loses the answer."""
+
+
 class PendingRequests:
     """The readers of all requests in flight, by request id."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, most_unread: int = MOST_UNREAD) -> None:
+        self._most_unread = most_unread
         self._events: dict[str, Events] = {}
         self._rows: dict[str, Rows] = {}
 
@@ -31,7 +36,7 @@ class PendingRequests:
         try:
             yield queue
         finally:
-            del self._events[request_id]
+            self._events.pop(request_id, None)
 
     @contextmanager
     def rows(self, request_id: str) -> Iterator[Rows]:
@@ -43,22 +48,38 @@ class PendingRequests:
         finally:
             del self._rows[request_id]
 
-    def deliver(self, report: Published | Pooled | Refused) -> None:
-        """Hand a report to its readers; one whose reader has left is dropped."""
+    def __len__(self) -> int:
+        return len(self._events) + len(self._rows)
+
+    def deliver(self, report: Published | Pooled | Refused) -> list[str]:
+        """Hand a report to its readers; one whose reader has left is dropped.
+
+        Returns the requests that end because their readers are too far behind.
+        """
+        too_slow = []
         match report:
             case Published(events):
                 for event in events:
-                    if event.request_id in self._events:
-                        self._events[event.request_id].put_nowait(event)
+                    if event.request_id not in self._events:
+                        continue
+                    queue = self._events[event.request_id]
+                    queue.put_nowait(event)
+                    if queue.qsize() > self._most_unread:
+                        queue.put_nowait(_too_slow(self._most_unread))
+                        del self._events[event.request_id]
+                        too_slow.append(event.request_id)
             case Pooled(request_id, rows):
                 answer = self._rows.get(request_id)
                 if answer is not None and not answer.done():
                     answer.set_result(rows)
-            case Refused(request_id, message, parameter, is_input):
+            case Refused(request_id, message, parameter, is_input, after):
                 error: BanyanError = EngineStopped(message)
                 if is_input:
                     error = RequestError(message, parameter=parameter)
+                elif after is not None:
+                    error = Overloaded(message, retry_after_seconds=after)
                 self._fail(request_id, error)
+        return too_slow
 
     def fail_all(self, error: BanyanError) -> None:
         """End every request in flight with `error`."""
@@ -71,3 +92,10 @@ class PendingRequests:
         answer = self._rows.get(request_id)
         if answer is not None and not answer.done():
             answer.set_exception(error)
+
+
+def _too_slow(most_unread: int) -> BanyanError:
+    return RequestError(
+        f"the answer was cancelled because its reader is more than {most_unread} pieces behind; "
+        "read faster, or ask for fewer tokens"
+    )

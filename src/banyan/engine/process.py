@@ -37,7 +37,7 @@ from banyan.engine.messages import (
     decode_command,
     encode,
 )
-from banyan.foundation.errors import BanyanError, InputError, RequestError
+from banyan.foundation.errors import BanyanError, InputError, Overloaded, RequestError
 
 _logger = logging.getLogger("banyan.engine")
 
@@ -103,10 +103,10 @@ class EngineLoop:
 
     def _obey(self, command: Command) -> None:
         match command:
-            case AddRequest(request_id, prompt, options, context):
+            case AddRequest(request_id, prompt, options, context, told):
                 self._answer(
                     request_id,
-                    lambda: self._engine.add_request(request_id, prompt, options, context),
+                    lambda: self._engine.add_request(request_id, prompt, options, context, told),
                 )
             case CancelRequest(request_id):
                 self._engine.cancel(request_id)
@@ -120,6 +120,10 @@ class EngineLoop:
         """Do `work`; a failure is the answer to this request and touches no other."""
         try:
             work()
+        except Overloaded as error:
+            after = error.retry_after_seconds
+            refusal = Refused(request_id, str(error), None, False, retry_after_seconds=after)
+            self._send(refusal)
         except InputError as error:
             parameter = error.parameter if isinstance(error, RequestError) else None
             self._send(Refused(request_id, str(error), parameter, is_input=True))

@@ -48,6 +48,14 @@ def advance(answer: Sequence, chosen: abc.Sequence[SampledToken]) -> TokenEvent:
     )
 
 
+def replay(answer: Sequence, token_ids: abc.Iterable[int]) -> None:
+    """Take up an answer behind tokens that were chosen, and told, elsewhere."""
+    for token_id in token_ids:
+        answer.token_ids.append(token_id)
+        answer.sampler.replay(token_id)
+        _read(answer, token_id, completes=False)
+
+
 def _read(answer: Sequence, token_id: int, *, completes: bool) -> tuple[str, _Ending | None]:
     """Text of the token just added, and whether it ends the answer."""
     request, options = answer.request, answer.request.options

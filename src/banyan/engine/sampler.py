@@ -87,6 +87,15 @@ class SequenceSampler:
             return None
         return LogitsEditor(self.options, self._prompt_token_ids, end_token_ids=self._end_token_ids)
 
+    def replay(self, token_id: int) -> None:
+        """Remember a token that was chosen elsewhere, with the draw that it took."""
+        if self.generator is not None:
+            self.generator.random()
+        if self.editor is not None:
+            self.editor.observe(token_id)
+        if self.constraint is not None:
+            self.constraint.accept(token_id)
+
     @property
     def is_plain(self) -> bool:
         """True when the token is the largest logit and nothing else is asked for."""

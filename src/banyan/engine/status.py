@@ -29,13 +29,14 @@ class EngineStatus:
     """Whether the engine answers now.
 
     Attributes:
-        state: `loading` and `stopped` engines answer nothing; both come back by themselves.
+        state: only a `ready` engine takes requests; `loading` and `stopped` ones come back by
+            themselves, a `draining` one finishes what it has and ends.
         detail: one sentence for whoever waits: the step of loading, or why it stopped.
         model: known once the engine was ready, and kept while it restarts.
         num_restarts: how often the process was started again.
     """
 
-    state: Literal["loading", "ready", "stopped"]
+    state: Literal["loading", "ready", "draining", "stopped"]
     detail: str
     model: ModelFacts | None
     num_restarts: int = 0

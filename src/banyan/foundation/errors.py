@@ -12,6 +12,7 @@
       + CompilationFailed        generated text that did not build
       + GraphError               a graph that breaks the written rules of the compiler
       + EngineStopped            the engine process is not there to answer
+      + Overloaded               more requests than can be served; ask again later
 
 Every message is one sentence for its reader: what, the value, the limit, what to do.
 """
@@ -63,6 +64,14 @@ class CompilationFailed(BanyanError, RuntimeError):
 
 class GraphError(BanyanError, ValueError):
     """A graph breaks the written rules of the compiler."""
+
+
+class Overloaded(BanyanError, RuntimeError):
+    """There is no room for one more request now; `retry_after_seconds` says when to ask again."""
+
+    def __init__(self, message: str, *, retry_after_seconds: float = 1.0) -> None:
+        super().__init__(message)
+        self.retry_after_seconds = retry_after_seconds
 
 
 class EngineStopped(BanyanError, RuntimeError):

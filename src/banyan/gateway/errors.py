@@ -4,13 +4,22 @@ Owns the mapping from our exception tree to a status and a JSON body. Called by 
 application's exception handlers and by event streams that fail after their first byte.
 
 Status codes: 400 a bad request, 404 an unknown path or model, 405 a wrong method, 413 a body
-over the limit, 415 a body that is not JSON, 500 our fault, 503 the engine is not there.
+over the limit, 415 a body that is not JSON, 429 too many requests at once,
+500 our fault, 503 the engine is not there.
 """
+
+import math
 
 import msgspec
 from starlette.responses import Response
 
-from banyan.foundation.errors import BanyanError, EngineStopped, InputError, RequestError
+from banyan.foundation.errors import (
+    BanyanError,
+    EngineStopped,
+    InputError,
+    Overloaded,
+    RequestError,
+)
 
 
 class ApiError(BanyanError):
@@ -63,6 +72,14 @@ def to_api_error(error: BaseException) -> ApiError:
         return refuse(str(error), parameter=error.parameter)
     if isinstance(error, InputError):
         return refuse(str(error))
+    if isinstance(error, Overloaded):
+        return ApiError(
+            429,
+            str(error),
+            kind="rate_limit_error",
+            code="overloaded",
+            retry_after_seconds=max(1, math.ceil(error.retry_after_seconds)),
+        )
     if isinstance(error, EngineStopped):
         return ApiError(
             503, str(error), kind="server_error", code="engine_stopped", retry_after_seconds=5
