@@ -51,6 +51,7 @@ def advance(answer: Sequence, chosen: abc.Sequence[SampledToken]) -> TokenEvent:
 def replay(answer: Sequence, token_ids: abc.Iterable[int]) -> None:
     """Take up an answer behind tokens that were chosen, and told, elsewhere."""
     for token_id in token_ids:
+        answer.prompt_scores = None  # told with the first token
         answer.token_ids.append(token_id)
         answer.sampler.replay(token_id)
         _read(answer, token_id, completes=False)
