@@ -380,28 +380,3 @@ def test_a_fake_model_notices_a_place_that_was_never_written() -> None:
     first = FakeModel(4).run(arguments)["logits"]
     arguments["block_tables"] = np.array([[2]], dtype=np.int32)
     assert not np.array_equal(FakeModel(4).run(arguments)["logits"], first)
-
-
-@pytest.mark.parametrize("taken", [0, 1, 7, 19])
-def test_a_request_is_taken_up_behind_any_token_with_the_same_rest(taken: int) -> None:
-    options = SamplingOptions(
-        max_tokens=20,
-        temperature=0.9,
-        seed=3,
-        repetition_penalty=1.3,
-        frequency_penalty=0.5,
-        stop=("never",),
-        n=2,
-        ignore_eos=True,
-    )
-
-    def events_of(told: tuple[tuple[int, ...] | None, ...]) -> list[TokenEvent]:
-        engine = fake_engine()
-        engine.add_request("a", [1, 2, 3], options, told=told)
-        return [event for _ in range(60) if engine.has_work() for event in engine.step()]
-
-    whole = [event for event in events_of(()) if event.index == 1]
-    tokens = tuple(token for event in whole for token in event.token_ids)
-    rest = events_of((None, tokens[:taken]))
-    assert all(event.index == 1 for event in rest)
-    assert [event for event in whole if event.num_generated_tokens > taken] == rest
