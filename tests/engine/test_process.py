@@ -170,7 +170,7 @@ def test_a_cancelled_request_frees_its_blocks(ready: Parent) -> None:
 
 
 def test_vectors_are_made_and_a_wrong_prompt_fails_only_its_own_request(ready: Parent) -> None:
-    ready.say(Pool("a", (prompt(1, 2), prompt(3))), Pool("b", (prompt(999),)))
+    ready.say(Pool("b", (prompt(999),)), Pool("a", (prompt(1, 2), prompt(3))))
     refused = ready.hear(Refused)
     assert (refused.request_id, refused.is_input) == ("b", True)
     assert ready.hear(Pooled) == Pooled("a", (struct.pack("<f", 1), struct.pack("<f", 3)))
