@@ -20,6 +20,16 @@ from banyan.gateway.errors import ApiError, error_response, to_api_error
 from banyan.gateway.information import information_routes
 from banyan.gateway.metrics import CountRequests, Metrics
 from banyan.gateway.services import GatewaySettings, Services
+from banyan.gateway.tokenization import tokenization_routes
+
+# A line for each module that answers paths; `endpoints` lists the paths.
+_ROUTES = (
+    chat_routes,
+    completion_routes,
+    embedding_routes,
+    tokenization_routes,
+    information_routes,
+)
 
 
 def create_app(backend: Backend, text: TextModel, settings: GatewaySettings) -> FastAPI:
@@ -28,7 +38,7 @@ def create_app(backend: Backend, text: TextModel, settings: GatewaySettings) -> 
     services = Services(backend=backend, text=text, settings=settings, metrics=metrics)
     # The interactive pages of FastAPI load scripts from other sites; we serve the plain schema.
     app = FastAPI(title="Banyan", openapi_url=None, docs_url=None, redoc_url=None)
-    for routes in (chat_routes, completion_routes, embedding_routes, information_routes):
+    for routes in _ROUTES:
         app.include_router(routes(services))
     app.add_exception_handler(BanyanError, _answer_error)
     app.add_exception_handler(HTTPException, _answer_http_error)

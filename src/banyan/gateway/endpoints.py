@@ -15,10 +15,13 @@ from banyan.gateway.replies.chat import ChatCompletion
 from banyan.gateway.replies.completions import Completion
 from banyan.gateway.replies.embeddings import EmbeddingReply
 from banyan.gateway.replies.models import ModelCard, ModelList
+from banyan.gateway.replies.server import Load, Version
+from banyan.gateway.replies.tokenize import DetokenizeReply, TokenizeReply
 from banyan.gateway.wire.body import RequestBody
 from banyan.gateway.wire.chat import ChatRequest
 from banyan.gateway.wire.completions import CompletionRequest
 from banyan.gateway.wire.embeddings import EmbeddingRequest
+from banyan.gateway.wire.tokenize import DetokenizeRequest, TokenizeRequest
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,10 +65,27 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         EmbeddingRequest,
         EmbeddingReply,
     ),
+    Endpoint(
+        "POST",
+        "/tokenize",
+        "Turn a text or a conversation into token ids.",
+        TokenizeRequest,
+        TokenizeReply,
+    ),
+    Endpoint(
+        "POST",
+        "/detokenize",
+        "Turn token ids into text.",
+        DetokenizeRequest,
+        DetokenizeReply,
+    ),
     Endpoint("GET", "/v1/models", "List what is served here.", answered=ModelList),
     Endpoint("GET", "/v1/models/{model_id}", "Describe one model.", answered=ModelCard),
     Endpoint("GET", "/v1/banyan/report", "Say what was compiled, and for which device."),
     Endpoint("GET", "/health", "200 when requests are served, otherwise 503 with the reason."),
+    Endpoint("GET", "/ping", "The same as /health, for platforms that ask here."),
+    Endpoint("GET", "/version", "The version of Banyan.", answered=Version),
+    Endpoint("GET", "/load", "How many requests are being answered now.", answered=Load),
     Endpoint("GET", "/metrics", "Counters and times in Prometheus' text format."),
     Endpoint("GET", "/openapi.json", "This API as an OpenAPI 3.1 document."),
 )

@@ -1,33 +1,17 @@
 """Routes that only tell: models, health, metrics, the compile report, the schema."""
 
-from typing import Any
-
 import msgspec
 from fastapi import APIRouter
 from starlette.responses import Response
 
+from banyan import __version__
 from banyan.engine.status import EngineStatus
 from banyan.gateway.errors import ApiError
 from banyan.gateway.metrics import CONTENT_TYPE
 from banyan.gateway.openapi import api_schema
 from banyan.gateway.replies.models import ModelCard, ModelList
+from banyan.gateway.replies.server import CompileReport, Health, Load, Version
 from banyan.gateway.services import GatewaySettings, Services
-
-
-class Health(msgspec.Struct, frozen=True):
-    """The reply of `GET /health`; 200 when `status` is `ready`, 503 otherwise."""
-
-    status: str
-    detail: str
-
-
-class CompileReport(msgspec.Struct, frozen=True):
-    """The reply of `GET /v1/banyan/report`: what was compiled, for which device."""
-
-    model: str
-    kind: str
-    max_model_len: int
-    report: dict[str, Any]
 
 
 def information_routes(services: Services) -> APIRouter:
@@ -36,10 +20,19 @@ def information_routes(services: Services) -> APIRouter:
     settings = services.settings
 
     @router.get("/health")
+    @router.get("/ping")
     async def read_health() -> Response:
         status = services.backend.status()
         code = 200 if status.state == "ready" else 503
         return _json(Health(status.state, status.detail), status_code=code)
+
+    @router.get("/version")
+    async def read_version() -> Response:
+        return _json(Version(__version__))
+
+    @router.get("/load")
+    async def read_load() -> Response:
+        return _json(Load(services.metrics.num_in_flight))
 
     @router.get("/metrics")
     async def read_metrics() -> Response:

@@ -7,13 +7,15 @@ from banyan.gateway.errors import refuse
 from banyan.gateway.services import GatewaySettings
 from banyan.gateway.wire.messages import ChatMessage, message_text
 from banyan.gateway.wire.rendering import RenderingFields
+from banyan.gateway.wire.tokenize import TokenizeRequest
 from banyan.models.chat_rendering import ChatRendering
 
 # A template is code; it is compiled anew for each request that brings one.
 _MOST_TEMPLATE_CHARACTERS = 100_000
 
 
-def rendering_of(asked: RenderingFields, settings: GatewaySettings) -> ChatRendering:
+def rendering_of(
+    asked: RenderingFields | TokenizeRequest, settings: GatewaySettings) -> ChatRendering:
     """Read how the chat template is to be used.
 
     Raises:
