@@ -39,6 +39,7 @@ class TokenEvent:
         stop_reason: the stop string or stop token id that ended it, the error's sentence, or None
             (end-of-sequence token, length).
         num_cached_tokens: tokens of the prompt that were in the cache and not computed again.
+        queued_seconds: how long this answer waited for its first step.
         prompt_logprobs: on the first event of the first answer, when asked for: one entry for
             each token of the prompt but its first.
     """
@@ -53,6 +54,7 @@ class TokenEvent:
     num_generated_tokens: int
     stop_reason: int | str | None = None
     num_cached_tokens: int = 0
+    queued_seconds: float = 0.0
     prompt_logprobs: tuple[TokenLogprob, ...] | None = None
 
 

@@ -101,5 +101,6 @@ def event_of(
         num_generated_tokens=answer.num_generated,
         stop_reason=stop_reason,
         num_cached_tokens=answer.num_cached_tokens or 0,
+        queued_seconds=answer.queued_seconds,
         prompt_logprobs=None if scores is None else scores.entries,
     )

@@ -3,6 +3,7 @@
 Holds state and its legal changes; never decides anything. Owned by `engine.Engine`.
 """
 
+import time
 from dataclasses import dataclass
 from enum import Enum
 
@@ -88,6 +89,14 @@ class Sequence:
         self.block_keys: list[bytes] = []
         self.lane: int | None = None
         self.state = SequenceState.WAITING
+        self._arrived = time.perf_counter()
+        self._first_started: float | None = None
+
+    @property
+    def queued_seconds(self) -> float:
+        """How long it waited for its first step, or waits already."""
+        until = time.perf_counter() if self._first_started is None else self._first_started
+        return until - self._arrived
 
     @property
     def computes_all(self) -> bool:
@@ -109,6 +118,8 @@ class Sequence:
         assert self.state is SequenceState.WAITING, self.state
         self.lane = lane
         self.state = SequenceState.RUNNING
+        if self._first_started is None:
+            self._first_started = time.perf_counter()
 
     def stand_back(self) -> None:
         """Running -> waiting; what was computed is forgotten, the tokens are not."""

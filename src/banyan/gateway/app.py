@@ -18,7 +18,9 @@ from banyan.gateway.completions import completion_routes
 from banyan.gateway.embeddings import embedding_routes
 from banyan.gateway.errors import ApiError, error_response, to_api_error
 from banyan.gateway.information import information_routes
-from banyan.gateway.metrics import CountRequests, Metrics
+from banyan.gateway.metrics.counting import CountRequests
+from banyan.gateway.metrics.metrics import Metrics
+from banyan.gateway.metrics.naming import Naming
 from banyan.gateway.services import GatewaySettings, Services
 from banyan.gateway.tokenization import tokenization_routes
 
@@ -34,8 +36,10 @@ _ROUTES = (
 
 def create_app(backend: Backend, text: TextModel, settings: GatewaySettings) -> FastAPI:
     """Build the application; it starts and stops nothing."""
-    metrics = Metrics(backend)
-    services = Services(backend=backend, text=text, settings=settings, metrics=metrics)
+    metrics = Metrics(backend, Naming(settings.model_name, settings.metric_names))
+    services = Services(
+        backend=backend, text=text, settings=settings, metrics=metrics, observers=(metrics,)
+    )
     # The interactive pages of FastAPI load scripts from other sites; we serve the plain schema.
     app = FastAPI(title="Banyan", openapi_url=None, docs_url=None, redoc_url=None)
     for routes in _ROUTES:

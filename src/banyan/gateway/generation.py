@@ -15,6 +15,7 @@ from banyan.engine.sampling import SamplingOptions
 from banyan.engine.status import ModelFacts
 from banyan.foundation.errors import EngineStopped
 from banyan.gateway.errors import ApiError
+from banyan.gateway.records import RequestRecord, observed
 from banyan.gateway.replies.usage import PromptTokensDetails, Usage
 from banyan.gateway.services import Services
 
@@ -112,8 +113,9 @@ def run_prompts(
     streams = []
     for position, (prompt, choice) in enumerate(zip(prompts, options, strict=True)):
         events = services.backend.generate(f"{request_id}-{position}", prompt, choice, context)
-        observed = services.metrics.observe(events, arrived=arrived)
-        streams.append(_numbered(observed, first_index=position * choice.n))
+        record = RequestRecord(choice, arrived, num_prompt_tokens=len(prompt))
+        noted = observed(events, record, services.observers)
+        streams.append(_numbered(noted, first_index=position * choice.n))
     return streams[0] if len(streams) == 1 else _merged(streams)
 
 

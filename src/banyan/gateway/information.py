@@ -7,7 +7,7 @@ from starlette.responses import Response
 from banyan import __version__
 from banyan.engine.status import EngineStatus
 from banyan.gateway.errors import ApiError
-from banyan.gateway.metrics import CONTENT_TYPE
+from banyan.gateway.metrics.metrics import CONTENT_TYPE
 from banyan.gateway.openapi import api_schema
 from banyan.gateway.replies.models import ModelCard, ModelList
 from banyan.gateway.replies.server import CompileReport, Health, Load, Version

@@ -15,7 +15,8 @@ _MOST_TEMPLATE_CHARACTERS = 100_000
 
 
 def rendering_of(
-    asked: RenderingFields | TokenizeRequest, settings: GatewaySettings) -> ChatRendering:
+    asked: RenderingFields | TokenizeRequest, settings: GatewaySettings
+) -> ChatRendering:
     """Read how the chat template is to be used.
 
     Raises:

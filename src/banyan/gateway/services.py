@@ -15,7 +15,9 @@ from banyan.engine.status import ModelFacts, ModelKind
 from banyan.foundation.errors import EngineStopped
 from banyan.gateway.backend import Backend, TextModel
 from banyan.gateway.errors import ApiError, refuse
-from banyan.gateway.metrics import Metrics
+from banyan.gateway.metrics.metrics import Metrics
+from banyan.gateway.metrics.naming import Names
+from banyan.gateway.records import RequestObserver
 
 Result = TypeVar("Result")
 
@@ -40,6 +42,7 @@ class GatewaySettings:
         max_prompts: most prompts of one completion request.
         max_answers: most answers of one request, over all of its prompts.
         sampling_defaults: values for `SamplingOptions` where a request says nothing.
+        metric_names: whose names metrics have: ours, vLLM's where it has one, or both.
         trust_request_chat_template: let requests bring a chat template of their own.
     """
 
@@ -49,6 +52,7 @@ class GatewaySettings:
     max_prompts: int = 256
     max_answers: int = 1024
     sampling_defaults: Mapping[str, Any] = field(default_factory=dict)
+    metric_names: Names = "both"
     trust_request_chat_template: bool = False
 
 
@@ -60,6 +64,7 @@ class Services:
     text: TextModel
     settings: GatewaySettings
     metrics: Metrics
+    observers: tuple[RequestObserver, ...] = ()
 
     def adapter_of(self, name: str) -> str | None:
         """Return the adapter that a request's `model` means; None is the model itself.
