@@ -223,15 +223,18 @@ def bind_arguments(
     return values
 
 
+# Sets of shapes that are remembered; a run of an engine has a few dozen at most.
+_MOST_KNOWN = 256
+
+
 class BoundSizes:
-    """The value of every symbol; looked up where the last run had arguments of the same types."""
+    """The value of every symbol; looked up where an earlier run had arguments of the same types."""
 
     def __init__(self, wanted: Sequence[Argument], symbols: Sequence[str]) -> None:
         """Take the arguments of a program and the names of its symbols."""
         self._wanted = wanted
         self._symbols = symbols
-        self._last: tuple[object, ...] = ()
-        self._found: Mapping[str, int] = {}
+        self._known: dict[tuple[object, ...], Mapping[str, int]] = {}
 
     def sizes(self, given: Mapping[str, Array], states: Mapping[str, int]) -> Mapping[str, int]:
         """The values in this run; `states` are those fixed by the states' memory.
@@ -241,7 +244,8 @@ class BoundSizes:
         """
         kinds = ((name, array.dtype, array.shape) for name, array in given.items())
         asked = (*states.items(), *kinds)
-        if asked != self._last or not asked:
+        found = self._known.get(asked)
+        if found is None:
             check_arguments(self._wanted, given)
             found = bind_arguments(self._wanted, given, states)
             for name in self._symbols:
@@ -249,8 +253,10 @@ class BoundSizes:
                     raise InputError(
                         f"no argument tells the size {name}; pass states or arrays of it"
                     )
-            self._last, self._found = asked, found
-        return self._found
+            if len(self._known) == _MOST_KNOWN:
+                self._known.clear()
+            self._known[asked] = found
+        return found
 
 
 def bind_states(states: Sequence[Argument], values: Mapping[str, int]) -> dict[str, int]:

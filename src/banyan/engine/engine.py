@@ -187,6 +187,8 @@ class Engine:
                 self._note_accepted(answer, guesses, num_accepted=len(tokens) - 1)
                 events.append(advance(answer, tokens))
                 self._settle(answer, events[-1])
+        if self._speculator is not None:
+            self._speculator.finish_step(step.num_decoded)
         return events
 
     def statistics(self) -> EngineStatistics:

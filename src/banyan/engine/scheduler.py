@@ -97,6 +97,13 @@ class Step:
     admitted: tuple[SequenceId, ...]
     slices: tuple[Slice, ...]
 
+    @property
+    def num_decoded(self) -> int | None:
+        """Tokens of a step that decodes and checks guesses; None when it computes prompts too."""
+        if any(slice_.num_tokens > 1 or not slice_.reaches_end for slice_ in self.slices):
+            return None
+        return len(self.slices) + sum(slice_.drafts for slice_ in self.slices)
+
 
 def plan_step(
     running: Sequence[Demand],

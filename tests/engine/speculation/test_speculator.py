@@ -31,6 +31,8 @@ CHOICES = (
 class Prophet:
     """Knows each answer beforehand, and is wrong at every `wrong`-th place."""
 
+    is_free = True
+
     def __init__(self, answers: Sequence[list[int]], *, wrong: int) -> None:
         self._answers = answers
         self._wrong = wrong
@@ -106,7 +108,7 @@ def test_guesses_never_change_an_answer_and_every_block_comes_back(
         num_blocks=num_blocks,
         token_budget=token_budget,
         end_after=end_after,
-        speculator=Speculator(prophet, most=most),
+        speculator=Speculator(prophet, most=most, always=True),
     )
     guessed = run(engine, choices)
     assert [summary(events) for events in guessed] == [summary(events) for events in plain]
@@ -119,7 +121,7 @@ def test_right_guesses_save_steps_and_never_go_past_the_longest_answer(max_token
     choices = [SamplingOptions(temperature=0.0, max_tokens=max_tokens)] * 4
     plain = run(fake_engine(), choices)
     prophet = Prophet([tokens(events) for events in plain], wrong=1000)
-    engine = fake_engine(speculator=Speculator(prophet, most=4))
+    engine = fake_engine(speculator=Speculator(prophet, most=4, always=True))
     guessed = run(engine, choices)
     assert [summary(events) for events in guessed] == [summary(events) for events in plain]
     # The prompts, the token behind them, then five tokens at a time.
@@ -134,7 +136,7 @@ def test_wrong_guesses_are_counted_and_cost_no_extra_step() -> None:
     plain_engine = fake_engine()
     plain = run(plain_engine, choices)
     prophet = Prophet([tokens(events) for events in plain], wrong=1)
-    engine = fake_engine(speculator=Speculator(prophet, most=3))
+    engine = fake_engine(speculator=Speculator(prophet, most=3, always=True))
     assert [tokens(events) for events in run(engine, choices)] == [tokens(e) for e in plain]
     assert engine.statistics().num_steps == plain_engine.statistics().num_steps
     assert engine.statistics().tokens_accepted == 0

@@ -23,7 +23,16 @@ class DraftDemand:
 
 
 class Proposer(Protocol):
-    """Guesses tokens; keeps what it likes between calls."""
+    """Guesses tokens; keeps what it likes between calls.
+
+    Attributes:
+        is_free: guessing takes no time to speak of, so it may be done just to see.
+    """
+
+    @property
+    def is_free(self) -> bool:
+        """See above."""
+        ...
 
     def propose(self, demands: Sequence[DraftDemand]) -> list[list[int]]:
         """Return up to `most` guesses for each demand, in order; none where it has no idea."""
