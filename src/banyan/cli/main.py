@@ -57,6 +57,14 @@ CacheOption = Annotated[
         help="How keys and values are kept: bfloat16, int8, fp8, int4, or auto: as computed.",
     ),
 ]
+SpeculationOption = Annotated[
+    str | None,
+    typer.Option(
+        "--speculative-config",
+        metavar="JSON",
+        help="""Guess tokens and check them together: '{"method": "ngram"}'.""",
+    ),
+]
 LengthOption = Annotated[
     int | None,
     typer.Option("--max-model-len", min=1, help="Longest prompt plus answer, in tokens."),
@@ -99,6 +107,7 @@ def serve(
     quantization: QuantizationOption = None,
     activation: ActivationOption = None,
     kv_cache_dtype: CacheOption = "auto",
+    speculative_config: SpeculationOption = None,
     served_model_name: Annotated[
         str | None, typer.Option(help="The name clients ask for; the model's own by default.")
     ] = None,
@@ -113,6 +122,7 @@ def serve(
     from banyan.cli.serve import ServeOptions, run_server
     from banyan.cli.shipped import find_model
     from banyan.engine.options import EngineOptions
+    from banyan.engine.speculation.options import read_speculation
 
     engine = EngineOptions(
         device=device,
@@ -123,6 +133,7 @@ def serve(
         quantization=quantization,
         activation=activation,
         kv_cache_dtype=kv_cache_dtype,
+        speculation=read_speculation(speculative_config),
     )
     options = ServeOptions(
         model=find_model(model),

@@ -13,6 +13,7 @@ from banyan.engine.loading import LoadedModel, load_model
 from banyan.engine.options import EngineOptions
 from banyan.engine.outputs import RequestOutput
 from banyan.engine.sampling import SamplingOptions
+from banyan.engine.speculation.options import SpeculationOptions, read_speculation
 from banyan.foundation.errors import InputError, RequestError
 from banyan.foundation.settings import load_settings
 
@@ -38,6 +39,8 @@ class LLM:
         kv_cache_dtype: how keys and values are kept: "int8", "fp8", "int4", or "auto".
         seed: makes requests without a seed of their own reproducible.
         enable_prefix_caching: reuse what was computed for equal beginnings of prompts.
+        speculation: how tokens are guessed, as `SpeculationOptions`, a mapping of its fields or
+            JSON: `{"method": "ngram"}`. None goes token by token.
         progress: called while the model loads with a stage, how much is done, how much there is.
 
     Raises:
@@ -62,6 +65,7 @@ class LLM:
         kv_cache_dtype: str = "auto",
         seed: int | None = None,
         enable_prefix_caching: bool = True,
+        speculation: SpeculationOptions | Mapping[str, Any] | str | None = None,
         progress: Progress | None = None,
     ) -> None:
         options = EngineOptions(
@@ -77,6 +81,7 @@ class LLM:
             kv_cache_dtype=kv_cache_dtype,
             seed=seed,
             enable_prefix_caching=enable_prefix_caching,
+            speculation=read_speculation(speculation),
         )
         settings = load_settings(os.environ)
         self._loaded: LoadedModel | None = load_model(

@@ -9,7 +9,7 @@ import logging
 import os
 import resource
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 from banyan.compiler.compile import CompileOptions, Executable, compile_graph
@@ -25,9 +25,13 @@ from banyan.devices.opencl import OpenClDevice
 from banyan.engine.batch_generation import Progress
 from banyan.engine.cache_size import CacheShape, choose_cache_format, choose_limits
 from banyan.engine.engine import Engine
-from banyan.engine.options import EngineOptions
+from banyan.engine.options import EngineLimits, EngineOptions
 from banyan.engine.pooling.encoder import EncoderRunner
 from banyan.engine.sampling import SamplingOptions
+from banyan.engine.speculation.draft_model import DraftModel
+from banyan.engine.speculation.prompt_lookup import PromptLookup
+from banyan.engine.speculation.proposer import Proposer
+from banyan.engine.speculation.speculator import Speculator
 from banyan.engine.structure.guidance import StructureCompiler
 from banyan.engine.warm_start import WarmStart
 from banyan.foundation.errors import CompilerMissing, InputError
@@ -109,11 +113,13 @@ def load_model(
         model = _quantized(directory, weights, graph, options, dtype)
         key = packed_weights_key(directory, model)
         executable = compile_and_pack(model, device, settings=settings, say=say, key=key)
+        draft = _load_draft(directory, options, device, settings=settings, say=say)
+        held_bytes = executable.weight_bytes + (draft.weight_bytes if draft else 0)
         limits = choose_limits(
             options,
             _cache_shape(configuration, form),
             longest=configuration.max_position_embeddings,
-            free_bytes=free_bytes - executable.weight_bytes,
+            free_bytes=free_bytes - held_bytes,
         )
         executable.allocate_state({"num_blocks": limits.num_blocks})
         engine = Engine(
@@ -123,6 +129,7 @@ def load_model(
             end_token_ids=directory.generation.eos_token_ids,
             tokenizer=directory.tokenizer,
             seed=options.seed,
+            speculator=_make_speculator(options, limits, draft, configuration.vocab_size),
             structures=StructureCompiler(
                 directory.tokenizer.to_json,
                 vocab_size=configuration.vocab_size,
@@ -163,6 +170,66 @@ def load_encoder(
         return LoadedEncoder(directory, runner, executable, device)
 
     return _on_device(options, settings, build)
+
+
+@dataclass(frozen=True, slots=True)
+class _Draft:
+    """A draft model, its cache not yet allocated."""
+
+    executable: Executable
+    longest: int
+
+    @property
+    def weight_bytes(self) -> int:
+        return self.executable.weight_bytes
+
+
+def _load_draft(
+    target: ModelDirectory,
+    options: EngineOptions,
+    device: Device,
+    *,
+    settings: Settings,
+    say: Progress,
+) -> _Draft | None:
+    """Load the model that guesses, where one is asked for, on the device of the other."""
+    if options.speculation is None or options.speculation.model is None:
+        return None
+    directory = _open_directory(options.speculation.model, settings, say)
+    configuration = directory.decoder_configuration()
+    vocab_size = target.decoder_configuration().vocab_size
+    same_words = all(
+        directory.tokenizer.token_text(i) == target.tokenizer.token_text(i)
+        for i in range(vocab_size)
+    )
+    if not same_words:
+        raise InputError(
+            f"speculation: the draft model {directory.name} has another vocabulary than "
+            f"{target.name}; use a model of the same family"
+        )
+    dtype = choose_dtype(options.dtype, configuration.checkpoint_dtype)
+    graph = plain_graph(directory, dtype, settings)
+    model = _quantized(directory, directory.open_weights(), graph, options, dtype)
+    key = packed_weights_key(directory, model)
+    executable = compile_and_pack(model, device, settings=settings, say=say, key=key)
+    return _Draft(executable, configuration.max_position_embeddings)
+
+
+def _make_speculator(
+    options: EngineOptions, limits: EngineLimits, draft: _Draft | None, vocab_size: int
+) -> Speculator | None:
+    chosen = options.speculation
+    if chosen is None:
+        return None
+    proposer: Proposer = PromptLookup(
+        shortest=chosen.prompt_lookup_min, longest=chosen.prompt_lookup_max
+    )
+    if draft is not None:
+        # As many blocks as the model that checks: the cache of a smaller one is smaller.
+        limits = replace(limits, max_model_len=min(limits.max_model_len, draft.longest))
+        draft.executable.allocate_state({"num_blocks": limits.num_blocks})
+        proposer = DraftModel(draft.executable, limits, vocab_size=vocab_size)
+    return Speculator(proposer, most=chosen.num_speculative_tokens, always=chosen.always)
 
 
 def model_graph(directory: ModelDirectory, dtype: str, settings: Settings) -> Graph:

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from banyan.engine.key_value_blocks import blocks_for
+from banyan.engine.speculation.options import SpeculationOptions
 from banyan.foundation.errors import InputError
 
 DEFAULT_TOKEN_BUDGET = 1024
@@ -35,6 +36,7 @@ class EngineOptions:
             scales for each token and head; "auto" keeps them as they are computed.
         seed: makes requests without a seed of their own reproducible, in order of arrival.
         enable_prefix_caching: reuse what was computed for equal beginnings of prompts.
+        speculation: guess tokens and check them together; None goes token by token.
     """
 
     device: str = "cpu"
@@ -49,6 +51,7 @@ class EngineOptions:
     kv_cache_dtype: str = "auto"
     seed: int | None = None
     enable_prefix_caching: bool = True
+    speculation: SpeculationOptions | None = None
 
     def __post_init__(self) -> None:
         if self.dtype not in DTYPES:

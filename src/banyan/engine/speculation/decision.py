@@ -21,6 +21,8 @@ _MEMORY = 64.0
 # are enough to take the mean of.
 _OUTLIER = 4.0
 _ENOUGH = 8.0
+# However many guesses were right, some ten wrong ones outweigh them.
+_MOST_RIGHT = 9.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,5 +130,5 @@ class Acceptance:
     def note(self, num_checked: int, num_right: int) -> None:
         """Note guesses: the first `num_right` were right, the next, if any, was wrong."""
         fade = 0.9
-        self._right = self._right * fade + num_right
+        self._right = min(self._right * fade + num_right, _MOST_RIGHT)
         self._wrong = self._wrong * fade + (num_right < num_checked)

@@ -11,10 +11,10 @@ from banyan.engine.scheduler import SequenceId
 from banyan.engine.speculation.proposer import DraftDemand
 
 # A long prompt is read little by little, so that nobody waits for it: about 2 ms a step.
-_MOST_INDEXED = 8192
+MOST_READ = 8192
 
 # Earlier places that are tried, newest first: a common phrase has many, and the newest is as good.
-_MOST_PLACES = 8
+MOST_PLACES = 8
 
 
 class PromptLookup:
@@ -63,11 +63,11 @@ class _IndexedText:
         """The place behind the longest earlier match of the last tokens, the newest of equals."""
         tokens, size = self._token_ids, self._size
         end = len(tokens)
-        self._add_up_to(min(end, len(self._earlier) + _MOST_INDEXED))
+        self._add_up_to(min(end, len(self._earlier) + MOST_READ))
         if len(self._earlier) <= end:
             return None
         place, best, best_length = self._earlier[end], None, 0
-        for _ in range(_MOST_PLACES):
+        for _ in range(MOST_PLACES):
             if place == 0:
                 break
             length, most = size, min(longest, place)
