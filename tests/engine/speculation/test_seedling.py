@@ -58,5 +58,5 @@ def test_answers_are_the_same_in_fewer_steps(
 
 
 def test_a_draft_model_of_another_vocabulary_is_refused(checkpoint: Checkpoint) -> None:
-    with pytest.raises(InputError, match="has another vocabulary than .*seedling"):
+    with pytest.raises(InputError, match=r"has another vocabulary than .*seedling"):
         LLM(SEEDLING, threads=1, max_model_len=64, speculation={"model": str(checkpoint("llama"))})
