@@ -122,7 +122,7 @@ def serve(
     from banyan.cli.serve import ServeOptions, run_server
     from banyan.cli.shipped import find_model
     from banyan.engine.options import EngineOptions
-    from banyan.engine.speculation.options import read_speculation
+    from banyan.engine.speculation_options import read_speculation
 
     engine = EngineOptions(
         device=device,

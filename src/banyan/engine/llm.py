@@ -13,7 +13,7 @@ from banyan.engine.loading import LoadedModel, load_model
 from banyan.engine.options import EngineOptions
 from banyan.engine.outputs import RequestOutput
 from banyan.engine.sampling import SamplingOptions
-from banyan.engine.speculation.options import SpeculationOptions, read_speculation
+from banyan.engine.speculation_options import SpeculationOptions, read_speculation
 from banyan.foundation.errors import InputError, RequestError
 from banyan.foundation.settings import load_settings
 

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from banyan.engine.key_value_blocks import blocks_for
-from banyan.engine.speculation.options import SpeculationOptions
+from banyan.engine.speculation_options import SpeculationOptions
 from banyan.foundation.errors import InputError
 
 DEFAULT_TOKEN_BUDGET = 1024

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from banyan.engine.speculation.options import SpeculationOptions, read_speculation
+from banyan.engine.speculation_options import SpeculationOptions, read_speculation
 from banyan.foundation.errors import InputError
 
 
