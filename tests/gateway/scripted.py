@@ -16,9 +16,11 @@ from banyan.engine.status import EngineStatus, ModelFacts
 from banyan.gateway.app import create_app
 from banyan.gateway.services import GatewaySettings
 from banyan.gateway.text import PromptText, plain_chat
+from banyan.models.tokenizer import EncodedPair
 
 READY = EngineStatus("ready", "the engine is ready", ModelFacts("decoder", 64, {"device": "cpu"}))
 ENCODER = EngineStatus("ready", "the engine is ready", ModelFacts("embedder", 16))
+CLASSIFIER = EngineStatus("ready", "the engine is ready", ModelFacts("classifier", 16))
 LOADING = EngineStatus("loading", "Packing weights", None)
 KILLED = replace(READY, state="stopped", detail="the engine process was killed by signal 9")
 
@@ -131,10 +133,19 @@ def _prompt_logprobs(
     return tuple(TokenLogprob(token_id, -1.5, top, rank=3) for token_id in prompt[1:])
 
 
+class BytePairs:
+    """Joins two texts by a zero byte."""
+
+    def encode(self, query: str, document: str, *, max_tokens: int) -> EncodedPair:
+        first, second = query.encode(), document.encode()
+        ids = (*first, 0, *second)[:max_tokens]
+        return EncodedPair(ids, (*(0 for _ in first), 0, *(1 for _ in second))[:max_tokens])
+
+
 def connect(backend: ScriptedBackend, **settings: Any) -> httpx.AsyncClient:
     """Open a client of an application in this process."""
     chosen = GatewaySettings(model_name="tiny", created=7, **settings)
-    app = create_app(backend, PromptText(FakeTokenizer(), plain_chat), chosen)
+    app = create_app(backend, PromptText(FakeTokenizer(), plain_chat, BytePairs()), chosen)
     transport = httpx.ASGITransport(app, raise_app_exceptions=False)
     return httpx.AsyncClient(transport=transport, base_url="http://banyan")
 

@@ -52,7 +52,9 @@ def test_vectors_come_as_base64_of_float32_when_asked_for() -> None:
     ("fields", "parameter", "words"),
     [
         ({"encoding_format": "hex"}, "encoding_format", "'hex'"),
-        ({"dimensions": 3}, "dimensions", "not served"),
+        ({"dimensions": 3}, "dimensions", "have 1 to 2"),
+        ({"dimensions": 0}, "dimensions", "have 1 to 2"),
+        ({"truncate_prompt_tokens": 17}, "truncate_prompt_tokens", "from 1 to 16"),
         ({"input": "x" * 17}, "input", "at most 16"),
         ({"input": []}, "input", "empty list"),
         ({"input": ["a"] * 2049}, "input", "2049 prompts; one request takes at most 2048"),
@@ -65,6 +67,23 @@ def test_what_cannot_be_served_is_refused(
     assert response.status_code == 400
     assert response.json()["error"]["param"] == parameter
     assert words in response.json()["error"]["message"]
+
+
+def test_a_shortened_vector_has_length_one_in_both_encodings() -> None:
+    reply = post(PATH, embedding_body(dimensions=1), backend=encoder()).json()
+    assert reply["data"][0]["embedding"] == [1.0]
+    packed = embedding_body(dimensions=1, encoding_format="base64")
+    assert post(PATH, packed, backend=encoder()).json()["data"][0]["embedding"] == "AACAPw=="
+    both = post(PATH, embedding_body(dimensions=2), backend=encoder()).json()
+    assert both["data"][0]["embedding"] == pytest.approx([0.8944272, -0.4472136])
+
+
+@pytest.mark.parametrize(("cut_to", "count"), [(-1, 16), (5, 5), (16, 16)])
+def test_long_texts_are_cut_when_asked_for(cut_to: int, count: int) -> None:
+    for text in ("x" * 40, [[7] * 40]):
+        body = embedding_body(input=text, truncate_prompt_tokens=cut_to)
+        reply = post(PATH, body, backend=encoder()).json()
+        assert reply["usage"]["prompt_tokens"] == count
 
 
 def test_a_text_model_makes_no_embeddings() -> None:

@@ -9,7 +9,6 @@ from banyan.gateway.errors import ApiError
 from banyan.gateway.wire.chat import ChatRequest
 from banyan.gateway.wire.completions import CompletionRequest
 from banyan.gateway.wire.content_parts import ContentPart
-from banyan.gateway.wire.embeddings import EmbeddingRequest
 from banyan.gateway.wire.messages import ChatMessage, message_text
 from banyan.gateway.wire.parsing import parse_request
 
@@ -124,12 +123,6 @@ def test_parts_of_a_message_are_joined_by_line_breaks() -> None:
 def test_a_prompt_may_be_token_ids_or_several_prompts() -> None:
     body = {"model": "m", "prompt": [[1, 2], [3]]}
     assert parse_request(json.dumps(body).encode(), CompletionRequest).prompt == [[1, 2], [3]]
-
-
-def test_dimensions_of_an_embedding_are_refused() -> None:
-    body = {"model": "m", "input": "a", "dimensions": 5}
-    with pytest.raises(ApiError, match="dimensions is not served"):
-        parse_request(json.dumps(body).encode(), EmbeddingRequest)
 
 
 NAMES = st.sampled_from([*ChatRequest.__struct_fields__, "other"])

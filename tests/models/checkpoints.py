@@ -93,6 +93,18 @@ def _bert() -> transformers.PretrainedConfig:
     return transformers.BertConfig(**{**_COMMON, **changes})
 
 
+def _labelled(maker: Callable[..., Any], **changes: Any) -> transformers.PretrainedConfig:
+    labels = {0: "dull", 1: "odd", 2: "fine"}
+    names = {label: number for number, label in labels.items()}
+    return maker(**{**_COMMON, **changes}, id2label=labels, label2id=names)
+
+
+def _xlm_roberta(**changes: Any) -> transformers.PretrainedConfig:
+    own = {"max_position_embeddings": 129, "type_vocab_size": 1, "pad_token_id": 0}
+    ends = {"bos_token_id": None, "eos_token_id": None}
+    return transformers.XLMRobertaConfig(**{**_COMMON, **own, **ends, **changes})
+
+
 _CONFIGURATIONS: dict[str, Callable[[], transformers.PretrainedConfig]] = {
     "llama": _llama,
     "llama_tied": lambda: _llama(tie_word_embeddings=True),
@@ -111,6 +123,24 @@ _CONFIGURATIONS: dict[str, Callable[[], transformers.PretrainedConfig]] = {
 DECODER_KINDS = tuple(kind for kind in _CONFIGURATIONS if kind != "bert")
 KINDS = tuple(_CONFIGURATIONS)
 
+_POOLING_CONFIGURATIONS: dict[str, tuple[str, Callable[[], transformers.PretrainedConfig]]] = {
+    "xlm_roberta": ("AutoModel", _xlm_roberta),
+    "bert_labels": (
+        "AutoModelForSequenceClassification",
+        lambda: _labelled(transformers.BertConfig, max_position_embeddings=128, bos_token_id=None),
+    ),
+    "xlm_roberta_pairs": (
+        "AutoModelForSequenceClassification",
+        lambda: _xlm_roberta(num_labels=1),
+    ),
+    "qwen3_labels": (
+        "AutoModelForSequenceClassification",
+        lambda: _labelled(transformers.Qwen3Config, head_dim=32),
+    ),
+    "qwen3_bare": ("AutoModel", lambda: transformers.Qwen3Config(**_COMMON, head_dim=32)),
+}
+POOLING_KINDS = tuple(_POOLING_CONFIGURATIONS)
+
 
 def make_checkpoint(
     kind: str, directory: Path, *, dtype: str = "float32", shard_bytes: int | None = None
@@ -122,24 +152,28 @@ def make_checkpoint(
     """
     transformers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
-    model = _random_model(kind, dtype).to(getattr(torch, dtype))
+    if kind in _POOLING_CONFIGURATIONS:
+        factory, configuration = _POOLING_CONFIGURATIONS[kind]
+        model = _random_model(getattr(transformers, factory), configuration(), dtype)
+    else:
+        auto = transformers.AutoModel if kind == "bert" else transformers.AutoModelForCausalLM
+        model = _random_model(auto, _CONFIGURATIONS[kind](), dtype)
+    model = model.to(getattr(torch, dtype))
     directory.mkdir(parents=True, exist_ok=True)
     limits = {} if shard_bytes is None else {"max_shard_size": shard_bytes}
     model.save_pretrained(directory, **limits)
-    if kind == "bert":
-        write_encoder_tokenizer(directory)
-        write_pooling(directory, mode="mean", normalise=True)
+    if kind.startswith(("bert", "xlm_roberta")):
+        write_encoder_tokenizer(directory, has_types=kind.startswith("bert"))
+        if "_" not in kind.removeprefix("xlm_"):
+            write_pooling(directory, mode="mean" if kind == "bert" else "cls", normalise=True)
     else:
         write_decoder_tokenizer(directory)
     return directory
 
 
-def _random_model(kind: str, dtype: str) -> Any:
-    configuration = _CONFIGURATIONS[kind]()
+def _random_model(factory: Any, configuration: Any, dtype: str) -> Any:
     with torch.random.fork_rng():
         torch.manual_seed(20)
-        is_encoder = kind == "bert"
-        factory = transformers.AutoModel if is_encoder else transformers.AutoModelForCausalLM
         model = factory.from_config(configuration)
         with torch.no_grad():
             for parameter in model.parameters():
@@ -185,7 +219,7 @@ def write_decoder_tokenizer(directory: Path) -> None:
     )
 
 
-def write_encoder_tokenizer(directory: Path) -> None:
+def write_encoder_tokenizer(directory: Path, *, has_types: bool = True) -> None:
     """Write a WordPiece tokenizer that puts [CLS] and [SEP] around a text."""
     special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]"]
     tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]"))
@@ -196,7 +230,9 @@ def write_encoder_tokenizer(directory: Path) -> None:
     )
     tokenizer.train_from_iterator(_TEXT, trainer)
     tokenizer.post_processor = processors.TemplateProcessing(
-        single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
+        single="[CLS] $A [SEP]",
+        pair="[CLS] $A [SEP] $B:1 [SEP]:1",
+        special_tokens=[("[CLS]", 2), ("[SEP]", 3)],
     )
     tokenizer.save(str(directory / "tokenizer.json"))
     _write_json(
@@ -208,12 +244,17 @@ def write_encoder_tokenizer(directory: Path) -> None:
             "sep_token": "[SEP]",
             "pad_token": "[PAD]",
             "model_max_length": 128,
+            "model_input_names": [
+                "input_ids",
+                "attention_mask",
+                *(["token_type_ids"] if has_types else []),
+            ],
         },
     )
 
 
 def write_pooling(directory: Path, *, mode: str, normalise: bool) -> None:
-    """Write the sentence-transformers files: pooling `mode` is "mean" or "cls"."""
+    """Write the sentence-transformers files: pooling `mode` is "mean", "cls" or "lasttoken"."""
     kinds = [("", "Transformer"), ("1_Pooling", "Pooling")]
     if normalise:
         kinds.append(("2_Normalize", "Normalize"))
@@ -236,6 +277,7 @@ def write_pooling(directory: Path, *, mode: str, normalise: bool) -> None:
             "pooling_mode_mean_tokens": mode == "mean",
             "pooling_mode_max_tokens": False,
             "pooling_mode_mean_sqrt_len_tokens": False,
+            "pooling_mode_lasttoken": mode == "lasttoken",
         },
     )
 

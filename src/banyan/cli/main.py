@@ -65,6 +65,13 @@ SpeculationOption = Annotated[
         help="""Guess tokens and check them together: '{"method": "ngram"}'.""",
     ),
 ]
+TaskOption = Annotated[
+    str,
+    typer.Option(
+        "--task",
+        help="generate, embed, classify or rerank; auto: what the model's files say it is for.",
+    ),
+]
 LengthOption = Annotated[
     int | None,
     typer.Option("--max-model-len", min=1, help="Longest prompt plus answer, in tokens."),
@@ -108,6 +115,7 @@ def serve(
     activation: ActivationOption = None,
     kv_cache_dtype: CacheOption = "auto",
     speculative_config: SpeculationOption = None,
+    task: TaskOption = "auto",
     served_model_name: Annotated[
         str | None, typer.Option(help="The name clients ask for; the model's own by default.")
     ] = None,
@@ -134,6 +142,7 @@ def serve(
         activation=activation,
         kv_cache_dtype=kv_cache_dtype,
         speculation=read_speculation(speculative_config),
+        task=task,
     )
     options = ServeOptions(
         model=find_model(model),

@@ -24,9 +24,10 @@ from banyan.engine.options import EngineOptions
 from banyan.foundation.errors import EnvironmentProblem
 from banyan.foundation.settings import Settings
 from banyan.gateway.app import create_app
-from banyan.gateway.backend import TextModel
+from banyan.gateway.backend import TextAndPairs
 from banyan.gateway.services import GatewaySettings, now_seconds
 from banyan.gateway.text import PromptText, plain_chat
+from banyan.models.classifier import Classifier
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,8 +59,9 @@ class ServedText:
 
     location: str
     name: str
-    text: TextModel
+    text: TextAndPairs
     sampling_defaults: dict[str, float]
+    classifier: Classifier | None = None
 
 
 def run_server(options: ServeOptions, settings: Settings) -> None:
@@ -72,7 +74,7 @@ def run_server(options: ServeOptions, settings: Settings) -> None:
     for name in ("httpx", "urllib3", "huggingface_hub"):
         logging.getLogger(name).setLevel(logging.WARNING)
     with bind(options.host, options.port) as listener:
-        served = open_text(options.model, offline=settings.offline)
+        served = open_text(options.model, offline=settings.offline, task=options.engine.task)
         with _early_signals() as wish:
             asyncio.run(_serve(options, settings, served, listener, wish))
 
@@ -92,7 +94,7 @@ def bind(host: str, port: int) -> socket.socket:
         ) from error
 
 
-def open_text(model: str, *, offline: bool) -> ServedText:
+def open_text(model: str, *, offline: bool, task: str = "auto") -> ServedText:
     """Read what the API process needs of a model: tokenizer, chat template, defaults."""
     if model == FAKE_MODEL:
         # Pulls in NumPy, which the API process otherwise does without.
@@ -101,7 +103,7 @@ def open_text(model: str, *, offline: bool) -> ServedText:
         return ServedText(FAKE_MODEL, FAKE_MODEL, PromptText(FakeTokenizer(), plain_chat), {})
     from banyan.models.loading import open_model  # noqa: PLC0415
 
-    directory = open_model(model, offline=offline)
+    directory = open_model(model, offline=offline, task=task)
     proposed = directory.generation
     defaults = {
         "temperature": proposed.temperature,
@@ -113,8 +115,9 @@ def open_text(model: str, *, offline: bool) -> ServedText:
     return ServedText(
         location=str(directory.path),
         name=Path(model).resolve().name if Path(model).is_dir() else model,
-        text=PromptText(directory.tokenizer, directory.render_chat),
+        text=PromptText(directory.tokenizer, directory.render_chat, directory.pairs()),
         sampling_defaults={name: value for name, value in defaults.items() if value is not None},
+        classifier=directory.classifier,
     )
 
 
@@ -150,6 +153,7 @@ async def _serve(
             created=now_seconds(),
             max_body_bytes=options.max_body_bytes,
             sampling_defaults=served.sampling_defaults,
+            classifier=served.classifier,
         )
         server = _server(engine, served.text, gateway, drain_seconds=options.drain_seconds)
         wish.pass_on_to(server)
@@ -186,7 +190,7 @@ async def _run_until_stopped(
 
 
 def _server(
-    engine: EngineClient, text: TextModel, settings: GatewaySettings, *, drain_seconds: int
+    engine: EngineClient, text: TextAndPairs, settings: GatewaySettings, *, drain_seconds: int
 ) -> uvicorn.Server:
     config = uvicorn.Config(
         create_app(engine, text, settings),

@@ -152,8 +152,7 @@ def no_vectors() -> NoPooling:
 
 def _build_real(settings: EngineSettings, say: SayProgress) -> Served:
     # The fake model must start where nothing can be compiled, and quickly.
-    from banyan.engine.loading import load_encoder, load_model  # noqa: PLC0415
-    from banyan.models.configuration import EncoderConfiguration, read_configuration  # noqa: PLC0415
+    from banyan.models.loading import open_model  # noqa: PLC0415
 
     machine = Settings(
         cache_directory=Path(settings.cache_directory),
@@ -162,15 +161,18 @@ def _build_real(settings: EngineSettings, say: SayProgress) -> Served:
         packed_cache_bytes=settings.packed_cache_bytes,
     )
     started = time.perf_counter()
-    configuration = read_configuration(Path(settings.model))
-    if isinstance(configuration, EncoderConfiguration):
-        encoder = load_encoder(settings.model, settings.options, settings=machine, progress=say)
-        facts = ModelFacts(
-            "embedder",
-            encoder.runner.max_tokens,
-            _report(encoder.device.name, encoder.executable.report, started),
-        )
-        return Served(WriterOfNothing(), PoolingQueue(encoder.runner), facts, encoder.close)
+    options = settings.options
+    task = open_model(settings.model, offline=settings.offline, task=options.task).task
+    if task == "generate":
+        return _build_decoder(settings, machine, say, started)
+    return _build_pooler(settings, machine, say, started)
+
+
+def _build_decoder(
+    settings: EngineSettings, machine: Settings, say: SayProgress, started: float
+) -> Served:
+    from banyan.engine.loading import load_model  # noqa: PLC0415
+
     decoder = load_model(settings.model, settings.options, settings=machine, progress=say)
     facts = ModelFacts(
         "decoder",
@@ -178,6 +180,20 @@ def _build_real(settings: EngineSettings, say: SayProgress) -> Served:
         _report(decoder.device.name, decoder.executable.report, started),
     )
     return Served(decoder.engine, no_vectors(), facts, decoder.close)
+
+
+def _build_pooler(
+    settings: EngineSettings, machine: Settings, say: SayProgress, started: float
+) -> Served:
+    from banyan.engine.pooling.loading import load_pooler  # noqa: PLC0415
+
+    pooler = load_pooler(settings.model, settings.options, settings=machine, progress=say)
+    facts = ModelFacts(
+        "embedder" if pooler.directory.task == "embed" else "classifier",
+        pooler.runner.max_tokens,
+        _report(pooler.device.name, pooler.executable.report, started),
+    )
+    return Served(WriterOfNothing(), PoolingQueue(pooler.runner), facts, pooler.close)
 
 
 def _report(device: str, compiled: "CompileReport", started: float) -> dict[str, Any]:

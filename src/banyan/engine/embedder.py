@@ -8,15 +8,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from banyan.engine.batch_generation import Progress
-from banyan.engine.loading import LoadedEncoder, load_encoder
 from banyan.engine.options import EngineOptions
+from banyan.engine.pooling.loading import LoadedPooler, load_pooler
 from banyan.engine.pooling.prompt import PoolingPrompt
 from banyan.foundation.errors import InputError
 from banyan.foundation.settings import load_settings
 
 
 class Embedder:
-    """An encoder of the BERT family with its pooling, as sentence-transformers packs them.
+    """A model that makes a vector of a text: an encoder, or a decoder with its pooling.
 
     Args:
         model: a directory or a hub id.
@@ -49,7 +49,7 @@ class Embedder:
             quantization=quantization,
             activation=activation,
         )
-        self._loaded: LoadedEncoder | None = load_encoder(
+        self._loaded: LoadedPooler | None = load_pooler(
             os.fspath(model), options, settings=load_settings(os.environ), progress=progress
         )
 

@@ -38,6 +38,10 @@ class FakeTokenizer:
         """Return the bytes of the text; there is nothing to add."""
         return list(text.encode())
 
+    def encode_cut(self, text: str, *, max_tokens: int) -> list[int]:
+        """Return the first bytes of the text."""
+        return self.encode(text)[:max_tokens]
+
     def decode(self, token_ids: Sequence[int], *, skip_special_tokens: bool = True) -> str:
         """Return the text; broken characters as U+FFFD."""
         end = "" if skip_special_tokens else "<end>"

@@ -16,15 +16,20 @@ from banyan.devices.profile import DeviceProfile
 from banyan.devices.recorder import LaunchRecorder
 from banyan.engine.batch_generation import Progress
 from banyan.engine.loading import (
-    LoadedEncoder,
     LoadedModel,
     choose_dtype,
-    load_encoder,
     load_model,
     model_graph,
 )
 from banyan.engine.options import EngineOptions
-from banyan.engine.rehearsal import Stage, decoder_rehearsals, encoder_rehearsals, rehearse
+from banyan.engine.pooling.loading import LoadedPooler, load_pooler
+from banyan.engine.rehearsal import (
+    Rehearsal,
+    Stage,
+    decoder_rehearsals,
+    encoder_rehearsals,
+    rehearse,
+)
 from banyan.foundation.settings import Settings
 from banyan.models.configuration import EncoderConfiguration
 from banyan.models.loading import ModelDirectory, open_model
@@ -83,27 +88,27 @@ def _load(
     dtype: str,
     settings: Settings,
     progress: Progress,
-) -> LoadedModel | LoadedEncoder:
-    if isinstance(directory.configuration, EncoderConfiguration):
+) -> LoadedModel | LoadedPooler:
+    if directory.task != "generate":
         options = EngineOptions(device=device, dtype=dtype)
-        return load_encoder(model, options, settings=settings, progress=progress)
+        return load_pooler(model, options, settings=settings, progress=progress)
     longest = directory.configuration.max_position_embeddings
     options = EngineOptions(device=device, dtype=dtype, max_model_len=min(longest, LONGEST_CONTEXT))
     return load_model(model, options, settings=settings, progress=progress)
 
 
 def _timelines(
-    loaded: LoadedModel | LoadedEncoder,
+    loaded: LoadedModel | LoadedPooler,
     program: LoweredProgram,
     device: CpuDevice,
     recorder: LaunchRecorder,
     profile: DeviceProfile,
 ) -> Iterator[Timeline]:
-    rehearsals = (
-        decoder_rehearsals(loaded.engine.limits)
-        if isinstance(loaded, LoadedModel)
-        else encoder_rehearsals(loaded.runner.max_tokens)
-    )
+    rehearsals: Iterator[Rehearsal] = iter(())
+    if isinstance(loaded, LoadedModel):
+        rehearsals = decoder_rehearsals(loaded.engine.limits)
+    elif isinstance(loaded.directory.configuration, EncoderConfiguration):
+        rehearsals = encoder_rehearsals(loaded.runner.max_tokens)
     cache = last_cache_bytes(CpuProbe().topology())
     stage = Stage(loaded.executable, program, device, recorder, profile, cache)
     for rehearsal in rehearsals:

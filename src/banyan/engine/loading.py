@@ -1,8 +1,8 @@
 """From a model's name to something that runs: open, capture, compile, pack, size the cache.
 
 The one place of this layer that knows models, compiler and devices at once. On a warm start the
-graph comes from the cache and torch is never imported. Called by `LLM`, `Embedder` and the engine
-process.
+graph comes from the cache and torch is never imported. Called by `LLM`, the engine
+process, and the loading of models that pool.
 """
 
 import logging
@@ -26,7 +26,6 @@ from banyan.engine.batch_generation import Progress
 from banyan.engine.cache_size import CacheShape, choose_cache_format, choose_limits
 from banyan.engine.engine import Engine
 from banyan.engine.options import EngineLimits, EngineOptions
-from banyan.engine.pooling.encoder import EncoderRunner
 from banyan.engine.sampling import SamplingOptions
 from banyan.engine.speculation.draft_model import DraftModel
 from banyan.engine.speculation.prompt_lookup import PromptLookup
@@ -73,20 +72,6 @@ class LoadedModel:
         self.device.close()
 
 
-@dataclass(frozen=True, slots=True)
-class LoadedEncoder:
-    """An encoder that is ready to embed; the attributes are those of `LoadedModel`."""
-
-    directory: ModelDirectory
-    runner: EncoderRunner
-    executable: Executable
-    device: Device
-
-    def close(self) -> None:
-        """Stop the device's threads."""
-        self.device.close()
-
-
 def load_model(
     model: str, options: EngineOptions, *, settings: Settings, progress: Progress | None = None
 ) -> LoadedModel:
@@ -97,8 +82,8 @@ def load_model(
         InputError: an option cannot be used with this model or on this machine.
         EnvironmentProblem: the machine lacks something.
     """
-    say = progress or _say_nothing
-    directory = _open_directory(model, settings, say)
+    say = progress or say_nothing
+    directory = open_directory(model, replace(options, task="generate"), settings, say)
     configuration = directory.decoder_configuration()
     weights = directory.open_weights()
     dtype = choose_dtype(options.dtype, configuration.checkpoint_dtype)
@@ -110,14 +95,14 @@ def load_model(
         free_bytes = free_memory_bytes(device)
         say("Capturing the graph", 0, 1)
         graph = plain_graph(directory, dtype, settings, cache_format=form.name)
-        model = _quantized(directory, weights, graph, options, dtype)
+        model = quantized(directory, weights, graph, options, dtype)
         key = packed_weights_key(directory, model)
         executable = compile_and_pack(model, device, settings=settings, say=say, key=key)
         draft = _load_draft(directory, options, device, settings=settings, say=say)
         held_bytes = executable.weight_bytes + (draft.weight_bytes if draft else 0)
         limits = choose_limits(
             options,
-            _cache_shape(configuration, form),
+            cache_shape(configuration, form),
             longest=configuration.max_position_embeddings,
             free_bytes=free_bytes - held_bytes,
         )
@@ -140,36 +125,7 @@ def load_model(
         defaults = options_from_defaults(directory.generation)
         return LoadedModel(directory, engine, executable, defaults, device)
 
-    return _on_device(options, settings, build)
-
-
-def load_encoder(
-    model: str, options: EngineOptions, *, settings: Settings, progress: Progress | None = None
-) -> LoadedEncoder:
-    """Make an encoder ready to embed; raises as `load_model` does."""
-    say = progress or _say_nothing
-    directory = _open_directory(model, settings, say)
-    configuration = directory.encoder_configuration()
-    if options.kv_cache_dtype != "auto":
-        raise InputError(
-            f"kv_cache_dtype={options.kv_cache_dtype!r} was given, but {model} is an encoder and "
-            "keeps no keys and values; leave it out"
-        )
-    pooling = directory.pooling
-    assert pooling is not None, "an encoder's directory always has a pooling"
-    weights = directory.open_weights()
-    dtype = choose_dtype(options.dtype, configuration.checkpoint_dtype)
-
-    def build(device: Device) -> LoadedEncoder:
-        say("Capturing the graph", 0, 1)
-        graph = plain_graph(directory, dtype, settings)
-        model = _quantized(directory, weights, graph, options, dtype)
-        key = packed_weights_key(directory, model)
-        executable = compile_and_pack(model, device, settings=settings, say=say, key=key)
-        runner = EncoderRunner(executable, pooling, vocab_size=configuration.vocab_size)
-        return LoadedEncoder(directory, runner, executable, device)
-
-    return _on_device(options, settings, build)
+    return on_device(options, settings, build)
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,7 +151,8 @@ def _load_draft(
     """Load the model that guesses, where one is asked for, on the device of the other."""
     if options.speculation is None or options.speculation.model is None:
         return None
-    directory = _open_directory(options.speculation.model, settings, say)
+    writing = replace(options, task="generate")
+    directory = open_directory(options.speculation.model, writing, settings, say)
     configuration = directory.decoder_configuration()
     vocab_size = target.decoder_configuration().vocab_size
     same_words = all(
@@ -209,7 +166,7 @@ def _load_draft(
         )
     dtype = choose_dtype(options.dtype, configuration.checkpoint_dtype)
     graph = plain_graph(directory, dtype, settings)
-    model = _quantized(directory, directory.open_weights(), graph, options, dtype)
+    model = quantized(directory, directory.open_weights(), graph, options, dtype)
     key = packed_weights_key(directory, model)
     executable = compile_and_pack(model, device, settings=settings, say=say, key=key)
     return _Draft(executable, configuration.max_position_embeddings)
@@ -282,16 +239,19 @@ def free_memory_bytes(device: Device | None = None) -> int:
     return max(0, min(free))
 
 
-def _say_nothing(stage: str, num_done: int, num_all: int) -> None:
+def say_nothing(stage: str, num_done: int, num_all: int) -> None:
     """Progress that nobody asked for."""
 
 
-def _open_directory(model: str, settings: Settings, say: Progress) -> ModelDirectory:
+def open_directory(
+    model: str, options: EngineOptions, settings: Settings, say: Progress
+) -> ModelDirectory:
+    """Open the directory of a model for the task that the options ask for."""
     say("Opening the model", 0, 1)
-    return open_model(model, offline=settings.offline)
+    return open_model(model, offline=settings.offline, task=options.task)
 
 
-def _on_device(
+def on_device(
     options: EngineOptions, settings: Settings, build: Callable[[Device], _Loaded]
 ) -> _Loaded:
     """Open the device and build on it; when that fails the device is closed again."""
@@ -303,13 +263,14 @@ def _on_device(
         raise
 
 
-def _quantized(
+def quantized(
     directory: ModelDirectory,
     weights: CheckpointWeights,
     graph: Graph,
     options: EngineOptions,
     dtype: str,
 ) -> QuantizedModel:
+    """Join graph and weights, rounded as the options ask, and say what stayed floats."""
     rounding = None
     if options.quantization is not None:
         rounding = RoundingChoice(options.quantization, activation=options.activation)
@@ -374,7 +335,8 @@ def _weight_shapes(graph: Graph) -> dict[str, tuple[int, ...]]:
     }
 
 
-def _cache_shape(configuration: ModelConfiguration, form: CacheFormat) -> CacheShape:
+def cache_shape(configuration: ModelConfiguration, form: CacheFormat) -> CacheShape:
+    """Say what one token place in the cache of a decoder costs."""
     return CacheShape(
         num_layers=configuration.num_layers,
         num_kv_heads=configuration.num_kv_heads,

@@ -14,6 +14,7 @@ FORMATS = ("int8", "int4", "fp8")
 ACTIVATIONS = ("plain", "int8")
 DTYPES = ("auto", "float32", "bfloat16")
 KV_CACHE_DTYPES = ("auto", "bfloat16", "int8", "fp8", "int4")
+TASKS = ("auto", "generate", "embed", "classify", "rerank")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,6 +38,7 @@ class EngineOptions:
         seed: makes requests without a seed of their own reproducible, in order of arrival.
         enable_prefix_caching: reuse what was computed for equal beginnings of prompts.
         speculation: guess tokens and check them together; None goes token by token.
+        task: "generate", "embed", "classify" or "rerank"; "auto" is what the model's files say.
     """
 
     device: str = "cpu"
@@ -52,6 +54,7 @@ class EngineOptions:
     seed: int | None = None
     enable_prefix_caching: bool = True
     speculation: SpeculationOptions | None = None
+    task: str = "auto"
 
     def __post_init__(self) -> None:
         if self.dtype not in DTYPES:
@@ -61,6 +64,8 @@ class EngineOptions:
                 f"kv_cache_dtype={self.kv_cache_dtype!r} is not known; use one of "
                 f"{', '.join(KV_CACHE_DTYPES)}"
             )
+        if self.task not in TASKS:
+            raise InputError(f"task={self.task!r} is not known; use one of {', '.join(TASKS)}")
         for name, known in (("quantization", FORMATS), ("activation", ACTIVATIONS)):
             if getattr(self, name) not in (None, *known):
                 raise InputError(

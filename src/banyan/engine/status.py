@@ -15,13 +15,11 @@ class ModelFacts:
         kind: a `decoder` writes text, an `embedder` makes vectors, a `classifier` gives scores.
         max_model_len: most tokens of one prompt and its answer together.
         report: what was compiled, for which device, and how long it took, as JSON values.
-        labels: what the scores of a classifier are for, in order.
     """
 
     kind: ModelKind
     max_model_len: int
     report: Mapping[str, Any] = field(default_factory=dict)
-    labels: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

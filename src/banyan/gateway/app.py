@@ -12,8 +12,9 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 
 from banyan.foundation.errors import BanyanError
-from banyan.gateway.backend import Backend, TextModel
+from banyan.gateway.backend import Backend, TextAndPairs
 from banyan.gateway.chat import chat_routes
+from banyan.gateway.classification import classification_routes
 from banyan.gateway.completions import completion_routes
 from banyan.gateway.embeddings import embedding_routes
 from banyan.gateway.errors import ApiError, error_response, to_api_error
@@ -21,6 +22,7 @@ from banyan.gateway.information import information_routes
 from banyan.gateway.metrics.counting import CountRequests
 from banyan.gateway.metrics.metrics import Metrics
 from banyan.gateway.metrics.naming import Naming
+from banyan.gateway.ranking import ranking_routes
 from banyan.gateway.services import GatewaySettings, Services
 from banyan.gateway.tokenization import tokenization_routes
 
@@ -29,12 +31,14 @@ _ROUTES = (
     chat_routes,
     completion_routes,
     embedding_routes,
+    ranking_routes,
+    classification_routes,
     tokenization_routes,
     information_routes,
 )
 
 
-def create_app(backend: Backend, text: TextModel, settings: GatewaySettings) -> FastAPI:
+def create_app(backend: Backend, text: TextAndPairs, settings: GatewaySettings) -> FastAPI:
     """Build the application; it starts and stops nothing."""
     metrics = Metrics(backend, Naming(settings.model_name, settings.metric_names))
     services = Services(

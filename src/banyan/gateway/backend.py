@@ -77,3 +77,15 @@ class TextModel(Protocol):
     def token_id(self, entry: str) -> int | None:
         """Return the id of a vocabulary entry, None when there is none."""
         ...
+
+
+class TextAndPairs(TextModel, Protocol):
+    """What every route may ask of a model's text: also prompts for vectors and scores."""
+
+    def encode_cut(self, text: str, *, max_tokens: int) -> list[int]:
+        """Return at most `max_tokens` tokens: the text is cut, special tokens stay."""
+        ...
+
+    def encode_pair(self, query: str, document: str, *, max_tokens: int) -> PoolingPrompt:
+        """Return two texts as one prompt of at most `max_tokens`."""
+        ...

@@ -1,27 +1,20 @@
 """`POST /v1/embeddings`: vectors as floats or as base64 of little-endian float32."""
 
 import base64
+import math
 import struct
-from collections.abc import Sequence
 
 import msgspec
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
-from banyan.engine.pooling.prompt import PoolingPrompt
 from banyan.gateway.body import read_body, unless_hung_up
 from banyan.gateway.errors import refuse
+from banyan.gateway.pooling import encode_inputs, num_tokens, numbers_of, rows_of
 from banyan.gateway.replies.embeddings import Embedding, EmbeddingReply, EmbeddingUsage
-from banyan.gateway.services import Services, new_id
+from banyan.gateway.services import Services
 from banyan.gateway.wire.embeddings import EmbeddingRequest
 from banyan.gateway.wire.parsing import parse_request
-
-# OpenAI's limit; SDKs and frameworks cut their lists by it.
-_MOST_INPUTS = 2048
-
-# The engine works on one batch at a time: others come between two of them, and a reader who
-# leaves stops the rest.
-_INPUTS_PER_BATCH = 256
 
 
 def embedding_routes(services: Services) -> APIRouter:
@@ -46,33 +39,43 @@ async def _answer(services: Services, request: Request) -> Response:
             parameter="encoding_format",
         )
     model = services.ready_model("embedder")
-    prompts = await services.encode(asked.input, field_name="input", limit=_MOST_INPUTS)
-    for prompt in prompts:
-        services.check_length(prompt, model=model, field_name="input")
-    vectors = await unless_hung_up(request.receive, _embed(services, prompts))
-    num_tokens = sum(map(len, prompts))
+    cut_to = asked.truncate_prompt_tokens
+    prompts = await encode_inputs(services, asked.input, cut_to=cut_to, model=model)
+    vectors = await unless_hung_up(request.receive, rows_of(services, prompts, prefix="embd"))
+    if asked.dimensions is not None:
+        vectors = [shortened(vector, asked.dimensions) for vector in vectors]
+    count = num_tokens(prompts)
     reply = EmbeddingReply(
         data=[
             Embedding(index=index, embedding=_spelt(vector, encoding))
             for index, vector in enumerate(vectors)
         ],
         model=asked.model,
-        usage=EmbeddingUsage(num_tokens, num_tokens),
+        usage=EmbeddingUsage(count, count),
     )
     return Response(msgspec.json.encode(reply), media_type="application/json")
 
 
-async def _embed(services: Services, prompts: Sequence[Sequence[int]]) -> list[bytes]:
-    vectors: list[bytes] = []
-    for start in range(0, len(prompts), _INPUTS_PER_BATCH):
-        batch = [
-            PoolingPrompt(tuple(prompt)) for prompt in prompts[start : start + _INPUTS_PER_BATCH]
-        ]
-        vectors += await services.backend.pool(new_id("embd"), batch)
-    return vectors
+def shortened(vector: bytes, dimensions: int) -> bytes:
+    """Keep the first numbers of a vector and make its length one again.
+
+    Models trained for it (Kusupati et al. 2022, Matryoshka) put what matters most in front.
+
+    Raises:
+        ApiError: 400, there are not so many numbers.
+    """
+    numbers = numbers_of(vector)
+    if not 1 <= dimensions <= len(numbers):
+        raise refuse(
+            f"dimensions is {dimensions}; the vectors of this model have 1 to {len(numbers)}",
+            parameter="dimensions",
+        )
+    kept = numbers[:dimensions]
+    length = math.hypot(*kept) or 1.0
+    return struct.pack(f"<{dimensions}f", *(number / length for number in kept))
 
 
 def _spelt(vector: bytes, encoding: str) -> list[float] | str:
     if encoding == "base64":
         return base64.b64encode(vector).decode("ascii")
-    return list(struct.unpack(f"<{len(vector) // 4}f", vector))
+    return numbers_of(vector)

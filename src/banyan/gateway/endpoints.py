@@ -17,11 +17,13 @@ from banyan.gateway.replies.embeddings import EmbeddingReply
 from banyan.gateway.replies.models import ModelCard, ModelList
 from banyan.gateway.replies.server import Load, Version
 from banyan.gateway.replies.tokenize import DetokenizeReply, TokenizeReply
+from banyan.gateway.replies.pooling import ClassifyReply, RerankReply, ScoreReply
 from banyan.gateway.wire.body import RequestBody
 from banyan.gateway.wire.chat import ChatRequest
 from banyan.gateway.wire.completions import CompletionRequest
 from banyan.gateway.wire.embeddings import EmbeddingRequest
 from banyan.gateway.wire.tokenize import DetokenizeRequest, TokenizeRequest
+from banyan.gateway.wire.pooling import ClassifyRequest, RerankRequest, ScoreRequest
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +44,10 @@ class Endpoint:
     asked: type[RequestBody] | None = None
     answered: type[msgspec.Struct] | None = None
 
+
+RERANKING = (RerankRequest, RerankReply)
+SCORING = (ScoreRequest, ScoreReply)
+CLASSIFYING = (ClassifyRequest, ClassifyReply)
 
 ENDPOINTS: tuple[Endpoint, ...] = (
     Endpoint(
@@ -78,6 +84,18 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         "Turn token ids into text.",
         DetokenizeRequest,
         DetokenizeReply,
+    ),
+    *(
+        Endpoint("POST", path, "Sort documents by how well they answer a query.", *RERANKING)
+        for path in ("/v1/rerank", "/v2/rerank", "/rerank")
+    ),
+    *(
+        Endpoint("POST", path, "Score how well texts fit together, two by two.", *SCORING)
+        for path in ("/v1/score", "/score")
+    ),
+    *(
+        Endpoint("POST", path, "Give the likeliest label of texts.", *CLASSIFYING)
+        for path in ("/v1/classify", "/classify")
     ),
     Endpoint("GET", "/v1/models", "List what is served here.", answered=ModelList),
     Endpoint("GET", "/v1/models/{model_id}", "Describe one model.", answered=ModelCard),

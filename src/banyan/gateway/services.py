@@ -13,11 +13,12 @@ from uuid import uuid4
 
 from banyan.engine.status import ModelFacts, ModelKind
 from banyan.foundation.errors import EngineStopped
-from banyan.gateway.backend import Backend, TextModel
+from banyan.gateway.backend import Backend, TextAndPairs
 from banyan.gateway.errors import ApiError, refuse
 from banyan.gateway.metrics.metrics import Metrics
 from banyan.gateway.metrics.naming import Names
 from banyan.gateway.records import RequestObserver
+from banyan.models.classifier import Classifier
 
 Result = TypeVar("Result")
 
@@ -44,6 +45,7 @@ class GatewaySettings:
         sampling_defaults: values for `SamplingOptions` where a request says nothing.
         metric_names: whose names metrics have: ours, vLLM's where it has one, or both.
         trust_request_chat_template: let requests bring a chat template of their own.
+        classifier: the labels of a model that gives scores.
     """
 
     model_name: str
@@ -54,6 +56,7 @@ class GatewaySettings:
     sampling_defaults: Mapping[str, Any] = field(default_factory=dict)
     metric_names: Names = "both"
     trust_request_chat_template: bool = False
+    classifier: Classifier | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,7 +64,7 @@ class Services:
     """The explicit dependencies of the routes."""
 
     backend: Backend
-    text: TextModel
+    text: TextAndPairs
     settings: GatewaySettings
     metrics: Metrics
     observers: tuple[RequestObserver, ...] = ()
@@ -81,8 +84,8 @@ class Services:
             )
         return None
 
-    def ready_model(self, kind: ModelKind) -> ModelFacts:
-        """Return what is known of the model, once it is ready and of the right kind.
+    def ready_model(self, *kinds: ModelKind) -> ModelFacts:
+        """Return what is known of the model, once it is ready and of one of the kinds.
 
         Raises:
             EngineStopped: it does not answer now; the sentence says why.
@@ -91,10 +94,10 @@ class Services:
         status = self.backend.status()
         if status.state != "ready" or status.model is None:
             raise EngineStopped(f"{status.detail}; try again in a few seconds")
-        if status.model.kind != kind:
+        if status.model.kind not in kinds:
             raise refuse(
                 f"the model {self.settings.model_name!r} {_WORK[status.model.kind]} only; for "
-                f"this, serve one that {_WORK[kind]}",
+                f"this, serve one that {' or '.join(_WORK[kind] for kind in kinds)}",
                 parameter="model",
                 code="unsupported_model",
             )
@@ -108,6 +111,20 @@ class Services:
         report = model.report
         known = [self.settings.model_name, model.max_model_len, *map(report.get, _FINGERPRINTED)]
         return f"fp_{sha256(repr(known).encode()).hexdigest()[:12]}"
+
+    def classifier(self) -> Classifier:
+        """Return the labels of a model that gives scores.
+
+        Raises:
+            ApiError: 400, the model has none.
+        """
+        if self.settings.classifier is None:
+            raise refuse(
+                f"the model {self.settings.model_name!r} has no labels to score",
+                parameter="model",
+                code="unsupported_model",
+            )
+        return self.settings.classifier
 
     async def encode(
         self,

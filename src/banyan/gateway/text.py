@@ -3,7 +3,10 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
+from banyan.engine.pooling.prompt import PoolingPrompt
+from banyan.foundation.errors import RequestError
 from banyan.models.chat_rendering import ORDINARY_RENDERING, ChatRendering
+from banyan.models.pairs import Pairs
 
 
 class Tokenizer(Protocol):
@@ -11,6 +14,10 @@ class Tokenizer(Protocol):
 
     def encode(self, text: str, *, add_special_tokens: bool = True) -> list[int]:
         """Turn text into token ids."""
+        ...
+
+    def encode_cut(self, text: str, *, max_tokens: int) -> list[int]:
+        """Turn text into at most `max_tokens` ids."""
         ...
 
     def decode(self, token_ids: Sequence[int], *, skip_special_tokens: bool = True) -> str:
@@ -30,15 +37,32 @@ RenderChat = Callable[[Sequence[Mapping[str, Any]], ChatRendering], str]
 
 
 class PromptText:
-    """Encodes prompts with a tokenizer, conversations with `render_chat` before it."""
+    """Encodes prompts with a tokenizer, conversations with `render_chat` before it.
 
-    def __init__(self, tokenizer: Tokenizer, render_chat: RenderChat) -> None:
+    `pairs` joins two texts for a model that scores them; others need none.
+    """
+
+    def __init__(
+        self, tokenizer: Tokenizer, render_chat: RenderChat, pairs: Pairs | None = None
+    ) -> None:
         self._tokenizer = tokenizer
+        self._pairs = pairs
         self._render_chat = render_chat
 
     def encode(self, text: str, *, add_special_tokens: bool = True) -> list[int]:
         """Return the tokens of a plain prompt, with those the model wants around it."""
         return self._tokenizer.encode(text, add_special_tokens=add_special_tokens)
+
+    def encode_cut(self, text: str, *, max_tokens: int) -> list[int]:
+        """Return at most `max_tokens` tokens: the text is cut, special tokens stay."""
+        return self._tokenizer.encode_cut(text, max_tokens=max_tokens)
+
+    def encode_pair(self, query: str, document: str, *, max_tokens: int) -> PoolingPrompt:
+        """Return two texts as one prompt of at most `max_tokens`."""
+        if self._pairs is None:
+            raise RequestError("this model does not read pairs of texts", parameter="model")
+        pair = self._pairs.encode(query, document, max_tokens=max_tokens)
+        return PoolingPrompt(pair.token_ids, pair.token_types)
 
     def encode_chat(
         self,

@@ -59,7 +59,12 @@ class ChatTemplate:
             ) from error
         except (SyntaxError, RecursionError) as error:  # Jinja writes Python, which has limits
             raise ModelError(f"the chat template cannot be compiled: {error}") from error
+        self._source = source
         self._special_tokens = dict(special_tokens or {})
+
+    def knows_roles(self, *roles: str) -> bool:
+        """Tell whether the template names all these roles of messages."""
+        return all(f"'{role}'" in self._source or f'"{role}"' in self._source for role in roles)
 
     def render(
         self, messages: Sequence[Message], rendering: ChatRendering = ORDINARY_RENDERING

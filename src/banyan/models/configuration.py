@@ -6,15 +6,19 @@ that serves from cached graphs reads it too. Called by `banyan.models.loading`.
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from banyan.foundation.errors import ModelError, UnsupportedModelError
+from banyan.models.classifier import Classifier, read_classifier
 from banyan.models.families import (
-    ENCODER_ARCHITECTURES,
+    LABELS_ENDING,
     SUPPORTED_ARCHITECTURES,
+    EncoderFamily,
     ExpertNames,
     Family,
     Window,
     architecture_of_model_type,
+    find_encoder_family,
     find_family,
 )
 from banyan.models.json_fields import Fields
@@ -45,6 +49,9 @@ class ModelConfiguration:
         sliding_windows: for each layer the number of positions it sees; 0 means all.
         experts: None for a dense model.
         checkpoint_dtype: what config.json says the weights are stored as, or None.
+        classifier: the labels of a model that scores texts.
+        output: what a step gives for the rows asked for: the logits of the vocabulary, the hidden
+            states behind the last norm, or the scores of the labels.
     """
 
     architecture: str
@@ -68,6 +75,8 @@ class ModelConfiguration:
     eos_token_ids: tuple[int, ...]
     bos_token_id: int | None
     checkpoint_dtype: str | None
+    classifier: Classifier | None = None
+    output: Literal["logits", "hidden", "scores"] = "logits"
 
     def is_sparse(self, layer: int) -> bool:
         """Tell whether the feed-forward block of a layer is a mixture of experts."""
@@ -78,7 +87,12 @@ class ModelConfiguration:
 class EncoderConfiguration:
     """An encoder of the BERT family: absolute positions, norms after each block.
 
-    `activation` is "gelu" (exact) or "gelu_tanh" (the approximation).
+    Attributes:
+        activation: "gelu" (exact) or "gelu_tanh" (the approximation).
+        weight_prefix: what the names of its weights begin with, unless the encoder stands alone.
+        first_position: row of the position table that the first token gets.
+        head: how the head for labels is built, None without one.
+        classifier: the labels, where there is a head.
     """
 
     architecture: str
@@ -92,6 +106,15 @@ class EncoderConfiguration:
     norm_epsilon: float
     activation: str
     checkpoint_dtype: str | None
+    weight_prefix: str = "bert."
+    first_position: int = 0
+    head: Literal["bert", "roberta"] | None = None
+    classifier: Classifier | None = None
+
+    @property
+    def max_tokens(self) -> int:
+        """Longest text that has a row of the position table for each token."""
+        return self.max_position_embeddings - self.first_position
 
     @property
     def head_dim(self) -> int:
@@ -108,15 +131,16 @@ def read_configuration(directory: Path) -> ModelConfiguration | EncoderConfigura
     """
     fields = Fields.read(directory / "config.json")
     architecture = _architecture(fields)
-    if architecture in ENCODER_ARCHITECTURES:
-        return _read_encoder(fields, architecture)
+    encoder = find_encoder_family(architecture)
+    if encoder is not None:
+        return _read_encoder(fields, architecture, encoder)
     family = find_family(architecture)
     if family is None:
         raise UnsupportedModelError(
             f"{fields.origin} asks for the architecture {architecture!r}; known are "
             f"{', '.join(SUPPORTED_ARCHITECTURES)}"
         )
-    return _read_decoder(fields, family)
+    return _read_decoder(fields, architecture, family)
 
 
 def _architecture(fields: Fields) -> str:
@@ -130,18 +154,24 @@ def _architecture(fields: Fields) -> str:
     return architecture_of_model_type(model_type) or model_type
 
 
-def _read_decoder(fields: Fields, family: Family) -> ModelConfiguration:
+def _read_decoder(fields: Fields, architecture: str, family: Family) -> ModelConfiguration:
     activation = fields.text("hidden_act", "silu")
     if activation not in {"silu", "swish"}:
         raise UnsupportedModelError(
             f"{fields.origin} asks for the activation {activation!r}; supported is silu"
         )
+    if not fields.flag("is_causal", True):
+        raise UnsupportedModelError(
+            f"{fields.origin} asks for tokens that see later ones (is_causal false); supported "
+            "are decoders whose tokens see only what is before them"
+        )
     num_layers = fields.integer("num_hidden_layers")
     num_heads = fields.integer("num_attention_heads")
     attention_bias = fields.flag("attention_bias", False)
     bos_token_ids = fields.integers("bos_token_id")
+    classifier = read_classifier(fields) if architecture.endswith(LABELS_ENDING) else None
     return ModelConfiguration(
-        architecture=family.architecture,
+        architecture=architecture,
         vocab_size=fields.integer("vocab_size"),
         hidden_size=fields.integer("hidden_size"),
         intermediate_size=fields.integer("intermediate_size"),
@@ -162,6 +192,8 @@ def _read_decoder(fields: Fields, family: Family) -> ModelConfiguration:
         eos_token_ids=fields.integers("eos_token_id"),
         bos_token_id=bos_token_ids[0] if bos_token_ids else None,
         checkpoint_dtype=_checkpoint_dtype(fields),
+        classifier=classifier,
+        output="logits" if classifier is None else "scores",
     )
 
 
@@ -260,7 +292,7 @@ _ENCODER_ACTIVATIONS = {
 }
 
 
-def _read_encoder(fields: Fields, architecture: str) -> EncoderConfiguration:
+def _read_encoder(fields: Fields, architecture: str, family: EncoderFamily) -> EncoderConfiguration:
     positions = fields.text("position_embedding_type", "absolute")
     if positions != "absolute":
         raise UnsupportedModelError(
@@ -279,6 +311,7 @@ def _read_encoder(fields: Fields, architecture: str) -> EncoderConfiguration:
             f"{fields.origin}: hidden_size {hidden_size} must be a multiple of "
             f"num_attention_heads {num_heads}"
         )
+    has_labels = architecture.endswith(LABELS_ENDING)
     return EncoderConfiguration(
         architecture=architecture,
         vocab_size=fields.integer("vocab_size"),
@@ -291,4 +324,20 @@ def _read_encoder(fields: Fields, architecture: str) -> EncoderConfiguration:
         norm_epsilon=fields.number("layer_norm_eps", 1e-12),
         activation=_ENCODER_ACTIVATIONS[activation],
         checkpoint_dtype=_checkpoint_dtype(fields),
+        weight_prefix=family.prefix,
+        first_position=_first_position(fields) if family.counts_from_padding else 0,
+        head=family.head if has_labels else None,
+        classifier=read_classifier(fields) if has_labels else None,
     )
+
+
+def _first_position(fields: Fields) -> int:
+    """Give the first used row of a position table: the one behind the padding token's."""
+    padding = fields.integer("pad_token_id", 1, minimum=0)
+    num_rows = fields.integer("max_position_embeddings")
+    if padding + 1 >= num_rows:
+        raise ModelError(
+            f"{fields.origin}: pad_token_id {padding} leaves none of the {num_rows} position "
+            "embeddings"
+        )
+    return padding + 1

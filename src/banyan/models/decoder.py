@@ -73,11 +73,21 @@ class Decoder(nn.Module):
     def __init__(self, configuration: ModelConfiguration) -> None:
         super().__init__()
         self.model = DecoderStack(configuration)
-        self.lm_head = (
-            None
-            if configuration.tie_embeddings
-            else Linear(configuration.hidden_size, configuration.vocab_size)
-        )
+        c = configuration
+        self.lm_head = self.score = None
+        if c.output == "logits" and not c.tie_embeddings:
+            self.lm_head = Linear(c.hidden_size, c.vocab_size)
+        if c.output == "scores":
+            assert c.classifier is not None, "a model that scores has labels"
+            self.score = Linear(c.hidden_size, len(c.classifier.labels))
+        self._output = c.output
+
+    @property
+    def head(self) -> Linear | Embedding | None:
+        """The matrix behind the last norm; a tied model's is its embedding, others have none."""
+        if self._output == "hidden":
+            return None
+        return self.score or self.lm_head or self.model.embed_tokens
 
     def forward(
         self,
@@ -108,7 +118,8 @@ class Decoder(nn.Module):
                 the scales of the keys and those of the values. Shapes as in `ir.cached`.
 
         Returns:
-            Logits [R, vocab] float32, and the new caches, as they came.
+            Logits [R, vocab] float32 (or hidden states [R, hidden], or scores [R, labels], as the
+            configuration says), and the new caches, as they came.
         """
         stack = self.model
         batch = Batch(slots, block_tables, query_starts, context_lengths)
@@ -118,17 +129,19 @@ class Decoder(nn.Module):
         for layer, own in zip(stack.layers, zip(*caches, strict=True), strict=True):
             hidden, written = layer(hidden, rotation, batch, own)
             new.append(written)
-        head = self.lm_head or stack.embed_tokens
-        logits = logits_of_rows(hidden, logit_rows, stack.norm, head)
-        return logits, *(list(kind) for kind in zip(*new, strict=True))
+        result = logits_of_rows(hidden, logit_rows, stack.norm, self.head)
+        return result, *(list(kind) for kind in zip(*new, strict=True))
 
 
 def logits_of_rows(
-    hidden: Tensor, logit_rows: Tensor, norm: RootMeanSquareNorm, head: Linear | Embedding
+    hidden: Tensor, logit_rows: Tensor, norm: RootMeanSquareNorm, head: Linear | Embedding | None
 ) -> Tensor:
     """Give the logits [R, vocab] float32 of the chosen rows of `hidden` [T, hidden size].
 
-    `head` is the matrix of its own or, in a tied model, the embedding.
+    `head` is the matrix of its own or, in a tied model, the embedding; without one the hidden
+    states behind the norm come back.
     """
-    chosen = norm(torch.index_select(hidden, 0, logit_rows))
+    chosen: Tensor = norm(torch.index_select(hidden, 0, logit_rows))
+    if head is None:
+        return chosen.float()
     return functional.linear(chosen, head.weight).float()

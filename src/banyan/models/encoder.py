@@ -1,4 +1,4 @@
-"""The encoder of the BERT family, for embeddings.
+"""The encoder of the BERT family, for embeddings and, with a head for labels, for scores.
 
 Norms come after each block, positions are absolute, every token sees every token of its text.
 Attribute names are those of Hugging Face checkpoints.
@@ -35,13 +35,15 @@ class _Embeddings(nn.Module):
         super().__init__()
         c = configuration
         self.word_embeddings = Embedding(c.vocab_size, c.hidden_size)
+        self._first_position = c.first_position
         self.position_embeddings = Embedding(c.max_position_embeddings, c.hidden_size)
         self.token_type_embeddings = Embedding(c.num_token_types, c.hidden_size)
         self.LayerNorm = LayerNorm(c.hidden_size, c.norm_epsilon)
 
     def forward(self, token_ids: Tensor, token_types: Tensor) -> Tensor:
-        # Positions are 0, 1, 2, ...: the first rows of the table, no lookup needed.
-        positions = self.position_embeddings.weight[: token_ids.shape[1]]
+        # Positions follow one another: neighbouring rows of the table, no lookup needed.
+        first = self._first_position
+        positions = self.position_embeddings.weight[first : first + token_ids.shape[1]]
         words = self.word_embeddings(token_ids) + self.token_type_embeddings(token_types)
         result: Tensor = self.LayerNorm(words + positions)
         return result
@@ -141,8 +143,55 @@ class Encoder(nn.Module):
         Returns:
             Hidden states [B, T, hidden] float32.
         """
+        return self.states(token_ids, attention_mask, token_types).float()
+
+    def states(self, token_ids: Tensor, attention_mask: Tensor, token_types: Tensor) -> Tensor:
+        """Give the vectors in the dtype of the weights."""
         visible = attention_mask.unsqueeze(1).unsqueeze(1) != 0
         hidden: Tensor = self.embeddings(token_ids, token_types)
         for layer in self.encoder.layer:
             hidden = layer(hidden, visible)
-        return hidden.float()
+        return hidden
+
+
+class _Pooler(nn.Module):
+    def __init__(self, configuration: EncoderConfiguration) -> None:
+        super().__init__()
+        self.dense = Linear(configuration.hidden_size, configuration.hidden_size, bias=True)
+
+    def forward(self, first: Tensor) -> Tensor:
+        return torch.tanh(self.dense(first))
+
+
+class _TwoMatrices(nn.Module):
+    """The head of RoBERTa."""
+
+    def __init__(self, configuration: EncoderConfiguration, num_labels: int) -> None:
+        super().__init__()
+        self.dense = Linear(configuration.hidden_size, configuration.hidden_size, bias=True)
+        self.out_proj = Linear(configuration.hidden_size, num_labels, bias=True)
+
+    def forward(self, first: Tensor) -> Tensor:
+        scores: Tensor = self.out_proj(torch.tanh(self.dense(first)))
+        return scores
+
+
+class LabelledEncoder(Encoder):
+    """An encoder with a head that scores the labels from the vector of the first token."""
+
+    def __init__(self, configuration: EncoderConfiguration) -> None:
+        super().__init__(configuration)
+        assert configuration.classifier is not None, "this encoder has no labels"
+        num_labels = len(configuration.classifier.labels)
+        if configuration.head == "roberta":
+            self.pooler: nn.Module = nn.Identity()
+            self.classifier: nn.Module = _TwoMatrices(configuration, num_labels)
+        else:
+            self.pooler = _Pooler(configuration)
+            self.classifier = Linear(configuration.hidden_size, num_labels, bias=True)
+
+    def forward(self, token_ids: Tensor, attention_mask: Tensor, token_types: Tensor) -> Tensor:
+        """Give the raw scores [B, labels] float32; the arguments are those of `Encoder`."""
+        hidden = self.states(token_ids, attention_mask, token_types)
+        scores: Tensor = self.classifier(self.pooler(hidden[:, 0]))
+        return scores.float()

@@ -7,7 +7,7 @@ from torch.export import Dim
 from banyan.compiler.capture.export import Names, capture_module
 from banyan.compiler.ir.graph import Graph
 from banyan.models.configuration import EncoderConfiguration
-from banyan.models.encoder import Encoder
+from banyan.models.encoder import Encoder, LabelledEncoder
 from banyan.models.fake_module import build_fake
 
 MAX_TEXTS = 4096
@@ -16,9 +16,11 @@ MAX_TEXTS = 4096
 def capture_encoder(configuration: EncoderConfiguration, *, dtype: str) -> Graph:
     """Trace an encoder on fake tensors; no weight takes memory."""
     mode = FakeTensorMode()
-    module = build_fake(lambda: Encoder(configuration), mode, dtype=getattr(torch, dtype))
+    has_labels = configuration.head is not None
+    architecture = LabelledEncoder if has_labels else Encoder
+    module = build_fake(lambda: architecture(configuration), mode, dtype=getattr(torch, dtype))
     num_texts = Dim("num_texts", min=1, max=MAX_TEXTS)
-    num_tokens = Dim("num_tokens", min=1, max=configuration.max_position_embeddings)
+    num_tokens = Dim("num_tokens", min=1, max=configuration.max_tokens)
     shape = {0: num_texts, 1: num_tokens}
     names = ("token_ids", "attention_mask", "token_types")
     with mode:
@@ -28,5 +30,5 @@ def capture_encoder(configuration: EncoderConfiguration, *, dtype: str) -> Graph
         arguments,
         name="encoder",
         dynamic_shapes=dict.fromkeys(names, shape),
-        names=Names(arguments=names, outputs=["hidden"]),
+        names=Names(arguments=names, outputs=["scores" if has_labels else "hidden"]),
     )

@@ -6,6 +6,7 @@ it differs. A new family of the same shape is one more row here.
 
 from dataclasses import dataclass
 from enum import Enum
+from typing import Literal
 
 
 class Window(Enum):
@@ -91,24 +92,79 @@ DECODER_FAMILIES = (
     ),
 )
 
-ENCODER_ARCHITECTURES = ("BertModel", "BertForMaskedLM", "BertForPreTraining")
+
+@dataclass(frozen=True, slots=True)
+class EncoderFamily:
+    """Where an encoder differs from BERT.
+
+    Attributes:
+        name: what the names of its architectures begin with.
+        model_type: the name in `model_type`.
+        prefix: what the names of its weights begin with, unless the encoder stands alone.
+        counts_from_padding: positions begin behind the id of the padding token, not at 0.
+        head: how a head for labels is built: a pooler and a matrix, or a block of two matrices.
+        endings: what its architectures may end in.
+    """
+
+    name: str
+    model_type: str
+    prefix: str
+    counts_from_padding: bool = False
+    head: Literal["bert", "roberta"] = "bert"
+    endings: tuple[str, ...] = ("Model", "ForMaskedLM", "ForSequenceClassification")
+
+    @property
+    def architectures(self) -> tuple[str, ...]:
+        """Every name in `architectures` that stands for it."""
+        return tuple(self.name + ending for ending in self.endings)
+
+
+ENCODER_FAMILIES = (
+    EncoderFamily(
+        "Bert",
+        "bert",
+        "bert.",
+        endings=("Model", "ForMaskedLM", "ForPreTraining", "ForSequenceClassification"),
+    ),
+    EncoderFamily("Roberta", "roberta", "roberta.", counts_from_padding=True, head="roberta"),
+    EncoderFamily(
+        "XLMRoberta", "xlm-roberta", "roberta.", counts_from_padding=True, head="roberta"
+    ),
+    EncoderFamily("Camembert", "camembert", "roberta.", counts_from_padding=True, head="roberta"),
+)
+
+LABELS_ENDING = "ForSequenceClassification"
+_DECODER_ENDING = "ForCausalLM"
 
 SUPPORTED_ARCHITECTURES = tuple(
-    sorted([family.architecture for family in DECODER_FAMILIES] + list(ENCODER_ARCHITECTURES))
+    sorted(
+        [family.architecture for family in DECODER_FAMILIES]
+        + [name for family in ENCODER_FAMILIES for name in family.architectures]
+    )
 )
 
 
 def find_family(architecture: str) -> Family | None:
-    """Find a decoder family by the name of its architecture."""
+    """Find a decoder family by the name of an architecture, whatever its last layer."""
+    for ending in (_DECODER_ENDING, LABELS_ENDING, "Model"):
+        for family in DECODER_FAMILIES:
+            if architecture == family.architecture.removesuffix(_DECODER_ENDING) + ending:
+                return family
+    return None
+
+
+def find_encoder_family(architecture: str) -> EncoderFamily | None:
+    """Find an encoder family by the name of one of its architectures."""
     return next(
-        (family for family in DECODER_FAMILIES if family.architecture == architecture), None
+        (family for family in ENCODER_FAMILIES if architecture in family.architectures), None
     )
 
 
 def architecture_of_model_type(model_type: str) -> str | None:
     """Name the architecture that a bare `model_type` stands for."""
-    if model_type == "bert":
-        return "BertModel"
+    for encoder in ENCODER_FAMILIES:
+        if encoder.model_type == model_type:
+            return encoder.architectures[0]
     return next(
         (family.architecture for family in DECODER_FAMILIES if family.model_type == model_type),
         None,

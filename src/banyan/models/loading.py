@@ -4,12 +4,13 @@ The door of this layer for the engine and the command line. Imports no torch.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from banyan.foundation.errors import ModelError, RequestError
 from banyan.models.chat_rendering import ORDINARY_RENDERING, ChatRendering
 from banyan.models.chat_template import ChatTemplate, Message, read_chat_template
+from banyan.models.classifier import Classifier
 from banyan.models.configuration import (
     EncoderConfiguration,
     ModelConfiguration,
@@ -17,8 +18,17 @@ from banyan.models.configuration import (
 )
 from banyan.models.hub import find_model_directory
 from banyan.models.json_fields import Fields
+from banyan.models.pairs import (
+    AnswerTokens,
+    InstructedPairs,
+    JoinedPairs,
+    Pairs,
+    TemplatePairs,
+    read_answer_tokens,
+)
 from banyan.models.pooling import Pooling, read_pooling
 from banyan.models.quantisation.settings import QuantisationSettings, read_quantisation
+from banyan.models.task import Task, choose_task
 from banyan.models.tokenizer import Tokenizer
 from banyan.models.weights import CheckpointWeights
 
@@ -42,9 +52,13 @@ class GenerationDefaults:
 class ModelDirectory:
     """One opened model.
 
-    `name` is what the caller asked for; `pooling` is there for encoders only; `chat_template` is
-    None when the model has none; `quantisation` says how the weights are stored when they are no
-    floats.
+    Attributes:
+        name: what the caller asked for.
+        chat_template: None when the model has none.
+        pooling: there for models that make vectors only.
+        quantisation: how the weights are stored when they are no floats.
+        task: what the model is used for.
+        answers: the words of a language model that reranks.
     """
 
     name: str
@@ -55,6 +69,24 @@ class ModelDirectory:
     generation: GenerationDefaults
     pooling: Pooling | None
     quantisation: QuantisationSettings | None = None
+    task: Task = "generate"
+    answers: AnswerTokens | None = None
+
+    @property
+    def classifier(self) -> Classifier | None:
+        """The labels of a model that scores texts; a reranking language model has one score."""
+        if self.answers is not None:
+            return Classifier(("relevance",), probability="sigmoid", relevance="sigmoid")
+        return self.configuration.classifier
+
+    def pairs(self) -> Pairs:
+        """Give what makes one prompt of two texts."""
+        if self.answers is None:
+            return JoinedPairs(self.tokenizer)
+        template = self.chat_template
+        if template is not None and template.knows_roles("query", "document"):
+            return TemplatePairs(self.tokenizer, template.render)
+        return InstructedPairs(self.tokenizer)
 
     def decoder_configuration(self) -> ModelConfiguration:
         """Give the configuration of a model that writes text, or refuse an encoder."""
@@ -66,19 +98,20 @@ class ModelDirectory:
         return self.configuration
 
     def encoder_configuration(self) -> EncoderConfiguration:
-        """Give the configuration of a model that makes embeddings, or refuse a decoder."""
+        """Give the configuration of an encoder, or refuse a decoder."""
         if isinstance(self.configuration, ModelConfiguration):
             raise ModelError(
-                f"{self.name} is a text model ({self.configuration.architecture}) and makes no "
-                "embeddings; use an encoder such as all-MiniLM-L6-v2"
+                f"{self.name} is a text model ({self.configuration.architecture}) and no encoder"
             )
         return self.configuration
 
     def open_weights(self) -> CheckpointWeights:
         """Open and validate the weight files; nothing but their headers is read."""
-        # BertForMaskedLM and its kin keep the encoder under "bert."; BertModel does not.
-        is_encoder = isinstance(self.configuration, EncoderConfiguration)
-        return CheckpointWeights(self.path, prefix="bert." if is_encoder else "")
+        # BertForMaskedLM and its kin keep the encoder under "bert."; BertModel does not. Decoders
+        # keep their layers under "model.", but not those saved without their last layer.
+        if isinstance(self.configuration, EncoderConfiguration):
+            return CheckpointWeights(self.path, prefix=self.configuration.weight_prefix)
+        return CheckpointWeights(self.path, lacking="model.")
 
     def render_chat(
         self, messages: Sequence[Message], rendering: ChatRendering = ORDINARY_RENDERING
@@ -99,19 +132,28 @@ class ModelDirectory:
         return self.chat_template.render(messages, rendering)
 
 
-def open_model(path_or_id: str, *, offline: bool = False) -> ModelDirectory:
-    """Open a model by directory or hub id.
+def open_model(path_or_id: str, *, offline: bool = False, task: str = "auto") -> ModelDirectory:
+    """Open a model by directory or hub id, for a task or for what its files say it is for.
 
     Raises:
+        InputError: the model cannot do this task.
         ModelError: not found, damaged or incomplete; one sentence says what.
         UnsupportedModelError: an architecture or feature that is not known here.
     """
     path = find_model_directory(path_or_id, offline=offline)
     configuration = read_configuration(path)
     tokenizer = Tokenizer.read(path)
-    pooling = None
-    if isinstance(configuration, EncoderConfiguration):
-        pooling = read_pooling(path, max_positions=configuration.max_position_embeddings)
+    chosen = choose_task(
+        path,
+        architecture=configuration.architecture,
+        is_encoder=isinstance(configuration, EncoderConfiguration),
+        asked=task,
+    )
+    if isinstance(configuration, ModelConfiguration) and chosen == "embed":
+        configuration = replace(configuration, output="hidden")
+    answers = None
+    if chosen == "rerank" and configuration.classifier is None:
+        answers = read_answer_tokens(path, tokenizer)
     return ModelDirectory(
         name=path_or_id,
         path=path,
@@ -119,9 +161,19 @@ def open_model(path_or_id: str, *, offline: bool = False) -> ModelDirectory:
         tokenizer=tokenizer,
         chat_template=read_chat_template(path, special_tokens=tokenizer.named_tokens),
         generation=_read_generation(path, configuration),
-        pooling=pooling,
+        pooling=_read_pooling(path, configuration) if chosen == "embed" else None,
         quantisation=read_quantisation(path),
+        task=chosen,
+        answers=answers,
     )
+
+
+def _read_pooling(path: Path, configuration: ModelConfiguration | EncoderConfiguration) -> Pooling:
+    if isinstance(configuration, EncoderConfiguration):
+        return read_pooling(path, max_positions=configuration.max_tokens)
+    # Only the last token of a decoder has seen the whole text.
+    longest = configuration.max_position_embeddings
+    return read_pooling(path, max_positions=longest, default="lasttoken")
 
 
 def _read_generation(

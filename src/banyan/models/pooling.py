@@ -6,15 +6,17 @@ Reads the files that sentence-transformers keeps beside a model (`modules.json`,
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from banyan.foundation.errors import ModelError, UnsupportedModelError
-from banyan.models.json_fields import Fields, read_json
+from banyan.foundation.errors import UnsupportedModelError
+from banyan.models.json_fields import Fields
+from banyan.models.task import read_modules
 
-SUPPORTED_MODES = ("mean", "cls")
+Mode: TypeAlias = Literal["mean", "cls", "lasttoken"]
+SUPPORTED_MODES: tuple[Mode, ...] = ("mean", "cls", "lasttoken")
 
 # Keys of older files, one flag per mode; the newer `pooling_mode` holds the name.
 _FLAGS = {
@@ -31,38 +33,34 @@ _FLAGS = {
 class Pooling:
     """How to make one vector of many.
 
-    `mode` is the mean over the tokens or the vector of the first one; `normalise` divides by the
-    L2 norm; a text is cut to `max_tokens`, special tokens included.
+    `mode` is the mean over the tokens, or the vector of the first or the last one; `normalise`
+    divides by the L2 norm; a text is cut to `max_tokens`, special tokens included.
     """
 
-    mode: Literal["mean", "cls"]
+    mode: Mode
     normalise: bool
     max_tokens: int
 
 
-def read_pooling(directory: Path, *, max_positions: int) -> Pooling:
-    """Read the recipe of a sentence encoder; without `modules.json` it is a plain mean.
+def read_pooling(directory: Path, *, max_positions: int, default: Mode = "mean") -> Pooling:
+    """Read the recipe of a sentence encoder; without `modules.json` it is the `default`, plain.
 
-    `max_positions` is the longest text the encoder itself can take.
+    `max_positions` is the longest text the model itself can take.
 
     Raises:
         UnsupportedModelError: a module or a mode that is not known here.
     """
     max_tokens = _read_max_tokens(directory / "sentence_bert_config.json", max_positions)
-    mode: Literal["mean", "cls"] = "mean"
-    normalise = False
-    path = directory / "modules.json"
-    modules = _read_modules(path) if path.is_file() else []
-    for module in modules:
-        kind = module.text("type").rpartition(".")[2]
+    mode, normalise = default, False
+    for kind, folder in read_modules(directory):
         if kind == "Pooling":
-            mode = _read_mode(directory / module.text("path", "") / "config.json")
+            mode = _read_mode(folder / "config.json")
         elif kind == "Normalize":
             normalise = True
         elif kind != "Transformer":
             raise UnsupportedModelError(
-                f"{path} asks for a module of type {kind!r}; supported are Transformer, Pooling "
-                "and Normalize"
+                f"{directory / 'modules.json'} asks for a module of type {kind!r}; supported are "
+                "Transformer, Pooling and Normalize"
             )
     return Pooling(mode, normalise, max_tokens)
 
@@ -73,33 +71,31 @@ def pool(
     """Pool `hidden` [B, T, H] over the tokens where `attention_mask` [B, T] is 1, to [B, H]."""
     if pooling.mode == "cls":
         vectors = hidden[:, 0, :]
+    elif pooling.mode == "lasttoken":
+        last = np.maximum(attention_mask.sum(axis=1) - 1, 0)
+        vectors = hidden[np.arange(len(hidden)), last]
     else:
         weights = attention_mask[:, :, None].astype(np.float32)
         vectors = (hidden * weights).sum(axis=1) / np.maximum(weights.sum(axis=1), 1e-9)
-    if pooling.normalise:
-        norms = np.linalg.norm(vectors, axis=1, keepdims=True)
-        vectors = vectors / np.maximum(norms, 1e-12)
-    return np.ascontiguousarray(vectors, dtype=np.float32)
+    return normalised(vectors) if pooling.normalise else np.ascontiguousarray(vectors)
 
 
-def _read_modules(path: Path) -> list[Fields]:
-    modules: Any = read_json(path)
-    if not isinstance(modules, list) or any(not isinstance(item, dict) for item in modules):
-        raise ModelError(f"{path} must hold a list of modules")
-    return [Fields(item, str(path)) for item in modules]
+def normalised(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Divide each row by its L2 norm; zeros stay zeros."""
+    norms = np.linalg.norm(vectors, axis=1, keepdims=True)
+    return np.ascontiguousarray(vectors / np.maximum(norms, 1e-12), dtype=np.float32)
 
 
-def _read_mode(path: Path) -> Literal["mean", "cls"]:
+def _read_mode(path: Path) -> Mode:
     fields = Fields.read(path)
     if fields.has("pooling_mode"):
         value = fields.values["pooling_mode"]
         modes = list(value) if isinstance(value, list) else [value]
     else:
         modes = [mode for flag, mode in _FLAGS.items() if fields.flag(flag, False)] or ["mean"]
-    if modes == ["mean"]:
-        return "mean"
-    if modes == ["cls"]:
-        return "cls"
+    for mode in SUPPORTED_MODES:
+        if modes == [mode]:
+            return mode
     raise UnsupportedModelError(
         f"{path} asks for pooling {' + '.join(map(str, modes))}; supported is one of "
         f"{', '.join(SUPPORTED_MODES)}"

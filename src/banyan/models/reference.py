@@ -16,7 +16,7 @@ from banyan.compiler.ir.cached import CACHE_BLOCK as BLOCK_SIZE
 from banyan.compiler.ir.cached import CACHE_FORMATS
 from banyan.models.configuration import EncoderConfiguration, ModelConfiguration
 from banyan.models.decoder import Decoder
-from banyan.models.encoder import Encoder
+from banyan.models.encoder import Encoder, LabelledEncoder
 from banyan.models.weights import CheckpointWeights
 
 _Module = TypeVar("_Module", bound=nn.Module)
@@ -33,7 +33,8 @@ def load_encoder(
     configuration: EncoderConfiguration, weights: CheckpointWeights, *, dtype: torch.dtype
 ) -> Encoder:
     """Build an encoder in memory with the weights of a checkpoint."""
-    return _load(Encoder(configuration), weights, dtype)
+    architecture = Encoder if configuration.head is None else LabelledEncoder
+    return _load(architecture(configuration), weights, dtype)
 
 
 def _load(module: _Module, weights: CheckpointWeights, dtype: torch.dtype) -> _Module:

@@ -59,7 +59,8 @@ def capture_decoder_step(
         for layer in range(configuration.num_layers)
     ]
     by_kind = {kind: tracer.trace_layer(kinds.index(kind)) for kind in dict.fromkeys(kinds)}
-    return _assemble(before, [by_kind[kind] for kind in kinds], after, tracer.states)
+    layers = [by_kind[kind] for kind in kinds]
+    return _assemble(before, layers, after, tracer.states)
 
 
 class _Before(nn.Module):
@@ -104,7 +105,7 @@ class _After(nn.Module):
     def __init__(self, decoder: Decoder) -> None:
         super().__init__()
         self.norm = decoder.model.norm
-        self.head = decoder.lm_head or decoder.model.embed_tokens
+        self.head = decoder.head
 
     def forward(self, hidden: Tensor, logit_rows: Tensor) -> Tensor:
         return logits_of_rows(hidden, logit_rows, self.norm, self.head)
@@ -127,6 +128,7 @@ class _Tracer:
     """Traces parts of one decoder with the same sizes and symbols."""
 
     def __init__(self, configuration: ModelConfiguration, dtype: str, cache_format: str) -> None:
+        self._output = configuration.output
         self._mode, kind = FakeTensorMode(), getattr(torch, dtype)
         self._decoder = build_fake(lambda: Decoder(configuration), self._mode, dtype=kind)
         self.states = CACHE_FORMATS[cache_format].states
@@ -153,8 +155,11 @@ class _Tracer:
 
     def trace_after(self) -> _Part:
         head = "model.embed_tokens" if self._decoder.lm_head is None else "lm_head"
+        head = "score" if self._decoder.score is not None else head
         prefixes = {"norm": "model.norm", "head": head}
-        return self._trace(_After(self._decoder), ["hidden", "logit_rows"], ["logits"], prefixes)
+        return self._trace(
+            _After(self._decoder), ["hidden", "logit_rows"], [self._output], prefixes
+        )
 
     def _trace(
         self,
@@ -237,11 +242,11 @@ def _assemble(before: _Part, layers: Sequence[_Part], after: _Part, states: Sequ
         for name, outputs in updates.items():
             state = f"{name}.{index}"
             outputs.append(Output(f"{state}.updated", results[f"new_{name}"], state))
-    logits = add(after, known)["logits"]
+    last = [Output(name, node) for name, node in add(after, known).items()]
     return Graph(
         "decoder_step",
         _in_order(inputs, [f"{state}.{layer}" for state in states for layer in range(len(layers))]),
-        (Output("logits", logits), *(output for kind in updates.values() for output in kind)),
+        (*last, *(output for kind in updates.values() for output in kind)),
     )
 
 

@@ -5,6 +5,7 @@ a conversation: that is `banyan.models.chat_template`. Imports no torch.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,14 @@ from banyan.models.json_fields import Fields
 _LONG_TEXT = 10_000
 
 _NAMED_TOKENS = ("bos_token", "eos_token", "pad_token", "unk_token", "cls_token", "sep_token")
+
+
+@dataclass(frozen=True, slots=True)
+class EncodedPair:
+    """Two texts as one prompt; `token_types` has a 0 or 1 per token, or is empty for zeros."""
+
+    token_ids: tuple[int, ...]
+    token_types: tuple[int, ...]
 
 
 class Tokenizer:
@@ -94,6 +103,22 @@ class Tokenizer:
         encoding.truncate(max(0, max_tokens - num_special))
         return list(self._backend.post_process(encoding).ids)
 
+    def encode_pair(self, first: str, second: str, *, max_tokens: int) -> EncodedPair:
+        """Turn two texts into at most `max_tokens` ids as the tokenizer's template joins them.
+
+        The longer text is cut until both are equally long, then both are.
+        """
+        for text in (first, second):
+            _require_unicode(text)
+        left, right = (self._backend.encode(t, add_special_tokens=False) for t in (first, second))
+        num_special = int(self._backend.num_special_tokens_to_add(is_pair=True))
+        limit = max(0, max_tokens - num_special)
+        lengths = cut_longer_first(len(left), len(right), limit=limit)
+        left.truncate(lengths[0])
+        right.truncate(lengths[1])
+        joined = self._backend.post_process(left, right)
+        return EncodedPair(tuple(joined.ids), tuple(joined.type_ids))
+
     def decode(self, token_ids: Sequence[int], *, skip_special_tokens: bool = True) -> str:
         """Turn token ids into text; an incomplete character at an end becomes U+FFFD.
 
@@ -114,6 +139,14 @@ class Tokenizer:
         """Give the id of a vocabulary entry, or None."""
         index = self._backend.token_to_id(entry)
         return None if index is None else int(index)
+
+
+def cut_longer_first(first: int, second: int, *, limit: int) -> tuple[int, int]:
+    """Give the lengths of two texts after cutting the longer one until `limit` holds both."""
+    if first + second <= limit:
+        return first, second
+    shorter = min(first, second, limit // 2)
+    return (shorter, limit - shorter) if first <= second else (limit - shorter, shorter)
 
 
 def _require_unicode(text: str) -> None:

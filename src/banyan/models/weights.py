@@ -6,7 +6,8 @@ torch. Tensors are views into memory maps, so only what is being packed is resid
 Names are those of the checkpoint, with two additions. The experts of a mixture are stored one
 tensor each, `P.experts.0.Q.weight`, `P.experts.1.Q.weight`, ...; here they are one stacked tensor
 `P.experts.Q.weight` of shape [experts, ...]. A `prefix` that the names of an encoder carry
-in some checkpoints ("bert.") is left out.
+in some checkpoints ("bert.") is left out, and one that a decoder without its last layer lacks
+("model.") is put in front.
 """
 
 import re
@@ -52,16 +53,20 @@ class _Stored:
 class CheckpointWeights:
     """All tensors of a directory with one or several safetensors files."""
 
-    def __init__(self, directory: Path, *, prefix: str = "") -> None:
+    def __init__(self, directory: Path, *, prefix: str = "", lacking: str = "") -> None:
         """Open and validate every file; nothing but the headers is read.
+
+        `prefix` is left out of names that have it; `lacking` is put in front of all names when
+        none has it.
 
         Raises:
             ModelError: no weights, a missing or truncated shard, or a damaged header.
         """
         self._directory = directory
+        files = _open_files(directory)
+        added = "" if any(key.startswith(lacking) for key in files) else lacking
         self._tensors = {
-            key.removeprefix(prefix): _Stored(file, key)
-            for key, file in _open_files(directory).items()
+            added + key.removeprefix(prefix): _Stored(file, key) for key, file in files.items()
         }
         self._stacks = _find_stacks(self._tensors)
         single = (name for name in self._tensors if not _EXPERT.match(name))

@@ -30,7 +30,7 @@ class FakeEncoder:
 def runner(*, normalise: bool = False) -> tuple[EncoderRunner, FakeEncoder]:
     encoder = FakeEncoder()
     pooling = Pooling("mean", normalise, max_tokens=8)
-    return EncoderRunner(encoder, pooling, vocab_size=100), encoder
+    return EncoderRunner(encoder, pooling, max_tokens=8, vocab_size=100), encoder
 
 
 def prompts(*token_ids: tuple[int, ...]) -> list[PoolingPrompt]:

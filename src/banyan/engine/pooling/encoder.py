@@ -1,4 +1,4 @@
-"""Token ids to sentence vectors: batches of similar length through an encoder, then pooling.
+"""Token ids to sentence vectors or scores: batches of similar length through an encoder.
 
 Knows the names and shapes of the encoder's arguments. Dims: B texts, T tokens, H hidden.
 """
@@ -20,25 +20,38 @@ class EncoderModel(Protocol):
     """Anything that computes the encoder: a compiled program or a fake."""
 
     def run(self, arguments: Mapping[str, NDArray[Any]]) -> Mapping[str, NDArray[Any]]:
-        """Return "hidden" [B, T, H] float32 for token_ids, attention_mask and token_types."""
+        """Return "hidden" [B, T, H] or "scores" [B, labels], both float32.
+
+        The arguments are token_ids, attention_mask and token_types.
+        """
         ...
 
 
 class EncoderRunner:
     """Makes one vector per prompt."""
 
-    def __init__(self, model: EncoderModel, pooling: Pooling, *, vocab_size: int) -> None:
+    def __init__(
+        self,
+        model: EncoderModel,
+        pooling: Pooling | None,
+        *,
+        max_tokens: int,
+        vocab_size: int,
+        num_token_types: int = 2,
+    ) -> None:
+        """Serve `model`; without `pooling` it gives scores.
+
+        `max_tokens` is the length of the longest prompt, special tokens included. Token types that
+        the model has no row for become its last one.
+        """
+        self._last_type = num_token_types - 1
         self._model = model
         self._pooling = pooling
+        self.max_tokens = max_tokens
         self.vocab_size = vocab_size
 
-    @property
-    def max_tokens(self) -> int:
-        """Longest text in tokens, special ones included."""
-        return self._pooling.max_tokens
-
     def run(self, prompts: Sequence[PoolingPrompt]) -> NDArray[np.float32]:
-        """Return a vector for each prompt, in order: [number of prompts, H] float32."""
+        """Return a row for each prompt, in order: [number of prompts, H or labels] float32."""
         # Similar lengths together, so that little of a batch is padding.
         lengths = [len(prompt.token_ids) for prompt in prompts]
         order = sorted(range(len(prompts)), key=lambda number: -lengths[number])
@@ -62,9 +75,12 @@ class EncoderRunner:
         arguments = {
             "token_ids": token_ids_BT,
             "attention_mask": mask_BT,
-            "token_types": types_BT,
+            "token_types": np.minimum(types_BT, self._last_type),
         }
-        return pool(self._model.run(arguments)["hidden"], mask_BT, self._pooling)
+        result = self._model.run(arguments)
+        if self._pooling is None:
+            return np.array(result["scores"])
+        return pool(result["hidden"], mask_BT, self._pooling)
 
 
 def split_by_length(order: Sequence[int], lengths: Sequence[int]) -> list[list[int]]:
