@@ -15,15 +15,15 @@ from banyan.gateway.replies.chat import ChatCompletion
 from banyan.gateway.replies.completions import Completion
 from banyan.gateway.replies.embeddings import EmbeddingReply
 from banyan.gateway.replies.models import ModelCard, ModelList
+from banyan.gateway.replies.pooling import ClassifyReply, RerankReply, ScoreReply
 from banyan.gateway.replies.server import Load, Version
 from banyan.gateway.replies.tokenize import DetokenizeReply, TokenizeReply
-from banyan.gateway.replies.pooling import ClassifyReply, RerankReply, ScoreReply
 from banyan.gateway.wire.body import RequestBody
 from banyan.gateway.wire.chat import ChatRequest
 from banyan.gateway.wire.completions import CompletionRequest
 from banyan.gateway.wire.embeddings import EmbeddingRequest
-from banyan.gateway.wire.tokenize import DetokenizeRequest, TokenizeRequest
 from banyan.gateway.wire.pooling import ClassifyRequest, RerankRequest, ScoreRequest
+from banyan.gateway.wire.tokenize import DetokenizeRequest, TokenizeRequest
 
 
 @dataclass(frozen=True, slots=True)
