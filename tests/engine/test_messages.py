@@ -20,12 +20,21 @@ from banyan.engine.messages import (
     decode_command,
     decode_report,
     encode,
+    error_of,
+    refused,
 )
 from banyan.engine.options import EngineOptions
 from banyan.engine.pooling.prompt import PoolingPrompt
 from banyan.engine.request_context import RequestContext
 from banyan.engine.sampling import SamplingOptions
 from banyan.engine.status import ModelFacts
+from banyan.foundation.errors import (
+    BanyanError,
+    DeadlineMissed,
+    EngineStopped,
+    Overloaded,
+    RequestError,
+)
 
 OPTIONS = SamplingOptions(max_tokens=3, stop=["a"], stop_token_ids=[7], logit_bias={3: 1.5})
 EVENT = TokenEvent(
@@ -76,3 +85,24 @@ def test_options_out_of_range_do_not_pass_the_wire() -> None:
     half, nine = msgspec.msgpack.encode(0.5), msgspec.msgpack.encode(9.5)
     with pytest.raises(msgspec.ValidationError, match="top_p"):
         decode_command(good.replace(half, nine))
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        RequestError("wrong", parameter="n"),
+        Overloaded("full", retry_after_seconds=7, is_callers_share=True),
+        Overloaded("full", retry_after_seconds=1),
+        DeadlineMissed("late"),
+        EngineStopped("gone"),
+    ],
+    ids=str,
+)
+def test_why_a_request_is_refused_arrives_as_it_left(error: BanyanError) -> None:
+    report = decode_report(encode(refused("a", error)))
+    assert isinstance(report, Refused)
+    arrived = error_of(report)
+    assert type(arrived) is type(error)
+    if not isinstance(error, EngineStopped):
+        assert str(arrived) == str(error)
+    assert vars(arrived) == vars(error)

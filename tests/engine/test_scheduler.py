@@ -130,6 +130,42 @@ def test_giving_way_frees_only_what_no_other_holds() -> None:
     assert plan(running, [], free_blocks=0).preempted == (C, B)
 
 
+def test_a_more_urgent_prompt_gets_the_budget_before_one_that_runs() -> None:
+    running = [Demand(A, 20, 8, 2, priority=1)]
+    waiting = [Demand(B, 3, 0, 0, priority=0), Demand(C, 3, 0, 0, priority=2)]
+    step = plan(running, waiting, token_budget=8)
+    assert step.slices == (Slice(B, 3, 1, True), Slice(A, 5, 0, False))
+
+
+def test_one_that_waits_takes_the_seat_of_a_less_urgent_one() -> None:
+    running = [Demand(A, 5, 4, 1, priority=0), Demand(B, 5, 4, 1, priority=2)]
+    step = plan(running, [Demand(C, 3, 0, 0, priority=1)], max_running=2)
+    assert step == Step((B,), (C,), (Slice(A, 1, 0, True), Slice(C, 3, 1, True)))
+    assert plan(running, [Demand(C, 3, 0, 0, priority=2)], max_running=2).preempted == ()
+
+
+def test_one_that_waits_takes_the_blocks_of_less_urgent_ones_but_only_if_that_is_enough() -> None:
+    running = [
+        Demand(A, 33, 32, 3, priority=0),
+        Demand(B, 33, 32, 3, priority=1),
+        Demand(C, 33, 32, 3, num_unshared=1, priority=1),
+    ]
+    urgent = Demand(SequenceId(4), 60, 0, 0, priority=0)
+    assert plan(running, [urgent], free_blocks=0, max_running=9).preempted == ()
+    step = plan(running, [urgent], free_blocks=2, max_running=9, token_budget=64)
+    assert (step.preempted, step.admitted) == ((C, B), (SequenceId(4),))
+    assert plan(running, [urgent], free_blocks=6, max_running=9).preempted == (C,)
+
+
+def test_nobody_makes_place_for_one_whose_prompt_is_being_computed_by_one_as_urgent() -> None:
+    running = [
+        Demand(A, 40, 16, 3, priority=0, next_block="x"),
+        Demand(B, 5, 4, 1, priority=2),
+    ]
+    waiting = [Demand(C, 40, 16, 1, priority=0, next_block="x")]
+    assert plan(running, waiting, max_running=2).preempted == ()
+
+
 def test_no_more_than_the_most_run_together() -> None:
     waiting = [Demand(B, 1, 0, 0), Demand(C, 1, 0, 0)]
     assert plan([Demand(A, 2, 1, 1)], waiting, max_running=2).admitted == (B,)
@@ -168,9 +204,9 @@ def test_more_running_sequences_than_the_budget_has_tokens_is_an_error() -> None
 
 @dataclass(frozen=True)
 class Workload:
-    """Lengths (prompt, answer, step of arrival) and a machine they must run on."""
+    """Lengths (prompt, answer, step of arrival, priority) and a machine they must run on."""
 
-    requests: list[tuple[int, int, int]]
+    requests: list[tuple[int, int, int, int]]
     num_blocks: int
     token_budget: int
     max_running: int
@@ -180,12 +216,14 @@ class Workload:
 def workloads(draw: st.DrawFn) -> Workload:
     requests = draw(
         st.lists(
-            st.tuples(st.integers(1, 70), st.integers(1, 40), st.integers(0, 30)),
+            st.tuples(
+                st.integers(1, 70), st.integers(1, 40), st.integers(0, 30), st.integers(0, 2)
+            ),
             min_size=1,
             max_size=12,
         )
     )
-    longest = max(blocks_for(prompt + answer) for prompt, answer, _ in requests)
+    longest = max(blocks_for(prompt + answer) for prompt, answer, _, _ in requests)
     max_running = draw(st.integers(1, 6))
     return Workload(
         requests,
@@ -208,13 +246,20 @@ class Simulation:
         self.waiting: list[SequenceId] = []
 
     def arrive(self, now: int) -> None:
-        for number, (prompt, answer, when) in enumerate(self.workload.requests):
+        for number, (prompt, answer, when, priority) in enumerate(self.workload.requests):
             if when == now:
                 sequence_id = SequenceId(number)
-                self.demands[sequence_id] = Demand(sequence_id, prompt, 0, 0)
+                self.demands[sequence_id] = Demand(sequence_id, prompt, 0, 0, priority=priority)
                 self.goals[sequence_id] = prompt + answer
                 self.owned[sequence_id] = []
-                self.waiting.append(sequence_id)
+                self._wait(sequence_id)
+
+    def _wait(self, sequence_id: SequenceId) -> None:
+        self.waiting.append(sequence_id)
+        self.waiting.sort(key=self._precedence)
+
+    def _precedence(self, sequence_id: SequenceId) -> tuple[int, int]:
+        return self.demands[sequence_id].priority, sequence_id
 
     def step(self) -> None:
         step = plan_step(
@@ -227,22 +272,28 @@ class Simulation:
         assert step.slices or not (self.running or self.waiting), "work waits and none is done"
         assert not self.running or step.slices[0].num_tokens > 0
         if self.running:
-            assert self.running[0] not in step.preempted, "the oldest was made to wait"
+            first = self.running[0]
+            urgency = self.demands[first].priority
+            is_outranked = any(self.demands[i].priority < urgency for i in step.admitted)
+            assert is_outranked or first not in step.preempted, "the first was made to wait"
         self._carry_out(step)
 
     def _carry_out(self, step: Step) -> None:
         assert sum(s.num_tokens for s in step.slices) <= self.workload.token_budget
+        waiting = list(self.waiting)
         for sequence_id in step.preempted:
-            assert sequence_id == self.running.pop(), "not the youngest was preempted"
+            assert sequence_id == self.running.pop(), "not the last was preempted"
             self.pool.release(self.owned[sequence_id])
             self.owned[sequence_id] = []
             self.demands[sequence_id] = replace(
                 self.demands[sequence_id], num_computed=0, num_blocks=0
             )
-            self.waiting.insert(0, sequence_id)
+            self._wait(sequence_id)
         for sequence_id in step.admitted:
-            assert sequence_id == self.waiting.pop(0), "a younger one overtook"
+            assert sequence_id == waiting.pop(0), "one that is not next overtook"
+            self.waiting.remove(sequence_id)
             self.running.append(sequence_id)
+        self.running.sort(key=self._precedence)
         assert len(self.running) <= self.workload.max_running
         decoding = {i for i in self.running if self.demands[i].is_decoding}
         assert decoding <= {s.sequence_id for s in step.slices}, "a stream was stalled"
@@ -267,6 +318,7 @@ class Simulation:
             demand.num_tokens + slice_.reaches_end,
             computed,
             len(self.owned[sequence_id]),
+            priority=demand.priority,
         )
         self.demands[sequence_id] = demand
         if demand.num_tokens == self.goals[sequence_id]:

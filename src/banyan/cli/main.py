@@ -65,6 +65,26 @@ SpeculationOption = Annotated[
         help="""Guess tokens and check them together: '{"method": "ngram"}'.""",
     ),
 ]
+PortOption = Annotated[
+    int, typer.Option(min=0, max=65535, help="Port to listen on; 0 takes a free one.")
+]
+BodyOption = Annotated[int, typer.Option(min=1, help="Larger requests are refused.")]
+PrefixOption = Annotated[
+    bool, typer.Option(help="Reuse what was computed for equal beginnings of prompts.")
+]
+LatencyGoalOption = Annotated[
+    float | None,
+    typer.Option(help="Prompts wait rather than hold up answers longer than this."),
+]
+FirstTokenGoalOption = Annotated[
+    float | None, typer.Option(help="Refuse (429, 503) what would begin later than this.")
+]
+WaitingRequestsOption = Annotated[
+    int, typer.Option(min=1, help="Most answers that wait; more are refused (429, 503).")
+]
+WaitingTokensOption = Annotated[
+    int | None, typer.Option(min=1, help="Most prompt tokens of those that wait.")
+]
 TaskOption = Annotated[
     str,
     typer.Option(
@@ -105,9 +125,7 @@ def serve(
     device: DeviceOption = "auto",
     dtype: DtypeOption = "auto",
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
-    port: Annotated[
-        int, typer.Option(min=0, max=65535, help="Port to listen on; 0 takes a free one.")
-    ] = 8000,
+    port: PortOption = 8000,
     max_model_len: LengthOption = None,
     max_num_seqs: Annotated[int, typer.Option(min=1, help="Most answers computed together.")] = 64,
     threads: ThreadsOption = None,
@@ -116,12 +134,15 @@ def serve(
     kv_cache_dtype: CacheOption = "auto",
     speculative_config: SpeculationOption = None,
     task: TaskOption = "auto",
+    prefix_caching: PrefixOption = True,
+    latency_goal_ms: LatencyGoalOption = None,
+    first_token_goal_ms: FirstTokenGoalOption = None,
+    max_waiting_requests: WaitingRequestsOption = 1024,
+    max_waiting_tokens: WaitingTokensOption = None,
     served_model_name: Annotated[
         str | None, typer.Option(help="The name clients ask for; the model's own by default.")
     ] = None,
-    max_body_megabytes: Annotated[
-        int, typer.Option(min=1, help="Larger requests are refused.")
-    ] = 16,
+    max_body_megabytes: BodyOption = 16,
     until_input_ends: Annotated[
         bool, typer.Option("--until-input-ends", help="Stop when standard input closes.")
     ] = False,
@@ -143,6 +164,11 @@ def serve(
         kv_cache_dtype=kv_cache_dtype,
         speculation=read_speculation(speculative_config),
         task=task,
+        enable_prefix_caching=prefix_caching,
+        max_waiting_requests=max_waiting_requests,
+        max_waiting_tokens=max_waiting_tokens,
+        latency_goal_ms=latency_goal_ms,
+        first_token_goal_ms=first_token_goal_ms,
     )
     options = ServeOptions(
         model=find_model(model),

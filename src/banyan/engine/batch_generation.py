@@ -80,7 +80,10 @@ def _collect(
     events: dict[tuple[str, int], list[TokenEvent]] = defaultdict(list)
     num_finished = 0
     while engine.has_work():
-        for event in engine.step():
+        stepped = engine.step()
+        for refusal in engine.take_refusals():
+            raise refusal.error
+        for event in stepped:
             events[event.request_id, event.index].append(event)
             if event.finish_reason is not None:
                 num_finished += 1

@@ -16,6 +16,7 @@ from banyan.engine.messages import FAKE_MODEL, EngineSettings
 from banyan.engine.options import DEFAULT_TOKEN_BUDGET
 from banyan.engine.pooling.prompt import PoolingPrompt
 from banyan.engine.pooling.queue import NoPooling, PooledRows, PoolingQueue
+from banyan.engine.reception import Refusal
 from banyan.engine.request_context import ORDINARY, RequestContext
 from banyan.engine.sampling import SamplingOptions
 from banyan.engine.status import ModelFacts
@@ -51,6 +52,10 @@ class TokenEngine(Protocol):
 
     def step(self) -> list[TokenEvent]:
         """Compute one step; nothing when idle."""
+        ...
+
+    def take_refusals(self) -> list[Refusal]:
+        """Return, once, the requests that were given up since the last call."""
         ...
 
     def has_work(self) -> bool:
@@ -122,6 +127,10 @@ class WriterOfNothing:
         """Do nothing."""
         return []
 
+    def take_refusals(self) -> list[Refusal]:
+        """Do nothing: all are refused at once."""
+        return []
+
     def has_work(self) -> bool:
         """Return false."""
         return False
@@ -141,6 +150,7 @@ def _build_fake(settings: EngineSettings) -> Served:
         num_blocks=options.num_blocks or blocks_for(max_model_len) * options.max_num_seqs,
         seed=options.seed,
         enable_prefix_caching=options.enable_prefix_caching,
+        policy=options.queue_policy(),
     )
     return Served(engine, no_vectors(), ModelFacts("decoder", max_model_len), lambda: None)
 

@@ -4,28 +4,24 @@ Owns all state of serving one model; the decisions are in `scheduler`, `admissio
 Not thread-safe: one thread calls it. Called by `LLM` and by the engine process.
 """
 
-from collections.abc import Collection, Mapping, Sequence
-from secrets import randbits
+import time
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 from banyan.engine.admission import admit
-from banyan.engine.detokenizer import (
-    IncrementalDetokenizer,
-    StopStringFinder,
-    TextDecoder,
-    TextStream,
-)
+from banyan.engine.answer_maker import AnswerMaker
+from banyan.engine.detokenizer import TextDecoder
 from banyan.engine.events import EngineStatistics, TokenEvent
-from banyan.engine.options import EngineLimits
+from banyan.engine.options import EngineLimits, QueuePolicy
+from banyan.engine.pacing import Pacing
 from banyan.engine.prompt_scores import score_slice
 from banyan.engine.publishing import advance, event_of, replay
-from banyan.engine.request import Request
+from banyan.engine.reception import Reception, Refusal
 from banyan.engine.request import Sequence as Answer
 from banyan.engine.request_context import ORDINARY, RequestContext
 from banyan.engine.residency import Residency
 from banyan.engine.runner import LaneSlice, Runner, StepModel
-from banyan.engine.sampler import SequenceSampler
 from banyan.engine.sampling import SamplingOptions
-from banyan.engine.scheduler import SequenceId, Step, plan_step
+from banyan.engine.scheduler import Demand, SequenceId, Step, plan_step
 from banyan.engine.speculation.speculator import Speculator
 from banyan.engine.speculation.verification import verify
 from banyan.engine.structure.guidance import StructureCompiler
@@ -46,6 +42,8 @@ class Engine:
         speculator: guesses tokens that the model then checks; None goes token by token.
         structures: compiles the shapes that answers must have; None refuses such requests.
         enable_prefix_caching: reuse what was computed for equal beginnings of prompts.
+        policy: how long the queue may be and how fast it should move.
+        clock: seconds that only go forward.
     """
 
     def __init__(
@@ -60,24 +58,27 @@ class Engine:
         speculator: Speculator | None = None,
         structures: StructureCompiler | None = None,
         enable_prefix_caching: bool = True,
+        policy: QueuePolicy | None = None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.limits = limits
         self.vocab_size = vocab_size
         self._end_token_ids = frozenset(end_token_ids)
         self._tokenizer = tokenizer
-        self._seed = seed
+        self._maker = AnswerMaker(tokenizer, seed)
+        self._clock = clock
         self._speculator = speculator
         self._structuring = Structuring(structures, vocab_size=vocab_size)
         self._residency = Residency(limits, shares_prefixes=enable_prefix_caching)
         self._runner = Runner(model, self._residency.table)
-        # Both in order of arrival, oldest first: a dict keeps it and finds by name.
+        policy = policy or QueuePolicy()
+        self._reception = Reception(policy)
+        self._pacing = Pacing(policy, limits)
         self._running: dict[SequenceId, Answer] = {}
-        self._waiting: dict[SequenceId, Answer] = {}
         # Only those that are not finished: a finished one gives back what it remembers.
         self._answers: dict[str, list[Answer]] = {}
         self._pending_events: list[TokenEvent] = []
-        self._num_arrived = 0
-        self._num_requests = 0
+        self._refusals: list[Refusal] = []
         self._num_generated = 0
         self._num_prefilled = 0
         self._num_preemptions = 0
@@ -101,6 +102,7 @@ class Engine:
 
         Raises:
             RequestError: it cannot be served; the sentence says why.
+            Overloaded: too many wait already; says when to come back.
         """
         if request_id in self._answers:
             raise RequestError(f"a request {request_id!r} is already being served")
@@ -115,17 +117,20 @@ class Engine:
             vocab_size=self.vocab_size,
             end_token_ids=self._end_token_ids,
         )
-        entropy = self._entropy(options.seed)
+        if not told:  # one that was let in before is not turned away now
+            begin_seconds = self._pacing.begin_seconds(len(prompt_token_ids))
+            self._give_up(self._reception.make_room(request, self._answers, begin_seconds))
+        now = self._clock()
         answers = [
-            self._new_answer(request, index, entropy)
-            for index in range(options.n)
-            if not told or told[index] is not None
+            answer
+            for answer in self._maker.answers(request, arrived=now)
+            if not told or told[answer.index] is not None
         ]
         if told:
             self._structuring.prepare(options)
         structure = options.structure
         if structure is None or self._structuring.admit(answers, structure):
-            self._waiting.update((answer.sequence_id, answer) for answer in answers)
+            self._join(answers)
         for answer in answers if told else ():
             replay(answer, told[answer.index] or ())
         self._answers[request_id] = answers
@@ -151,23 +156,27 @@ class Engine:
     def has_work(self) -> bool:
         """True when the next step does or publishes something."""
         is_compiling = self._structuring.is_compiling
-        return bool(self._running or self._waiting or self._pending_events or is_compiling)
+        is_said = not (self._pending_events or self._refusals)
+        return bool(self._running or self._reception.line or is_compiling or not is_said)
+
+    def take_refusals(self) -> list[Refusal]:
+        """Return, once, the requests that were given up since the last call, and why.
+
+        Nothing more comes of them, nor does anything come that was not taken yet.
+        """
+        refusals, self._refusals = self._refusals, []
+        return refusals
 
     def step(self) -> list[TokenEvent]:
         """Do one step and return what came of it, in no order between requests."""
+        self._give_up(self._reception.overdue(self._clock()))
         events, self._pending_events = self._pending_events, []
         events += self._take_structured()
         drafts = self._drafts()
-        step = plan_step(
-            [
-                self._residency.running_demand(answer, len(drafts.get(sequence_id, ())))
-                for sequence_id, answer in self._running.items()
-            ],
-            # Made only as far as they are looked at; a queue of thousands costs nothing.
-            map(self._residency.waiting_demand, self._waiting.values()),
-            free_blocks=self._residency.num_free_blocks,
-            token_budget=self.limits.token_budget,
-            max_running=self.limits.max_num_seqs,
+        step = self._plan(drafts)
+        began = self._clock()
+        self._reception.note_step(
+            [self._reception.line[sequence_id] for sequence_id in step.admitted], now=began
         )
         if not step.slices:
             return events
@@ -189,12 +198,13 @@ class Engine:
                 self._settle(answer, events[-1])
         if self._speculator is not None:
             self._speculator.finish_step(step.num_decoded)
+        self._pacing.note(lane_slices, self._clock() - began)
         return events
 
     def statistics(self) -> EngineStatistics:
         """Counters as of now."""
         return EngineStatistics(
-            num_waiting=len(self._waiting),
+            num_waiting=len(self._reception.line),
             num_running=len(self._running),
             num_free_blocks=self._residency.num_free_blocks,
             num_blocks=self._residency.num_blocks,
@@ -206,25 +216,57 @@ class Engine:
             tokens_accepted=self._num_accepted,
             prefix_cache_queries=self._residency.num_queried_tokens,
             prefix_cache_hits=self._residency.num_found_tokens,
+            requests_refused=self._reception.num_refused,
+            deadlines_missed=self._reception.num_late,
         )
+
+    def _plan(self, drafts: Mapping[SequenceId, Sequence[int]]) -> Step:
+        """Plan the next step; who is admitted is still in the line afterwards."""
+        line = self._reception.line
+        most_urgent = line.most_urgent
+        running: list[Demand] = []
+        for answer in sorted(self._running.values(), key=_precedence):
+            is_outranked = most_urgent is not None and answer.priority > most_urgent
+            num_drafts = len(drafts.get(answer.sequence_id, ()))
+            running.append(
+                self._residency.running_demand(answer, num_drafts, is_outranked=is_outranked)
+            )
+        return plan_step(
+            running,
+            # Made only as far as they are looked at; a queue of thousands costs nothing.
+            map(self._residency.waiting_demand, line),
+            free_blocks=self._residency.num_free_blocks,
+            token_budget=self._pacing.token_budget(running),
+            max_running=self.limits.max_num_seqs,
+        )
+
+    def _join(self, answers: Sequence[Answer]) -> None:
+        """Let new answers wait for their turn."""
+        for answer in answers:
+            begin_seconds = self._pacing.begin_seconds(len(answer.token_ids))
+            self._reception.join(answer, now=self._clock(), begin_seconds=begin_seconds)
+
+    def _give_up(self, refusals: Sequence[Refusal]) -> None:
+        """End requests without an answer; `take_refusals` tells why."""
+        for refusal in refusals:
+            answers = self._answers.pop(refusal.request_id, ())
+            for answer in answers:
+                self._finish(answer)
+            if answers:
+                self._refusals.append(refusal)
 
     def _take_structured(self) -> list[TokenEvent]:
         """Let those wait for their turn whose structure is compiled; end those it is wrong for."""
-        is_idle = not (self._running or self._waiting or self._pending_events)
+        is_idle = not (self._running or self._reception.line or self._pending_events)
         events = []
         for compiled in self._structuring.take_ready(is_idle=is_idle):
+            if compiled.problem is None:
+                self._join(compiled.answers)
+                continue
             for answer in compiled.answers:
-                self._waiting[answer.sequence_id] = answer
-                if compiled.problem is not None:
-                    events.append(
-                        event_of(
-                            answer,
-                            text="",
-                            finish_reason="error",
-                            stop_reason=compiled.problem,
-                        )
-                    )
-                    self._settle(answer, events[-1])
+                problem = compiled.problem
+                events.append(event_of(answer, text="", finish_reason="error", stop_reason=problem))
+                self._settle(answer, events[-1])
         return events
 
     def close(self) -> None:
@@ -243,47 +285,11 @@ class Engine:
             self._num_accepted += num_accepted
             self._speculator.note(answer, num_drafted=len(guesses), num_accepted=num_accepted)
 
-    def _entropy(self, seed: int | None) -> tuple[int, ...]:
-        self._num_requests += 1
-        if seed is not None:
-            return (0, seed % 2**64)
-        if self._seed is not None:
-            return (1, self._seed % 2**64, self._num_requests)
-        return (2, randbits(64))
-
-    def _new_answer(self, request: Request, index: int, entropy: tuple[int, ...]) -> Answer:
-        self._num_arrived += 1
-        options = request.options
-        detokenizer = None
-        if self._tokenizer is not None:
-            detokenizer = IncrementalDetokenizer(
-                self._tokenizer,
-                request.prompt_token_ids,
-                skip_special_tokens=options.skip_special_tokens,
-            )
-        return Answer(
-            SequenceId(self._num_arrived),
-            request,
-            index=index,
-            sampler=SequenceSampler(
-                options,
-                request.prompt_token_ids,
-                end_token_ids=request.end_token_ids | request.stop_token_ids,
-                entropy=(*entropy, index),
-            ),
-            text=TextStream(
-                detokenizer,
-                StopStringFinder(
-                    options.stop_strings, include_in_output=options.include_stop_str_in_output
-                ),
-            ),
-        )
-
     def _carry_out(self, step: Step, drafts: Mapping[SequenceId, Sequence[int]]) -> list[LaneSlice]:
         """Move sequences and blocks as planned; returns the slices by lane."""
         self._preempt(step.preempted)
         for sequence_id in step.admitted:
-            answer = self._waiting.pop(sequence_id)
+            answer = self._reception.line.remove(sequence_id)
             self._residency.enter(answer)
             self._running[sequence_id] = answer
         lane_slices = []
@@ -317,8 +323,7 @@ class Engine:
             answer = self._running.pop(sequence_id)
             self._residency.leave(answer)
             answer.stand_back()
-            # Older than all that wait: it goes to the front, youngest first.
-            self._waiting = {sequence_id: answer, **self._waiting}
+            self._reception.line.stand_back(answer)
             self._num_preemptions += 1
 
     def _note_computed(self, step: Step) -> None:
@@ -327,12 +332,14 @@ class Engine:
             answer = self._running[slice_.sequence_id]
             if answer.num_generated == 0 or not slice_.reaches_end or slice_.num_tokens > 1:
                 self._num_prefilled += slice_.num_tokens
+                self._reception.charge(answer, num_prompt=slice_.num_tokens)
             answer.num_computed += slice_.num_tokens
             self._residency.note_computed(answer)
 
     def _settle(self, answer: Answer, event: TokenEvent) -> None:
         self._num_generated += len(event.token_ids)
         if event.token_ids:
+            self._reception.charge(answer, num_written=len(event.token_ids))
             self._residency.note_chosen(answer, event.token_ids)
         if event.finish_reason is not None:
             self._finish(answer)
@@ -345,6 +352,11 @@ class Engine:
         if self._speculator is not None:
             self._speculator.forget(answer.sequence_id)
         self._running.pop(answer.sequence_id, None)
-        self._waiting.pop(answer.sequence_id, None)
+        self._reception.leave(answer)
         self._residency.leave(answer)
         answer.finish()
+
+
+def _precedence(answer: Answer) -> tuple[int, SequenceId]:
+    """The most urgent first, of equals the oldest."""
+    return answer.priority, answer.sequence_id

@@ -6,7 +6,8 @@ gets other tokens. Shipped, because plug-ins and users test against it too.
 """
 
 import json
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 
 from banyan.engine.engine import Engine
 from banyan.engine.key_value_blocks import BLOCK_SIZE
-from banyan.engine.options import EngineLimits
+from banyan.engine.options import EngineLimits, QueuePolicy
 from banyan.engine.speculation.speculator import Speculator
 from banyan.engine.structure.guidance import StructureCompiler
 
@@ -156,6 +157,8 @@ def fake_engine(
     seed: int | None = None,
     speculator: Speculator | None = None,
     enable_prefix_caching: bool = True,
+    policy: QueuePolicy | None = None,
+    clock: Callable[[], float] = time.monotonic,
 ) -> Engine:
     """Build an engine on a `FakeModel` that reads and writes bytes of text."""
     limits = EngineLimits(
@@ -179,6 +182,8 @@ def fake_engine(
         ),
         speculator=speculator,
         enable_prefix_caching=enable_prefix_caching,
+        policy=policy,
+        clock=clock,
     )
 
 

@@ -121,6 +121,7 @@ def load_model(
                 end_token_ids=directory.generation.eos_token_ids,
             ),
             enable_prefix_caching=options.enable_prefix_caching,
+            policy=options.queue_policy(),
         )
         defaults = options_from_defaults(directory.generation)
         return LoadedModel(directory, engine, executable, defaults, device)

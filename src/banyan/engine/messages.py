@@ -15,6 +15,14 @@ from banyan.engine.pooling.prompt import PoolingPrompt
 from banyan.engine.request_context import ORDINARY, RequestContext
 from banyan.engine.sampling import SamplingOptions
 from banyan.engine.status import ModelFacts
+from banyan.foundation.errors import (
+    BanyanError,
+    DeadlineMissed,
+    EngineStopped,
+    InputError,
+    Overloaded,
+    RequestError,
+)
 
 FAKE_MODEL = "fake"
 
@@ -127,6 +135,8 @@ class Refused(msgspec.Struct, frozen=True, tag=True):
         parameter: the field at fault, when one is.
         is_input: false when the engine itself is at fault.
         retry_after_seconds: when it is worth asking again, for a request that came at a bad time.
+        is_callers_share: this caller holds more of the queue than others.
+        is_late: the deadline of the request passed before its answer began.
     """
 
     request_id: str
@@ -134,6 +144,43 @@ class Refused(msgspec.Struct, frozen=True, tag=True):
     parameter: str | None
     is_input: bool
     retry_after_seconds: float | None = None
+    is_callers_share: bool = False
+    is_late: bool = False
+
+
+def refused(request_id: str, error: Exception) -> Refused:
+    """Put into a message why a request is not served; `error_of` takes it out again."""
+    if isinstance(error, InputError):
+        parameter = error.parameter if isinstance(error, RequestError) else None
+        return Refused(request_id, str(error), parameter, is_input=True)
+    if isinstance(error, Overloaded):
+        return Refused(
+            request_id,
+            str(error),
+            None,
+            is_input=False,
+            retry_after_seconds=error.retry_after_seconds,
+            is_callers_share=error.is_callers_share,
+        )
+    if isinstance(error, DeadlineMissed):
+        return Refused(request_id, str(error), None, is_input=False, is_late=True)
+    message = f"the engine failed on this request ({type(error).__name__}: {error})"
+    return Refused(request_id, message, None, is_input=False)
+
+
+def error_of(report: Refused) -> BanyanError:
+    """The error that a refused request ends with."""
+    if report.is_input:
+        return RequestError(report.message, parameter=report.parameter)
+    if report.retry_after_seconds is not None:
+        return Overloaded(
+            report.message,
+            retry_after_seconds=report.retry_after_seconds,
+            is_callers_share=report.is_callers_share,
+        )
+    if report.is_late:
+        return DeadlineMissed(report.message)
+    return EngineStopped(report.message)
 
 
 Command: TypeAlias = Start | AddRequest | CancelRequest | Pool | Stop

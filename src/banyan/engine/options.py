@@ -1,5 +1,6 @@
 """What a person asks of an engine, and the limits that come out of it."""
 
+import math
 from dataclasses import dataclass
 
 from banyan.engine.key_value_blocks import blocks_for
@@ -15,6 +16,35 @@ ACTIVATIONS = ("plain", "int8")
 DTYPES = ("auto", "float32", "bfloat16")
 KV_CACHE_DTYPES = ("auto", "bfloat16", "int8", "fp8", "int4")
 TASKS = ("auto", "generate", "embed", "classify", "rerank")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QueuePolicy:
+    """How long the queue may be and how fast it should move; None bounds nothing.
+
+    Attributes:
+        max_waiting_requests: most answers that wait.
+        max_waiting_tokens: most prompt tokens of those that wait.
+        first_token_goal_seconds: from arrival to the first token.
+        latency_goal_seconds: of one step, and so between the tokens of an answer.
+    """
+
+    max_waiting_requests: int | None = None
+    max_waiting_tokens: int | None = None
+    first_token_goal_seconds: float | None = None
+    latency_goal_seconds: float | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("max_waiting_requests", "max_waiting_tokens"):
+            if getattr(self, name) is not None:
+                _check_positive(name, getattr(self, name))
+        for name in ("first_token_goal_seconds", "latency_goal_seconds"):
+            value = getattr(self, name)
+            if value is not None and not 0 < value < math.inf:
+                raise InputError(
+                    f"{name.replace('_seconds', '_ms')}={1e3 * value:g} cannot be used; give a "
+                    "number above 0"
+                )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,6 +69,12 @@ class EngineOptions:
         enable_prefix_caching: reuse what was computed for equal beginnings of prompts.
         speculation: guess tokens and check them together; None goes token by token.
         task: "generate", "embed", "classify" or "rerank"; "auto" is what the model's files say.
+        max_waiting_requests: most answers that may wait for their turn; None has no bound.
+        max_waiting_tokens: most prompt tokens of those that wait; None has no bound.
+        first_token_goal_ms: answers that would begin later than this after their arrival are
+            refused, with the time to come back at; None lets them wait.
+        latency_goal_ms: a step computes no more prompt tokens than keep it within this, so that the
+            answers being written stay fluent; None only keeps to max_num_batched_tokens.
     """
 
     device: str = "cpu"
@@ -55,6 +91,10 @@ class EngineOptions:
     enable_prefix_caching: bool = True
     speculation: SpeculationOptions | None = None
     task: str = "auto"
+    max_waiting_requests: int | None = None
+    max_waiting_tokens: int | None = None
+    first_token_goal_ms: float | None = None
+    latency_goal_ms: float | None = None
 
     def __post_init__(self) -> None:
         if self.dtype not in DTYPES:
@@ -75,6 +115,16 @@ class EngineOptions:
             if getattr(self, name) is not None:
                 _check_positive(name, getattr(self, name))
         _check_positive("max_num_seqs", self.max_num_seqs)
+        self.queue_policy()
+
+    def queue_policy(self) -> QueuePolicy:
+        """Those of the options that say how long the queue may be and how fast it should move."""
+        return QueuePolicy(
+            max_waiting_requests=self.max_waiting_requests,
+            max_waiting_tokens=self.max_waiting_tokens,
+            first_token_goal_seconds=_seconds(self.first_token_goal_ms),
+            latency_goal_seconds=_seconds(self.latency_goal_ms),
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,6 +163,10 @@ class EngineLimits:
                 f"max_model_len={self.max_model_len} tokens, which takes {needed} blocks; "
                 "raise the first or lower the second"
             )
+
+
+def _seconds(milliseconds: float | None) -> float | None:
+    return None if milliseconds is None else milliseconds / 1e3
 
 
 def _check_positive(name: str, value: object) -> None:

@@ -9,8 +9,8 @@ from contextlib import contextmanager
 from typing import TypeAlias
 
 from banyan.engine.events import TokenEvent
-from banyan.engine.messages import Pooled, Published, Refused
-from banyan.foundation.errors import BanyanError, EngineStopped, Overloaded, RequestError
+from banyan.engine.messages import Pooled, Published, Refused, error_of
+from banyan.foundation.errors import BanyanError, RequestError
 
 Events: TypeAlias = "asyncio.Queue[TokenEvent | BanyanError]"
 Rows: TypeAlias = "asyncio.Future[tuple[bytes, ...]]"
@@ -72,13 +72,8 @@ class PendingRequests:
                 answer = self._rows.get(request_id)
                 if answer is not None and not answer.done():
                     answer.set_result(rows)
-            case Refused(request_id, message, parameter, is_input, after):
-                error: BanyanError = EngineStopped(message)
-                if is_input:
-                    error = RequestError(message, parameter=parameter)
-                elif after is not None:
-                    error = Overloaded(message, retry_after_seconds=after)
-                self._fail(request_id, error)
+            case Refused():
+                self._fail(report.request_id, error_of(report))
         return too_slow
 
     def fail_all(self, error: BanyanError) -> None:

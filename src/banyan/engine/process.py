@@ -30,14 +30,14 @@ from banyan.engine.messages import (
     Pooled,
     Published,
     Ready,
-    Refused,
     Report,
     Start,
     Stop,
     decode_command,
     encode,
+    refused,
 )
-from banyan.foundation.errors import BanyanError, InputError, Overloaded, RequestError
+from banyan.foundation.errors import BanyanError, InputError
 
 _logger = logging.getLogger("banyan.engine")
 
@@ -83,7 +83,10 @@ class EngineLoop:
                 return
             for pooled in self._pooling.step():
                 self._send(Pooled(pooled.request_id, pooled.rows))
-            self._send(Published(tuple(self._engine.step()), self._engine.statistics()))
+            events = self._engine.step()
+            for refusal in self._engine.take_refusals():
+                self._send(refused(refusal.request_id, refusal.error))
+            self._send(Published(tuple(events), self._engine.statistics()))
 
     def _obey_all(self) -> bool:
         """Handle every waiting command; False when one of them was `Stop`."""
@@ -120,17 +123,11 @@ class EngineLoop:
         """Do `work`; a failure is the answer to this request and touches no other."""
         try:
             work()
-        except Overloaded as error:
-            after = error.retry_after_seconds
-            refusal = Refused(request_id, str(error), None, False, retry_after_seconds=after)
-            self._send(refusal)
-        except InputError as error:
-            parameter = error.parameter if isinstance(error, RequestError) else None
-            self._send(Refused(request_id, str(error), parameter, is_input=True))
+        except BanyanError as error:
+            self._send(refused(request_id, error))
         except Exception as error:
             _logger.exception("request %s failed", request_id)
-            message = f"the engine failed on this request ({type(error).__name__}: {error})"
-            self._send(Refused(request_id, message, None, is_input=False))
+            self._send(refused(request_id, error))
 
     def _send(self, report: Report) -> None:
         self._socket.send(encode(report))

@@ -58,6 +58,7 @@ class Sequence:
         blocks: its blocks in order of position; empty unless running.
         path: the known contents of the leading ones of `blocks`, which others may share.
         block_keys: keys of its leading whole blocks, made as they are needed.
+        arrived: when it came, by the engine's clock, seconds.
         lane: its row of the sequence table while running.
     """
 
@@ -82,6 +83,7 @@ class Sequence:
             if num_top is None or index > 0
             else PromptScores(request.prompt_token_ids, num_top=num_top)
         )
+        self.arrived = 0.0
         self.num_computed = 0
         self.num_cached_tokens: int | None = None
         self.blocks: list[int] = []
@@ -102,6 +104,11 @@ class Sequence:
     def computes_all(self) -> bool:
         """True while every token of the prompt must be computed here: a cached one has no score."""
         return self.prompt_scores is not None and not self.prompt_scores.is_complete
+
+    @property
+    def priority(self) -> int:
+        """How urgent it is; lower is served first."""
+        return self.request.context.priority
 
     @property
     def num_generated(self) -> int:

@@ -55,10 +55,15 @@ class Residency:
         """All blocks."""
         return self._pool.num_blocks
 
-    def running_demand(self, answer: Answer, num_drafts: int = 0) -> Demand:
-        """A resident sequence as the scheduler sees it, with so many guesses to be checked."""
+    def running_demand(
+        self, answer: Answer, num_drafts: int = 0, *, is_outranked: bool = False
+    ) -> Demand:
+        """A resident sequence as the scheduler sees it, with so many guesses to be checked.
+
+        `is_outranked` when somebody more urgent waits, who may take its place.
+        """
         num_unshared = None
-        if self._pool.num_free < _SCARCE_BLOCKS_PER_SEQUENCE * self._num_resident:
+        if is_outranked or self._pool.num_free < _SCARCE_BLOCKS_PER_SEQUENCE * self._num_resident:
             num_unshared = self._pool.num_held_by_nobody_else(answer.blocks, held=True)
         num_tokens = len(answer.token_ids)
         next_block = None
@@ -72,6 +77,7 @@ class Residency:
             num_drafts,
             num_unshared=num_unshared,
             next_block=next_block,
+            priority=answer.request.context.priority,
         )
 
     def waiting_demand(self, answer: Answer) -> Demand:
@@ -85,6 +91,7 @@ class Residency:
             len(found),
             num_unshared=self._pool.num_held_by_nobody_else(found, held=False),
             next_block=self._next_block(answer, path, len(answer.token_ids) - 1),
+            priority=answer.request.context.priority,
         )
 
     def enter(self, answer: Answer) -> None:

@@ -6,20 +6,24 @@ block number, so every case can be tested with small literals. Called by `engine
 The rules:
 1. Every sequence that is decoding gets its one token first: a stalled stream is visible to its
    reader, a slightly later first token is not.
-2. The rest of the token budget goes to prompts, oldest first, cut into chunks.
-3. A sequence is admitted, strictly in order of arrival, when all its known tokens find blocks and
+2. The rest of the token budget goes to prompts, cut into chunks: the most urgent first, of equals
+   those that run already, then those that wait, in the order in which they are given.
+3. A sequence is admitted, never past one before it, when all its known tokens find blocks and
    each running sequence could still take one more. Blocks for the prompt are reserved at once, so
    only decoding can run out of them.
 4. Guesses at what follows (drafts) are checked beside a decoding token, with at most half of the
    budget that prompts could take and only in blocks that are free: they never delay anybody.
-5. A sequence whose next block is being computed by one that runs waits for it: the prompt that
-   many share, as the answers of one request do, is computed once.
-5. When blocks run out the youngest sequence gives all its blocks back and waits at the front; it
-   is recomputed later. The oldest is never the one to give, so it always ends, and so do all.
+5. A sequence whose next block is being computed by one at least as urgent waits for it: the prompt
+   that many share, as the answers of one request do, is computed once.
+6. When blocks run out the last of the running gives all its blocks back and waits at the front; it
+   is recomputed later. The first is never the one to give, so it always ends, and so do all.
+7. One that waits and is more urgent than some that run takes their place when there is no other.
 """
 
+import heapq
 from collections.abc import Hashable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from itertools import chain
 from typing import NewType
 
 from banyan.engine.key_value_blocks import BLOCK_SIZE, blocks_for
@@ -43,6 +47,7 @@ class Demand:
             taking them, changes the number of free blocks; None when all are unshared.
         next_block: equal for sequences whose next whole block has the same contents; None when
             that is not known or there is no whole one.
+        priority: lower is more urgent.
     """
 
     sequence_id: SequenceId
@@ -52,6 +57,7 @@ class Demand:
     num_drafts: int = 0
     num_unshared: int | None = None
     next_block: Hashable | None = None
+    priority: int = 0
 
     @property
     def num_freeable(self) -> int:
@@ -113,9 +119,15 @@ def plan_step(
     token_budget: int,
     max_running: int,
 ) -> Step:
-    """Plan one step; both are in order of arrival, oldest first.
+    """Plan one step.
 
-    `waiting` is read only as far as sequences are admitted, so it may be made on the way.
+    Args:
+        running: the most urgent first, of equals the oldest; the last one is the first to go.
+        waiting: the most urgent first, of equals the one who is next. Read only as far as
+            sequences are admitted, so it may be made on the way.
+        free_blocks: blocks that can be handed out.
+        token_budget: most tokens of the step.
+        max_running: most sequences that run.
 
     Raises:
         ValueError: the running sequences alone exceed `token_budget`.
@@ -123,6 +135,10 @@ def plan_step(
     if len(running) > token_budget:
         raise ValueError(f"{len(running)} running sequences exceed the token budget {token_budget}")
     num_kept, free_blocks = _keep_what_fits(running, free_blocks)
+    if num_kept < len(running):
+        waiting = ()
+    elif running:
+        num_kept, free_blocks, waiting = _outrank(running, waiting, free_blocks, max_running)
     kept, preempted = running[:num_kept], running[num_kept:]
 
     decoding = [demand for demand in kept if demand.is_decoding]
@@ -131,57 +147,118 @@ def plan_step(
     slices = [_slice(demand, 1, n) for demand, n in zip(decoding, granted, strict=True)]
     budget -= sum(granted)
     free_blocks -= sum(map(_new_blocks, decoding, granted)) - sum(map(_new_blocks, decoding))
-    for demand in kept:
-        if budget > 0 and not demand.is_decoding:
-            slices.append(_slice(demand, min(budget, demand.num_tokens - demand.num_computed)))
-            budget -= slices[-1].num_tokens
-
-    admitted: list[Slice] = []
-    if not preempted:
-        admitted = _admit(
-            waiting,
-            free_blocks=free_blocks,
-            budget=budget,
-            num_running=len(kept),
-            max_running=max_running,
-            in_work={demand.next_block for demand in kept} - {None},
-        )
+    prompts = _Prompts(budget, free_blocks, num_running=len(kept), max_running=max_running)
+    prompts.fill([demand for demand in kept if not demand.is_decoding], waiting)
     return Step(
         preempted=tuple(demand.sequence_id for demand in reversed(preempted)),
-        admitted=tuple(slice_.sequence_id for slice_ in admitted),
-        slices=(*slices, *admitted),
+        admitted=tuple(prompts.admitted),
+        slices=(*slices, *prompts.slices),
     )
 
 
-def _admit(
-    waiting: Iterable[Demand],
-    *,
-    free_blocks: int,
-    budget: int,
-    num_running: int,
-    max_running: int,
-    in_work: set[Hashable],
-) -> list[Slice]:
-    """The slices of those that start now; `in_work` are the blocks being computed already."""
-    slices: list[Slice] = []
-    if budget == 0 or num_running == max_running:
-        return slices
-    for demand in waiting:
-        if demand.next_block in in_work:
-            continue
-        needed = _new_blocks(demand) + demand.num_freeable
-        # One spare block for each that runs: admitting into the last blocks would only preempt
-        # the newcomer some steps later, after its prompt was computed in vain.
-        if free_blocks - needed < num_running:
-            break
-        slices.append(_slice(demand, min(budget, demand.num_tokens - demand.num_computed)))
-        in_work |= {demand.next_block} - {None}
-        num_running += 1
-        budget -= slices[-1].num_tokens
-        free_blocks -= needed
-        if budget == 0 or num_running == max_running:
-            break
-    return slices
+@dataclass(slots=True)
+class _Prompts:
+    """The room for prompts in a step, and who got it.
+
+    Attributes:
+        budget: tokens left.
+        free_blocks: blocks left.
+        num_running: sequences that run.
+        max_running: most of them.
+        slices: what to compute.
+        admitted: who starts.
+        in_work: the next blocks of those who compute theirs in this step.
+    """
+
+    budget: int
+    free_blocks: int
+    num_running: int
+    max_running: int
+    slices: list[Slice] = field(default_factory=list)
+    admitted: list[SequenceId] = field(default_factory=list)
+    in_work: set[Hashable] = field(default_factory=set)
+
+    def fill(self, running: Iterable[Demand], waiting: Iterable[Demand]) -> None:
+        """Give room to prompts that run and to sequences that wait, by urgency."""
+        if self.budget == 0:
+            return
+        num_left_out = 0
+        is_open = True
+        both = heapq.merge(
+            ((demand, False) for demand in running),
+            ((demand, True) for demand in waiting),
+            key=lambda pair: pair[0].priority,
+        )
+        for demand, is_new in both:
+            if not is_new:
+                self._compute(demand)
+            elif is_open and demand.next_block in self.in_work:
+                # Looking through a long queue of equal prompts would take longer than the step.
+                num_left_out += 1
+                is_open = num_left_out < self.max_running
+            elif is_open:
+                is_open = self._admit(demand)
+            if self.budget == 0:
+                break
+
+    def _admit(self, demand: Demand) -> bool:
+        """Start a sequence; False when there is no place for it, nor for any after it."""
+        needed = _blocks_to_start(demand)
+        if not _has_place(self.num_running, self.max_running, self.free_blocks - needed):
+            return False
+        self.free_blocks -= needed
+        self.num_running += 1
+        self.admitted.append(demand.sequence_id)
+        self._compute(demand)
+        return True
+
+    def _compute(self, demand: Demand) -> None:
+        num_tokens = min(self.budget, demand.num_tokens - demand.num_computed)
+        self.slices.append(_slice(demand, num_tokens))
+        self.budget -= num_tokens
+        if demand.next_block is not None:
+            self.in_work.add(demand.next_block)
+
+
+def _blocks_to_start(demand: Demand) -> int:
+    """Free blocks that a waiting sequence takes, those it finds but nobody holds included."""
+    return _new_blocks(demand) + demand.num_freeable
+
+
+def _has_place(num_running: int, max_running: int, blocks_left: int) -> bool:
+    # One spare block for each that runs: admitting into the last blocks would only preempt the
+    # newcomer some steps later, after its prompt was computed in vain.
+    return num_running < max_running and blocks_left >= num_running
+
+
+def _outrank(
+    running: Sequence[Demand], waiting: Iterable[Demand], free_blocks: int, max_running: int
+) -> tuple[int, int, Iterable[Demand]]:
+    """Make place for the first who waits, if only less urgent ones are in its way.
+
+    Returns how many of the running stay, the blocks left then, and who may be admitted.
+    """
+    waiting = iter(waiting)
+    first = next(waiting, None)
+    if first is None:
+        return len(running), free_blocks, ()
+    unchanged = len(running), free_blocks, chain((first,), waiting)
+    is_in_work = first.next_block is not None and any(
+        demand.next_block == first.next_block and demand.priority <= first.priority
+        for demand in running
+    )
+    if is_in_work:
+        return unchanged
+    num_kept = len(running)
+    needed = _blocks_to_start(first)
+    while not _has_place(num_kept, max_running, free_blocks - needed):
+        if num_kept == 0 or running[num_kept - 1].priority <= first.priority:
+            return unchanged
+        num_kept -= 1
+        free_blocks += _new_blocks(running[num_kept]) + running[num_kept].num_freeable
+    if num_kept == len(running):
+        return unchanged
+    return num_kept, free_blocks, (first,)
 
 
 def _keep_what_fits(running: Sequence[Demand], free_blocks: int) -> tuple[int, int]:

@@ -12,7 +12,8 @@
       + CompilationFailed        generated text that did not build
       + GraphError               a graph that breaks the written rules of the compiler
       + EngineStopped            the engine process is not there to answer
-      + Overloaded               more requests than can be served; ask again later
+      + Overloaded               more was asked than can be served in time; says when to come back
+      + DeadlineMissed           an answer could not begin within the time the caller gave it
 
 Every message is one sentence for its reader: what, the value, the limit, what to do.
 """
@@ -66,13 +67,25 @@ class GraphError(BanyanError, ValueError):
     """A graph breaks the written rules of the compiler."""
 
 
-class Overloaded(BanyanError, RuntimeError):
-    """There is no room for one more request now; `retry_after_seconds` says when to ask again."""
-
-    def __init__(self, message: str, *, retry_after_seconds: float = 1.0) -> None:
-        super().__init__(message)
-        self.retry_after_seconds = retry_after_seconds
-
-
 class EngineStopped(BanyanError, RuntimeError):
     """The engine process ended before it answered."""
+
+
+class Overloaded(BanyanError, RuntimeError):
+    """More was asked than can be served in time.
+
+    Attributes:
+        retry_after_seconds: when to come back.
+        is_callers_share: this caller holds more of the queue than others; else all are too many.
+    """
+
+    def __init__(
+        self, message: str, *, retry_after_seconds: float = 1.0, is_callers_share: bool = False
+    ) -> None:
+        super().__init__(message)
+        self.retry_after_seconds = retry_after_seconds
+        self.is_callers_share = is_callers_share
+
+
+class DeadlineMissed(BanyanError, RuntimeError):
+    """An answer could not begin within the time the caller gave it."""

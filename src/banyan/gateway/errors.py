@@ -4,8 +4,8 @@ Owns the mapping from our exception tree to a status and a JSON body. Called by 
 application's exception handlers and by event streams that fail after their first byte.
 
 Status codes: 400 a bad request, 404 an unknown path or model, 405 a wrong method, 413 a body
-over the limit, 415 a body that is not JSON, 429 too many requests at once,
-500 our fault, 503 the engine is not there.
+over the limit, 415 a body that is not JSON, 429 this caller asks for too much, 500 our fault, 503
+the engine is not there or has too much to do, 504 an answer could not begin before its deadline.
 """
 
 import math
@@ -15,6 +15,7 @@ from starlette.responses import Response
 
 from banyan.foundation.errors import (
     BanyanError,
+    DeadlineMissed,
     EngineStopped,
     InputError,
     Overloaded,
@@ -72,18 +73,21 @@ def to_api_error(error: BaseException) -> ApiError:
         return refuse(str(error), parameter=error.parameter)
     if isinstance(error, InputError):
         return refuse(str(error))
-    if isinstance(error, Overloaded):
-        return ApiError(
-            429,
-            str(error),
-            kind="rate_limit_error",
-            code="overloaded",
-            retry_after_seconds=max(1, math.ceil(error.retry_after_seconds)),
-        )
     if isinstance(error, EngineStopped):
         return ApiError(
             503, str(error), kind="server_error", code="engine_stopped", retry_after_seconds=5
         )
+    if isinstance(error, Overloaded):
+        is_theirs = error.is_callers_share
+        return ApiError(
+            429 if is_theirs else 503,
+            str(error),
+            kind="rate_limit_error" if is_theirs else "server_error",
+            code="rate_limit_exceeded" if is_theirs else "overloaded",
+            retry_after_seconds=max(1, math.ceil(error.retry_after_seconds)),
+        )
+    if isinstance(error, DeadlineMissed):
+        return ApiError(504, str(error), kind="server_error", code="deadline_missed")
     if isinstance(error, BanyanError):
         return ApiError(500, str(error), kind="server_error", code="internal_error")
     return ApiError(
@@ -101,7 +105,7 @@ def error_body(error: ApiError) -> bytes:
 
 
 def error_response(error: ApiError) -> Response:
-    """Answer with the error's status; 503 also says when to come back."""
+    """Answer with the error's status; 429 and 503 also say when to come back."""
     headers = {}
     if error.retry_after_seconds is not None:
         headers["Retry-After"] = str(error.retry_after_seconds)
