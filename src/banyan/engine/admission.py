@@ -5,6 +5,7 @@ A request that cannot be served is told so before it waits for anything.
 
 from collections.abc import Collection, Sequence
 
+from banyan.engine.adapters.library import AdapterLibrary, LoadedAdapter
 from banyan.engine.options import EngineLimits
 from banyan.engine.request import Request
 from banyan.engine.request_context import ORDINARY, RequestContext
@@ -21,6 +22,7 @@ def admit(
     limits: EngineLimits,
     vocab_size: int,
     end_token_ids: Collection[int],
+    adapters: AdapterLibrary | None = None,
 ) -> Request:
     """Check a request against the model and the limits and make it whole.
 
@@ -28,7 +30,8 @@ def admit(
     OpenAI API and vLLM do.
 
     Raises:
-        RequestError: the prompt is empty or too long, or a number is outside the model.
+        RequestError: the prompt is empty or too long, a number is outside the model, or there is no
+            such adapter.
     """
     prompt = tuple(int(token_id) for token_id in prompt_token_ids)
     _check_prompt(prompt, limits=limits, vocab_size=vocab_size)
@@ -56,7 +59,19 @@ def admit(
         max_tokens=max_tokens,
         stop_token_ids=frozenset(options.stop_token_ids),
         end_token_ids=frozenset() if options.ignore_eos else frozenset(end_token_ids),
+        adapter=_adapter(context.adapter, adapters),
     )
+
+
+def _adapter(name: str | None, adapters: AdapterLibrary | None) -> LoadedAdapter | None:
+    if name is None:
+        return None
+    if adapters is None:
+        raise RequestError(
+            f"no adapter {name!r} is loaded; the engine was started without enable_lora",
+            parameter="model",
+        )
+    return adapters.named(name)
 
 
 def _check_prompt(prompt: tuple[int, ...], *, limits: EngineLimits, vocab_size: int) -> None:

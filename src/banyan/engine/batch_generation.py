@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from banyan.engine.engine import Engine
 from banyan.engine.events import TokenEvent
 from banyan.engine.outputs import RequestOutput, gather_answer
+from banyan.engine.request_context import RequestContext
 from banyan.engine.sampling import SamplingOptions
 from banyan.foundation.errors import RequestError
 
@@ -20,10 +21,17 @@ Progress = Callable[[str, int, int], None]
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """One prompt in tokens; `text` is what they were made from, if anything."""
+    """One prompt in tokens.
+
+    Attributes:
+        token_ids: what the model reads.
+        text: what they were made from, if anything.
+        adapter: name of a loaded adapter, None for the base model.
+    """
 
     token_ids: list[int]
     text: str | None = None
+    adapter: str | None = None
 
 
 def run_prompts(
@@ -64,7 +72,8 @@ def _add(
 ) -> None:
     try:
         engine.prepare(options)
-        engine.add_request(str(number), prompt.token_ids, options)
+        context = RequestContext(adapter=prompt.adapter)
+        engine.add_request(str(number), prompt.token_ids, options, context)
     except RequestError as error:
         if num_prompts == 1:
             raise

@@ -19,12 +19,13 @@ class CacheKey(NamedTuple):
     Attributes:
         salt: set by the request; who does not know it cannot find, or time, its prompts.
         caller: who asks, when there is no salt: callers never share with each other.
-        adapter: the weights that keys and values were computed with.
+        adapter: number of the adapter that keys and values were computed with; one that is loaded
+            anew has another number.
     """
 
     salt: str
     caller: str
-    adapter: str | None
+    adapter: int | None
 
 
 def cache_key_of(request: Request) -> CacheKey:
@@ -33,7 +34,7 @@ def cache_key_of(request: Request) -> CacheKey:
     return CacheKey(
         salt=context.cache_salt,
         caller="" if context.cache_salt else context.caller,
-        adapter=context.adapter,
+        adapter=None if request.adapter is None else request.adapter.number,
     )
 
 

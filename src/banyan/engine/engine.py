@@ -7,6 +7,7 @@ Not thread-safe: one thread calls it. Called by `LLM` and by the engine process.
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 
+from banyan.engine.adapters.library import AdapterLibrary
 from banyan.engine.admission import admit
 from banyan.engine.answer_maker import AnswerMaker
 from banyan.engine.detokenizer import TextDecoder
@@ -44,6 +45,8 @@ class Engine:
         enable_prefix_caching: reuse what was computed for equal beginnings of prompts.
         policy: how long the queue may be and how fast it should move.
         clock: seconds that only go forward.
+        adapters: those that requests can name, seated in the slots of the model; None for a model
+            without slots. Changed by its owner between steps.
     """
 
     def __init__(
@@ -60,6 +63,7 @@ class Engine:
         enable_prefix_caching: bool = True,
         policy: QueuePolicy | None = None,
         clock: Callable[[], float] = time.monotonic,
+        adapters: AdapterLibrary | None = None,
     ) -> None:
         self.limits = limits
         self.vocab_size = vocab_size
@@ -69,7 +73,10 @@ class Engine:
         self._clock = clock
         self._speculator = speculator
         self._structuring = Structuring(structures, vocab_size=vocab_size)
-        self._residency = Residency(limits, shares_prefixes=enable_prefix_caching)
+        self.adapters = adapters
+        self._residency = Residency(
+            limits, shares_prefixes=enable_prefix_caching, adapters=adapters
+        )
         self._runner = Runner(model, self._residency.table)
         policy = policy or QueuePolicy()
         self._reception = Reception(policy)
@@ -116,6 +123,7 @@ class Engine:
             limits=self.limits,
             vocab_size=self.vocab_size,
             end_token_ids=self._end_token_ids,
+            adapters=self.adapters,
         )
         if not told:  # one that was let in before is not turned away now
             begin_seconds = self._pacing.begin_seconds(len(prompt_token_ids))
@@ -234,7 +242,7 @@ class Engine:
         return plan_step(
             running,
             # Made only as far as they are looked at; a queue of thousands costs nothing.
-            map(self._residency.waiting_demand, line),
+            self._residency.waiting_demands(line),
             free_blocks=self._residency.num_free_blocks,
             token_budget=self._pacing.token_budget(running),
             max_running=self.limits.max_num_seqs,

@@ -8,16 +8,21 @@ gets other tokens. Shipped, because plug-ins and users test against it too.
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
+from zlib import crc32
 
 import numpy as np
 from numpy.typing import NDArray
 
+from banyan.engine.adapters.library import AdapterLibrary
+from banyan.engine.adapters.memory import ReadAdapter
 from banyan.engine.engine import Engine
 from banyan.engine.key_value_blocks import BLOCK_SIZE
 from banyan.engine.options import EngineLimits, QueuePolicy
 from banyan.engine.speculation.speculator import Speculator
 from banyan.engine.structure.guidance import StructureCompiler
+from banyan.foundation.errors import ModelError
 
 _FIRST_LETTER, _NUM_LETTERS = ord("a"), 26
 _MIX = np.uint64(0x9E3779B97F4A7C15)
@@ -90,6 +95,7 @@ class FakeModel:
         vocab_size: width of the logits.
         end_token_id: the likeliest token once `end_after` tokens are seen.
         end_after: None never ends.
+        num_slots: room for adapters; what a token leaves in the cache depends on the one it has.
     """
 
     def __init__(
@@ -99,7 +105,11 @@ class FakeModel:
         vocab_size: int = FakeTokenizer.vocab_size,
         end_token_id: int = FakeTokenizer.end_token_id,
         end_after: int | None = None,
+        num_slots: int = 0,
     ) -> None:
+        self.num_slots = num_slots
+        # The last place is that of tokens without an adapter.
+        self._seeds = np.zeros(num_slots + 1, dtype=np.uint64)
         self._vocab_size = vocab_size
         self._end_token_id = end_token_id
         self._end_after = end_after
@@ -113,7 +123,10 @@ class FakeModel:
         self.num_runs += 1
         tokens_T = arguments["token_ids"].astype(np.uint64)
         positions_T = arguments["positions"].astype(np.uint64)
-        self._cache[arguments["slots"]] = _mix(tokens_T * np.uint64(65537) + positions_T)
+        written_T = _mix(tokens_T * np.uint64(65537) + positions_T)
+        if self.num_slots:
+            written_T = _mix(written_T + self._seeds[arguments["adapters"]])
+        self._cache[arguments["slots"]] = written_T
         query_starts = arguments["query_starts"]
         rows = [
             self._logits(arguments, *self._owner(arguments, int(row)))
@@ -122,6 +135,18 @@ class FakeModel:
         assert query_starts[-1] == len(tokens_T), "query_starts must end at the number of tokens"
         shape = (0, self._vocab_size)
         return {"logits": np.stack(rows) if rows else np.zeros(shape, dtype=np.float32)}
+
+    def read(self, path: str) -> ReadAdapter:
+        """Take an adapter that is nothing but the text of its `adapter_config.json`."""
+        file = Path(path) / "adapter_config.json"
+        try:
+            return ReadAdapter(crc32(file.read_bytes()), "fake")
+        except OSError as error:
+            raise ModelError(f"the adapter {path} cannot be read: {error}") from error
+
+    def write(self, slot: int, weights: int) -> None:
+        """Put an adapter into a slot."""
+        self._seeds[slot] = weights
 
     def _owner(self, arguments: Mapping[str, NDArray[Any]], row: int) -> tuple[int, int]:
         """The sequence that owns a row, and how many tokens the row sees."""
@@ -159,6 +184,8 @@ def fake_engine(
     enable_prefix_caching: bool = True,
     policy: QueuePolicy | None = None,
     clock: Callable[[], float] = time.monotonic,
+    num_slots: int = 0,
+    max_adapters: int | None = None,
 ) -> Engine:
     """Build an engine on a `FakeModel` that reads and writes bytes of text."""
     limits = EngineLimits(
@@ -168,8 +195,9 @@ def fake_engine(
         num_blocks=num_blocks,
     )
     tokenizer = FakeTokenizer()
+    model = FakeModel(num_blocks, end_after=end_after, num_slots=num_slots)
     return Engine(
-        FakeModel(num_blocks, end_after=end_after),
+        model,
         limits,
         vocab_size=FakeTokenizer.vocab_size,
         end_token_ids=(FakeTokenizer.end_token_id,),
@@ -184,6 +212,7 @@ def fake_engine(
         enable_prefix_caching=enable_prefix_caching,
         policy=policy,
         clock=clock,
+        adapters=AdapterLibrary(model, max_adapters=max_adapters) if num_slots else None,
     )
 
 

@@ -5,9 +5,11 @@ The door for Python users. It wires a loaded model to the engine and owns both u
 
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from types import TracebackType
 from typing import Any, TypeAlias, cast
 
+from banyan.engine.adapters.library import AdapterLibrary
 from banyan.engine.batch_generation import Progress, Prompt, run_prompts
 from banyan.engine.loading import LoadedModel, load_model
 from banyan.engine.options import EngineOptions
@@ -19,6 +21,7 @@ from banyan.foundation.settings import load_settings
 
 OnePrompt: TypeAlias = str | Sequence[int]
 Messages: TypeAlias = Sequence[Mapping[str, Any]]
+Adapters: TypeAlias = str | Sequence[str | None] | None
 
 
 class LLM:
@@ -41,6 +44,9 @@ class LLM:
         enable_prefix_caching: reuse what was computed for equal beginnings of prompts.
         speculation: how tokens are guessed, as `SpeculationOptions`, a mapping of its fields or
             JSON: `{"method": "ngram"}`. None goes token by token.
+        enable_lora: make room for low-rank adapters; see `load_adapter`.
+        max_loras: adapters that one step can use; others that are loaded take turns.
+        max_lora_rank: the largest rank an adapter may have.
         progress: called while the model loads with a stage, how much is done, how much there is.
 
     Raises:
@@ -66,6 +72,9 @@ class LLM:
         seed: int | None = None,
         enable_prefix_caching: bool = True,
         speculation: SpeculationOptions | Mapping[str, Any] | str | None = None,
+        enable_lora: bool = False,
+        max_loras: int = 8,
+        max_lora_rank: int = 16,
         progress: Progress | None = None,
     ) -> None:
         options = EngineOptions(
@@ -82,6 +91,9 @@ class LLM:
             seed=seed,
             enable_prefix_caching=enable_prefix_caching,
             speculation=read_speculation(speculation),
+            enable_lora=enable_lora,
+            max_loras=max_loras,
+            max_lora_rank=max_lora_rank,
         )
         settings = load_settings(os.environ)
         self._loaded: LoadedModel | None = load_model(
@@ -93,6 +105,7 @@ class LLM:
         prompts: OnePrompt | Sequence[OnePrompt],
         options: SamplingOptions | Sequence[SamplingOptions] | None = None,
         *,
+        adapter: Adapters = None,
         progress: Progress | None = None,
     ) -> list[RequestOutput]:
         """Answer one prompt or many, each a text or a list of token ids; results in order.
@@ -100,6 +113,7 @@ class LLM:
         Args:
             prompts: texts get the tokenizer's special tokens, token ids are taken as they are.
             options: for all prompts, or one for each; None takes what the model proposes.
+            adapter: name of a loaded adapter for all prompts, or one for each; None is the base.
             progress: called each time an answer is finished.
 
         Raises:
@@ -114,13 +128,16 @@ class LLM:
             for prompt in _as_list(prompts)
         ]
         choices = self._options_for(batch, options)
-        return run_prompts(loaded.engine, batch, choices, progress=progress)
+        return run_prompts(
+            loaded.engine, _with_adapters(batch, adapter), choices, progress=progress
+        )
 
     def chat(
         self,
         messages: Messages | Sequence[Messages],
         options: SamplingOptions | Sequence[SamplingOptions] | None = None,
         *,
+        adapter: Adapters = None,
         progress: Progress | None = None,
     ) -> list[RequestOutput]:
         """Answer one conversation or many, each a list of {"role": ..., "content": ...}.
@@ -136,7 +153,24 @@ class LLM:
         tokenizer = loaded.directory.tokenizer
         batch = [Prompt(tokenizer.encode(text, add_special_tokens=False), text) for text in texts]
         choices = self._options_for(batch, options)
-        return run_prompts(loaded.engine, batch, choices, progress=progress)
+        return run_prompts(
+            loaded.engine, _with_adapters(batch, adapter), choices, progress=progress
+        )
+
+    def load_adapter(self, name: str, path: str | os.PathLike[str]) -> None:
+        """Load a low-rank adapter in the format of PEFT; prompts then choose it by `name`.
+
+        Raises:
+            InputError: this LLM was made without `enable_lora`, or the name is taken.
+            ModelError: the adapter cannot be used with this model.
+        """
+        library = self._adapters()
+        library.check_name(name)
+        library.add(name, os.fspath(path), library.read(os.fspath(path)))
+
+    def unload_adapter(self, name: str) -> None:
+        """Drop an adapter; raises `InputError` when there is none of this name."""
+        self._adapters().remove(name)
 
     @property
     def default_options(self) -> SamplingOptions:
@@ -170,6 +204,12 @@ class LLM:
             raise InputError("this LLM is closed; make a new one")
         return self._loaded
 
+    def _adapters(self) -> AdapterLibrary:
+        library = self._open().engine.adapters
+        if library is None:
+            raise InputError("this LLM has no room for adapters; make it with enable_lora=True")
+        return library
+
     def _options_for(
         self, prompts: Sequence[Prompt], options: SamplingOptions | Sequence[SamplingOptions] | None
     ) -> list[SamplingOptions]:
@@ -182,6 +222,15 @@ class LLM:
                 f"{len(prompts)} prompts but {len(options)} options; give one for each, or one"
             )
         return list(options)
+
+
+def _with_adapters(prompts: Sequence[Prompt], adapter: Adapters) -> list[Prompt]:
+    names = [adapter] * len(prompts) if adapter is None or isinstance(adapter, str) else adapter
+    if len(names) != len(prompts):
+        raise InputError(
+            f"{len(prompts)} prompts but {len(names)} adapters; give one for each, or one"
+        )
+    return [replace(one, adapter=name) for one, name in zip(prompts, names, strict=True)]
 
 
 def _as_list(prompts: OnePrompt | Sequence[OnePrompt]) -> list[OnePrompt]:

@@ -22,6 +22,7 @@ from banyan.devices.cpu_probe import CpuProbe
 from banyan.devices.device import Device
 from banyan.devices.discovery import find_device
 from banyan.devices.opencl import OpenClDevice
+from banyan.engine.adapters.opening import adapter_room, open_library
 from banyan.engine.batch_generation import Progress
 from banyan.engine.cache_size import CacheShape, choose_cache_format, choose_limits
 from banyan.engine.engine import Engine
@@ -35,6 +36,7 @@ from banyan.engine.structure.guidance import StructureCompiler
 from banyan.engine.warm_start import WarmStart
 from banyan.foundation.errors import CompilerMissing, InputError
 from banyan.foundation.settings import Settings
+from banyan.models.adapters.graph import adapted_graph
 from banyan.models.checkpoint_identity import checkpoint_identity
 from banyan.models.configuration import EncoderConfiguration, ModelConfiguration
 from banyan.models.loading import GenerationDefaults, ModelDirectory, open_model
@@ -96,6 +98,10 @@ def load_model(
         say("Capturing the graph", 0, 1)
         graph = plain_graph(directory, dtype, settings, cache_format=form.name)
         model = quantized(directory, weights, graph, options, dtype)
+        room = adapter_room(options, configuration, dtype, free_bytes=free_bytes)
+        if room is not None:
+            model = replace(model, graph=adapted_graph(model.graph, room))
+            free_bytes -= room.num_bytes
         key = packed_weights_key(directory, model)
         executable = compile_and_pack(model, device, settings=settings, say=say, key=key)
         draft = _load_draft(directory, options, device, settings=settings, say=say)
@@ -122,6 +128,7 @@ def load_model(
             ),
             enable_prefix_caching=options.enable_prefix_caching,
             policy=options.queue_policy(),
+            adapters=open_library(options, room, executable),
         )
         defaults = options_from_defaults(directory.generation)
         return LoadedModel(directory, engine, executable, defaults, device)

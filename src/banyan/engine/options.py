@@ -75,6 +75,11 @@ class EngineOptions:
             refused, with the time to come back at; None lets them wait.
         latency_goal_ms: a step computes no more prompt tokens than keep it within this, so that the
             answers being written stay fluent; None only keeps to max_num_batched_tokens.
+        enable_lora: make room for low-rank adapters, which requests then choose by name.
+        max_loras: adapters that one step can use; others that are loaded take turns.
+        max_lora_rank: the largest rank an adapter may have; every slot has room for it.
+        max_cpu_loras: most adapters that are loaded at once; None sets no limit.
+        lora_modules: adapters to start with, as (name, path); they switch `enable_lora` on.
     """
 
     device: str = "cpu"
@@ -95,6 +100,16 @@ class EngineOptions:
     max_waiting_tokens: int | None = None
     first_token_goal_ms: float | None = None
     latency_goal_ms: float | None = None
+    enable_lora: bool = False
+    max_loras: int = 8
+    max_lora_rank: int = 16
+    max_cpu_loras: int | None = None
+    lora_modules: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def has_adapters(self) -> bool:
+        """Whether the model gets slots for adapters."""
+        return self.enable_lora or bool(self.lora_modules)
 
     def __post_init__(self) -> None:
         if self.dtype not in DTYPES:
@@ -111,10 +126,17 @@ class EngineOptions:
                 raise InputError(
                     f"{name}={getattr(self, name)!r} is not known; use one of {', '.join(known)}"
                 )
-        for name in ("threads", "max_model_len", "max_num_batched_tokens", "num_blocks"):
+        for name in (
+            "threads",
+            "max_model_len",
+            "max_num_batched_tokens",
+            "num_blocks",
+            "max_cpu_loras",
+        ):
             if getattr(self, name) is not None:
                 _check_positive(name, getattr(self, name))
-        _check_positive("max_num_seqs", self.max_num_seqs)
+        for name in ("max_num_seqs", "max_loras", "max_lora_rank"):
+            _check_positive(name, getattr(self, name))
         self.queue_policy()
 
     def queue_policy(self) -> QueuePolicy:

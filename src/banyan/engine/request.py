@@ -7,6 +7,7 @@ import time
 from dataclasses import dataclass
 from enum import Enum
 
+from banyan.engine.adapters.library import LoadedAdapter
 from banyan.engine.detokenizer import TextStream
 from banyan.engine.prefix_index import CachedBlock
 from banyan.engine.prompt_scores import PromptScores
@@ -28,6 +29,7 @@ class Request:
         max_tokens: most tokens of each answer, already cut to the context.
         stop_token_ids: tokens that end an answer, the model's own end tokens not included.
         end_token_ids: the model's end-of-sequence tokens, empty when they are ignored.
+        adapter: what changes the weights for it, None for the base model.
     """
 
     request_id: str
@@ -37,6 +39,7 @@ class Request:
     max_tokens: int
     stop_token_ids: frozenset[int]
     end_token_ids: frozenset[int]
+    adapter: LoadedAdapter | None = None
 
 
 class SequenceState(Enum):
@@ -109,6 +112,11 @@ class Sequence:
     def priority(self) -> int:
         """How urgent it is; lower is served first."""
         return self.request.context.priority
+
+    @property
+    def adapter(self) -> LoadedAdapter | None:
+        """What changes the weights for it, None for the base model."""
+        return self.request.adapter
 
     @property
     def num_generated(self) -> int:

@@ -4,9 +4,10 @@ Owns the block pool, the prefix index and the sequence table and keeps them in s
 nothing about who may enter. Called by `engine.Engine` around each step.
 """
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Sequence
 from itertools import islice
 
+from banyan.engine.adapters.library import AdapterLibrary
 from banyan.engine.cache_key import cache_key_of, extend_block_keys
 from banyan.engine.key_value_blocks import BLOCK_SIZE, BlockPool, blocks_for
 from banyan.engine.options import EngineLimits
@@ -29,6 +30,7 @@ class Residency:
     Args:
         limits: of the engine.
         shares_prefixes: false forgets blocks when they are given back.
+        adapters: their slots; None when the model has none.
 
     Attributes:
         table: what the runner reads.
@@ -36,8 +38,17 @@ class Residency:
         num_found_tokens: how many of them were in the cache.
     """
 
-    def __init__(self, limits: EngineLimits, *, shares_prefixes: bool) -> None:
-        self.table = SequenceTable(limits.max_num_seqs, limits.max_model_len)
+    def __init__(
+        self,
+        limits: EngineLimits,
+        *,
+        shares_prefixes: bool,
+        adapters: AdapterLibrary | None = None,
+    ) -> None:
+        self.table = SequenceTable(
+            limits.max_num_seqs, limits.max_model_len, has_adapters=adapters is not None
+        )
+        self._adapters = adapters
         self._index = PrefixIndex()
         self._pool = BlockPool(limits.num_blocks, self._index)
         self._shares_prefixes = shares_prefixes
@@ -94,10 +105,18 @@ class Residency:
             priority=answer.request.context.priority,
         )
 
+    def waiting_demands(self, waiting: Iterable[Answer]) -> Iterator[Demand]:
+        """Those that wait as the scheduler sees them, without such whose adapter finds no slot."""
+        if self._adapters is not None:
+            waiting = self._adapters.seatable(waiting)
+        return map(self.waiting_demand, waiting)
+
     def enter(self, answer: Answer) -> None:
         """Give a sequence a lane and the blocks it finds; it is running then."""
         answer.start(self.table.open_lane(answer.token_ids))
         assert answer.lane is not None
+        if answer.adapter is not None and self._adapters is not None:
+            self.table.set_adapter(answer.lane, self._adapters.seat(answer.adapter))
         self._num_resident += 1
         answer.path = self._find(answer)
         found = [node.block for node in answer.path]
@@ -164,6 +183,8 @@ class Residency:
         if answer.lane is None:
             return
         self._num_resident -= 1
+        if answer.adapter is not None and self._adapters is not None:
+            self._adapters.leave(answer.adapter)
         self._pool.release(answer.blocks)
         self.table.close_lane(answer.lane)
 

@@ -85,7 +85,7 @@ def step_arguments(table: SequenceTable, slices: Sequence[LaneSlice]) -> dict[st
         positions_T = np.arange(query_starts[-1]) + np.repeat(shift_S, counts_S)
     blocks_T = table.blocks_LB[lanes_T, positions_T // BLOCK_SIZE]
     num_blocks = blocks_for(int(ends_S.max()))
-    return {
+    arguments = {
         "token_ids": table.tokens_LT[lanes_T, positions_T].astype(np.int64),
         "positions": np.ascontiguousarray(positions_T),
         "slots": blocks_T.astype(np.int64) * BLOCK_SIZE + positions_T % BLOCK_SIZE,
@@ -94,6 +94,9 @@ def step_arguments(table: SequenceTable, slices: Sequence[LaneSlice]) -> dict[st
         "context_lengths": ends_S.astype(np.int32),
         "logit_rows": _logit_rows(query_starts[1:].astype(np.int64), wanted_S),
     }
+    if table.adapters_L is not None:
+        arguments["adapters"] = table.adapters_L[lanes_T]
+    return arguments
 
 
 def _logit_rows(stops_S: IdArray, wanted_S: IdArray) -> IdArray:

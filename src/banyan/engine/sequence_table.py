@@ -20,21 +20,32 @@ class SequenceTable:
     Attributes:
         tokens_LT: known tokens of the lane's sequence.
         blocks_LB: its blocks in order of position; what is behind the last one means nothing.
+        adapters_L: the slot of its adapter, negative for none; None for a model without slots.
     """
 
-    def __init__(self, num_lanes: int, max_model_len: int) -> None:
+    def __init__(self, num_lanes: int, max_model_len: int, *, has_adapters: bool = False) -> None:
         # Zeroed pages cost nothing until a sequence is long enough to touch them.
         self.tokens_LT: Int32Array = np.zeros((num_lanes, max_model_len), dtype=np.int32)
         self.blocks_LB: Int32Array = np.zeros(
             (num_lanes, blocks_for(max_model_len)), dtype=np.int32
         )
+        self.adapters_L: Int32Array | None = None
+        if has_adapters:
+            self.adapters_L = np.full(num_lanes, -1, dtype=np.int32)
         self._free = list(range(num_lanes - 1, -1, -1))
 
     def open_lane(self, tokens: list[int]) -> int:
         """Take a free lane and write the tokens a sequence starts with."""
         lane = self._free.pop()
         self.tokens_LT[lane, : len(tokens)] = tokens
+        if self.adapters_L is not None:
+            self.adapters_L[lane] = -1
         return lane
+
+    def set_adapter(self, lane: int, slot: int) -> None:
+        """Say which slot the adapter of a lane's sequence sits in."""
+        assert self.adapters_L is not None, "the model has no slots for adapters"
+        self.adapters_L[lane] = slot
 
     def close_lane(self, lane: int) -> None:
         """Give a lane back."""

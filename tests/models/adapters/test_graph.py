@@ -137,7 +137,8 @@ def make_adapters(folder: Path, configuration: ModelConfiguration, count: int) -
 
 def fill(executable: Executable, room: AdapterRoom, adapters: list[Adapter]) -> None:
     for slot, adapter in enumerate(adapters):
-        for name, array in room.contents(adapter, slot).items():
+        places = room.places(room.changed_groups(adapter), slot)
+        for name, array in (room.factors(adapter) | places).items():
             executable.write_state_part(name, slot, array)
 
 

@@ -10,7 +10,7 @@ Legend: S slots, K inputs, C columns of all first factors of a group, R largest 
 group, p numbers packed side by side.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -86,21 +86,15 @@ class AdapterRoom:
         """Memory of all slots."""
         return sum(kind.maximum_bytes for _, group in self.groups() for kind in self.types(group))
 
-    def contents(self, adapter: Adapter, slot: int) -> dict[str, NDArray[Any]]:
+    def factors(self, adapter: Adapter) -> dict[str, NDArray[Any]]:
         """What the states hold in the slot of an adapter, by the name of the state.
 
         Layers of a group that it does not change hold zeros; groups that it does not change in any
         decoder layer are left out and read by nobody.
         """
         found: dict[str, NDArray[Any]] = {}
-        changed = {
-            group.name
-            for layer, group in self.groups()
-            if any((layer, target.path) in adapter.pairs for target in group.targets)
-        }
+        changed = self.changed_groups(adapter)
         for layer, group in self.groups():
-            place = slot if group.name in changed else self.slots
-            found[places_name(group)] = np.array(place, np.int32)
             if group.name not in changed:
                 continue
             pairs = [adapter.pairs.get((layer, target.path)) for target in group.targets]
@@ -110,6 +104,21 @@ class AdapterRoom:
             stored = _paired(down), np.stack([_paired(block) for block in blocks])
             found |= dict(zip(names, stored, strict=True))
         return found
+
+    def places(self, changed: Collection[str], slot: int) -> dict[str, NDArray[Any]]:
+        """What the states that say who changes what hold for an adapter of `changed_groups`."""
+        return {
+            places_name(group): np.array(slot if group.name in changed else self.slots, np.int32)
+            for _, group in self.groups()
+        }
+
+    def changed_groups(self, adapter: Adapter) -> frozenset[str]:
+        """The kinds of groups that an adapter changes in any decoder layer."""
+        return frozenset(
+            group.name
+            for layer, group in self.groups()
+            if any((layer, target.path) in adapter.pairs for target in group.targets)
+        )
 
     def _factors(
         self, group: TargetGroup, pairs: list[LowRankPair | None]
