@@ -49,6 +49,9 @@ _logger = logging.getLogger("banyan.engine")
 
 _Loaded = TypeVar("_Loaded")
 
+OUTPUT_FORMAT = "int8"
+"""Of the output matrix when ordinary weights are rounded: 4 bits would cost too much there."""
+
 
 @dataclass(frozen=True, slots=True)
 class LoadedModel:
@@ -281,7 +284,9 @@ def quantized(
     """Join graph and weights, rounded as the options ask, and say what stayed floats."""
     rounding = None
     if options.quantization is not None:
-        rounding = RoundingChoice(options.quantization, activation=options.activation)
+        rounding = RoundingChoice(
+            options.quantization, activation=options.activation, output=OUTPUT_FORMAT
+        )
     model = quantized_model(
         directory, weights, graph, dtype=dtype, rounding=rounding, activation=options.activation
     )

@@ -1,12 +1,17 @@
+import numpy as np
 import pytest
 
 from banyan.compiler.ir.graph import Builder, Graph, Output
 from banyan.compiler.ir.types import DType, TensorType
 from banyan.compiler.ir.verify import operations_used, verify
+from banyan.compiler.passes.pipeline import stages
+from banyan.compiler.targets.interpreter.run import run_graph
+from banyan.compiler.tiling.options import TileOptions
 from banyan.foundation.errors import InputError, ModelError
 from banyan.models.quantisation.graph import linear_layers, quantize_graph
 from banyan.models.quantisation.rounded import RoundingChoice
 from banyan.models.quantisation.scheme import LinearScheme
+from tests.compiler.comparing import assert_same_results
 
 F32 = DType.FLOAT32
 
@@ -42,9 +47,44 @@ def test_the_chosen_layers_change_and_nothing_else() -> None:
     assert [output.name for output in graph.outputs] == ["logits", "gates"]
 
 
-def test_a_tied_table_is_no_layer() -> None:
-    with pytest.raises(ModelError, match=r"layer embed cannot be quantised: .* nothing else"):
-        quantize_graph(two_layers(), {"embed": LinearScheme("int8", 8)})
+def test_a_tied_table_can_only_be_int8() -> None:
+    told = r"layer embed cannot be quantised to int4: .*in int8 also as a table"
+    with pytest.raises(ModelError, match=told):
+        quantize_graph(two_layers(), {"embed": LinearScheme("int4", 8)})
+
+
+@pytest.mark.parametrize("activation", ["plain", "int8"])
+def test_a_tied_table_in_int8_means_the_same_after_every_pass(activation: str) -> None:
+    scheme = LinearScheme("int8", 8, activation=activation)
+    graph = verify(quantize_graph(two_layers(), {"embed": scheme}))
+    generator = np.random.default_rng(4)
+    given = {
+        "tokens": np.array([3, 9, 0]),
+        "embed.weight": generator.integers(-127, 128, (10, 8), np.int8),
+        "embed.scales": generator.random((10, 1), np.float32),
+        "layer.weight": generator.standard_normal((8, 8), np.float32),
+        "mlp.gate.weight": generator.standard_normal((4, 8), np.float32),
+    }
+    plain = run_graph(graph, given)
+    table = given["embed.weight"].astype(np.float32) * given["embed.scales"]
+    assert np.allclose(
+        plain["gates"],
+        table[[3, 9, 0]] @ given["layer.weight"].T @ given["mlp.gate.weight"].T,
+        rtol=1e-4,
+    )
+    packed = [stage for _, stage in stages(graph, TileOptions(quantized=frozenset({"int8"})))]
+    for stage in packed:
+        assert_same_results(graph, stage, given, 1e-4)
+    inputs = {str(node.attr("name")): node.attr("packing") for node in packed[-1].inputs}
+    assert inputs["embed.weight"] == "quantized_bytes"
+
+
+def test_the_output_matrix_is_rounded_with_its_table_when_asked() -> None:
+    found = RoundingChoice("int4", group=4, output="int8").schemes(two_layers())
+    assert {name: scheme.format for name, scheme in found.items()} == {
+        "layer": "int4",
+        "embed": "int8",
+    }
 
 
 def test_routers_stay_floats_and_others_by_name() -> None:

@@ -2,7 +2,8 @@
 
 Weight, scales and zeros of a `quantized_linear` become blocks of 64 columns, where nothing else
 reads them. Activations that the layer wants as integers are quantised by a node of their own; all
-layers that read the same activations with the same groups share it.
+layers that read the same activations with the same groups share it. An embedding table in int8 that
+is also the weight of a layer (tied) is read from the blocks too, so that one copy is resident.
 """
 
 from collections.abc import Collection
@@ -31,6 +32,8 @@ def pack_quantized(graph: Graph, formats: Collection[str]) -> Graph:
             return builder.input(str(node.attr("name")), *chosen[node])
         if node.op == "quantized_linear" and node.args[1] in chosen:
             return _packed_layer(builder, node, args)
+        if node.op == "gather" and node.args[0] in chosen:
+            return _lookup(builder, node, args)
         return rebuild(builder, node, args)
 
     return rebuild_graph(graph, rewrite)
@@ -49,7 +52,8 @@ def _choose(graph: Graph, formats: Collection[str]) -> dict[Node, Stored]:
         layers += [node] if fits else []
         for place, arg in enumerate(node.args):
             wanted = _stored(node, place) if fits and place > 0 else None
-            uses.setdefault(arg, set()).add(wanted)
+            if not _is_lookup(node, place):
+                uses.setdefault(arg, set()).add(wanted)
     whole = [node for node in layers if all(_one_use(uses[arg]) for arg in node.args[1:])]
     parts = {node: frozenset(node.args[1:]) for node in layers}
     kept = frozenset[Node]().union(*(parts[node] for node in layers if node not in whole))
@@ -62,6 +66,12 @@ def _choose(graph: Graph, formats: Collection[str]) -> dict[Node, Stored]:
 
 def _one_use(found: set[Stored | None]) -> bool:
     return len(found) == 1 and None not in found
+
+
+def _is_lookup(user: Node, place: int) -> bool:
+    """Does it read rows of an int8 weight, or their scales?"""
+    rows = user.op == "gather" and place == 0 and user.attr("axis") == 0
+    return rows and user.args[0].dtype in {DType.INT8, DType.FLOAT32}
 
 
 def _fits(node: Node, formats: Collection[str]) -> bool:
@@ -97,3 +107,18 @@ def _packed_layer(builder: Builder, node: Node, args: tuple[Node, ...]) -> Node:
     attrs = {key: node.attr(key) for key in ("format", "activation", "dtype")}
     sizes = {"group": group, "depth": depth, "columns": fixed(node.shape[-1])}
     return builder.add("quantized_dot", (rows, *weights), **attrs, **sizes).reshape(node.shape)
+
+
+def _lookup(builder: Builder, node: Node, args: tuple[Node, ...]) -> Node:
+    """Rows of what is packed now, as they were."""
+    blocks, rows = args
+    count, lines, width = (fixed(size) for size in blocks.shape)
+    shape = node.args[0].shape
+    if blocks.dtype is DType.FLOAT32:  # scales [N/64, G, 64]
+        turned = blocks.permute((0, 2, 1)).reshape((count * width, lines))
+        return builder.add("gather", (turned.first_places(shape), rows), axis=0)
+    # Bytes [N/64, K/4, 64 * 4]: of each four the middle two change places, and 128 stands for 0.
+    split = blocks.reshape((count, lines, BLOCK_COLUMNS, 2, 2)).permute((0, 2, 1, 4, 3))
+    turned = split.reshape((count * BLOCK_COLUMNS, lines * 4)).first_places(shape)
+    found = builder.add("gather", (turned, rows), axis=0).cast(DType.INT32)
+    return (found - 128).cast(node.dtype)

@@ -31,6 +31,18 @@ def linear_layers(graph: Graph) -> dict[str, tuple[int, int]]:
     }
 
 
+def tied_layers(graph: Graph) -> dict[str, tuple[int, int]]:
+    """Layers whose weight is also a table that rows are looked up in: (columns, depth)."""
+    return {
+        layer: _sizes(weight)
+        for layer, (weight, users) in _weights(graph).items()
+        if weight.tensor.rank == 2
+        and any(_is_linear(user, weight) for user in users)
+        and any(_is_lookup(user, weight) for user in users)
+        and all(_is_linear(user, weight) or _is_lookup(user, weight) for user in users)
+    }
+
+
 def expert_layers(graph: Graph) -> dict[str, tuple[int, ...]]:
     """Stacks of experts: name to (experts, columns, depth)."""
     return {
@@ -48,12 +60,14 @@ def quantize_graph(graph: Graph, schemes: Mapping[str, LinearScheme]) -> Graph:
     Raises:
         ModelError: a layer is not there, or its weight is used in other ways too.
     """
-    known = linear_layers(graph)
-    for layer in schemes:
-        if layer not in known:
+    tied = tied_layers(graph)
+    known = linear_layers(graph) | tied
+    for layer, scheme in schemes.items():
+        can_be_looked_up = scheme.format == "int8" and not scheme.ordered
+        if layer not in known or (layer in tied and not can_be_looked_up):
             raise ModelError(
-                f"layer {layer} cannot be quantised: the model has no linear layer of that name "
-                "whose weight serves nothing else"
+                f"layer {layer} cannot be quantised to {scheme.format}: the model has no linear "
+                "layer of that name whose weight serves nothing else (in int8 also as a table)"
             )
     builder = Builder()
     new: dict[Node, Node] = {}
@@ -73,6 +87,8 @@ def quantize_graph(graph: Graph, schemes: Mapping[str, LinearScheme]) -> Graph:
         if layer in schemes:
             rows = new[node.args[0]]
             new[node] = _linear(builder, node, rows, (layer, schemes[layer]), named)
+        elif node.op == "gather" and _layer_of(node.args[0]) in schemes:
+            new[node] = _looked_up(builder, node, new[node.args[1]], named)
         else:
             new[node] = rebuild(builder, node, tuple(new[arg] for arg in node.args))
     outputs = tuple(Output(o.name, new[o.node], o.updates) for o in graph.outputs)
@@ -116,6 +132,21 @@ def _layer_of(node: Node) -> str:
 def _is_linear(user: Node, weight: Node) -> bool:
     product = user.op == "dot" and user.args[1] is weight and user.args[0] is not weight
     return product and user.attr("transpose_b") is True and user.args[0].tensor.rank == 2
+
+
+def _is_lookup(user: Node, weight: Node) -> bool:
+    rows = user.op == "gather" and user.args[0] is weight and user.args[1] is not weight
+    return rows and user.attr("axis") == 0
+
+
+def _looked_up(builder: Builder, node: Node, rows: Node, named: Mapping[str, Node]) -> Node:
+    """Rows of a table in int8, times the scales that they have."""
+    layer = _layer_of(node.args[0])
+    numbers, scales = (
+        builder.add("gather", (named[f"{layer}.{part}"], rows), axis=0).cast(DType.FLOAT32)
+        for part in ("weight", "scales")
+    )
+    return (numbers * scales).cast(node.dtype)
 
 
 def _sizes(weight: Node) -> tuple[int, int]:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from banyan.compiler.ir.graph import Graph
 from banyan.foundation.errors import InputError
-from banyan.models.quantisation.graph import expert_layers, linear_layers
+from banyan.models.quantisation.graph import expert_layers, linear_layers, tied_layers
 from banyan.models.quantisation.importers.layer import Array
 from banyan.models.quantisation.rounding import Rounding, require_finite, round_weight
 from banyan.models.quantisation.scheme import ACTIVATIONS, FORMATS, LinearScheme, Parts
@@ -29,6 +29,8 @@ class RoundingChoice:
         asymmetric: 4-bit weights carry a zero for each group.
         activation: "plain", "int8", or None for the format's own: "int8" for "int8".
         keep: parts of dotted names of layers that stay floats.
+        output: "int8" rounds the output matrix to that, and with it an embedding table that is the
+            same; None leaves it to `keep`, and such a table a float.
     """
 
     format: str
@@ -36,6 +38,7 @@ class RoundingChoice:
     asymmetric: bool = False
     activation: str | None = None
     keep: tuple[str, ...] = KEPT
+    output: str | None = None
 
     def __post_init__(self) -> None:
         if self.format not in FORMATS:
@@ -95,12 +98,24 @@ class RoundingChoice:
             for layer, (_, depth) in layers.items()
             if not any(matches(pattern, layer) for pattern in self.keep)
         }
+        found |= self._output_schemes(graph)
         if not found:
             raise InputError(
                 f"no layer is left to round to {self.format}: the model has no other linear layers "
                 f"than those that are kept ({', '.join(self.keep)})"
             )
         return found
+
+    def _output_schemes(self, graph: Graph) -> dict[str, LinearScheme]:
+        """The schemes of the output matrix and of a table that is the same."""
+        if self.output is None:
+            return {}
+        heads = {n: s for n, s in linear_layers(graph).items() if matches(KEPT[0], n)}
+        whole = RoundingChoice(self.output, activation=self.activation)
+        return {
+            layer: whole.scheme(layer, depth)
+            for layer, (_, depth) in (heads | tied_layers(graph)).items()
+        }
 
 
 class RoundedWeights:
@@ -112,7 +127,7 @@ class RoundedWeights:
         """Take a checkpoint and its plain graph."""
         self._weights = weights
         self._schemes = dict(schemes)
-        sizes = linear_layers(graph)
+        sizes = linear_layers(graph) | tied_layers(graph)
         self._shapes = {
             f"{layer}.{part}": shape
             for layer, scheme in schemes.items()
