@@ -92,9 +92,9 @@ def test_a_server_in_this_process_serves_until_a_signal_and_leaves_signals_as_th
 def test_a_signal_before_the_server_listens_to_signals_still_stops_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def create_app_and_signal(*arguments: Any) -> FastAPI:
+    def create_app_and_signal(*arguments: Any, **options: Any) -> FastAPI:
         os.kill(os.getpid(), signal.SIGTERM)
-        return create_app(*arguments)
+        return create_app(*arguments, **options)
 
     monkeypatch.setattr("banyan.cli.serve.create_app", create_app_and_signal)
     options = ServeOptions(model="fake", engine=EngineOptions(), port=0)

@@ -146,8 +146,27 @@ def serve(
     until_input_ends: Annotated[
         bool, typer.Option("--until-input-ends", help="Stop when standard input closes.")
     ] = False,
+    trust_request_chat_template: Annotated[
+        bool,
+        typer.Option(
+            "--trust-request-chat-template",
+            help="Let requests bring a chat template of their own.",
+        ),
+    ] = False,
+    metric_names: Annotated[
+        str,
+        typer.Option(help="Names in /metrics: ours (banyan), vLLM's where it has one, or both."),
+    ] = "both",
+    otlp_traces_endpoint: Annotated[
+        str | None,
+        typer.Option(
+            help="Send a span for each request here by OTLP over HTTP (needs the extra tracing)."
+        ),
+    ] = None,
 ) -> None:
     """Start the [bold]server[/bold] with a model; it stays up until Ctrl-C."""
+    from banyan.cli.api_options import ApiOptions
+    from banyan.cli.api_options import metric_names as read_metric_names
     from banyan.cli.serve import ServeOptions, run_server
     from banyan.cli.shipped import find_model
     from banyan.engine.options import EngineOptions
@@ -178,6 +197,11 @@ def serve(
         served_model_name=served_model_name,
         max_body_bytes=max_body_megabytes * 2**20,
         until_input_ends=until_input_ends,
+        api=ApiOptions(
+            trust_request_chat_template=trust_request_chat_template,
+            metric_names=read_metric_names(metric_names),
+            traces_endpoint=otlp_traces_endpoint,
+        ),
     )
     run_server(options, _settings())
 

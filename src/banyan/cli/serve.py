@@ -9,14 +9,15 @@ import logging
 import os
 import signal
 import socket
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import uvicorn
 from rich.console import Console
 
+from banyan.cli.api_options import ApiOptions
 from banyan.cli.terminal import loading_view, output, side
 from banyan.engine.client import EngineClient
 from banyan.engine.messages import FAKE_MODEL, EngineSettings, Loading
@@ -41,6 +42,7 @@ class ServeOptions:
         max_body_bytes: larger requests are refused.
         drain_seconds: how long running answers may take to finish after a stop was asked for.
         until_input_ends: stop when standard input closes, as it does when a parent dies.
+        api: choices that concern the API alone.
     """
 
     model: str
@@ -51,6 +53,7 @@ class ServeOptions:
     max_body_bytes: int = 16 * 2**20
     drain_seconds: int = 30
     until_input_ends: bool = False
+    api: ApiOptions = field(default_factory=ApiOptions)
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,8 +157,12 @@ async def _serve(
             max_body_bytes=options.max_body_bytes,
             sampling_defaults=served.sampling_defaults,
             classifier=served.classifier,
+            trust_request_chat_template=options.api.trust_request_chat_template,
+            metric_names=options.api.metric_names,
         )
-        server = _server(engine, served.text, gateway, drain_seconds=options.drain_seconds)
+        tracing = options.api.open_tracing(model_name=name)
+        app = create_app(engine, served.text, gateway, tracing=tracing)
+        server = _server(app, drain_seconds=options.drain_seconds)
         wish.pass_on_to(server)
         if options.until_input_ends:
             _stop_when_input_ends(server)
@@ -168,6 +175,8 @@ async def _serve(
         )
     finally:
         await engine.close()
+        if tracing is not None:
+            await asyncio.to_thread(tracing.close)
 
 
 async def _run_until_stopped(
@@ -189,11 +198,9 @@ async def _run_until_stopped(
         await starting
 
 
-def _server(
-    engine: EngineClient, text: TextAndPairs, settings: GatewaySettings, *, drain_seconds: int
-) -> uvicorn.Server:
+def _server(app: Callable[..., Awaitable[None]], *, drain_seconds: int) -> uvicorn.Server:
     config = uvicorn.Config(
-        create_app(engine, text, settings),
+        app,
         log_level="warning",
         access_log=False,
         lifespan="off",

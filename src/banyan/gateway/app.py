@@ -5,6 +5,7 @@ scripted backend.
 """
 
 from http import HTTPStatus
+from typing import TYPE_CHECKING
 
 from fastapi import FastAPI, Request
 from starlette.exceptions import HTTPException
@@ -26,6 +27,9 @@ from banyan.gateway.ranking import ranking_routes
 from banyan.gateway.services import GatewaySettings, Services
 from banyan.gateway.tokenization import tokenization_routes
 
+if TYPE_CHECKING:
+    from banyan.gateway.tracing import Tracing
+
 # A line for each module that answers paths; `endpoints` lists the paths.
 _ROUTES = (
     chat_routes,
@@ -38,11 +42,21 @@ _ROUTES = (
 )
 
 
-def create_app(backend: Backend, text: TextAndPairs, settings: GatewaySettings) -> FastAPI:
+def create_app(
+    backend: Backend,
+    text: TextAndPairs,
+    settings: GatewaySettings,
+    *,
+    tracing: "Tracing | None" = None,
+) -> FastAPI:
     """Build the application; it starts and stops nothing."""
     metrics = Metrics(backend, Naming(settings.model_name, settings.metric_names))
     services = Services(
-        backend=backend, text=text, settings=settings, metrics=metrics, observers=(metrics,)
+        backend=backend,
+        text=text,
+        settings=settings,
+        metrics=metrics,
+        observers=(metrics,) if tracing is None else (metrics, tracing),
     )
     # The interactive pages of FastAPI load scripts from other sites; we serve the plain schema.
     app = FastAPI(title="Banyan", openapi_url=None, docs_url=None, redoc_url=None)
@@ -53,6 +67,10 @@ def create_app(backend: Backend, text: TextAndPairs, settings: GatewaySettings) 
     app.add_exception_handler(ClientDisconnect, _answer_nobody)
     app.add_exception_handler(Exception, _answer_error)
     app.add_middleware(CountRequests, metrics=metrics)
+    if tracing is not None:
+        from banyan.gateway.tracing import TraceRequests  # noqa: PLC0415
+
+        app.add_middleware(TraceRequests, tracing=tracing)
     return app
 
 

@@ -1,0 +1,53 @@
+"""What an operator chooses about the API alone: templates, names of metrics, traces."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from banyan.foundation.errors import InputError
+from banyan.gateway.metrics.naming import NAMES, Names
+
+if TYPE_CHECKING:
+    from banyan.gateway.tracing import Tracing
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ApiOptions:
+    """Choices that never reach the engine.
+
+    Attributes:
+        trust_request_chat_template: let requests bring a chat template of their own.
+        metric_names: whose names metrics have.
+        traces_endpoint: a collector of OpenTelemetry spans; None makes no spans.
+    """
+
+    trust_request_chat_template: bool = False
+    metric_names: Names = "both"
+    traces_endpoint: str | None = None
+
+    def open_tracing(self, *, model_name: str) -> "Tracing | None":
+        """Make the spans' way out, or nothing when no collector is named.
+
+        Raises:
+            InputError: the libraries for it are not installed.
+        """
+        if self.traces_endpoint is None:
+            return None
+        try:
+            from banyan.gateway.tracing import otlp_tracing  # noqa: PLC0415
+        except ImportError as error:
+            raise InputError(
+                "--otlp-traces-endpoint needs OpenTelemetry; install banyan-compute[tracing]"
+            ) from error
+        return otlp_tracing(self.traces_endpoint, service_name="banyan", model_name=model_name)
+
+
+def metric_names(word: str) -> Names:
+    """Read a choice of names.
+
+    Raises:
+        InputError: there is no such choice.
+    """
+    for name in NAMES:
+        if word == name:
+            return name
+    raise InputError(f"--metric-names={word!r} is not known; use one of {', '.join(NAMES)}")

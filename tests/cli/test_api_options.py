@@ -1,0 +1,24 @@
+import sys
+
+import pytest
+
+from banyan.cli.api_options import ApiOptions, metric_names
+from banyan.foundation.errors import InputError
+
+
+def test_a_choice_of_names_that_does_not_exist_is_refused() -> None:
+    assert metric_names("vllm") == "vllm"
+    with pytest.raises(InputError, match="use one of both, banyan, vllm"):
+        metric_names("ours")
+
+
+def test_without_a_collector_nothing_is_loaded() -> None:
+    assert ApiOptions().open_tracing(model_name="m") is None
+
+
+def test_a_collector_without_the_libraries_is_refused_with_what_to_install(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(sys.modules, "banyan.gateway.tracing", None)
+    with pytest.raises(InputError, match=r"banyan-compute\[tracing\]"):
+        ApiOptions(traces_endpoint="http://here").open_tracing(model_name="m")
