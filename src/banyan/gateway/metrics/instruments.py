@@ -1,6 +1,6 @@
 """Counters, gauges and histograms that keep one number under all of its names."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
@@ -24,6 +24,22 @@ class Counted:
         """Add to the number; `labels` in the order of the family's."""
         for counter, fixed in self._counters:
             _labelled(counter, fixed, labels).inc(number)
+
+
+class Shown:
+    """A gauge that is read when it is asked for."""
+
+    def __init__(
+        self,
+        family: Family,
+        naming: Naming,
+        registry: CollectorRegistry,
+        *,
+        read: Callable[[], float],
+    ) -> None:
+        for name, fixed in naming.of(family):
+            gauge = Gauge(name, family.meaning, tuple(fixed), registry=registry)
+            _labelled(gauge, fixed, ()).set_function(read)
 
 
 class Timed:

@@ -10,7 +10,7 @@ from banyan.gateway.backend import Backend
 from banyan.gateway.metrics import families
 from banyan.gateway.metrics.engine_collector import EngineCollector
 from banyan.gateway.metrics.families import Family
-from banyan.gateway.metrics.instruments import Counted, Timed
+from banyan.gateway.metrics.instruments import Counted, Shown, Timed
 from banyan.gateway.metrics.naming import Naming
 from banyan.gateway.records import RequestRecord
 
@@ -28,6 +28,7 @@ class Metrics:
         def timed(family: Family) -> Timed:
             return Timed(family, naming, self._registry)
 
+        Shown(families.IN_FLIGHT, naming, self._registry, read=lambda: self.num_in_flight)
         self._requests = Counted(families.REQUESTS, naming, self._registry)
         self._read_tokens = Counted(families.READ_TOKENS, naming, self._registry)
         self._ended = Counted(families.ENDED, naming, self._registry)
