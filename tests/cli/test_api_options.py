@@ -2,14 +2,16 @@ import sys
 
 import pytest
 
-from banyan.cli.api_options import ApiOptions, metric_names
+from banyan.cli.api_options import ApiOptions, api_options
 from banyan.foundation.errors import InputError
 
 
 def test_a_choice_of_names_that_does_not_exist_is_refused() -> None:
-    assert metric_names("vllm") == "vllm"
+    assert api_options(True, "vllm", "http://here") == ApiOptions(
+        trust_request_chat_template=True, metric_names="vllm", traces_endpoint="http://here"
+    )
     with pytest.raises(InputError, match="use one of both, banyan, vllm"):
-        metric_names("ours")
+        api_options(False, "ours", None)
 
 
 def test_without_a_collector_nothing_is_loaded() -> None:

@@ -41,13 +41,19 @@ class ApiOptions:
         return otlp_tracing(self.traces_endpoint, service_name="banyan", model_name=model_name)
 
 
-def metric_names(word: str) -> Names:
-    """Read a choice of names.
+def api_options(
+    trust_request_chat_template: bool, metric_names: str, traces_endpoint: str | None
+) -> ApiOptions:
+    """Read the options of the command line.
 
     Raises:
-        InputError: there is no such choice.
+        InputError: there is no such choice of names.
     """
-    for name in NAMES:
-        if word == name:
-            return name
-    raise InputError(f"--metric-names={word!r} is not known; use one of {', '.join(NAMES)}")
+    for names in NAMES:
+        if metric_names == names:
+            return ApiOptions(
+                trust_request_chat_template=trust_request_chat_template,
+                metric_names=names,
+                traces_endpoint=traces_endpoint,
+            )
+    raise InputError(f"--metric-names={metric_names!r} is not known; use one of {', '.join(NAMES)}")

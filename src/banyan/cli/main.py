@@ -13,6 +13,14 @@ from typing import Annotated
 
 import typer
 
+from banyan.cli.option_types import (
+    BodyOption,
+    MetricNamesOption,
+    NameOption,
+    TemplateOption,
+    TracesOption,
+    UntilInputEndsOption,
+)
 from banyan.foundation.errors import BanyanError
 from banyan.foundation.settings import Settings, load_settings
 
@@ -68,7 +76,6 @@ SpeculationOption = Annotated[
 PortOption = Annotated[
     int, typer.Option(min=0, max=65535, help="Port to listen on; 0 takes a free one.")
 ]
-BodyOption = Annotated[int, typer.Option(min=1, help="Larger requests are refused.")]
 PrefixOption = Annotated[
     bool, typer.Option(help="Reuse what was computed for equal beginnings of prompts.")
 ]
@@ -139,34 +146,15 @@ def serve(
     first_token_goal_ms: FirstTokenGoalOption = None,
     max_waiting_requests: WaitingRequestsOption = 1024,
     max_waiting_tokens: WaitingTokensOption = None,
-    served_model_name: Annotated[
-        str | None, typer.Option(help="The name clients ask for; the model's own by default.")
-    ] = None,
+    served_model_name: NameOption = None,
     max_body_megabytes: BodyOption = 16,
-    until_input_ends: Annotated[
-        bool, typer.Option("--until-input-ends", help="Stop when standard input closes.")
-    ] = False,
-    trust_request_chat_template: Annotated[
-        bool,
-        typer.Option(
-            "--trust-request-chat-template",
-            help="Let requests bring a chat template of their own.",
-        ),
-    ] = False,
-    metric_names: Annotated[
-        str,
-        typer.Option(help="Names in /metrics: ours (banyan), vLLM's where it has one, or both."),
-    ] = "both",
-    otlp_traces_endpoint: Annotated[
-        str | None,
-        typer.Option(
-            help="Send a span for each request here by OTLP over HTTP (needs the extra tracing)."
-        ),
-    ] = None,
+    until_input_ends: UntilInputEndsOption = False,
+    trust_request_chat_template: TemplateOption = False,
+    metric_names: MetricNamesOption = "both",
+    otlp_traces_endpoint: TracesOption = None,
 ) -> None:
     """Start the [bold]server[/bold] with a model; it stays up until Ctrl-C."""
-    from banyan.cli.api_options import ApiOptions
-    from banyan.cli.api_options import metric_names as read_metric_names
+    from banyan.cli.api_options import api_options
     from banyan.cli.serve import ServeOptions, run_server
     from banyan.cli.shipped import find_model
     from banyan.engine.options import EngineOptions
@@ -197,11 +185,7 @@ def serve(
         served_model_name=served_model_name,
         max_body_bytes=max_body_megabytes * 2**20,
         until_input_ends=until_input_ends,
-        api=ApiOptions(
-            trust_request_chat_template=trust_request_chat_template,
-            metric_names=read_metric_names(metric_names),
-            traces_endpoint=otlp_traces_endpoint,
-        ),
+        api=api_options(trust_request_chat_template, metric_names, otlp_traces_endpoint),
     )
     run_server(options, _settings())
 

@@ -1,0 +1,38 @@
+"""Options of the command line that are too wordy to stand where they are used."""
+
+from typing import Annotated
+
+import typer
+
+NameOption = Annotated[
+    str | None,
+    typer.Option(
+        "--served-model-name", help="The name clients ask for; the model's own by default."
+    ),
+]
+BodyOption = Annotated[
+    int, typer.Option("--max-body-megabytes", min=1, help="Larger requests are refused.")
+]
+UntilInputEndsOption = Annotated[
+    bool, typer.Option("--until-input-ends", help="Stop when standard input closes.")
+]
+TemplateOption = Annotated[
+    bool,
+    typer.Option(
+        "--trust-request-chat-template", help="Let requests bring a chat template of their own."
+    ),
+]
+MetricNamesOption = Annotated[
+    str,
+    typer.Option(
+        "--metric-names",
+        help="Names in /metrics: ours (banyan), vLLM's where it has one (vllm), or both.",
+    ),
+]
+TracesOption = Annotated[
+    str | None,
+    typer.Option(
+        "--otlp-traces-endpoint",
+        help="Send a span for each request here by OTLP over HTTP (needs the extra tracing).",
+    ),
+]
