@@ -14,6 +14,12 @@ def test_a_choice_of_names_that_does_not_exist_is_refused() -> None:
         api_options(False, "ours", None)
 
 
+def test_a_parser_that_does_not_exist_is_refused_before_anything_is_loaded() -> None:
+    assert api_options(False, "both", None, ("mistral", "none")).tool_call_parser == "mistral"
+    with pytest.raises(InputError, match="--tool-call-parser 'x' is not known"):
+        api_options(False, "both", None, ("x", "auto"))
+
+
 def test_without_a_collector_nothing_is_loaded() -> None:
     assert ApiOptions().open_tracing(model_name="m") is None
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from collections.abc import Iterator
 from enum import Enum
 
 import openai
@@ -11,6 +12,13 @@ import pytest
 from tests.end_to_end.servers import Server
 
 pytestmark = pytest.mark.end_to_end
+
+
+@pytest.fixture
+def sdk(fake_server: Server) -> Iterator[openai.OpenAI]:
+    """A client of the shared server, closed in the end."""
+    with fake_server.sdk() as one:
+        yield one
 
 
 class Colour(Enum):
@@ -29,9 +37,9 @@ class Thing(pydantic.BaseModel):
     inner: "Thing | None"
 
 
-def test_the_sdk_parses_answers_into_classes(fake_server: Server) -> None:
+def test_the_sdk_parses_answers_into_classes(sdk: openai.OpenAI) -> None:
     for seed in range(5):
-        reply = fake_server.sdk().chat.completions.parse(
+        reply = sdk.chat.completions.parse(
             model="fake",
             messages=[{"role": "user", "content": "Describe."}],
             response_format=Thing,
@@ -44,7 +52,7 @@ def test_the_sdk_parses_answers_into_classes(fake_server: Server) -> None:
         assert 1 <= thing.weight <= 500
 
 
-def test_a_stream_gives_the_same_text(fake_server: Server) -> None:
+def test_a_stream_gives_the_same_text(sdk: openai.OpenAI) -> None:
     asked = {
         "model": "fake",
         "messages": [{"role": "user", "content": "Describe."}],
@@ -52,7 +60,6 @@ def test_a_stream_gives_the_same_text(fake_server: Server) -> None:
         "temperature": 0,
         "max_tokens": 300,
     }
-    sdk = fake_server.sdk()
     whole = sdk.chat.completions.create(**asked)  # type: ignore[call-overload]
     chunks = list(sdk.chat.completions.create(**asked, stream=True))  # type: ignore[call-overload]
     text = "".join(chunk.choices[0].delta.content or "" for chunk in chunks)
@@ -61,8 +68,8 @@ def test_a_stream_gives_the_same_text(fake_server: Server) -> None:
         assert isinstance(json.loads(text), dict)
 
 
-def test_vllms_fields_hold_for_plain_completions(fake_server: Server) -> None:
-    reply = fake_server.sdk().completions.create(
+def test_vllms_fields_hold_for_plain_completions(sdk: openai.OpenAI) -> None:
+    reply = sdk.completions.create(
         model="fake",
         prompt=["a", "b"],
         n=2,
@@ -73,9 +80,9 @@ def test_vllms_fields_hold_for_plain_completions(fake_server: Server) -> None:
     assert len(reply.choices) == 4
 
 
-def test_a_wrong_schema_is_refused_with_its_place(fake_server: Server) -> None:
+def test_a_wrong_schema_is_refused_with_its_place(sdk: openai.OpenAI) -> None:
     with pytest.raises(openai.BadRequestError, match="/properties/a/uniqueItems") as caught:
-        fake_server.sdk().chat.completions.create(
+        sdk.chat.completions.create(
             model="fake",
             messages=[{"role": "user", "content": "Hi"}],
             response_format={

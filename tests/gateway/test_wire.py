@@ -72,16 +72,15 @@ def test_a_former_answer_of_the_sdk_can_be_sent_back() -> None:
         (b'{"model": ', "invalid_json", None, "not valid JSON"),
         (b'{"model": "\xff"}', "invalid_utf8", None, "not valid UTF-8"),
         (b'{"model": NaN}', "invalid_json", None, "not valid JSON"),
-        (chat(tools=[{"a": 1}]), "unsupported_parameter", "tools", "tools is not served"),
-        (chat(reasoning_effort="low"), "unsupported_parameter", "reasoning_effort", "leave it"),
+        (chat(functions=[{"a": 1}]), "unsupported_parameter", "functions", "is not served"),
         (chat(messages=[]), None, "messages", "messages is empty"),
         (chat(messages=[{"role": "king", "content": ""}]), None, "messages[0].role", "'king'"),
         (chat(messages=[{"role": "user"}]), None, "messages[0].content", "is missing"),
         (
-            chat(messages=[{"role": "assistant", "content": "", "tool_calls": [1]}]),
+            chat(messages=[{"role": "assistant", "content": "", "function_call": {"a": 1}}]),
             "unsupported_parameter",
             "messages[0]",
-            "tool call",
+            "function_call",
         ),
         (
             chat(messages=[{"role": "user", "content": [{"type": "image_url", "image_url": {}}]}]),
@@ -110,7 +109,7 @@ def test_a_name_too_long_to_be_misspelt_is_refused_without_a_guess(
 
 
 def test_nesting_without_end_is_refused() -> None:
-    deep = b'{"model": "m", "messages": [], "tools": ' + b"[" * 200_000
+    deep = b'{"model": "m", "messages": [], "metadata": {"a": ' + b"[" * 200_000
     assert refusal(deep).code == "invalid_json"
 
 

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 from banyan.foundation.errors import InputError
 from banyan.gateway.metrics.naming import NAMES, Names
+from banyan.gateway.parsing.registry import AUTO, choose_reasoning_parser, choose_tool_parser
 
 if TYPE_CHECKING:
     from banyan.gateway.tracing import Tracing
@@ -18,11 +19,15 @@ class ApiOptions:
         trust_request_chat_template: let requests bring a chat template of their own.
         metric_names: whose names metrics have.
         traces_endpoint: a collector of OpenTelemetry spans; None makes no spans.
+        tool_call_parser: how the model writes calls of tools; "auto" asks its chat template.
+        reasoning_parser: how it marks its reasoning; "auto" asks its chat template.
     """
 
     trust_request_chat_template: bool = False
     metric_names: Names = "both"
     traces_endpoint: str | None = None
+    tool_call_parser: str = AUTO
+    reasoning_parser: str = AUTO
 
     def open_tracing(self, *, model_name: str) -> "Tracing | None":
         """Make the spans' way out, or nothing when no collector is named.
@@ -42,18 +47,26 @@ class ApiOptions:
 
 
 def api_options(
-    trust_request_chat_template: bool, metric_names: str, traces_endpoint: str | None
+    trust_request_chat_template: bool,
+    metric_names: str,
+    traces_endpoint: str | None,
+    parsers: tuple[str, str] = (AUTO, AUTO),
 ) -> ApiOptions:
-    """Read the options of the command line.
+    """Read the options of the command line; `parsers` are those of tool calls and of reasoning.
 
     Raises:
-        InputError: there is no such choice of names.
+        InputError: there is no such choice of names, or no such parser.
     """
+    tool_call_parser, reasoning_parser = parsers
+    choose_tool_parser(tool_call_parser, "")
+    choose_reasoning_parser(reasoning_parser, "")
     for names in NAMES:
         if metric_names == names:
             return ApiOptions(
                 trust_request_chat_template=trust_request_chat_template,
                 metric_names=names,
                 traces_endpoint=traces_endpoint,
+                tool_call_parser=tool_call_parser,
+                reasoning_parser=reasoning_parser,
             )
     raise InputError(f"--metric-names={metric_names!r} is not known; use one of {', '.join(NAMES)}")

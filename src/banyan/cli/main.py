@@ -17,7 +17,9 @@ from banyan.cli.option_types import (
     BodyOption,
     MetricNamesOption,
     NameOption,
+    ReasoningParserOption,
     TemplateOption,
+    ToolParserOption,
     TracesOption,
     UntilInputEndsOption,
 )
@@ -152,6 +154,8 @@ def serve(
     trust_request_chat_template: TemplateOption = False,
     metric_names: MetricNamesOption = "both",
     otlp_traces_endpoint: TracesOption = None,
+    tool_call_parser: ToolParserOption = "auto",
+    reasoning_parser: ReasoningParserOption = "auto",
 ) -> None:
     """Start the [bold]server[/bold] with a model; it stays up until Ctrl-C."""
     from banyan.cli.api_options import api_options
@@ -177,6 +181,7 @@ def serve(
         latency_goal_ms=latency_goal_ms,
         first_token_goal_ms=first_token_goal_ms,
     )
+    parsers = (tool_call_parser, reasoning_parser)
     options = ServeOptions(
         model=find_model(model),
         engine=engine,
@@ -185,7 +190,7 @@ def serve(
         served_model_name=served_model_name,
         max_body_bytes=max_body_megabytes * 2**20,
         until_input_ends=until_input_ends,
-        api=api_options(trust_request_chat_template, metric_names, otlp_traces_endpoint),
+        api=api_options(trust_request_chat_template, metric_names, otlp_traces_endpoint, parsers),
     )
     run_server(options, _settings())
 

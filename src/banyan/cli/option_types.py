@@ -36,3 +36,17 @@ TracesOption = Annotated[
         help="Send a span for each request here by OTLP over HTTP (needs the extra tracing).",
     ),
 ]
+ToolParserOption = Annotated[
+    str,
+    typer.Option(
+        "--tool-call-parser",
+        help="How the model writes tool calls: auto, none, hermes, qwen3_coder, mistral, ...",
+    ),
+]
+ReasoningParserOption = Annotated[
+    str,
+    typer.Option(
+        "--reasoning-parser",
+        help="How the model marks its reasoning: auto, none, qwen3, deepseek_r1, mistral, ...",
+    ),
+]

@@ -26,6 +26,7 @@ from banyan.foundation.errors import EnvironmentProblem
 from banyan.foundation.settings import Settings
 from banyan.gateway.app import create_app
 from banyan.gateway.backend import TextAndPairs
+from banyan.gateway.parsing.registry import choose_reasoning_parser, choose_tool_parser
 from banyan.gateway.services import GatewaySettings, now_seconds
 from banyan.gateway.text import PromptText, plain_chat
 from banyan.models.classifier import Classifier
@@ -65,6 +66,7 @@ class ServedText:
     text: TextAndPairs
     sampling_defaults: dict[str, float]
     classifier: Classifier | None = None
+    chat_template: str = ""
 
 
 def run_server(options: ServeOptions, settings: Settings) -> None:
@@ -121,6 +123,7 @@ def open_text(model: str, *, offline: bool, task: str = "auto") -> ServedText:
         text=PromptText(directory.tokenizer, directory.render_chat, directory.pairs()),
         sampling_defaults={name: value for name, value in defaults.items() if value is not None},
         classifier=directory.classifier,
+        chat_template="" if directory.chat_template is None else directory.chat_template.source,
     )
 
 
@@ -159,6 +162,10 @@ async def _serve(
             classifier=served.classifier,
             trust_request_chat_template=options.api.trust_request_chat_template,
             metric_names=options.api.metric_names,
+            tool_call_parser=choose_tool_parser(options.api.tool_call_parser, served.chat_template),
+            reasoning_parser=choose_reasoning_parser(
+                options.api.reasoning_parser, served.chat_template
+            ),
         )
         tracing = options.api.open_tracing(model_name=name)
         app = create_app(engine, served.text, gateway, tracing=tracing)

@@ -17,6 +17,7 @@ from banyan.gateway.sampling import chat_options
 from banyan.gateway.services import Services, in_thread, new_id, now_seconds
 from banyan.gateway.structure import checked_structure
 from banyan.gateway.token_spelling import TokenSpelling
+from banyan.gateway.tool_calling import answer_reading, shaped_options
 from banyan.gateway.wire.chat import ChatRequest
 from banyan.gateway.wire.parsing import parse_request
 
@@ -51,6 +52,8 @@ async def _answer(services: Services, request: Request) -> Response:
         tokens, asked.truncate_prompt_tokens, model=model, max_tokens=options.max_tokens
     )
     services.check_length(tokens, model=model, field_name="messages")
+    reading = answer_reading(asked, tokens, settings=services.settings, text=services.text)
+    options = await shaped_options(asked, options, reading, services.text)
 
     reply = ChatReply(
         reply_id=new_id("chatcmpl", asked.request_id),
@@ -59,6 +62,7 @@ async def _answer(services: Services, request: Request) -> Response:
         prompt_token_ids=tokens,
         spelling=TokenSpelling(services.text, as_ids=bool(asked.return_tokens_as_token_ids)),
         fingerprint=services.fingerprint(),
+        reading=reading,
     )
     parts = run_prompts(
         services,

@@ -2,15 +2,15 @@
 
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import msgspec
 
 from banyan.engine.events import TokenLogprob
+from banyan.gateway.answer_reading import AnswerReader
 from banyan.gateway.generation import Answer, Answers, Part
 from banyan.gateway.logprobs import prompt_logprobs, token_logprob
 from banyan.gateway.replies.chat import (
-    AnswerMessage,
     ChatChoice,
     ChatChunk,
     ChatChunkChoice,
@@ -20,6 +20,7 @@ from banyan.gateway.replies.chat import (
 )
 from banyan.gateway.streamed_usage import StreamedUsage
 from banyan.gateway.token_spelling import TokenSpelling
+from banyan.gateway.tool_calling import AnswerReading
 from banyan.gateway.wire.chat import ChatRequest
 
 
@@ -34,6 +35,7 @@ class ChatReply:
         prompt_token_ids: what the engine was given.
         spelling: how tokens are written.
         fingerprint: the server's `system_fingerprint`.
+        reading: how the text of an answer is taken apart.
     """
 
     reply_id: str
@@ -42,6 +44,7 @@ class ChatReply:
     prompt_token_ids: list[int]
     spelling: TokenSpelling
     fingerprint: str | None
+    reading: AnswerReading = field(default_factory=AnswerReading)
 
     def completion(self, answers: Answers) -> ChatCompletion:
         """Write a whole reply."""
@@ -68,6 +71,7 @@ class ChatReply:
     ) -> AsyncGenerator[bytes, None]:
         """Write a stream chunk by chunk, each encoded."""
         usage = StreamedUsage.asked_by(self.asked)
+        readers = [AnswerReader(self.reading) for _ in answers.items]
         async with aclosing(parts):
             for index in range(len(answers.items)):
                 opening = ChatDelta(role="assistant", content="")
@@ -76,7 +80,7 @@ class ChatReply:
                 yield self._chunk([choice], usage, answers, with_prompt=bool(ids))
             async for part in parts:
                 answers.add(part)
-                for choice in self._choices(part):
+                for choice in self._choices(part, readers[part.index]):
                     yield self._chunk([choice], usage, answers)
         if usage.at_end:
             yield msgspec.json.encode(
@@ -84,35 +88,37 @@ class ChatReply:
             )
 
     def _choice(self, index: int, answer: Answer) -> ChatChoice:
+        reader = AnswerReader(self.reading)
+        message = reader.message(answer.text)
         return ChatChoice(
             index=index,
-            message=AnswerMessage(content=answer.text),
+            message=message,
             logprobs=self._logprobs(answer.logprobs),
-            finish_reason=answer.finish_reason,
+            finish_reason=reader.finish_reason(answer.finish_reason),
             stop_reason=answer.stop_reason,
             token_ids=answer.token_ids if self.asked.return_token_ids else msgspec.UNSET,
         )
 
-    def _choices(self, part: Part) -> list[ChatChunkChoice]:
+    def _choices(self, part: Part, reader: AnswerReader) -> list[ChatChunkChoice]:
         """Split a part as OpenAI does: the text first, the end in a chunk of its own."""
         event = part.event
         wants_ids = bool(self.asked.return_token_ids and event.token_ids)
-        choices = []
-        if event.text or event.logprobs or wants_ids:
-            choices.append(
-                ChatChunkChoice(
-                    index=part.index,
-                    delta=ChatDelta(content=event.text),
-                    logprobs=self._logprobs(event.logprobs or ()),
-                    token_ids=list(event.token_ids) if wants_ids else msgspec.UNSET,
-                )
+        deltas = reader.deltas(event.text, is_last=event.finish_reason is not None)
+        if not deltas and (event.logprobs or wants_ids):
+            deltas = [ChatDelta(content="")]
+        choices = [ChatChunkChoice(index=part.index, delta=delta) for delta in deltas]
+        if choices:
+            choices[0] = msgspec.structs.replace(
+                choices[0],
+                logprobs=self._logprobs(event.logprobs or ()),
+                token_ids=list(event.token_ids) if wants_ids else msgspec.UNSET,
             )
         if event.finish_reason is not None:
             choices.append(
                 ChatChunkChoice(
                     index=part.index,
                     delta=ChatDelta(),
-                    finish_reason=event.finish_reason,
+                    finish_reason=reader.finish_reason(event.finish_reason),
                     stop_reason=event.stop_reason,
                 )
             )

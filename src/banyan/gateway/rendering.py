@@ -5,9 +5,11 @@ from typing import Any
 
 from banyan.gateway.errors import refuse
 from banyan.gateway.services import GatewaySettings
+from banyan.gateway.tool_calling import template_tools, template_variables, tools_of
 from banyan.gateway.wire.messages import ChatMessage, message_text
 from banyan.gateway.wire.rendering import RenderingFields
 from banyan.gateway.wire.tokenize import TokenizeRequest
+from banyan.gateway.wire.tool_messages import read_arguments
 from banyan.models.chat_rendering import ChatRendering
 
 # A template is code; it is compiled anew for each request that brings one.
@@ -37,15 +39,43 @@ def rendering_of(
             f"{_MOST_TEMPLATE_CHARACTERS} are allowed",
             parameter="chat_template",
         )
+    tools, variables = asked.tools or [], asked.chat_template_kwargs or {}
+    if isinstance(asked, RenderingFields):
+        tools, variables = tools_of(asked), template_variables(asked, variables)
     opens_turn = asked.add_generation_prompt
     return ChatRendering(
         add_generation_prompt=True if opens_turn is None else opens_turn,
         continue_final_message=bool(asked.continue_final_message),
         documents=asked.documents,
-        variables=asked.chat_template_kwargs or {},
+        tools=template_tools(tools),
+        variables=variables,
         template=template,
         add_special_tokens=bool(asked.add_special_tokens),
     )
+
+
+def _tool_parts(message: ChatMessage) -> dict[str, Any]:
+    """What a turn carries about calls; templates take the arguments as values, not as text."""
+    parts: dict[str, Any] = {}
+    if message.tool_calls:
+        parts["tool_calls"] = [
+            {
+                "id": call.id,
+                "type": "function",
+                "function": {
+                    "name": call.function.name,
+                    "arguments": read_arguments(call, "tool_calls"),
+                },
+            }
+            for call in message.tool_calls
+        ]
+    reasoning = message.reasoning_content or message.reasoning
+    named = {
+        "tool_call_id": message.tool_call_id,
+        "name": message.name,
+        "reasoning_content": reasoning,
+    }
+    return parts | {key: value for key, value in named.items() if value is not None}
 
 
 def template_messages(messages: Sequence[ChatMessage]) -> list[dict[str, Any]]:
@@ -54,6 +84,7 @@ def template_messages(messages: Sequence[ChatMessage]) -> list[dict[str, Any]]:
         {
             "role": "system" if message.role == "developer" else message.role,
             "content": message_text(message),
+            **_tool_parts(message),
         }
         for message in messages
     ]

@@ -46,6 +46,8 @@ class GatewaySettings:
         metric_names: whose names metrics have: ours, vLLM's where it has one, or both.
         trust_request_chat_template: let requests bring a chat template of their own.
         classifier: the labels of a model that gives scores.
+        tool_call_parser: how the model writes calls of tools, None when it calls none.
+        reasoning_parser: how the model marks its reasoning, None when it writes none.
     """
 
     model_name: str
@@ -57,6 +59,8 @@ class GatewaySettings:
     metric_names: Names = "both"
     trust_request_chat_template: bool = False
     classifier: Classifier | None = None
+    tool_call_parser: str | None = None
+    reasoning_parser: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

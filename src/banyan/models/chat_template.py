@@ -47,6 +47,7 @@ class ChatTemplate:
         Raises:
             ModelError: the template has a syntax error.
         """
+        self.source = source if tool_source is None else f"{source}\n{tool_source}"
         environment = _environment(now)
         try:
             self._template = environment.from_string(source)

@@ -114,6 +114,24 @@ def test_a_structure_may_begin_after_a_section_of_reasoning(compiler: StructureC
     assert constraint.is_finished
 
 
+def test_reasoning_may_be_left_out_when_the_prompt_has_not_opened_it(
+    compiler: StructureCompiler,
+) -> None:
+    structure = Structure(kind="choice", text='["yes"]', after="|", opening="(")
+    constraint = compiler.constraint(structure, end_token_ids=(END,))
+
+    assert allowed(constraint) == [ord("("), ord("y")]
+    assert constraint.count_valid(list(b"(a|yes")) == 6
+    assert constraint.count_valid(list(b"yet")) == 2
+    assert constraint.count_valid(list(b"x")) == 0
+    write(constraint, "(hm|y")
+    constraint.rollback(5)
+    write(constraint, "ye")
+    constraint.rollback(2)
+    write(constraint, "(hm|yes")
+    assert constraint.is_finished
+
+
 def test_guesses_are_counted_across_the_end_of_reasoning(compiler: StructureCompiler) -> None:
     structure = Structure(kind="choice", text='["yes"]', after="|")
     constraint = compiler.constraint(structure, end_token_ids=(END,))

@@ -34,12 +34,15 @@ class Structure:
         any_whitespace: JSON may be written with spaces and line breaks between its parts.
         after: the structure begins after this text, which ends a section of reasoning; "" begins
             at once.
+        opening: with `after`: the section may be left out, and begins with this text when it is
+            there; "" when the prompt has opened it already.
     """
 
     kind: StructureKind
     text: str = ""
     any_whitespace: bool = True
     after: str = ""
+    opening: str = ""
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
@@ -53,12 +56,14 @@ class Structure:
                 "allowed",
                 parameter="structure",
             )
-        if len(self.after) > MAX_MARKER_CHARACTERS:
-            raise RequestError(
-                f"after has {len(self.after)} characters; at most {MAX_MARKER_CHARACTERS} are "
-                "allowed",
-                parameter="structure",
-            )
+        for name in ("after", "opening"):
+            num_characters = len(getattr(self, name))
+            if num_characters > MAX_MARKER_CHARACTERS:
+                raise RequestError(
+                    f"{name} has {num_characters} characters; at most {MAX_MARKER_CHARACTERS} are "
+                    "allowed",
+                    parameter="structure",
+                )
         if self.kind != "json_object" and not self.text:
             raise RequestError(f"the {self.kind} is empty", parameter="structure")
 

@@ -11,14 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 from banyan.engine.structure.definition import Structure
 from banyan.engine.structure.schema_check import SchemaError, check_schema, children
+from banyan.engine.structure.schema_text import WHITESPACE, plain_schema
 from banyan.engine.structure.structural_tag import structural_tag_grammar
 from banyan.foundation.errors import RequestError
 
 if TYPE_CHECKING:
     from llguidance import LLParserLimits, LLTokenizer
-
-# Between the parts of JSON. Bounded, so that a weak model cannot write line breaks for ever.
-_WHITESPACE = r"[\x20\x0A\x0D\x09]{1,40}"
 
 # Where an error is looked for: each try compiles a part of the schema.
 _MOST_TRIES = 200
@@ -121,15 +119,10 @@ def _schema_text(schema: Any, structure: Structure) -> str:
 
     options: dict[str, Any] = {"lenient": False, "coerce_one_of": False}
     if structure.any_whitespace:
-        options["whitespace_pattern"] = _WHITESPACE
+        options["whitespace_pattern"] = WHITESPACE
     else:
         options["whitespace_flexible"] = False
-    # A schema may carry options for llguidance of its own, which could switch checks off.
-    if isinstance(schema, bool):
-        schema = {"allOf": [schema]}  # options need an object to stand in
-    if isinstance(schema, Mapping):
-        schema = {key: value for key, value in schema.items() if key != "x-guidance"}
-    text = json.dumps(_without_idle(schema), ensure_ascii=False)
+    text = json.dumps(plain_schema(schema), ensure_ascii=False)
     return LLMatcher.grammar_from_json_schema(text, overrides=options)  # type: ignore[arg-type]
 
 
@@ -148,19 +141,6 @@ def _read_schema(text: str) -> Any:
 
 def _refuse_constant(name: str) -> None:
     raise SchemaError("", f"{name} is no JSON number")
-
-
-def _without_idle(schema: Any) -> Any:
-    """Drop `uniqueItems: false`, which asks for nothing and which llguidance does not know."""
-    if isinstance(schema, list):
-        return [_without_idle(item) for item in schema]
-    if not isinstance(schema, Mapping):
-        return schema
-    return {
-        key: value if key in ("enum", "const", "default", "examples") else _without_idle(value)
-        for key, value in schema.items()
-        if not (key == "uniqueItems" and value is False)
-    }
 
 
 def _place_of(schema: Any, structure: Structure) -> str:

@@ -11,8 +11,9 @@ from threading import Lock
 from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
+from banyan.engine.structure.after_marker import AfterMarker
+from banyan.engine.structure.bits import clear_bits, set_bits
 from banyan.engine.structure.constraint import MaskArray
 from banyan.engine.structure.definition import Structure
 from banyan.engine.structure.grammar_text import check_structure, grammar_text, parser_limits
@@ -20,8 +21,6 @@ from banyan.foundation.errors import RequestError
 
 if TYPE_CHECKING:
     from llguidance import LLMatcher, LLTokenizer
-
-IdArray = NDArray[np.int64]
 
 MAX_CACHED = 128
 
@@ -100,8 +99,14 @@ class StructureCompiler:
         )
         if not structure.after:
             return inner
+        tokenizer = self._open_tokenizer()
+        opening = tokenizer.tokenize_str(structure.opening, parse_special=True)
         return AfterMarker(
-            inner, structure.after, self._open_tokenizer(), forbidden=self._end_token_ids
+            inner,
+            structure.after,
+            lambda token_id: tokenizer.decode_bytes([token_id]),
+            forbidden=self._end_token_ids,
+            opening=opening[0] if opening else None,
         )
 
     def _find(self, structure: Structure) -> "LLMatcher | None":
@@ -172,9 +177,9 @@ class GuidanceConstraint:
         """Write which tokens may come next; nothing may when there is a failure."""
         self._matcher.unsafe_compute_mask_ptr(mask_W.ctypes.data, mask_W.nbytes)
         if self._ends_differ:
-            _clear_bits(mask_W, self._known_ends)
+            clear_bits(mask_W, self._known_ends)
             if self._matcher.is_accepting():
-                _set_bits(mask_W, self._other_ends)
+                set_bits(mask_W, self._other_ends)
 
     def accept(self, token_id: int) -> None:
         """Go on past a token; a forbidden one is a failure."""
@@ -194,93 +199,6 @@ class GuidanceConstraint:
         self._matcher.rollback(num_tokens)
 
 
-class AfterMarker:
-    """Free text up to a marker, then a structure; a `TokenConstraint`.
-
-    No token may end the answer before the marker: a section of reasoning alone is no answer.
-
-    Args:
-        inner: the structure that follows.
-        marker: the text that ends the free part.
-        tokenizer: gives the bytes of tokens.
-        forbidden: the end tokens.
-    """
-
-    def __init__(
-        self,
-        inner: GuidanceConstraint,
-        marker: str,
-        tokenizer: "LLTokenizer",
-        *,
-        forbidden: Collection[int],
-    ) -> None:
-        self._inner = inner
-        self._marker = marker.encode()
-        self._tokenizer = tokenizer
-        self._forbidden = np.array(sorted(forbidden), dtype=np.int64)
-        self._free: list[bytes] = []
-        self._num_inner = 0
-        self._has_begun = False
-
-    @property
-    def is_finished(self) -> bool:
-        """True when the structure is whole."""
-        return self._has_begun and self._inner.is_finished
-
-    @property
-    def failure(self) -> str | None:
-        """Why the structure cannot be followed any further, or None."""
-        return self._inner.failure
-
-    def fill(self, mask_W: MaskArray) -> None:
-        """Write which tokens may come next."""
-        if self._has_begun:
-            self._inner.fill(mask_W)
-        else:
-            mask_W.fill(-1)
-            _clear_bits(mask_W, self._forbidden)
-
-    def accept(self, token_id: int) -> None:
-        """Go on past a token."""
-        if self._has_begun:
-            self._num_inner += 1
-            self._inner.accept(token_id)
-            return
-        self._free.append(self._bytes_of(token_id))
-        self._has_begun = self._ends_with_marker(self._free)
-
-    def count_valid(self, token_ids: Sequence[int]) -> int:
-        """How many of the tokens could follow."""
-        if self._has_begun:
-            return self._inner.count_valid(token_ids)
-        free = list(self._free)
-        for place, token_id in enumerate(token_ids):
-            if token_id in self._forbidden:
-                return place
-            free.append(self._bytes_of(token_id))
-            if self._ends_with_marker(free):
-                return place + 1 + self._inner.count_valid(token_ids[place + 1 :])
-        return len(token_ids)
-
-    def rollback(self, num_tokens: int) -> None:
-        """Take back the newest tokens."""
-        num_inner = min(num_tokens, self._num_inner)
-        if num_inner:
-            self._inner.rollback(num_inner)
-            self._num_inner -= num_inner
-        if num_tokens > num_inner:
-            del self._free[num_inner - num_tokens :]
-            self._has_begun = False
-
-    def _bytes_of(self, token_id: int) -> bytes:
-        # A marker may be a special token, whose text is only told with its name.
-        return self._tokenizer.decode_bytes([token_id])
-
-    def _ends_with_marker(self, free: Sequence[bytes]) -> bool:
-        tail = b"".join(free[-len(self._marker) - 8 :])
-        return tail.rstrip().endswith(self._marker)
-
-
 def _begun(structure: Structure) -> Structure:
     """The structure without what stands before it, which does not change how it compiles."""
     if not structure.after:
@@ -288,15 +206,3 @@ def _begun(structure: Structure) -> Structure:
     return Structure(
         kind=structure.kind, text=structure.text, any_whitespace=structure.any_whitespace
     )
-
-
-def _set_bits(mask_W: MaskArray, token_ids: IdArray) -> None:
-    words = mask_W.view(np.uint32)
-    bits = np.uint32(1) << (token_ids % 32).astype(np.uint32)
-    np.bitwise_or.at(words, token_ids // 32, bits)
-
-
-def _clear_bits(mask_W: MaskArray, token_ids: IdArray) -> None:
-    words = mask_W.view(np.uint32)
-    bits = np.uint32(1) << (token_ids % 32).astype(np.uint32)
-    np.bitwise_and.at(words, token_ids // 32, ~bits)

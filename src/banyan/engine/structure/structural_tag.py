@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from banyan.engine.structure.schema_check import check_schema
+from banyan.engine.structure.schema_text import embedded_schema
 from banyan.foundation.errors import RequestError
 
 MAX_TAGS = 256
@@ -49,7 +50,7 @@ def tags_grammar(tags: Sequence[Tag], *, at_least_one: bool = False) -> str:
                 for part in (
                     f"tag_{index}: tag_{index}_head",
                     literal(tag.begin[len(tag.trigger) :]),
-                    f"%json {json.dumps(tag.schema, ensure_ascii=False)}",
+                    f"%json {embedded_schema(tag.schema)}",
                     literal(tag.end),
                 )
                 if part

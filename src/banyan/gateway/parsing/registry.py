@@ -13,7 +13,9 @@ from banyan.gateway.parsing.reasoning import (
     split_reasoning,
 )
 from banyan.gateway.parsing.styles import (
+    DEEPSEEK_CALL,
     DEEPSEEK_CALLS,
+    DEEPSEEK_SEPARATOR,
     PYTHON_TAG,
     TOOL_CALLS,
     deepseek,
@@ -43,6 +45,15 @@ REASONING_PARSERS: Mapping[str, ReasoningMarks] = {
     "mistral": MISTRAL_THINK,
 }
 AUTO, NONE = "auto", "none"
+
+_DEEPSEEK_MARKS = (DEEPSEEK_CALLS, DEEPSEEK_CALL, DEEPSEEK_SEPARATOR)
+# What must not be left out of the text, be it special tokens or not.
+MARKS: Mapping[str, tuple[str, ...]] = {
+    **dict.fromkeys(("hermes", "qwen3_coder", "qwen3_xml"), ("<tool_call>", "</tool_call>")),
+    **dict.fromkeys(("llama3_json", "llama4_json"), (PYTHON_TAG,)),
+    "mistral": (TOOL_CALLS, "[ARGS]", "[CALL_ID]"),
+    **dict.fromkeys(("deepseek_v3", "deepseek_v31"), _DEEPSEEK_MARKS),
+}
 
 # The first mark that a template holds decides.
 _TOOLS_BY_MARK = (

@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+_MOST_REFERENCES = 8
+
 
 @dataclass(frozen=True, slots=True)
 class KnownTools:
@@ -23,12 +25,30 @@ class KnownTools:
 
     def types(self, tool: str, parameter: str) -> frozenset[str]:
         """JSON types that an argument may have; empty when nobody said."""
-        properties = self.parameters.get(tool, {}).get("properties", {})
-        schema = properties.get(parameter, {}) if isinstance(properties, Mapping) else {}
-        if not isinstance(schema, Mapping):
-            return frozenset()
+        whole = self.parameters.get(tool, {})
+        properties = whole.get("properties")
+        schema = properties.get(parameter) if isinstance(properties, Mapping) else None
         found: set[str] = set()
-        for part in (schema, *schema.get("anyOf", ()), *schema.get("oneOf", ())):
-            kind = part.get("type") if isinstance(part, Mapping) else None
+        for part in _alternatives(_resolved(schema, whole)):
+            kind = _resolved(part, whole).get("type")
             found.update(kind if isinstance(kind, list) else [kind] if kind else [])
         return frozenset(name for name in found if isinstance(name, str))
+
+
+def _alternatives(schema: Mapping[str, Any]) -> list[Any]:
+    more = [schema.get(key) for key in ("anyOf", "oneOf")]
+    return [schema, *(part for parts in more if isinstance(parts, list) for part in parts)]
+
+
+def _resolved(schema: Any, whole: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Follow references; what leads nowhere or in a circle says nothing."""
+    for _ in range(_MOST_REFERENCES):
+        if not isinstance(schema, Mapping):
+            break
+        reference = schema.get("$ref")
+        if not isinstance(reference, str):
+            return schema
+        schema = whole
+        for step in reference.removeprefix("#").split("/")[1:]:
+            schema = schema.get(step) if isinstance(schema, Mapping) else None
+    return {}

@@ -30,12 +30,30 @@ class ChatLogprobs(msgspec.Struct, frozen=True):
     refusal: None = None
 
 
-class AnswerMessage(msgspec.Struct, frozen=True, kw_only=True):
-    """The model's turn."""
+class CalledFunction(msgspec.Struct, frozen=True):
+    """The function of a call; `arguments` is the text of a JSON object."""
 
-    role: str = "assistant"
-    content: str | None = None
-    refusal: str | None = None
+    name: str
+    arguments: str
+
+
+class ToolCall(msgspec.Struct, frozen=True):
+    """A call of a tool."""
+
+    id: str
+    function: CalledFunction
+    type: str = "function"
+
+
+class AnswerMessage(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """The model's turn; reasoning has the names of DeepSeek, vLLM and others."""
+
+    role: str = msgspec.field(default_factory=lambda: "assistant")
+    content: str | None
+    refusal: str | None = msgspec.field(default_factory=lambda: None)
+    reasoning_content: str | None = None
+    reasoning: str | None = None
+    tool_calls: list[ToolCall] = []
 
 
 class ChatChoice(msgspec.Struct, frozen=True, kw_only=True):
@@ -63,11 +81,30 @@ class ChatCompletion(msgspec.Struct, frozen=True, kw_only=True):
     prompt_token_ids: list[int] | msgspec.UnsetType = msgspec.UNSET
 
 
+class DeltaFunction(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """More of a call's function."""
+
+    name: str | None = None
+    arguments: str | None = None
+
+
+class DeltaToolCall(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """More of a call; the first has its id, type and name."""
+
+    index: int
+    id: str | None = None
+    type: str | None = None
+    function: DeltaFunction
+
+
 class ChatDelta(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What a chunk adds to the answer."""
 
     role: str | None = None
     content: str | None = None
+    reasoning_content: str | None = None
+    reasoning: str | None = None
+    tool_calls: list[DeltaToolCall] | None = None
 
 
 class ChatChunkChoice(msgspec.Struct, frozen=True, kw_only=True):

@@ -5,7 +5,7 @@ from typing import Any, ClassVar
 
 from banyan.gateway.errors import refuse
 from banyan.gateway.wire.body import SmallInteger
-from banyan.gateway.wire.messages import ChatMessage, check_message
+from banyan.gateway.wire.messages import ChatMessage, check_message, check_tool_results
 from banyan.gateway.wire.rendering import RenderingFields
 
 
@@ -38,3 +38,4 @@ class ChatRequest(RenderingFields, frozen=True, kw_only=True, forbid_unknown_fie
         super().check()
         for index, message in enumerate(self.messages):
             check_message(message, f"messages[{index}]")
+        check_tool_results(self.messages)

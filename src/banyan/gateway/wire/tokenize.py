@@ -5,6 +5,7 @@ from typing import Any
 from banyan.gateway.errors import refuse
 from banyan.gateway.wire.body import RequestBody, TokenId
 from banyan.gateway.wire.messages import ChatMessage, check_message
+from banyan.gateway.wire.tools import Tool
 
 
 class TokenizeRequest(RequestBody, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -21,7 +22,7 @@ class TokenizeRequest(RequestBody, frozen=True, kw_only=True, forbid_unknown_fie
     return_token_strs: bool | None = None
     add_generation_prompt: bool | None = None
     continue_final_message: bool | None = None
-    tools: list[dict[str, Any]] | None = None
+    tools: list[Tool] | None = None
     documents: list[dict[str, str]] | None = None
     chat_template: str | None = None
     chat_template_kwargs: dict[str, Any] | None = None
