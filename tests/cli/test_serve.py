@@ -9,15 +9,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import uvicorn
 from fastapi import FastAPI
 
-from banyan.cli.serve import ServeOptions, StopWish, address_of, bind, open_text, run_server
+from banyan.cli.listening import address_of, bind
+from banyan.cli.serve import ServeOptions, run_server
+from banyan.cli.served_text import open_text
 from banyan.client import Client
 from banyan.engine.options import EngineOptions
 from banyan.foundation.errors import EnvironmentProblem, InputError
 from banyan.foundation.settings import Settings
 from banyan.gateway.app import create_app
+from tests.conftest import Checkpoint
 
 
 def free_port() -> int:
@@ -96,19 +98,10 @@ def test_a_signal_before_the_server_listens_to_signals_still_stops_it(
         os.kill(os.getpid(), signal.SIGTERM)
         return create_app(*arguments, **options)
 
-    monkeypatch.setattr("banyan.cli.serve.create_app", create_app_and_signal)
+    monkeypatch.setattr("banyan.cli.api_server.create_app", create_app_and_signal)
     options = ServeOptions(model="fake", engine=EngineOptions(), port=0)
     run_server(options, Settings(cache_directory=tmp_path))
     assert "Serving" not in capsys.readouterr().out
-
-
-def test_a_wish_to_stop_reaches_a_server_that_is_there_already() -> None:
-    server = uvicorn.Server(uvicorn.Config("nothing"))
-    wish = StopWish()
-    wish.pass_on_to(server)
-    assert not server.should_exit
-    wish.hear(signal.SIGTERM, None)
-    assert server.should_exit
 
 
 @pytest.mark.end_to_end
@@ -132,3 +125,23 @@ def test_an_engine_that_cannot_start_stops_the_server_with_its_sentence(tmp_path
     options = ServeOptions(model="fake", engine=engine, port=0)
     with pytest.raises(InputError, match="num_blocks=1 cannot hold"):
         run_server(options, Settings(cache_directory=tmp_path))
+
+
+API_PROCESS = """
+import sys
+from banyan.cli import api_server, serve
+from banyan.cli.served_text import open_text
+served = open_text(sys.argv[1], offline=True)
+assert served.text.encode("a"), served
+print([name for name in ("numpy", "torch", "ml_dtypes") if name in sys.modules])
+"""
+
+
+def test_the_api_process_imports_neither_numpy_nor_torch(checkpoint: Checkpoint) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", API_PROCESS, str(checkpoint("llama"))],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.strip() == "[]"

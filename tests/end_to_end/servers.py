@@ -50,6 +50,18 @@ class Server:
         assert len(children) == 1, children
         return int(children[0])
 
+    def newest_engine_process_id(self) -> int:
+        """Find the engine that was started last."""
+        number = self.process.pid
+        children = Path(f"/proc/{number}/task/{number}/children").read_text().split()
+        return max(int(child) for child in children)
+
+    def running(self) -> float:
+        """Count the requests that are being computed."""
+        text = httpx.get(f"{self.url}/metrics").text
+        found = re.search(r"^(?:vllm:num|banyan)_requests_running(?:\{.*?\})? (\S+)$", text, re.M)
+        return 0.0 if found is None else float(found[1])
+
     def stop(self) -> int:
         """Ask the server to stop and return its exit code."""
         self.process.send_signal(signal.SIGTERM)

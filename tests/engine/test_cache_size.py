@@ -38,47 +38,47 @@ def test_a_cache_that_a_model_cannot_have_is_refused() -> None:
 
 
 def test_with_plenty_of_memory_every_sequence_gets_its_full_length() -> None:
-    limits = choose_limits(EngineOptions(max_num_seqs=4), SHAPE, longest=100, free_bytes=PLENTY)
+    limits = choose_limits(EngineOptions(max_num_seqs=4), SHAPE, longest=100, cache_bytes=PLENTY)
     assert limits.max_model_len == 100
     assert limits.num_blocks == 4 * 7
     assert limits.token_budget == 1024
 
 
 def test_with_little_memory_the_blocks_are_fewer() -> None:
-    limits = choose_limits(EngineOptions(max_num_seqs=4), SHAPE, longest=100, free_bytes=512 * 20)
+    limits = choose_limits(EngineOptions(max_num_seqs=4), SHAPE, longest=100, cache_bytes=512 * 12)
     assert limits.max_model_len == 100
     assert limits.num_blocks == 12
 
 
 def test_with_very_little_memory_the_context_shrinks_to_what_fits() -> None:
-    limits = choose_limits(EngineOptions(), SHAPE, longest=1000, free_bytes=512 * 20)
+    limits = choose_limits(EngineOptions(), SHAPE, longest=1000, cache_bytes=512 * 12)
     assert limits.max_model_len == 12 * 16
     assert limits.num_blocks == 12
 
 
 def test_a_context_that_was_asked_for_is_never_shortened_in_silence() -> None:
     with pytest.raises(InputError, match="a context of 320 tokens needs"):
-        choose_limits(EngineOptions(max_model_len=320), SHAPE, longest=1000, free_bytes=512 * 20)
+        choose_limits(EngineOptions(max_model_len=320), SHAPE, longest=1000, cache_bytes=512 * 12)
 
 
 def test_no_memory_at_all_is_refused() -> None:
     with pytest.raises(InputError, match="lower max_model_len or free memory"):
-        choose_limits(EngineOptions(), SHAPE, longest=1000, free_bytes=0)
+        choose_limits(EngineOptions(), SHAPE, longest=1000, cache_bytes=0)
 
 
 def test_more_than_the_model_was_made_for_is_refused() -> None:
     with pytest.raises(InputError, match="max_model_len=101 is more than the 100 tokens"):
-        choose_limits(EngineOptions(max_model_len=101), SHAPE, longest=100, free_bytes=PLENTY)
+        choose_limits(EngineOptions(max_model_len=101), SHAPE, longest=100, cache_bytes=PLENTY)
 
 
 def test_what_is_asked_for_is_taken() -> None:
     options = EngineOptions(
         max_num_seqs=2, max_model_len=32, max_num_batched_tokens=7, num_blocks=9
     )
-    limits = choose_limits(options, SHAPE, longest=100, free_bytes=0)
+    limits = choose_limits(options, SHAPE, longest=100, cache_bytes=0)
     assert (limits.max_model_len, limits.token_budget, limits.num_blocks) == (32, 7, 9)
 
 
 def test_many_sequences_raise_the_token_budget() -> None:
-    limits = choose_limits(EngineOptions(max_num_seqs=2000), SHAPE, longest=16, free_bytes=PLENTY)
+    limits = choose_limits(EngineOptions(max_num_seqs=2000), SHAPE, longest=16, cache_bytes=PLENTY)
     assert limits.token_budget == 2000

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from rich.markup import escape
 
-from banyan.cli.serve import bind
+from banyan.cli.listening import bind
 from banyan.cli.terminal import output
 from banyan.devices.cpu_probe import CpuProbe
 from banyan.devices.instruction_sets import detect_instruction_sets, read_cpu_flags

@@ -14,10 +14,18 @@ from typing import Annotated
 import typer
 
 from banyan.cli.option_types import (
+    AllowSwapOption,
     BodyOption,
+    CallerRequestsOption,
+    DrainSecondsOption,
+    HostOption,
+    MemoryOption,
     MetricNamesOption,
     NameOption,
+    PresetOption,
     ReasoningParserOption,
+    SequencesOption,
+    StepTokensOption,
     TemplateOption,
     ToolParserOption,
     TracesOption,
@@ -133,11 +141,14 @@ def serve(
     model: Model = None,
     device: DeviceOption = "auto",
     dtype: DtypeOption = "auto",
-    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    host: HostOption = "127.0.0.1",
     port: PortOption = 8000,
     max_model_len: LengthOption = None,
-    max_num_seqs: Annotated[int, typer.Option(min=1, help="Most answers computed together.")] = 64,
+    max_num_seqs: SequencesOption = None,
+    max_num_batched_tokens: StepTokensOption = None,
+    preset: PresetOption = None,
     threads: ThreadsOption = None,
+    memory: MemoryOption = None,
     quantization: QuantizationOption = None,
     activation: ActivationOption = None,
     kv_cache_dtype: CacheOption = "auto",
@@ -150,6 +161,9 @@ def serve(
     max_waiting_tokens: WaitingTokensOption = None,
     served_model_name: NameOption = None,
     max_body_megabytes: BodyOption = 16,
+    max_requests_per_caller: CallerRequestsOption = 0,
+    drain_seconds: DrainSecondsOption = 30,
+    allow_swap: AllowSwapOption = False,
     until_input_ends: UntilInputEndsOption = False,
     trust_request_chat_template: TemplateOption = False,
     metric_names: MetricNamesOption = "both",
@@ -161,38 +175,43 @@ def serve(
     from banyan.cli.api_options import api_options
     from banyan.cli.serve import ServeOptions, run_server
     from banyan.cli.shipped import find_model
-    from banyan.engine.options import EngineOptions
+    from banyan.engine.presets import chosen_options
     from banyan.engine.speculation_options import read_speculation
 
-    engine = EngineOptions(
-        device=device,
-        dtype=dtype,
-        threads=threads,
-        max_model_len=max_model_len,
-        max_num_seqs=max_num_seqs,
-        quantization=quantization,
-        activation=activation,
-        kv_cache_dtype=kv_cache_dtype,
-        speculation=read_speculation(speculative_config),
-        task=task,
-        enable_prefix_caching=prefix_caching,
-        max_waiting_requests=max_waiting_requests,
-        max_waiting_tokens=max_waiting_tokens,
-        latency_goal_ms=latency_goal_ms,
-        first_token_goal_ms=first_token_goal_ms,
-    )
     parsers = (tool_call_parser, reasoning_parser)
-    options = ServeOptions(
+    asked = {
+        "device": device,
+        "dtype": dtype,
+        "threads": threads,
+        "max_model_len": max_model_len,
+        "max_num_seqs": max_num_seqs,
+        "max_num_batched_tokens": max_num_batched_tokens,
+        "memory": memory,
+        "quantization": quantization,
+        "activation": activation,
+        "kv_cache_dtype": kv_cache_dtype,
+        "speculation": read_speculation(speculative_config),
+        "task": task,
+        "enable_prefix_caching": prefix_caching,
+        "max_waiting_requests": max_waiting_requests,
+        "max_waiting_tokens": max_waiting_tokens,
+        "latency_goal_ms": latency_goal_ms,
+        "first_token_goal_ms": first_token_goal_ms,
+    }
+    chosen = ServeOptions(
         model=find_model(model),
-        engine=engine,
+        engine=chosen_options(preset, asked),
         host=host,
         port=port,
         served_model_name=served_model_name,
         max_body_bytes=max_body_megabytes * 2**20,
+        max_requests_per_caller=max_requests_per_caller,
+        drain_seconds=drain_seconds,
+        allow_swap=allow_swap,
         until_input_ends=until_input_ends,
         api=api_options(trust_request_chat_template, metric_names, otlp_traces_endpoint, parsers),
     )
-    run_server(options, _settings())
+    run_server(chosen, _settings())
 
 
 @app.command(rich_help_panel=_SERVING)

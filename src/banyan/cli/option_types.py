@@ -50,3 +50,25 @@ ReasoningParserOption = Annotated[
         help="How the model marks its reasoning: auto, none, qwen3, deepseek_r1, mistral, ...",
     ),
 ]
+HostOption = Annotated[str, typer.Option(help="Address to listen on.")]
+SequencesOption = Annotated[
+    int | None, typer.Option(min=1, help="Most answers computed together; 64 by default.")
+]
+StepTokensOption = Annotated[int | None, typer.Option(min=1, help="Most tokens of one step.")]
+MemoryOption = Annotated[
+    str | None,
+    typer.Option("--memory", help="Most memory, such as 8GiB; what is free by default."),
+]
+PresetOption = Annotated[
+    str | None,
+    typer.Option("--preset", help="Options for a purpose: low-latency or throughput."),
+]
+CallerRequestsOption = Annotated[
+    int, typer.Option(min=0, help="Most requests of one caller at a time; 0 for any number.")
+]
+DrainSecondsOption = Annotated[
+    int, typer.Option(min=0, help="How long answers may take to finish after a stop.")
+]
+AllowSwapOption = Annotated[
+    bool, typer.Option("--allow-swap", help="Let POST /v1/admin/swap replace the model.")
+]

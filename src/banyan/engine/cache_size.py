@@ -7,9 +7,6 @@ from banyan.engine.key_value_blocks import BLOCK_SIZE, blocks_for
 from banyan.engine.options import DEFAULT_TOKEN_BUDGET, EngineLimits, EngineOptions
 from banyan.foundation.errors import InputError
 
-# The rest is for the arrays of a step and for whatever else runs on the machine.
-_SHARE_OF_FREE_MEMORY = 0.6
-
 
 @dataclass(frozen=True, slots=True)
 class CacheShape:
@@ -53,9 +50,9 @@ def choose_cache_format(asked: str, *, dtype: str, head_dim: int) -> CacheFormat
 
 
 def choose_limits(
-    options: EngineOptions, shape: CacheShape, *, longest: int, free_bytes: int
+    options: EngineOptions, shape: CacheShape, *, longest: int, cache_bytes: int
 ) -> EngineLimits:
-    """Choose what the options leave open; memory is the bound.
+    """Choose what the options leave open; `cache_bytes` of memory are the bound.
 
     `longest` is the model's own limit in tokens. Without `max_model_len` a context that does not
     fit into memory is shortened to what does.
@@ -68,7 +65,7 @@ def choose_limits(
             f"max_model_len={options.max_model_len} is more than the {longest} tokens this model "
             "was made for; lower it"
         )
-    num_affordable = int(free_bytes * _SHARE_OF_FREE_MEMORY) // shape.bytes_per_block
+    num_affordable = cache_bytes // shape.bytes_per_block
     if options.num_blocks is not None:
         num_affordable = options.num_blocks
     max_model_len = options.max_model_len or min(longest, num_affordable * BLOCK_SIZE)
@@ -77,7 +74,7 @@ def choose_limits(
         raise InputError(
             f"a context of {max(max_model_len, 1)} tokens needs "
             f"{_gigabytes(num_needed * shape.bytes_per_block)} of KV cache, but "
-            f"{_gigabytes(free_bytes * _SHARE_OF_FREE_MEMORY)} can be had; lower max_model_len or "
+            f"{_gigabytes(cache_bytes)} can be had; lower max_model_len or "
             "free memory"
         )
     num_wanted = options.max_num_seqs * num_needed

@@ -12,6 +12,7 @@ from contextlib import aclosing, suppress
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from banyan.engine.caller_limit import CallerLimit
 from banyan.engine.events import EngineStatistics, TokenEvent
 from banyan.engine.incarnation import Incarnation
 from banyan.engine.launcher import launch
@@ -60,10 +61,12 @@ class EngineClient:
         settings: EngineSettings,
         *,
         policy: RestartPolicy | None = None,
+        most_per_caller: int = 0,
         on_loading: Callable[[Loading], None] | None = None,
     ) -> None:
         self._settings = settings
         self._policy = policy or RestartPolicy()
+        self._callers = CallerLimit(most_per_caller)
         self._on_loading = on_loading or (lambda _: None)
         self._status = EngineStatus("loading", "the engine is starting", None)
         self._serving: Incarnation | None = None
@@ -176,18 +179,19 @@ class EngineClient:
         """
         told = Told(AddRequest(request_id, tuple(prompt_token_ids), options, context))
         request, engine = told.request, self._ready()
-        while True:
-            try:
-                async with aclosing(engine.generate(request, told.num_unfinished)) as events:
-                    async for event in events:
-                        told.note(event)
-                        yield event
-                return
-            except EngineStopped as error:
-                if not engine.is_over or not told.may_resume:
-                    raise
-                engine = await self._next(error)
-                request = told.resumed()
+        with self._callers.counted(context.caller):
+            while True:
+                try:
+                    async with aclosing(engine.generate(request, told.num_unfinished)) as events:
+                        async for event in events:
+                            told.note(event)
+                            yield event
+                    return
+                except EngineStopped as error:
+                    if not engine.is_over or not told.may_resume:
+                        raise
+                    engine = await self._next(error)
+                    request = told.resumed()
 
     async def pool(self, request_id: str, prompts: Sequence[PoolingPrompt]) -> tuple[bytes, ...]:
         """Return one row per prompt as little-endian float32 bytes; raises as `generate`."""

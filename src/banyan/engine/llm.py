@@ -32,6 +32,7 @@ class LLM:
         device: a device name as `banyan devices` lists it.
         dtype: "float32", "bfloat16" or "auto" (the checkpoint's own).
         threads: CPU threads; None takes one per physical core.
+        memory: most memory, such as "8GiB"; None takes what is free.
         max_model_len: longest prompt plus answer in tokens; None takes the model's limit, or what
             fits into memory.
         max_num_seqs: most sequences computed together.
@@ -62,6 +63,7 @@ class LLM:
         device: str = "cpu",
         dtype: str = "auto",
         threads: int | None = None,
+        memory: str | None = None,
         max_model_len: int | None = None,
         max_num_seqs: int = 64,
         max_num_batched_tokens: int | None = None,
@@ -81,6 +83,7 @@ class LLM:
             device=device,
             dtype=dtype,
             threads=threads,
+            memory=memory,
             max_model_len=max_model_len,
             max_num_seqs=max_num_seqs,
             max_num_batched_tokens=max_num_batched_tokens,

@@ -24,8 +24,9 @@ from banyan.devices.discovery import find_device
 from banyan.devices.opencl import OpenClDevice
 from banyan.engine.adapters.opening import adapter_room, open_library
 from banyan.engine.batch_generation import Progress
-from banyan.engine.cache_size import CacheShape, choose_cache_format, choose_limits
+from banyan.engine.cache_size import CacheShape, choose_cache_format
 from banyan.engine.engine import Engine
+from banyan.engine.memory_plan import plan_memory
 from banyan.engine.options import EngineLimits, EngineOptions
 from banyan.engine.sampling import SamplingOptions
 from banyan.engine.speculation.draft_model import DraftModel
@@ -106,15 +107,13 @@ def load_model(
             model = replace(model, graph=adapted_graph(model.graph, room))
             free_bytes -= room.num_bytes
         key = packed_weights_key(directory, model)
-        executable = compile_and_pack(model, device, settings=settings, say=say, key=key)
+        executable = compile_model(model, device, settings=settings, say=say)
         draft = _load_draft(directory, options, device, settings=settings, say=say)
-        held_bytes = executable.weight_bytes + (draft.weight_bytes if draft else 0)
-        limits = choose_limits(
-            options,
-            cache_shape(configuration, form),
-            longest=configuration.max_position_embeddings,
-            free_bytes=free_bytes - held_bytes,
-        )
+        draft_bytes = draft.weight_bytes if draft else 0
+        plan = plan_memory(options, executable, device, free_bytes=free_bytes - draft_bytes)
+        shape, longest = cache_shape(configuration, form), configuration.max_position_embeddings
+        limits = plan.limits(options, shape, longest=longest)
+        fill(executable, model, device, settings=settings, say=say, key=key)
         executable.allocate_state({"num_blocks": limits.num_blocks})
         engine = Engine(
             executable,
@@ -314,10 +313,16 @@ def compile_and_pack(
     say: Progress,
     key: str | None = None,
 ) -> Executable:
-    """Compile the graph of a model for a device and fill it with its weights.
+    """Compile the graph of a model for a device and fill it with its weights, as `fill` does."""
+    executable = compile_model(model, device, settings=settings, say=say)
+    fill(executable, model, device, settings=settings, say=say, key=key)
+    return executable
 
-    With a `key` (see `packed_weights_key`) packed weights are kept on disk, or found there.
-    """
+
+def compile_model(
+    model: QuantizedModel, device: Device, *, settings: Settings, say: Progress
+) -> Executable:
+    """Compile the graph of a model for a device; no weight is read yet."""
     graph, weights = model.graph, model.weights
     # Before the long work, and with every missing name at once.
     weights.require(_weight_shapes(graph))
@@ -330,14 +335,30 @@ def compile_and_pack(
     except CompilerMissing as error:
         _logger.warning("%s; running on the interpreter, which is very slow", error)
         executable = compile_graph(graph, device=device, target="interpreter", options=options)
-    fill = None
-    if key is not None and settings.packed_cache_bytes and isinstance(device, CpuDevice):
-        fill = WarmStart(settings, key)
-    if fill is None or not fill.find(executable, say):
-        executable.load_weights(weights, lambda done, total: say("Packing weights", done, total))
-        if fill is not None:
-            fill.keep(executable, say)
     return executable
+
+
+def fill(
+    executable: Executable,
+    model: QuantizedModel,
+    device: Device,
+    *,
+    settings: Settings,
+    say: Progress,
+    key: str | None,
+) -> None:
+    """Give a program the weights of its model.
+
+    With a `key` (see `packed_weights_key`) packed weights are kept on disk, or found there.
+    """
+    warm = None
+    if key is not None and settings.packed_cache_bytes and isinstance(device, CpuDevice):
+        warm = WarmStart(settings, key)
+    if warm is not None and warm.find(executable, say):
+        return
+    executable.load_weights(model.weights, lambda done, total: say("Packing weights", done, total))
+    if warm is not None:
+        warm.keep(executable, say)
 
 
 def _weight_shapes(graph: Graph) -> dict[str, tuple[int, ...]]:

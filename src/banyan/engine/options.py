@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from banyan.engine.key_value_blocks import blocks_for
 from banyan.engine.speculation_options import SpeculationOptions
+from banyan.foundation.byte_sizes import parse_bytes
 from banyan.foundation.errors import InputError
 
 DEFAULT_TOKEN_BUDGET = 1024
@@ -55,6 +56,7 @@ class EngineOptions:
         device: a device name as `banyan devices` lists it.
         dtype: "float32", "bfloat16", or "auto" (the checkpoint's own, 16-bit kinds as bfloat16).
         threads: CPU threads; None takes one per core.
+        memory: most memory of the engine process, such as "8GiB"; None takes what is free.
         max_model_len: longest prompt plus answer in tokens; None takes the model's own limit, or
             what fits into memory when that is less.
         max_num_seqs: most sequences computed together.
@@ -85,6 +87,7 @@ class EngineOptions:
     device: str = "cpu"
     dtype: str = "auto"
     threads: int | None = None
+    memory: str | None = None
     max_model_len: int | None = None
     max_num_seqs: int = 64
     max_num_batched_tokens: int | None = None
@@ -137,6 +140,8 @@ class EngineOptions:
                 _check_positive(name, getattr(self, name))
         for name in ("max_num_seqs", "max_loras", "max_lora_rank"):
             _check_positive(name, getattr(self, name))
+        if self.memory is not None:
+            parse_bytes(self.memory, name="memory")
         self.queue_policy()
 
     def queue_policy(self) -> QueuePolicy:

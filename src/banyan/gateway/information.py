@@ -13,6 +13,8 @@ from banyan.gateway.replies.models import ModelCard, ModelList
 from banyan.gateway.replies.server import CompileReport, Health, Load, Version
 from banyan.gateway.services import GatewaySettings, Services
 
+RETRY_AFTER_SECONDS = 5
+
 
 def information_routes(services: Services) -> APIRouter:
     """Build the router of this module."""
@@ -22,9 +24,7 @@ def information_routes(services: Services) -> APIRouter:
     @router.get("/health")
     @router.get("/ping")
     async def read_health() -> Response:
-        status = services.backend.status()
-        code = 200 if status.state == "ready" else 503
-        return _json(Health(status.state, status.detail), status_code=code)
+        return _health(services.backend.status())
 
     @router.get("/version")
     async def read_version() -> Response:
@@ -56,7 +56,7 @@ def information_routes(services: Services) -> APIRouter:
                 "the model is not loaded yet; ask again when /health is ready",
                 kind="server_error",
                 code="engine_stopped",
-                retry_after_seconds=5,
+                retry_after_seconds=RETRY_AFTER_SECONDS,
             )
         return _json(
             CompileReport(settings.model_name, model.kind, model.max_model_len, dict(model.report))
@@ -67,6 +67,15 @@ def information_routes(services: Services) -> APIRouter:
         return _json(api_schema())
 
     return router
+
+
+def _health(status: EngineStatus) -> Response:
+    health = Health(status.state, status.detail)
+    if status.state == "ready":
+        return _json(health)
+    answer = _json(health, status_code=503)
+    answer.headers["Retry-After"] = str(RETRY_AFTER_SECONDS)
+    return answer
 
 
 def _card(settings: GatewaySettings, status: EngineStatus) -> ModelCard:

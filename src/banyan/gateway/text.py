@@ -49,6 +49,11 @@ class PromptText:
         self._pairs = pairs
         self._render_chat = render_chat
 
+    def become(self, other: "PromptText") -> None:
+        """Read text as another one from now on: the model behind it was replaced."""
+        self._tokenizer, self._render_chat = other._tokenizer, other._render_chat
+        self._pairs = other._pairs
+
     def encode(self, text: str, *, add_special_tokens: bool = True) -> list[int]:
         """Return the tokens of a plain prompt, with those the model wants around it."""
         return self._tokenizer.encode(text, add_special_tokens=add_special_tokens)

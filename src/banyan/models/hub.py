@@ -7,9 +7,6 @@ HF_HUB_OFFLINE. Called by `banyan.models.loading`.
 import re
 from pathlib import Path
 
-import huggingface_hub
-from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
-
 from banyan.foundation.errors import ModelError
 
 # What a model directory needs: no other weight formats, no pictures, no code.
@@ -58,6 +55,13 @@ def find_model_directory(path_or_id: str, *, offline: bool = False) -> Path:
 
 
 def _download(model_id: str, *, offline: bool) -> Path:
+    # Imported here because it brings an HTTP client, which a model on this machine does not need.
+    import huggingface_hub  # noqa: PLC0415
+    from huggingface_hub.errors import (  # noqa: PLC0415
+        HfHubHTTPError,
+        LocalEntryNotFoundError,
+    )
+
     try:
         return Path(
             huggingface_hub.snapshot_download(

@@ -6,6 +6,7 @@ The door of this layer for the engine and the command line. Imports no torch.
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from banyan.foundation.errors import ModelError, RequestError
 from banyan.models.chat_rendering import ORDINARY_RENDERING, ChatRendering
@@ -26,11 +27,13 @@ from banyan.models.pairs import (
     TemplatePairs,
     read_answer_tokens,
 )
-from banyan.models.pooling import Pooling, read_pooling
 from banyan.models.quantisation.settings import QuantisationSettings, read_quantisation
 from banyan.models.task import Task, choose_task
 from banyan.models.tokenizer import Tokenizer
-from banyan.models.weights import CheckpointWeights
+
+if TYPE_CHECKING:
+    from banyan.models.pooling import Pooling
+    from banyan.models.weights import CheckpointWeights
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +70,7 @@ class ModelDirectory:
     tokenizer: Tokenizer
     chat_template: ChatTemplate | None
     generation: GenerationDefaults
-    pooling: Pooling | None
+    pooling: "Pooling | None"
     quantisation: QuantisationSettings | None = None
     task: Task = "generate"
     answers: AnswerTokens | None = None
@@ -105,8 +108,11 @@ class ModelDirectory:
             )
         return self.configuration
 
-    def open_weights(self) -> CheckpointWeights:
+    def open_weights(self) -> "CheckpointWeights":
         """Open and validate the weight files; nothing but their headers is read."""
+        # Imports NumPy, which the API process, that only reads text, does without.
+        from banyan.models.weights import CheckpointWeights  # noqa: PLC0415
+
         # BertForMaskedLM and its kin keep the encoder under "bert."; BertModel does not. Decoders
         # keep their layers under "model.", but not those saved without their last layer.
         if isinstance(self.configuration, EncoderConfiguration):
@@ -168,7 +174,11 @@ def open_model(path_or_id: str, *, offline: bool = False, task: str = "auto") ->
     )
 
 
-def _read_pooling(path: Path, configuration: ModelConfiguration | EncoderConfiguration) -> Pooling:
+def _read_pooling(
+    path: Path, configuration: ModelConfiguration | EncoderConfiguration
+) -> "Pooling":
+    from banyan.models.pooling import read_pooling  # noqa: PLC0415  (NumPy, as above)
+
     if isinstance(configuration, EncoderConfiguration):
         return read_pooling(path, max_positions=configuration.max_tokens)
     # Only the last token of a decoder has seen the whole text.

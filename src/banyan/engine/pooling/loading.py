@@ -22,6 +22,7 @@ from banyan.engine.loading import (
     quantized,
     say_nothing,
 )
+from banyan.engine.memory_plan import SHARE_OF_FREE_MEMORY
 from banyan.engine.options import EngineOptions
 from banyan.engine.pooling.decoder import (
     DecoderRunner,
@@ -134,7 +135,7 @@ def _decoder_runner(
         replace(options, max_num_seqs=1),
         cache_shape(configuration, form),
         longest=longest,
-        free_bytes=free_memory_bytes(device),
+        cache_bytes=int(free_memory_bytes(device) * SHARE_OF_FREE_MEMORY),
     )
     executable.allocate_state({"num_blocks": blocks_of_run(limits.max_model_len)})
     return DecoderRunner(
