@@ -24,6 +24,7 @@ from banyan.gateway.metrics.counting import CountRequests
 from banyan.gateway.metrics.metrics import Metrics
 from banyan.gateway.metrics.naming import Naming
 from banyan.gateway.ranking import ranking_routes
+from banyan.gateway.responses import response_routes
 from banyan.gateway.services import GatewaySettings, Services
 from banyan.gateway.tokenization import tokenization_routes
 
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 _ROUTES = (
     chat_routes,
     completion_routes,
+    response_routes,
     embedding_routes,
     ranking_routes,
     classification_routes,

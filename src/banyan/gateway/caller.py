@@ -21,14 +21,24 @@ def request_context(
     Raises:
         RequestError: a value is out of its range.
     """
-    key = request.headers.get("authorization", "").removeprefix("Bearer ").strip()
+    key = _key(request)
     return RequestContext(
         priority=asked.priority or 0,
         deadline_seconds=asked.deadline_seconds,
         caller=caller_name(key, asked.user or asked.safety_identifier or ""),
-        cache_salt=asked.cache_salt or "",
+        # Users of one key share cached prompts, such as the instructions they all send.
+        cache_salt=asked.cache_salt or caller_name(key, ""),
         adapter=adapter,
     )
+
+
+def caller_of_key(request: Request) -> str:
+    """Name whoever holds the request's API key, whichever user it is for."""
+    return caller_name(_key(request), "")
+
+
+def _key(request: Request) -> str:
+    return request.headers.get("authorization", "").removeprefix("Bearer ").strip()
 
 
 def caller_name(key: str, user: str) -> str:

@@ -16,6 +16,7 @@ from banyan.gateway.replies.completions import Completion
 from banyan.gateway.replies.embeddings import EmbeddingReply
 from banyan.gateway.replies.models import ModelCard, ModelList
 from banyan.gateway.replies.pooling import ClassifyReply, RerankReply, ScoreReply
+from banyan.gateway.replies.responses import DeletedResponse, InputItemList, ResponseObject
 from banyan.gateway.replies.server import Load, Version
 from banyan.gateway.replies.tokenize import DetokenizeReply, TokenizeReply
 from banyan.gateway.wire.body import RequestBody
@@ -23,6 +24,7 @@ from banyan.gateway.wire.chat import ChatRequest
 from banyan.gateway.wire.completions import CompletionRequest
 from banyan.gateway.wire.embeddings import EmbeddingRequest
 from banyan.gateway.wire.pooling import ClassifyRequest, RerankRequest, ScoreRequest
+from banyan.gateway.wire.responses import ResponsesRequest
 from banyan.gateway.wire.tokenize import DetokenizeRequest, TokenizeRequest
 
 
@@ -63,6 +65,36 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         "Continue one or several texts or lists of token ids.",
         CompletionRequest,
         Completion,
+    ),
+    Endpoint(
+        "POST",
+        "/v1/responses",
+        "Answer a conversation that may go on by `previous_response_id`; streams, too.",
+        ResponsesRequest,
+        ResponseObject,
+    ),
+    Endpoint(
+        "GET",
+        "/v1/responses/{response_id}",
+        "Read a stored response.",
+        answered=ResponseObject,
+    ),
+    Endpoint(
+        "DELETE",
+        "/v1/responses/{response_id}",
+        "Delete a stored response.",
+        answered=DeletedResponse,
+    ),
+    Endpoint(
+        "GET",
+        "/v1/responses/{response_id}/input_items",
+        "List what a stored response answered.",
+        answered=InputItemList,
+    ),
+    Endpoint(
+        "POST",
+        "/v1/responses/{response_id}/cancel",
+        "Refused with the reason: no response runs in the background here.",
     ),
     Endpoint(
         "POST",

@@ -7,6 +7,7 @@ byte becomes an `error` event, because the status is gone by then.
 import logging
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
+from typing import TypeAlias
 
 from starlette.requests import ClientDisconnect
 from starlette.responses import Response
@@ -20,17 +21,21 @@ _logger = logging.getLogger(__name__)
 
 DONE = b"[DONE]"
 
+Item: TypeAlias = bytes | tuple[str, bytes]
+
 
 class EventStream(Response):
-    """Sends each item of `events` as one event, then `[DONE]`.
+    """Sends each item of `events` as one event, then `ending` (None: nothing more).
 
-    The generator is always closed, so that a reader who leaves frees what it holds at once.
+    An item is the JSON of an event, or the event's name and its JSON. The generator is always
+    closed, so that a reader who leaves frees what it holds at once.
     """
 
     media_type = "text/event-stream"
 
-    def __init__(self, events: AsyncGenerator[bytes, None]) -> None:
+    def __init__(self, events: AsyncGenerator[Item, None], *, ending: bytes | None = DONE) -> None:
         self._events = events
+        self._ending = ending
         self.status_code = 200
         self.background = None
         # Proxies such as nginx would otherwise collect the events before passing them on.
@@ -49,9 +54,11 @@ class EventStream(Response):
             {"type": "http.response.start", "status": 200, "headers": self.raw_headers},
         )
         try:
-            async for data in self._events:
-                await _send_event(send, data)
-            await _send_event(send, DONE)
+            async for item in self._events:
+                name, data = item if isinstance(item, tuple) else (None, item)
+                await _send_event(send, data, name=name)
+            if self._ending is not None:
+                await _send_event(send, self._ending)
         except Exception as error:
             # Ours say all in one sentence, and an engine that ends fails every stream at once.
             trace = None if isinstance(error, BanyanError) else error
@@ -60,6 +67,7 @@ class EventStream(Response):
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 
-async def _send_event(send: Send, data: bytes) -> None:
-    body = b"data: " + data + b"\n\n"
+async def _send_event(send: Send, data: bytes, *, name: str | None = None) -> None:
+    head = b"" if name is None else b"event: " + name.encode() + b"\n"
+    body = head + b"data: " + data + b"\n\n"
     await send({"type": "http.response.body", "body": body, "more_body": True})
