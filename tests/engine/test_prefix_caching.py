@@ -139,8 +139,6 @@ def test_waiting_for_a_shared_prompt_does_not_hold_up_a_different_one() -> None:
             RequestContext(caller="b", cache_salt="s"),
             True,
         ),
-        (RequestContext(adapter="x"), RequestContext(), False),
-        (RequestContext(adapter="x"), RequestContext(adapter="x"), True),
         (RequestContext(priority=3, caller="a"), RequestContext(caller="a"), True),
     ],
     ids=str,

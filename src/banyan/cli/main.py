@@ -18,18 +18,26 @@ from banyan.cli.option_types import (
     BodyOption,
     CallerRequestsOption,
     DrainSecondsOption,
+    FirstTokenGoalOption,
     HostOption,
+    LatencyGoalOption,
     MemoryOption,
     MetricNamesOption,
     NameOption,
+    PrefixOption,
     PresetOption,
     ReasoningParserOption,
     SequencesOption,
     StepTokensOption,
+    StoreOption,
+    StoreSizeOption,
+    SwapOption,
     TemplateOption,
     ToolParserOption,
     TracesOption,
     UntilInputEndsOption,
+    WaitingRequestsOption,
+    WaitingTokensOption,
 )
 from banyan.foundation.errors import BanyanError
 from banyan.foundation.settings import Settings, load_settings
@@ -86,22 +94,6 @@ SpeculationOption = Annotated[
 PortOption = Annotated[
     int, typer.Option(min=0, max=65535, help="Port to listen on; 0 takes a free one.")
 ]
-PrefixOption = Annotated[
-    bool, typer.Option(help="Reuse what was computed for equal beginnings of prompts.")
-]
-LatencyGoalOption = Annotated[
-    float | None,
-    typer.Option(help="Prompts wait rather than hold up answers longer than this."),
-]
-FirstTokenGoalOption = Annotated[
-    float | None, typer.Option(help="Refuse (429, 503) what would begin later than this.")
-]
-WaitingRequestsOption = Annotated[
-    int, typer.Option(min=1, help="Most answers that wait; more are refused (429, 503).")
-]
-WaitingTokensOption = Annotated[
-    int | None, typer.Option(min=1, help="Most prompt tokens of those that wait.")
-]
 TaskOption = Annotated[
     str,
     typer.Option(
@@ -155,6 +147,9 @@ def serve(
     speculative_config: SpeculationOption = None,
     task: TaskOption = "auto",
     prefix_caching: PrefixOption = True,
+    swap_space_gb: SwapOption = 0.0,
+    prefix_store: StoreOption = None,
+    prefix_store_gb: StoreSizeOption = 8.0,
     latency_goal_ms: LatencyGoalOption = None,
     first_token_goal_ms: FirstTokenGoalOption = None,
     max_waiting_requests: WaitingRequestsOption = 1024,
@@ -193,6 +188,9 @@ def serve(
         "speculation": read_speculation(speculative_config),
         "task": task,
         "enable_prefix_caching": prefix_caching,
+        "swap_space_gb": swap_space_gb,
+        "prefix_store": prefix_store,
+        "prefix_store_gb": prefix_store_gb,
         "max_waiting_requests": max_waiting_requests,
         "max_waiting_tokens": max_waiting_tokens,
         "latency_goal_ms": latency_goal_ms,

@@ -72,3 +72,28 @@ DrainSecondsOption = Annotated[
 AllowSwapOption = Annotated[
     bool, typer.Option("--allow-swap", help="Let POST /v1/admin/swap replace the model.")
 ]
+PrefixOption = Annotated[
+    bool, typer.Option(help="Reuse what was computed for equal beginnings of prompts.")
+]
+SwapOption = Annotated[
+    float, typer.Option(min=0, help="Gigabytes of memory for cached prompts beside the KV cache.")
+]
+StoreOption = Annotated[
+    str | None, typer.Option(help="A directory for cached prompts; the next start finds them.")
+]
+StoreSizeOption = Annotated[
+    float, typer.Option(min=0, help="Most gigabytes of one model in --prefix-store.")
+]
+LatencyGoalOption = Annotated[
+    float | None,
+    typer.Option(help="Prompts wait rather than hold up answers longer than this."),
+]
+FirstTokenGoalOption = Annotated[
+    float | None, typer.Option(help="Refuse (429, 503) what would begin later than this.")
+]
+WaitingRequestsOption = Annotated[
+    int, typer.Option(min=1, help="Most answers that wait; more are refused (429, 503).")
+]
+WaitingTokensOption = Annotated[
+    int | None, typer.Option(min=1, help="Most prompt tokens of those that wait.")
+]

@@ -164,6 +164,13 @@ class CompiledProgram(Executable):
         if buffer is not None:
             self._device.copy_in(contiguous(value), buffer, index * value.nbytes)
 
+    def _read_part(self, place: int, index: int, part: Argument) -> Array:
+        buffer = self._kept[place]
+        assert buffer is not None, "a state that was found has memory"
+        found = np.empty(evaluate_shape(part.type, {}), part.type.dtype.numpy)
+        self._device.copy_out(buffer, found, index * found.nbytes)
+        return found
+
     def _run(self, arguments: Mapping[str, Array], sizes: Mapping[str, int]) -> dict[str, Array]:
         """The arrays returned show memory that the next run overwrites."""
         offsets = self._arena.offsets(sizes)

@@ -123,14 +123,28 @@ class Executable(ABC):
         Raises:
             InputError: there is no such state or entry, or its shape or element type differs.
         """
+        place, part = self._part_of_state(name, index)
+        check_state(part, {}, value)
+        self._write_part(place, index, value)
+
+    def read_state_part(self, name: str, index: int) -> Array:
+        """Copy entry `index` of the first dim of a state.
+
+        Raises:
+            InputError: there is no such state or entry.
+        """
+        place, part = self._part_of_state(name, index)
+        return self._read_part(place, index, part)
+
+    def _part_of_state(self, name: str, index: int) -> tuple[int, Argument]:
+        """The place of a state and what one of its entries is."""
         place = self._place_of_state(name)
         argument = self.inputs[place]
         count, *shape = evaluate_shape(argument.type, self._sizes)
         if not 0 <= index < count:
             raise InputError(f"state {name!r} has entries 0 to {count - 1}, not {index}")
-        part = Argument(f"{name}[{index}]", TensorType(tuple(shape), argument.type.dtype), "state")
-        check_state(part, {}, value)
-        self._write_part(place, index, value)
+        kind = TensorType(tuple(shape), argument.type.dtype)
+        return place, Argument(f"{name}[{index}]", kind, "state")
 
     def _place_of_state(self, name: str) -> int:
         for place, argument in enumerate(self.inputs):
@@ -171,6 +185,10 @@ class Executable(ABC):
     @abstractmethod
     def _write_part(self, place: int, index: int, value: Array) -> None:
         """Overwrite one entry of the first dim of a state."""
+
+    @abstractmethod
+    def _read_part(self, place: int, index: int, part: Argument) -> Array:
+        """Copy one entry of the first dim of a state, which is like `part`."""
 
     @abstractmethod
     def _run(self, arguments: Mapping[str, Array], sizes: Mapping[str, int]) -> dict[str, Array]:

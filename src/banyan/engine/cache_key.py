@@ -27,6 +27,11 @@ class CacheKey(NamedTuple):
     caller: str
     adapter: int | None
 
+    @property
+    def is_lasting(self) -> bool:
+        """Whether it means the same in another process: numbers of adapters do not."""
+        return self.adapter is None
+
 
 def cache_key_of(request: Request) -> CacheKey:
     """The namespace that a request's prompt is found in and remembered in."""

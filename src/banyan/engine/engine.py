@@ -10,6 +10,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from banyan.engine.adapters.library import AdapterLibrary
 from banyan.engine.admission import admit
 from banyan.engine.answer_maker import AnswerMaker
+from banyan.engine.block_spill import BlockSpill
 from banyan.engine.detokenizer import TextDecoder
 from banyan.engine.events import EngineStatistics, TokenEvent
 from banyan.engine.options import EngineLimits, QueuePolicy
@@ -43,6 +44,7 @@ class Engine:
         speculator: guesses tokens that the model then checks; None goes token by token.
         structures: compiles the shapes that answers must have; None refuses such requests.
         enable_prefix_caching: reuse what was computed for equal beginnings of prompts.
+        spill: keeps evicted blocks elsewhere and brings them back; None forgets them.
         policy: how long the queue may be and how fast it should move.
         clock: seconds that only go forward.
         adapters: those that requests can name, seated in the slots of the model; None for a model
@@ -61,6 +63,7 @@ class Engine:
         speculator: Speculator | None = None,
         structures: StructureCompiler | None = None,
         enable_prefix_caching: bool = True,
+        spill: BlockSpill | None = None,
         policy: QueuePolicy | None = None,
         clock: Callable[[], float] = time.monotonic,
         adapters: AdapterLibrary | None = None,
@@ -75,12 +78,14 @@ class Engine:
         self._structuring = Structuring(structures, vocab_size=vocab_size)
         self.adapters = adapters
         self._residency = Residency(
-            limits, shares_prefixes=enable_prefix_caching, adapters=adapters
+            limits, shares_prefixes=enable_prefix_caching, adapters=adapters, spill=spill
         )
         self._runner = Runner(model, self._residency.table)
         policy = policy or QueuePolicy()
         self._reception = Reception(policy)
         self._pacing = Pacing(policy, limits)
+        if spill is not None:
+            spill.compare_with(self._pacing.compute_seconds)
         self._running: dict[SequenceId, Answer] = {}
         # Only those that are not finished: a finished one gives back what it remembers.
         self._answers: dict[str, list[Answer]] = {}
@@ -224,6 +229,8 @@ class Engine:
             tokens_accepted=self._num_accepted,
             prefix_cache_queries=self._residency.num_queried_tokens,
             prefix_cache_hits=self._residency.num_found_tokens,
+            blocks_saved=self._residency.num_saved_blocks,
+            blocks_loaded=self._residency.num_loaded_blocks,
             requests_refused=self._reception.num_refused,
             deadlines_missed=self._reception.num_late,
         )
@@ -231,6 +238,8 @@ class Engine:
     def _plan(self, drafts: Mapping[SequenceId, Sequence[int]]) -> Step:
         """Plan the next step; who is admitted is still in the line afterwards."""
         line = self._reception.line
+        if line and len(self._running) < self.limits.max_num_seqs:
+            self._residency.bring_back(next(iter(line)))
         most_urgent = line.most_urgent
         running: list[Demand] = []
         for answer in sorted(self._running.values(), key=_precedence):
@@ -278,8 +287,9 @@ class Engine:
         return events
 
     def close(self) -> None:
-        """End the engine's threads."""
+        """End the engine's threads; keep cached prompts where that was asked for."""
         self._structuring.close()
+        self._residency.close()
 
     def _drafts(self) -> Mapping[SequenceId, Sequence[int]]:
         """Guesses at the next tokens of sequences that are decoding."""

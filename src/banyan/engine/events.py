@@ -75,6 +75,8 @@ class EngineStatistics:
         tokens_accepted: guesses that were right.
         prefix_cache_queries: prompt tokens of the answers that began to run.
         prefix_cache_hits: how many of them were in the cache.
+        blocks_saved: evicted blocks that were kept in memory or on disk.
+        blocks_loaded: blocks that were brought back from there.
         requests_refused: answers turned away for want of room or time.
         deadlines_missed: answers whose deadline passed before they began.
     """
@@ -91,5 +93,7 @@ class EngineStatistics:
     tokens_accepted: int = 0
     prefix_cache_queries: int = 0
     prefix_cache_hits: int = 0
+    blocks_saved: int = 0
+    blocks_loaded: int = 0
     requests_refused: int = 0
     deadlines_missed: int = 0

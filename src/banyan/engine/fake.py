@@ -115,7 +115,7 @@ class FakeModel:
         self._end_after = end_after
         self._words_V = np.arange(vocab_size, dtype=np.uint64)
         # Rubbish to begin with: reading a place before writing it changes the answer.
-        self._cache = np.arange(num_blocks * BLOCK_SIZE, dtype=np.uint64) * np.uint64(7919)
+        self.cache = np.arange(num_blocks * BLOCK_SIZE, dtype=np.uint64) * np.uint64(7919)
         self.num_runs = 0
 
     def run(self, arguments: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[np.float32]]:
@@ -126,7 +126,7 @@ class FakeModel:
         written_T = _mix(tokens_T * np.uint64(65537) + positions_T)
         if self.num_slots:
             written_T = _mix(written_T + self._seeds[arguments["adapters"]])
-        self._cache[arguments["slots"]] = written_T
+        self.cache[arguments["slots"]] = written_T
         query_starts = arguments["query_starts"]
         rows = [
             self._logits(arguments, *self._owner(arguments, int(row)))
@@ -162,7 +162,7 @@ class FakeModel:
     ) -> NDArray[np.float32]:
         places = np.arange(num_seen)
         blocks = arguments["block_tables"][sequence, places // BLOCK_SIZE].astype(np.int64)
-        seen = self._cache[blocks * BLOCK_SIZE + places % BLOCK_SIZE]
+        seen = self.cache[blocks * BLOCK_SIZE + places % BLOCK_SIZE]
         digest = _mix(np.bitwise_xor.reduce(seen + _mix(places.astype(np.uint64))))
         noise_V = _mix(self._words_V + digest) >> np.uint64(40)
         logits_V: NDArray[np.float32] = noise_V.astype(np.float32) / np.float32(2**24)
@@ -170,6 +170,27 @@ class FakeModel:
             logits_V[self._end_token_id] += 4.0
         logits_V[_FIRST_LETTER + int(digest % np.uint64(_NUM_LETTERS))] += 2.0
         return logits_V
+
+
+class FakeBlocks:
+    """The blocks of a fake model's cache, to be copied out and in."""
+
+    def __init__(self, model: FakeModel) -> None:
+        self._model = model
+
+    @property
+    def bytes_per_block(self) -> int:
+        """Bytes of one block."""
+        return BLOCK_SIZE * self._model.cache.itemsize
+
+    def read(self, block: int) -> bytes:
+        """Copy a block out."""
+        return self._model.cache[block * BLOCK_SIZE : (block + 1) * BLOCK_SIZE].tobytes()
+
+    def write(self, block: int, content: bytes) -> None:
+        """Copy a block in."""
+        places = slice(block * BLOCK_SIZE, (block + 1) * BLOCK_SIZE)
+        self._model.cache[places] = np.frombuffer(content, np.uint64)
 
 
 def fake_engine(

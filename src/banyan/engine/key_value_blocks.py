@@ -5,9 +5,9 @@ contents may have several holders, and stays known when the last one leaves, unt
 needed. Called by `engine.residency`.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
-from banyan.engine.prefix_index import PrefixIndex
+from banyan.engine.prefix_index import CachedBlock, PrefixIndex
 
 BLOCK_SIZE = 16
 
@@ -23,10 +23,18 @@ class BlockPool:
     Args:
         num_blocks: how many there are.
         index: knows the contents of blocks; those it knows are kept when nobody holds them.
+        on_evict: told of a known block before it is handed out to be overwritten.
     """
 
-    def __init__(self, num_blocks: int, index: PrefixIndex | None = None) -> None:
+    def __init__(
+        self,
+        num_blocks: int,
+        index: PrefixIndex | None = None,
+        *,
+        on_evict: Callable[[CachedBlock], None] | None = None,
+    ) -> None:
         self.num_blocks = num_blocks
+        self._on_evict = on_evict
         self._index = PrefixIndex() if index is None else index
         # The last one freed is handed out first: its memory is the likeliest to be in cache.
         self._free = list(range(num_blocks - 1, -1, -1))
@@ -56,7 +64,10 @@ class BlockPool:
         if count == 0:
             return []
         while len(self._free) < count:
-            self._free.append(self._index.evict().block)
+            evicted = self._index.evict()
+            if self._on_evict is not None:
+                self._on_evict(evicted)
+            self._free.append(evicted.block)
         blocks = self._free[: -count - 1 : -1]
         del self._free[-count:]
         for block in blocks:

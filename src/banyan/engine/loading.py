@@ -33,6 +33,7 @@ from banyan.engine.speculation.draft_model import DraftModel
 from banyan.engine.speculation.prompt_lookup import PromptLookup
 from banyan.engine.speculation.proposer import Proposer
 from banyan.engine.speculation.speculator import Speculator
+from banyan.engine.spill_choice import choose_spill
 from banyan.engine.structure.guidance import StructureCompiler
 from banyan.engine.warm_start import WarmStart
 from banyan.foundation.errors import CompilerMissing, InputError
@@ -123,19 +124,24 @@ def load_model(
             tokenizer=directory.tokenizer,
             seed=options.seed,
             speculator=_make_speculator(options, limits, draft, configuration.vocab_size),
-            structures=StructureCompiler(
-                directory.tokenizer.to_json,
-                vocab_size=configuration.vocab_size,
-                end_token_ids=directory.generation.eos_token_ids,
-            ),
+            structures=_structures(directory, configuration),
             enable_prefix_caching=options.enable_prefix_caching,
             policy=options.queue_policy(),
+            spill=choose_spill(options, executable, limits, model_key=key),
             adapters=open_library(options, room, executable),
         )
         defaults = options_from_defaults(directory.generation)
         return LoadedModel(directory, engine, executable, defaults, device)
 
     return on_device(options, settings, build)
+
+
+def _structures(directory: ModelDirectory, configuration: ModelConfiguration) -> StructureCompiler:
+    return StructureCompiler(
+        directory.tokenizer.to_json,
+        vocab_size=configuration.vocab_size,
+        end_token_ids=directory.generation.eos_token_ids,
+    )
 
 
 @dataclass(frozen=True, slots=True)

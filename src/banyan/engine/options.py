@@ -71,6 +71,11 @@ class EngineOptions:
         enable_prefix_caching: reuse what was computed for equal beginnings of prompts.
         speculation: guess tokens and check them together; None goes token by token.
         task: "generate", "embed", "classify" or "rerank"; "auto" is what the model's files say.
+        swap_space_gb: memory of this machine for cached prompts that no longer fit into the KV
+            cache; 0 forgets them.
+        prefix_store: a directory for those, and for all when the engine ends: the next start
+            finds them. None keeps nothing.
+        prefix_store_gb: most that is kept there of one model.
         max_waiting_requests: most answers that may wait for their turn; None has no bound.
         max_waiting_tokens: most prompt tokens of those that wait; None has no bound.
         first_token_goal_ms: answers that would begin later than this after their arrival are
@@ -99,6 +104,9 @@ class EngineOptions:
     enable_prefix_caching: bool = True
     speculation: SpeculationOptions | None = None
     task: str = "auto"
+    swap_space_gb: float = 0.0
+    prefix_store: str | None = None
+    prefix_store_gb: float = 8.0
     max_waiting_requests: int | None = None
     max_waiting_tokens: int | None = None
     first_token_goal_ms: float | None = None
@@ -142,6 +150,8 @@ class EngineOptions:
             _check_positive(name, getattr(self, name))
         if self.memory is not None:
             parse_bytes(self.memory, name="memory")
+        _check_gigabytes("swap_space_gb", self.swap_space_gb)
+        _check_gigabytes("prefix_store_gb", self.prefix_store_gb)
         self.queue_policy()
 
     def queue_policy(self) -> QueuePolicy:
@@ -190,6 +200,11 @@ class EngineLimits:
                 f"max_model_len={self.max_model_len} tokens, which takes {needed} blocks; "
                 "raise the first or lower the second"
             )
+
+
+def _check_gigabytes(name: str, size: float) -> None:
+    if not 0 <= size < math.inf:
+        raise InputError(f"{name}={size} cannot be used; give gigabytes, 0 or more")
 
 
 def _seconds(milliseconds: float | None) -> float | None:

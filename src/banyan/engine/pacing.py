@@ -55,9 +55,13 @@ class Pacing:
             self._cost.observe(work, seconds)
             self._longest_step = max(seconds, _FORGET_LONGEST * self._longest_step)
 
+    def compute_seconds(self, start: int, num_tokens: int) -> float:
+        """What `num_tokens` prompt tokens behind `start` others add; 0 while that is not known."""
+        return self._cost.marginal_seconds(work_of(start, num_tokens))
+
     def begin_seconds(self, num_tokens: int) -> float:
         """From the start of a prompt to its first token, when nothing of it is cached.
 
         It may share its last step with as many others as any step lately. 0 while nothing is known.
         """
-        return self._cost.marginal_seconds(work_of(0, num_tokens)) + self._longest_step
+        return self.compute_seconds(0, num_tokens) + self._longest_step

@@ -55,17 +55,21 @@ class CachedBlock(Branch):
         block: its number in the pool.
         worth: when idle, the higher the later it is evicted.
         is_idle: nobody holds it.
+        root: where its namespace begins.
+        digest: its name outside of this process, once somebody asked for it.
     """
 
-    __slots__ = ("block", "is_idle", "parent", "tokens", "worth")
+    __slots__ = ("block", "digest", "is_idle", "parent", "root", "tokens", "worth")
 
     def __init__(self, parent: "CachedBlock | Root", tokens: bytes, block: int) -> None:
         super().__init__(parent.depth + 1)
         self.parent = parent
+        self.root: Root = parent.root if isinstance(parent, CachedBlock) else parent
         self.tokens = tokens
         self.block = block
         self.worth = 0.0
         self.is_idle = False
+        self.digest: bytes | None = None
 
 
 class PrefixIndex:
@@ -163,6 +167,10 @@ class PrefixIndex:
             # Salts come from outside: what is kept for each of them must end.
             del self._roots[parent.namespace]
         return node
+
+    def nodes(self) -> list[CachedBlock]:
+        """All blocks, those near a root first: whoever cannot take all takes whole beginnings."""
+        return sorted(self._by_block.values(), key=lambda node: node.depth)
 
     def _offer(self, node: CachedBlock) -> None:
         if not node.is_idle or node.children:

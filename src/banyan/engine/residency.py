@@ -8,7 +8,8 @@ from collections.abc import Hashable, Iterable, Iterator, Sequence
 from itertools import islice
 
 from banyan.engine.adapters.library import AdapterLibrary
-from banyan.engine.cache_key import cache_key_of, extend_block_keys
+from banyan.engine.block_spill import BlockSpill
+from banyan.engine.cache_key import CacheKey, cache_key_of, extend_block_keys
 from banyan.engine.key_value_blocks import BLOCK_SIZE, BlockPool, blocks_for
 from banyan.engine.options import EngineLimits
 from banyan.engine.prefix_index import CachedBlock, PrefixIndex
@@ -31,6 +32,7 @@ class Residency:
         limits: of the engine.
         shares_prefixes: false forgets blocks when they are given back.
         adapters: their slots; None when the model has none.
+        spill: keeps evicted blocks elsewhere and brings them back; None forgets them.
 
     Attributes:
         table: what the runner reads.
@@ -44,13 +46,15 @@ class Residency:
         *,
         shares_prefixes: bool,
         adapters: AdapterLibrary | None = None,
+        spill: BlockSpill | None = None,
     ) -> None:
         self.table = SequenceTable(
             limits.max_num_seqs, limits.max_model_len, has_adapters=adapters is not None
         )
         self._adapters = adapters
         self._index = PrefixIndex()
-        self._pool = BlockPool(limits.num_blocks, self._index)
+        self._spill = spill
+        self._pool = BlockPool(limits.num_blocks, self._index, on_evict=self._save)
         self._shares_prefixes = shares_prefixes
         self._num_resident = 0
         self.num_queried_tokens = 0
@@ -65,6 +69,16 @@ class Residency:
     def num_blocks(self) -> int:
         """All blocks."""
         return self._pool.num_blocks
+
+    @property
+    def num_saved_blocks(self) -> int:
+        """Evicted blocks that were kept elsewhere."""
+        return 0 if self._spill is None else self._spill.num_saved
+
+    @property
+    def num_loaded_blocks(self) -> int:
+        """Blocks that were brought back."""
+        return 0 if self._spill is None else self._spill.num_loaded
 
     def running_demand(
         self, answer: Answer, num_drafts: int = 0, *, is_outranked: bool = False
@@ -110,6 +124,40 @@ class Residency:
         if self._adapters is not None:
             waiting = self._adapters.seatable(waiting)
         return map(self.waiting_demand, waiting)
+
+    def bring_back(self, answer: Answer) -> None:
+        """Bring stored blocks of one that waits into the cache, where it will find them.
+
+        Only when the whole sequence would find room: else they would push each other out.
+        """
+        namespace = cache_key_of(answer.request)
+        if self._spill is None or not self._shares_prefixes or answer.computes_all:
+            return
+        if not namespace.is_lasting:
+            return
+        path = self._find(answer)
+        room = self._pool.num_free + len(path)
+        if room < blocks_for(len(answer.token_ids)):
+            return
+        keys = answer.block_keys[: (len(answer.token_ids) - 1) // BLOCK_SIZE]
+        digests = self._spill.find(namespace, path, keys)
+        held = [node.block for node in path]
+        self._pool.hold(held)
+        for digest, key in zip(digests, keys[len(path) :], strict=False):
+            blocks = self._pool.reserve(1)
+            if blocks is None or not self._spill.load(digest, blocks[0]):
+                self._pool.release(blocks or ())
+                break
+            path.append(self._index.add(namespace, path, key, blocks[0]))
+            held += blocks
+        self._pool.release(reversed(held))
+
+    def close(self) -> None:
+        """Keep what is known for the next process, where that was asked for."""
+        if self._spill is not None:
+            for node in self._index.nodes():
+                self._save(node)
+            self._spill.flush()
 
     def enter(self, answer: Answer) -> None:
         """Give a sequence a lane and the blocks it finds; it is running then."""
@@ -187,6 +235,11 @@ class Residency:
             self._adapters.leave(answer.adapter)
         self._pool.release(answer.blocks)
         self.table.close_lane(answer.lane)
+
+    def _save(self, node: CachedBlock) -> None:
+        namespace = node.root.namespace
+        if self._spill is not None and isinstance(namespace, CacheKey) and namespace.is_lasting:
+            self._spill.save(node)
 
     def _find(self, answer: Answer) -> list[CachedBlock]:
         """The blocks that are there of all whole ones before the last token."""
