@@ -106,12 +106,23 @@ def command_line() -> str:
     from banyan.cli.main import app  # noqa: PLC0415
 
     lines: list[str] = []
-    for name, command in typer.main.get_command(app).commands.items():  # type: ignore[attr-defined]
+    for name, command in commands_of(typer.main.get_command(app)):
         lines += [f"## banyan {name}", "", clean(command.help), ""]
         rows = [row_of(parameter) for parameter in command.params if not parameter.hidden]
         if rows:
             lines += ["| | meaning | default |", "|---|---|---|", *rows, ""]
     return "\n".join(lines)
+
+
+def commands_of(group: Any, before: str = "") -> Iterator[tuple[str, Any]]:
+    """Every command by its full name, those of groups too."""
+    from typer.core import TyperGroup  # noqa: PLC0415
+
+    for name, command in group.commands.items():
+        if isinstance(command, TyperGroup):
+            yield from commands_of(command, f"{before}{name} ")
+        else:
+            yield f"{before}{name}", command
 
 
 def life_of_a_graph() -> str:

@@ -13,6 +13,7 @@ from typing import Annotated
 
 import typer
 
+from banyan.cli.bench import bench
 from banyan.cli.option_types import (
     AllowSwapOption,
     BodyOption,
@@ -327,6 +328,9 @@ def quantize(
     run_quantize(
         find_model(model), target, choice, text=text, measure=measure, settings=_settings()
     )
+
+
+app.add_typer(bench, name="bench", rich_help_panel=_SERVING)
 
 
 @app.command(rich_help_panel=_MACHINE)
