@@ -109,6 +109,8 @@ def explain(structure: Structure, problem: str) -> RequestError:
     problem = " ".join(problem.split())
     if "coerce_one_of" in problem:
         problem = "the branches of oneOf may overlap, and only one may hold; use anyOf"
+    if problem.startswith("NoExtension"):
+        problem = "no text can satisfy it"
     if structure.kind == "json_schema":
         return SchemaError(_place_of(_read_schema(structure.text), structure), problem)
     return RequestError(f"the {structure.kind} cannot be used: {problem}", parameter="structure")
