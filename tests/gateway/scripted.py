@@ -49,6 +49,7 @@ class ScriptedBackend:
         self.pause_forever = pause_forever
         self.seen: list[tuple[tuple[int, ...], SamplingOptions]] = []
         self.contexts: list[RequestContext] = []
+        self.changes: list[tuple[str, str, bool]] = []
         self.num_open = 0
         self.finish_reason: Any = "stop"
         self._status = status
@@ -110,6 +111,14 @@ class ScriptedBackend:
                 await asyncio.Event().wait()
         finally:
             self.num_open -= 1
+
+    async def load_adapter(self, name: str, path: str, *, replaces: bool = False) -> None:
+        if self.failure is not None:
+            raise self.failure
+        self.changes.append((name, path, replaces))
+
+    async def unload_adapter(self, name: str) -> None:
+        self.changes.append((name, "", False))
 
     async def pool(self, request_id: str, prompts: Sequence[PoolingPrompt]) -> tuple[bytes, ...]:
         if self.failure is not None:

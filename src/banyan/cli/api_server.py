@@ -65,6 +65,7 @@ def make_server(
         max_body_bytes=max_body_bytes,
         sampling_defaults=served.sampling_defaults,
         classifier=served.classifier,
+        may_change_adapters=engine.settings.options.enable_lora,
         trust_request_chat_template=api.trust_request_chat_template,
         metric_names=api.metric_names,
         tool_call_parser=choose_tool_parser(api.tool_call_parser, served.chat_template),

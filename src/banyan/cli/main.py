@@ -13,6 +13,14 @@ from typing import Annotated
 
 import typer
 
+from banyan.cli.adapter_options import (
+    CpuLorasOption,
+    EnableLoraOption,
+    LoraModulesOption,
+    LoraRankOption,
+    MaxLorasOption,
+    lora_modules_of,
+)
 from banyan.cli.bench import bench
 from banyan.cli.option_types import (
     AllowSwapOption,
@@ -160,6 +168,11 @@ def serve(
     max_requests_per_caller: CallerRequestsOption = 0,
     drain_seconds: DrainSecondsOption = 30,
     allow_swap: AllowSwapOption = False,
+    enable_lora: EnableLoraOption = False,
+    max_loras: MaxLorasOption = 8,
+    max_lora_rank: LoraRankOption = 16,
+    max_cpu_loras: CpuLorasOption = None,
+    lora_modules: LoraModulesOption = None,
     until_input_ends: UntilInputEndsOption = False,
     trust_request_chat_template: TemplateOption = False,
     metric_names: MetricNamesOption = "both",
@@ -196,6 +209,11 @@ def serve(
         "max_waiting_tokens": max_waiting_tokens,
         "latency_goal_ms": latency_goal_ms,
         "first_token_goal_ms": first_token_goal_ms,
+        "enable_lora": enable_lora,
+        "max_loras": max_loras,
+        "max_lora_rank": max_lora_rank,
+        "max_cpu_loras": max_cpu_loras,
+        "lora_modules": lora_modules_of(lora_modules),
     }
     chosen = ServeOptions(
         model=find_model(model),

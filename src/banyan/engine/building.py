@@ -5,10 +5,13 @@ Owns the choice between them. Called once by `process`.
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from banyan.engine.adapters.desk import facts_of, restore
+from banyan.engine.adapters.library import AdapterLibrary, load_named
+from banyan.engine.engine import Engine
 from banyan.engine.events import EngineStatistics, TokenEvent
 from banyan.engine.fake import fake_engine
 from banyan.engine.key_value_blocks import blocks_for
@@ -95,6 +98,7 @@ class Served:
     pooling: PromptPool
     model: ModelFacts
     close: Callable[[], None]
+    adapters: AdapterLibrary | None = None
 
 
 def build(settings: EngineSettings, say: SayProgress) -> Served:
@@ -151,8 +155,24 @@ def _build_fake(settings: EngineSettings) -> Served:
         seed=options.seed,
         enable_prefix_caching=options.enable_prefix_caching,
         policy=options.queue_policy(),
+        num_slots=options.max_loras if options.has_adapters else 0,
+        max_adapters=options.max_cpu_loras,
     )
-    return Served(engine, no_vectors(), ModelFacts("decoder", max_model_len), lambda: None)
+    if engine.adapters is not None:
+        load_named(engine.adapters, options.lora_modules)
+    facts = ModelFacts("decoder", max_model_len)
+    return _with_adapters(Served(engine, no_vectors(), facts, lambda: None), engine, settings)
+
+
+def _with_adapters(served: Served, engine: Engine, settings: EngineSettings) -> Served:
+    """What is served, with the adapters that an engine before this one had."""
+    library = engine.adapters
+    if library is None:
+        return served
+    restore(library, settings.adapters)
+    return replace(
+        served, adapters=library, model=replace(served.model, adapters=facts_of(library))
+    )
 
 
 def no_vectors() -> NoPooling:
@@ -189,7 +209,8 @@ def _build_decoder(
         decoder.engine.limits.max_model_len,
         _report(decoder.device.name, decoder.executable.report, started),
     )
-    return Served(decoder.engine, no_vectors(), facts, decoder.close)
+    served = Served(decoder.engine, no_vectors(), facts, decoder.close)
+    return _with_adapters(served, decoder.engine, settings)
 
 
 def _build_pooler(

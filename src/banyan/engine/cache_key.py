@@ -19,13 +19,13 @@ class CacheKey(NamedTuple):
     Attributes:
         salt: set by the request; who does not know it cannot find, or time, its prompts.
         caller: who asks, when there is no salt: callers never share with each other.
-        adapter: number of the adapter that keys and values were computed with; one that is loaded
-            anew has another number.
+        adapter: digest of the adapter that keys and values were computed with: a name may mean
+            another one tomorrow, and what is kept on disk outlives this process.
     """
 
     salt: str
     caller: str
-    adapter: int | None
+    adapter: str | None
 
     @property
     def is_lasting(self) -> bool:
@@ -39,7 +39,7 @@ def cache_key_of(request: Request) -> CacheKey:
     return CacheKey(
         salt=context.cache_salt,
         caller="" if context.cache_salt else context.caller,
-        adapter=None if request.adapter is None else request.adapter.number,
+        adapter=None if request.adapter is None else request.adapter.digest,
     )
 
 

@@ -11,12 +11,23 @@ from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing, suppress
 from dataclasses import dataclass, replace
 from typing import Literal
+from uuid import uuid4
+
+import msgspec
 
 from banyan.engine.caller_limit import CallerLimit
 from banyan.engine.events import EngineStatistics, TokenEvent
 from banyan.engine.incarnation import Incarnation
 from banyan.engine.launcher import launch
-from banyan.engine.messages import AddRequest, EngineSettings, Failed, Loading, Pool
+from banyan.engine.messages import (
+    AddRequest,
+    EngineSettings,
+    Failed,
+    LoadAdapter,
+    Loading,
+    Pool,
+    UnloadAdapter,
+)
 from banyan.engine.pooling.prompt import PoolingPrompt
 from banyan.engine.request_context import ORDINARY, RequestContext
 from banyan.engine.resumption import Told
@@ -204,6 +215,35 @@ class EngineClient:
             # Nothing was told yet: it is computed again as if it had just come.
             return await (await self._next(error)).pool(Pool(request_id, tuple(prompts)))
 
+    async def load_adapter(self, name: str, path: str, *, replaces: bool = False) -> None:
+        """Let requests name the adapter at `path`, a directory on the engine's machine.
+
+        Raises:
+            RequestError: it cannot be used, or the name is taken.
+            EngineStopped: the engine is not there.
+        """
+        await self._change_adapters(LoadAdapter(uuid4().hex, name, path, replaces))
+
+    async def unload_adapter(self, name: str) -> None:
+        """Drop an adapter; raises as `load_adapter`."""
+        await self._change_adapters(UnloadAdapter(uuid4().hex, name))
+
+    async def _change_adapters(self, command: LoadAdapter | UnloadAdapter) -> None:
+        engine = self._ready()
+        adapters = await engine.change_adapters(command)
+        if engine is self._serving and self._status.model is not None:
+            self._note_model(replace(self._status.model, adapters=adapters))
+
+    def _note_model(self, model: ModelFacts) -> None:
+        """Let the next process load the adapters of this one, as far as it still can."""
+        self._status = replace(self._status, model=model)
+        options = self._settings.options
+        self._settings = msgspec.structs.replace(
+            self._settings,
+            options=replace(options, lora_modules=(), enable_lora=options.has_adapters),
+            adapters=tuple((adapter.name, adapter.path) for adapter in model.adapters),
+        )
+
     def _ready(self) -> Incarnation:
         if self._serving is None or not self._serving.is_ready or self._is_draining:
             raise EngineStopped(f"{self._status.detail}; try again in a few seconds")
@@ -299,6 +339,7 @@ class EngineClient:
     def _serve(self, incarnation: Incarnation, model: ModelFacts) -> None:
         self._serving = incarnation
         self._become("ready", "the engine is ready", model=model)
+        self._note_model(model)
         if self._is_draining:
             self.drain()
         self._serves.set()

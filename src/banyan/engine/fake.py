@@ -140,9 +140,10 @@ class FakeModel:
         """Take an adapter that is nothing but the text of its `adapter_config.json`."""
         file = Path(path) / "adapter_config.json"
         try:
-            return ReadAdapter(crc32(file.read_bytes()), "fake")
+            seed = crc32(file.read_bytes())
         except OSError as error:
             raise ModelError(f"the adapter {path} cannot be read: {error}") from error
+        return ReadAdapter(seed, digest=str(seed), base_model="fake")
 
     def write(self, slot: int, weights: int) -> None:
         """Put an adapter into a slot."""

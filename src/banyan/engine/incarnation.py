@@ -12,17 +12,20 @@ from banyan.engine.launcher import EngineProcess
 from banyan.engine.messages import (
     AddRequest,
     CancelRequest,
+    Done,
     EngineSettings,
     Failed,
+    LoadAdapter,
     Loading,
     Pool,
     Pooled,
     Published,
     Ready,
     Refused,
+    UnloadAdapter,
 )
 from banyan.engine.pending import PendingRequests
-from banyan.engine.status import ModelFacts
+from banyan.engine.status import AdapterFacts, ModelFacts
 from banyan.foundation.errors import BanyanError, EngineStopped, InputError
 
 _logger = logging.getLogger(__name__)
@@ -115,6 +118,19 @@ class Incarnation:
                 if not self.is_over:
                     self.process.send(CancelRequest(request.request_id))
                 raise
+
+    async def change_adapters(
+        self, command: LoadAdapter | UnloadAdapter
+    ) -> tuple[AdapterFacts, ...]:
+        """Load or drop an adapter and return those that are loaded then.
+
+        Raises:
+            RequestError: the engine refuses it.
+            EngineStopped: the process ended.
+        """
+        with self._pending.change(command.request_id) as answer:
+            self.process.send(command)
+            return await answer
 
     def begin(self, on_gone: Callable[["Incarnation"], None]) -> None:
         """Load and serve from now on; `on_gone` is told when nothing is left of the process."""
@@ -214,7 +230,7 @@ class Incarnation:
                 return report
             self._note(report)
 
-    def _note(self, report: Loading | Ready | Published | Pooled | Refused) -> None:
+    def _note(self, report: Loading | Ready | Published | Pooled | Done | Refused) -> None:
         match report:
             case Loading():
                 self._on_loading(report)
@@ -223,10 +239,10 @@ class Incarnation:
             case Published(_, statistics):
                 self.statistics = statistics
                 self._deliver(report)
-            case Pooled() | Refused():
+            case Pooled() | Done() | Refused():
                 self._deliver(report)
 
-    def _deliver(self, report: Published | Pooled | Refused) -> None:
+    def _deliver(self, report: Published | Pooled | Done | Refused) -> None:
         for request_id in self._pending.deliver(report):
             self.process.send(CancelRequest(request_id))
 

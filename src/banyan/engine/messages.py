@@ -14,7 +14,7 @@ from banyan.engine.options import EngineOptions
 from banyan.engine.pooling.prompt import PoolingPrompt
 from banyan.engine.request_context import ORDINARY, RequestContext
 from banyan.engine.sampling import SamplingOptions
-from banyan.engine.status import ModelFacts
+from banyan.engine.status import AdapterFacts, ModelFacts
 from banyan.foundation.errors import (
     BanyanError,
     DeadlineMissed,
@@ -37,6 +37,8 @@ class EngineSettings(msgspec.Struct, frozen=True, kw_only=True):
         compiler_command: the C++ compiler to use instead of the first one found.
         offline: never ask a model hub.
         packed_cache_bytes: how much packed weights may take on disk; 0 keeps none.
+        adapters: (name, path) of those that an engine before this one had; what cannot be loaded
+            any more is left out, with a warning.
         heartbeat_seconds: an idle engine says this often that it is alive.
     """
 
@@ -46,6 +48,7 @@ class EngineSettings(msgspec.Struct, frozen=True, kw_only=True):
     compiler_command: str | None = None
     offline: bool = False
     packed_cache_bytes: int = 0
+    adapters: tuple[tuple[str, str], ...] = ()
     heartbeat_seconds: float = 1.0
 
 
@@ -81,6 +84,22 @@ class Pool(msgspec.Struct, frozen=True, tag=True):
 
     request_id: str
     prompts: tuple[PoolingPrompt, ...]
+
+
+class LoadAdapter(msgspec.Struct, frozen=True, tag=True):
+    """Let requests name the adapter at `path`; `replaces` one of this name, if there is one."""
+
+    request_id: str
+    name: str
+    path: str
+    replaces: bool = False
+
+
+class UnloadAdapter(msgspec.Struct, frozen=True, tag=True):
+    """Drop the name of an adapter; requests that have it keep it."""
+
+    request_id: str
+    name: str
 
 
 class Stop(msgspec.Struct, frozen=True, tag=True):
@@ -125,6 +144,13 @@ class Pooled(msgspec.Struct, frozen=True, tag=True):
 
     request_id: str
     rows: tuple[bytes, ...]
+
+
+class Done(msgspec.Struct, frozen=True, tag=True):
+    """A command about adapters was carried out; these are loaded now."""
+
+    request_id: str
+    adapters: tuple[AdapterFacts, ...]
 
 
 class Refused(msgspec.Struct, frozen=True, tag=True):
@@ -183,8 +209,8 @@ def error_of(report: Refused) -> BanyanError:
     return EngineStopped(report.message)
 
 
-Command: TypeAlias = Start | AddRequest | CancelRequest | Pool | Stop
-Report: TypeAlias = Loading | Ready | Failed | Published | Pooled | Refused
+Command: TypeAlias = Start | AddRequest | CancelRequest | Pool | LoadAdapter | UnloadAdapter | Stop
+Report: TypeAlias = Loading | Ready | Failed | Published | Pooled | Done | Refused
 
 encode = msgspec.msgpack.Encoder().encode
 decode_command = msgspec.msgpack.Decoder(Command).decode

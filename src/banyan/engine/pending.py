@@ -9,11 +9,13 @@ from contextlib import contextmanager
 from typing import TypeAlias
 
 from banyan.engine.events import TokenEvent
-from banyan.engine.messages import Pooled, Published, Refused, error_of
+from banyan.engine.messages import Done, Pooled, Published, Refused, error_of
+from banyan.engine.status import AdapterFacts
 from banyan.foundation.errors import BanyanError, RequestError
 
 Events: TypeAlias = "asyncio.Queue[TokenEvent | BanyanError]"
 Rows: TypeAlias = "asyncio.Future[tuple[bytes, ...]]"
+Changes: TypeAlias = "asyncio.Future[tuple[AdapterFacts, ...]]"
 
 
 MOST_UNREAD = 4096
@@ -27,6 +29,7 @@ class PendingRequests:
         self._most_unread = most_unread
         self._events: dict[str, Events] = {}
         self._rows: dict[str, Rows] = {}
+        self._changes: dict[str, Changes] = {}
 
     @contextmanager
     def events(self, request_id: str) -> Iterator[Events]:
@@ -48,10 +51,20 @@ class PendingRequests:
         finally:
             del self._rows[request_id]
 
-    def __len__(self) -> int:
-        return len(self._events) + len(self._rows)
+    @contextmanager
+    def change(self, request_id: str) -> Iterator[Changes]:
+        """Lend a future that gets the adapters after a change, or the error that ends it."""
+        answer: Changes = asyncio.get_running_loop().create_future()
+        self._changes[request_id] = answer
+        try:
+            yield answer
+        finally:
+            del self._changes[request_id]
 
-    def deliver(self, report: Published | Pooled | Refused) -> list[str]:
+    def __len__(self) -> int:
+        return len(self._events) + len(self._rows) + len(self._changes)
+
+    def deliver(self, report: Published | Pooled | Done | Refused) -> list[str]:
         """Hand a report to its readers; one whose reader has left is dropped.
 
         Returns the requests that end because their readers are too far behind.
@@ -72,21 +85,26 @@ class PendingRequests:
                 answer = self._rows.get(request_id)
                 if answer is not None and not answer.done():
                     answer.set_result(rows)
+            case Done(request_id, adapters):
+                change = self._changes.get(request_id)
+                if change is not None and not change.done():
+                    change.set_result(adapters)
             case Refused():
                 self._fail(report.request_id, error_of(report))
         return too_slow
 
     def fail_all(self, error: BanyanError) -> None:
         """End every request in flight with `error`."""
-        for request_id in [*self._events, *self._rows]:
+        for request_id in [*self._events, *self._rows, *self._changes]:
             self._fail(request_id, error)
 
     def _fail(self, request_id: str, error: BanyanError) -> None:
         if request_id in self._events:
             self._events[request_id].put_nowait(error)
-        answer = self._rows.get(request_id)
-        if answer is not None and not answer.done():
-            answer.set_exception(error)
+        for futures in (self._rows, self._changes):
+            answer = futures.get(request_id)
+            if answer is not None and not answer.done():
+                answer.set_exception(error)
 
 
 def _too_slow(most_unread: int) -> BanyanError:

@@ -13,18 +13,22 @@ import signal
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import closing, suppress
+from functools import partial
 from pathlib import Path
 
 import msgspec
 import zmq
 
+from banyan.engine.adapters.desk import AdapterDesk
 from banyan.engine.building import SayProgress, Served, build
 from banyan.engine.messages import (
     AddRequest,
     CancelRequest,
     Command,
+    Done,
     EngineSettings,
     Failed,
+    LoadAdapter,
     Loading,
     Pool,
     Pooled,
@@ -33,13 +37,18 @@ from banyan.engine.messages import (
     Report,
     Start,
     Stop,
+    UnloadAdapter,
     decode_command,
     encode,
     refused,
 )
+from banyan.engine.status import AdapterFacts
 from banyan.foundation.errors import BanyanError, InputError
 
 _logger = logging.getLogger("banyan.engine")
+
+# An idle engine looks this often whether an adapter has been read.
+_READING_MILLISECONDS = 10
 
 EXIT_OK = 0
 EXIT_REFUSED = 1
@@ -63,6 +72,7 @@ class EngineLoop:
         self._socket = socket
         self._engine = served.engine
         self._pooling = served.pooling
+        self._desk = AdapterDesk(served.adapters)
         self._heartbeat_milliseconds = max(1, int(heartbeat_seconds * 1000))
         self._parent_fd = parent_fd
         self._poller = zmq.Poller()
@@ -76,11 +86,14 @@ class EngineLoop:
         """
         while True:
             busy = self._engine.has_work() or self._pooling.has_work()
-            ready = dict(self._poller.poll(0 if busy else self._heartbeat_milliseconds))
+            patience = _READING_MILLISECONDS if self._desk.is_busy else self._heartbeat_milliseconds
+            ready = dict(self._poller.poll(0 if busy else patience))
             if self._parent_fd in ready:
                 return
             if self._socket in ready and not self._obey_all():
                 return
+            for read in self._desk.take_read():
+                self._change(read.command.request_id, partial(self._desk.finish, read))
             for pooled in self._pooling.step():
                 self._send(Pooled(pooled.request_id, pooled.rows))
             events = self._engine.step()
@@ -116,8 +129,16 @@ class EngineLoop:
                 self._pooling.cancel(request_id)
             case Pool(request_id, prompts):
                 self._answer(request_id, lambda: self._pooling.add_request(request_id, prompts))
+            case LoadAdapter(request_id):
+                self._answer(request_id, lambda: self._desk.load(command))
+            case UnloadAdapter(request_id):
+                self._change(request_id, lambda: self._desk.unload(command))
             case _:
                 _logger.warning("ignored the command %s", type(command).__name__)
+
+    def _change(self, request_id: str, work: Callable[[], tuple[AdapterFacts, ...]]) -> None:
+        """Change which adapters are loaded, and tell which they are."""
+        self._answer(request_id, lambda: self._send(Done(request_id, work())))
 
     def _answer(self, request_id: str, work: Callable[[], None]) -> None:
         """Do `work`; a failure is the answer to this request and touches no other."""

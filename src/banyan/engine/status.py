@@ -8,6 +8,21 @@ ModelKind = Literal["decoder", "embedder", "classifier"]
 
 
 @dataclass(frozen=True, slots=True)
+class AdapterFacts:
+    """What is known of a loaded adapter.
+
+    Attributes:
+        name: as requests ask for it.
+        path: where the engine read it.
+        base_model: the name of its base, as its file has it; may be empty.
+    """
+
+    name: str
+    path: str
+    base_model: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class ModelFacts:
     """What the engine says of its model once it is loaded.
 
@@ -15,11 +30,13 @@ class ModelFacts:
         kind: a `decoder` writes text, an `embedder` makes vectors, a `classifier` gives scores.
         max_model_len: most tokens of one prompt and its answer together.
         report: what was compiled, for which device, and how long it took, as JSON values.
+        adapters: those that requests can name, oldest first.
     """
 
     kind: ModelKind
     max_model_len: int
     report: Mapping[str, Any] = field(default_factory=dict)
+    adapters: tuple[AdapterFacts, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 
 from banyan.foundation.errors import BanyanError
+from banyan.gateway.adapters import adapter_routes
 from banyan.gateway.backend import Backend, TextAndPairs
 from banyan.gateway.chat import chat_routes
 from banyan.gateway.classification import classification_routes
@@ -40,6 +41,7 @@ _ROUTES = (
     ranking_routes,
     classification_routes,
     tokenization_routes,
+    adapter_routes,
     information_routes,
 )
 

@@ -46,6 +46,14 @@ class Backend(Protocol):
         """Return one vector or row of scores per prompt as little-endian float32 bytes."""
         ...
 
+    async def load_adapter(self, name: str, path: str, *, replaces: bool = False) -> None:
+        """Let requests name the adapter at `path`; raises `RequestError` when it cannot be used."""
+        ...
+
+    async def unload_adapter(self, name: str) -> None:
+        """Drop an adapter; raises `RequestError` when there is none of this name."""
+        ...
+
 
 class TextModel(Protocol):
     """The tokenizer and chat template of the model; called in a worker thread."""

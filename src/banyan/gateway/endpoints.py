@@ -19,6 +19,7 @@ from banyan.gateway.replies.pooling import ClassifyReply, RerankReply, ScoreRepl
 from banyan.gateway.replies.responses import DeletedResponse, InputItemList, ResponseObject
 from banyan.gateway.replies.server import Load, Version
 from banyan.gateway.replies.tokenize import DetokenizeReply, TokenizeReply
+from banyan.gateway.wire.adapters import LoadAdapterRequest, UnloadAdapterRequest
 from banyan.gateway.wire.body import RequestBody
 from banyan.gateway.wire.chat import ChatRequest
 from banyan.gateway.wire.completions import CompletionRequest
@@ -128,6 +129,18 @@ ENDPOINTS: tuple[Endpoint, ...] = (
     *(
         Endpoint("POST", path, "Give the likeliest label of texts.", *CLASSIFYING)
         for path in ("/v1/classify", "/classify")
+    ),
+    Endpoint(
+        "POST",
+        "/v1/load_lora_adapter",
+        "Load a LoRA adapter; requests then name it as their model.",
+        LoadAdapterRequest,
+    ),
+    Endpoint(
+        "POST",
+        "/v1/unload_lora_adapter",
+        "Drop a LoRA adapter; answers being written with it go on.",
+        UnloadAdapterRequest,
     ),
     Endpoint("GET", "/v1/models", "List what is served here.", answered=ModelList),
     Endpoint("GET", "/v1/models/{model_id}", "Describe one model.", answered=ModelCard),

@@ -5,7 +5,7 @@ from fastapi import APIRouter
 from starlette.responses import Response
 
 from banyan import __version__
-from banyan.engine.status import EngineStatus
+from banyan.engine.status import AdapterFacts, EngineStatus
 from banyan.gateway.errors import ApiError
 from banyan.gateway.metrics.metrics import CONTENT_TYPE
 from banyan.gateway.openapi import api_schema
@@ -40,12 +40,16 @@ def information_routes(services: Services) -> APIRouter:
 
     @router.get("/v1/models")
     async def list_models() -> Response:
-        return _json(ModelList(data=[_card(settings, services.backend.status())]))
+        card = _card(settings, services.backend.status())
+        adapters = [_adapter_card(card, adapter) for adapter in services.adapters()]
+        return _json(ModelList(data=[card, *adapters]))
 
     @router.get("/v1/models/{model_id:path}")
     async def read_model(model_id: str) -> Response:
         services.adapter_of(model_id)
-        return _json(_card(settings, services.backend.status()))
+        card = _card(settings, services.backend.status())
+        adapter = None if model_id == card.id else services.adapter_named(model_id)
+        return _json(card if adapter is None else _adapter_card(card, adapter))
 
     @router.get("/v1/banyan/report")
     async def read_report() -> Response:
@@ -83,7 +87,12 @@ def _card(settings: GatewaySettings, status: EngineStatus) -> ModelCard:
         id=settings.model_name,
         created=settings.created,
         max_model_len=None if status.model is None else status.model.max_model_len,
+        root=settings.model_name,
     )
+
+
+def _adapter_card(base: ModelCard, adapter: AdapterFacts) -> ModelCard:
+    return msgspec.structs.replace(base, id=adapter.name, root=adapter.path, parent=base.id)
 
 
 def _json(value: object, *, status_code: int = 200) -> Response:

@@ -11,7 +11,7 @@ from hashlib import sha256
 from typing import Any, TypeVar
 from uuid import uuid4
 
-from banyan.engine.status import ModelFacts, ModelKind
+from banyan.engine.status import AdapterFacts, ModelFacts, ModelKind
 from banyan.foundation.errors import EngineStopped
 from banyan.gateway.backend import Backend, TextAndPairs
 from banyan.gateway.errors import ApiError, refuse
@@ -24,6 +24,8 @@ Result = TypeVar("Result")
 
 # What the compile report says that changes numbers; how long it took does not.
 _FINGERPRINTED = ("device", "dtype", "quantization", "targets")
+
+_MOST_NAMES_SHOWN = 5
 
 _WORK: Mapping[ModelKind, str] = {
     "decoder": "writes text",
@@ -44,6 +46,7 @@ class GatewaySettings:
         max_answers: most answers of one request, over all of its prompts.
         sampling_defaults: values for `SamplingOptions` where a request says nothing.
         metric_names: whose names metrics have: ours, vLLM's where it has one, or both.
+        may_change_adapters: let requests load and unload adapters, from paths of this machine.
         trust_request_chat_template: let requests bring a chat template of their own.
         classifier: the labels of a model that gives scores.
         tool_call_parser: how the model writes calls of tools, None when it calls none.
@@ -57,6 +60,7 @@ class GatewaySettings:
     max_answers: int = 1024
     sampling_defaults: Mapping[str, Any] = field(default_factory=dict)
     metric_names: Names = "both"
+    may_change_adapters: bool = False
     trust_request_chat_template: bool = False
     classifier: Classifier | None = None
     tool_call_parser: str | None = None
@@ -79,14 +83,27 @@ class Services:
         Raises:
             ApiError: 404, nothing of this name is served here.
         """
-        if name != self.settings.model_name:
-            raise ApiError(
-                404,
-                f"the model {name!r} is not served here; ask for {self.settings.model_name!r}",
-                parameter="model",
-                code="model_not_found",
-            )
-        return None
+        if name == self.settings.model_name:
+            return None
+        if self.adapter_named(name) is not None:
+            return name
+        known = [self.settings.model_name, *(adapter.name for adapter in self.adapters())]
+        shown = ", ".join(map(repr, known[:_MOST_NAMES_SHOWN]))
+        raise ApiError(
+            404,
+            f"the model {name!r} is not served here; ask for {shown}",
+            parameter="model",
+            code="model_not_found",
+        )
+
+    def adapters(self) -> tuple[AdapterFacts, ...]:
+        """Return the adapters that requests can name."""
+        model = self.backend.status().model
+        return () if model is None else model.adapters
+
+    def adapter_named(self, name: str) -> AdapterFacts | None:
+        """Return what is known of an adapter, None when there is none of this name."""
+        return next((adapter for adapter in self.adapters() if adapter.name == name), None)
 
     def ready_model(self, *kinds: ModelKind) -> ModelFacts:
         """Return what is known of the model, once it is ready and of one of the kinds.

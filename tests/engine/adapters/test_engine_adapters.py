@@ -131,7 +131,7 @@ def test_a_request_keeps_its_adapter_when_the_name_goes_to_another(folder: Path)
     assert texts["6"] == alone(folder, 6, "two", length=20)
 
 
-def test_prefixes_are_shared_by_requests_of_the_same_load_only(folder: Path) -> None:
+def test_prefixes_are_shared_by_requests_of_the_same_weights_only(folder: Path) -> None:
     engine = fake_engine(num_slots=2)
     assert engine.adapters is not None
     load(engine, folder, "one")
@@ -146,6 +146,10 @@ def test_prefixes_are_shared_by_requests_of_the_same_load_only(folder: Path) -> 
     ask(engine, 9, "one")
     texts = finish(engine)
     assert engine.statistics().prefix_cache_hits == hits
+    load(engine, folder, "again", content="one")
+    ask(engine, 12, "again")
+    assert finish(engine)["12"] == alone(folder, 12, "one")
+    assert engine.statistics().prefix_cache_hits == hits + 16
     assert texts["9"] == alone(folder, 9, "two")
 
 
@@ -166,7 +170,7 @@ def test_names_and_numbers_of_adapters_have_limits(folder: Path) -> None:
     assert engine.adapters is not None
     with pytest.raises(RequestError, match="has 0 characters"):
         engine.adapters.check_name("")
-    engine.adapters.check_name("two", replace=True)
+    engine.adapters.check_name("two", replaces=True)
     with pytest.raises(InputError, match=r"the adapter 'x' cannot be loaded: .*cannot be read"):
         load_named(fake_engine(num_slots=1).adapters, [("x", str(folder / "none"))])  # type: ignore[arg-type]
 

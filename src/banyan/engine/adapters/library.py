@@ -21,8 +21,8 @@ class LoadedAdapter:
     """One adapter in memory.
 
     Attributes:
-        number: never used twice, so that what was computed with another one of this name is never
-            taken for its own.
+        number: never used twice in this engine.
+        digest: of its weights: what was computed with others is never taken for its own.
         name: as requests ask for it.
         path: where it was read.
         base_model: the name of its base, as its file has it; may be empty.
@@ -30,6 +30,7 @@ class LoadedAdapter:
     """
 
     number: int
+    digest: str
     name: str
     path: str
     base_model: str
@@ -75,27 +76,32 @@ class AdapterLibrary:
         """
         return self._memory.read(path)
 
-    def add(self, name: str, path: str, found: ReadAdapter, *, replace: bool = False) -> None:
+    def add(self, name: str, path: str, found: ReadAdapter, *, replaces: bool = False) -> None:
         """Let requests name an adapter that was read.
 
         Raises:
             RequestError: the name cannot be used, or there are too many adapters.
         """
-        self.check_name(name, replace=replace)
+        self.check_name(name, replaces=replaces)
         if name in self._by_name:
             self.remove(name)
         self._by_name[name] = LoadedAdapter(
-            next(self._numbers), name, path, found.base_model, found.weights
+            number=next(self._numbers),
+            digest=found.digest,
+            name=name,
+            path=path,
+            base_model=found.base_model,
+            weights=found.weights,
         )
 
-    def check_name(self, name: str, *, replace: bool = False) -> None:
+    def check_name(self, name: str, *, replaces: bool = False) -> None:
         """Raise `RequestError` when no adapter can be added under this name."""
         if not 0 < len(name) <= MAX_NAME_CHARACTERS:
             raise RequestError(
                 f"lora_name has {len(name)} characters; give 1 to {MAX_NAME_CHARACTERS}",
                 parameter="lora_name",
             )
-        if name in self._by_name and not replace:
+        if name in self._by_name and not replaces:
             raise RequestError(
                 f"the adapter {name!r} is already loaded; unload it first, or load it in place",
                 parameter="lora_name",

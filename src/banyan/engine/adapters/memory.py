@@ -3,11 +3,13 @@
 Owns the way from files to the states of the step; who sits where is decided in `slots`.
 """
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+import numpy as np
 from numpy.typing import NDArray
 
 from banyan.compiler.executable import Executable
@@ -21,10 +23,12 @@ class ReadAdapter:
 
     Attributes:
         weights: what `AdapterMemory.write` takes.
+        digest: equal for equal weights only, in every process.
         base_model: the name of its base, as its file has it; may be empty.
     """
 
     weights: Any
+    digest: str
     base_model: str
 
 
@@ -73,10 +77,18 @@ class DecoderAdapterMemory:
         """Read an adapter and lay it out as the states want it."""
         adapter = read_adapter(Path(path), self.room.model, max_rank=self.room.max_rank)
         weights = _Weights(self.room.factors(adapter), self.room.changed_groups(adapter))
-        return ReadAdapter(weights, adapter.base_model)
+        return ReadAdapter(weights, _digest(weights.factors), adapter.base_model)
 
     def write(self, slot: int, weights: Any) -> None:
         """Copy the factors of an adapter into the states."""
         states = {**weights.factors, **self.room.places(weights.changed, slot)}
         for name, array in states.items():
             self.executable.write_state_part(name, slot, array)
+
+
+def _digest(factors: Mapping[str, NDArray[Any]]) -> str:
+    digest = hashlib.sha256()
+    for name, array in sorted(factors.items()):
+        digest.update(f"{name} {array.dtype} {array.shape}\n".encode())
+        digest.update(array.view(np.uint8).data)
+    return digest.hexdigest()

@@ -4,13 +4,19 @@ import msgspec
 
 
 class ModelCard(msgspec.Struct, frozen=True, kw_only=True):
-    """One model, as `GET /v1/models` lists it; `max_model_len` is vLLM's addition."""
+    """One model or adapter, as `GET /v1/models` lists it; the last three fields are vLLM's.
+
+    `root` is where an adapter was read, and the model's own name for the model; `parent` names the
+    model that an adapter changes.
+    """
 
     id: str
     object: str = "model"
     created: int
     owned_by: str = "banyan"
     max_model_len: int | None = None
+    root: str | None = None
+    parent: str | None = None
 
 
 class ModelList(msgspec.Struct, frozen=True, kw_only=True):
