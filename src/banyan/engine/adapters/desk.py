@@ -66,7 +66,7 @@ class AdapterDesk:
         """The reads that have ended, each once."""
         # Each is asked once: one that ends meanwhile is taken the next time.
         reads, self._reads = self._reads, []
-        ended = []
+        ended: list[FinishedRead] = []
         for read in reads:
             (ended if read.found.done() else self._reads).append(read)
         return ended
