@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from banyan.engine.adapters.desk import facts_of, restore
+from banyan.engine.adapter_desk import facts_of, restore
 from banyan.engine.adapters.library import AdapterLibrary, load_named
 from banyan.engine.engine import Engine
 from banyan.engine.events import EngineStatistics, TokenEvent

@@ -19,7 +19,7 @@ from pathlib import Path
 import msgspec
 import zmq
 
-from banyan.engine.adapters.desk import AdapterDesk
+from banyan.engine.adapter_desk import AdapterDesk
 from banyan.engine.building import SayProgress, Served, build
 from banyan.engine.messages import (
     AddRequest,

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from banyan.engine.adapters.desk import AdapterDesk, FinishedRead
+from banyan.engine.adapter_desk import AdapterDesk, FinishedRead
 from banyan.engine.client import EngineClient, RestartPolicy
 from banyan.engine.fake import fake_engine
 from banyan.engine.messages import EngineSettings, LoadAdapter, UnloadAdapter
