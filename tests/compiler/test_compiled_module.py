@@ -68,6 +68,31 @@ def test_a_compiled_module_gives_what_the_module_gives(cache: Path, target: str)
     compiled.close()
 
 
+class Bag(torch.nn.Module):
+    """Its operation also gives numbers that nobody reads, of another shape than PyTorch says."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(1)
+        self.bag = torch.nn.EmbeddingBag(10, 6, mode="sum").bfloat16()
+
+    def forward(self, tokens: torch.Tensor, starts: torch.Tensor) -> torch.Tensor:
+        bags: torch.Tensor = self.bag(tokens, starts)
+        return bags * 2
+
+
+@pytest.mark.parametrize("target", ["cpp", "interpreter"])
+def test_results_of_the_framework_that_nothing_reads_may_have_any_shape(
+    cache: Path, target: str
+) -> None:
+    module = Bag().eval()
+    tokens, starts = torch.tensor([1, 2, 4, 5, 4]), torch.tensor([0, 2])
+    compiled: CompiledModule = banyan.compile(module, (tokens, starts), target)
+    with torch.no_grad():
+        torch.testing.assert_close(compiled(tokens, starts), module(tokens, starts))
+    compiled.close()
+
+
 def test_results_stay_when_the_module_is_called_again(cache: Path) -> None:
     compiled = banyan.compile(torch.nn.Tanh(), (torch.zeros(3),), "interpreter")
     first = compiled(torch.ones(3))

@@ -55,11 +55,17 @@ class Launch:
 
 @dataclass(frozen=True, slots=True)
 class ExternCall:
-    """One operation of the framework: where its arguments lie and where its results go."""
+    """One operation of the framework.
+
+    Attributes:
+        node: what is called.
+        arguments: where they lie.
+        results: where they go; None for one that nothing reads, which has no memory.
+    """
 
     node: Node
     arguments: tuple[Location, ...]
-    results: tuple[Location, ...]
+    results: tuple[Location | None, ...]
 
     @property
     def types(self) -> tuple[TensorType, ...]:
@@ -209,14 +215,24 @@ class _Placer:
                 if value not in self.locations and value not in roots:
                     first[value] = number
                     last[value] = number
+        for node in steps:
+            if node.op == "extern":
+                self._forget_unread(node, first, last)
         for k, value in enumerate(first):
             self.locations[value] = Location(Memory.ARENA, k)
         return tuple(Slot(_value_type(v).num_bytes, first[v], last[v]) for v in first)
 
+    @staticmethod
+    def _forget_unread(node: Node, first: dict[_Value, int], last: dict[_Value, int]) -> None:
+        """Give no memory to a framework's results that nothing reads: some have other shapes."""
+        for value in _fresh_results(node):
+            if value in first and first[value] == last[value]:
+                del first[value], last[value]
+
     def _step(self, node: Node) -> Step:
         if node.op == "extern":
             arguments = tuple(self._location(_root(arg)) for arg in node.args)
-            results = tuple(self._location(value) for value in _fresh_results(node))
+            results = tuple(self.locations.get(value) for value in _fresh_results(node))
             return ExternCall(node, arguments, results)
         kernel, given = kernel_of(node), _arguments(node)
         fresh = iter(_fresh_results(node))
