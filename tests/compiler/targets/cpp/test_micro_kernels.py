@@ -242,6 +242,22 @@ def test_rows_of_a_block_dot_give_the_same_bits_alone_and_among_others(
         np.testing.assert_array_equal(alone[0], together[row])
 
 
+@pytest.mark.parametrize("count", range(1, 8))
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_blocks_that_have_no_weight_change_no_bit(
+    kernels: Kernels, dtype: DType, count: int
+) -> None:
+    # A row of a prompt shares its tile with later rows, which see blocks that it does not.
+    packed: list[Array | None] = [value_block(dtype, 128)[0] for _ in range(8)]
+    weights = random_values(7, (2, 128), dtype)
+    weights[:, 16 * count :] = 0
+    few, many = aligned((2, 128), F32), aligned((2, 128), F32)
+    kernels.block_rows(aligned_copy(weights, dtype), packed, many, accumulate=False)
+    packed[count:] = [None] * (8 - count)
+    kernels.block_rows(aligned_copy(weights, dtype), packed, few, accumulate=False)
+    np.testing.assert_array_equal(few, many)
+
+
 def test_the_emulated_amx_kernels_do_use_tiles(object_cache: Path) -> None:
     if EMULATED_AMX not in kernel_names():
         pytest.skip("the AMX kernels need AVX-512 BF16 for their remainders")

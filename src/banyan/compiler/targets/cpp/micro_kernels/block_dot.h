@@ -170,13 +170,28 @@ static void columns_of(const RowsFor<B>& a, const B* const* blocks, int64_t k, f
   }
 }
 
-// The blocks that are there, at most kMost, and where each finds its weights in a row.
+// The blocks that are there, at most kMost, and where each finds its weights in a row. Places come in
+// groups of kStreams, and blocks of one group are summed together. Which blocks those are depends on
+// their places alone: a block behind them, which other rows of the tile see, changes no sum.
 template <class B>
 struct Present {
   static constexpr int64_t kMost = 16;
   const B* address[kMost];
   int64_t weights[kMost];
+  int64_t together[kMost];  // at the first of each group: how many of it there are
   int64_t count = 0;
+
+  // Takes the blocks of places [begin, end) of a step that starts at `step`.
+  BANYAN_INLINE void take_group(const B* const* blocks, int64_t begin, int64_t end, int64_t step,
+                                int64_t k) {
+    const int64_t first = count;
+    for (int64_t i = begin; i < end; ++i) {
+      if (blocks[i] == nullptr) continue;
+      address[count] = blocks[i];
+      weights[count++] = (i - step) * k;
+    }
+    if (count > first) together[first] = count - first;
+  }
 };
 
 // R rows of weights against P panels of S blocks. Every sum goes through the blocks line by line,
@@ -216,6 +231,34 @@ BANYAN_INLINE void add_rows(typename Line<B>::Sum (&sum)[R][P], const RowsFor<B>
   }
 }
 
+// The same with fewer blocks than a whole group, in the same order.
+template <int R, int P, class B>
+BANYAN_INLINE void add_some(typename Line<B>::Sum (&sum)[R][P], const RowsFor<B>& a,
+                            const Present<B>& blocks, int64_t b, int64_t count, int64_t k,
+                            int64_t n, int64_t first, const B* const* ahead) {
+  constexpr int64_t kEach = Line<B>::kStride / kPanelColumns;
+#pragma GCC unroll 1
+  for (int64_t i = 0; i < k / 2; ++i) {
+#pragma GCC unroll 1
+    for (int64_t s = 0; s < count; ++s) {
+      const B* const here = blocks.address[b + s];
+      const B* const next = ahead != nullptr && ahead[s] != nullptr ? ahead[s] : here;
+      __m512i x[R];
+#pragma GCC unroll 8
+      for (int r = 0; r < R; ++r) {
+        x[r] = pair_of(a.data + r * a.stride + blocks.weights[b + s] + 2 * i);
+      }
+#pragma GCC unroll 8
+      for (int p = 0; p < P; ++p) {
+        fetch_line(next + (i * n + first + p * kPanelColumns) * kEach, p);
+        const __m512i weight = Line<B>::load_values(here, i, n, first, p);
+#pragma GCC unroll 8
+        for (int r = 0; r < R; ++r) sum[r][p] = Line<B>::add(sum[r][p], x[r], weight);
+      }
+    }
+  }
+}
+
 // R rows of weights against P panels of all blocks.
 template <int R, int P, class B>
 static void rows_of(const RowsFor<B>& a, const Present<B>& blocks, int64_t k, int64_t n,
@@ -226,11 +269,13 @@ static void rows_of(const RowsFor<B>& a, const Present<B>& blocks, int64_t k, in
 #pragma GCC unroll 8
     for (int p = 0; p < P; ++p) sum[r][p] = Line<B>::zero();
   }
-  int64_t b = 0;
-  for (; b + kStreams <= blocks.count; b += kStreams) {
-    add_rows<R, P, kStreams>(sum, a, blocks, b, k, n, first, ahead);
+  for (int64_t b = 0; b < blocks.count; b += blocks.together[b]) {
+    if (blocks.together[b] == kStreams) {
+      add_rows<R, P, kStreams>(sum, a, blocks, b, k, n, first, ahead);
+    } else {
+      add_some<R, P>(sum, a, blocks, b, blocks.together[b], k, n, first, ahead);
+    }
   }
-  for (; b < blocks.count; ++b) add_rows<R, P, 1>(sum, a, blocks, b, k, n, first, ahead);
 #pragma GCC unroll 8
   for (int r = 0; r < R; ++r) {
     __m512 values[P];
@@ -330,10 +375,8 @@ static void rows(const bfloat16* a, int64_t lda, const B* const* blocks, int64_t
   for (int64_t done = 0; done < count; done += most) {
     const int64_t end = least(done + most, count);
     Present<B> found;
-    for (int64_t i = done; i < end; ++i) {
-      if (blocks[i] == nullptr) continue;
-      found.address[found.count] = blocks[i];
-      found.weights[found.count++] = (i - done) * k;
+    for (int64_t i = done; i < end; i += kStreams) {
+      found.take_group(blocks, i, least(i + kStreams, end), done, k);
     }
     in_groups(num_rows, ahead, [&](auto size, int64_t row, const B* const* next) {
       const auto all = taken<B>(a + row * lda + done * k, lda, size, (end - done) * k, wide);
