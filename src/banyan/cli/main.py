@@ -92,6 +92,13 @@ CacheOption = Annotated[
         help="How keys and values are kept: bfloat16, int8, fp8, int4, or auto: as computed.",
     ),
 ]
+ModeOption = Annotated[
+    str,
+    typer.Option(
+        "--mode",
+        help="fast, or deterministic: an answer does not depend on what is computed beside it.",
+    ),
+]
 SpeculationOption = Annotated[
     str | None,
     typer.Option(
@@ -154,6 +161,7 @@ def serve(
     activation: ActivationOption = None,
     kv_cache_dtype: CacheOption = "auto",
     speculative_config: SpeculationOption = None,
+    mode: ModeOption = "fast",
     task: TaskOption = "auto",
     prefix_caching: PrefixOption = True,
     swap_space_gb: SwapOption = 0.0,
@@ -200,6 +208,7 @@ def serve(
         "activation": activation,
         "kv_cache_dtype": kv_cache_dtype,
         "speculation": read_speculation(speculative_config),
+        "mode": mode,
         "task": task,
         "enable_prefix_caching": prefix_caching,
         "swap_space_gb": swap_space_gb,

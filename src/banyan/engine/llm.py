@@ -48,6 +48,7 @@ class LLM:
         enable_lora: make room for low-rank adapters; see `load_adapter`.
         max_loras: adapters that one step can use; others that are loaded take turns.
         max_lora_rank: the largest rank an adapter may have.
+        mode: "deterministic" gives a request the same tokens whatever is computed beside it.
         progress: called while the model loads with a stage, how much is done, how much there is.
 
     Raises:
@@ -74,6 +75,7 @@ class LLM:
         seed: int | None = None,
         enable_prefix_caching: bool = True,
         speculation: SpeculationOptions | Mapping[str, Any] | str | None = None,
+        mode: str = "fast",
         enable_lora: bool = False,
         max_loras: int = 8,
         max_lora_rank: int = 16,
@@ -94,6 +96,7 @@ class LLM:
             seed=seed,
             enable_prefix_caching=enable_prefix_caching,
             speculation=read_speculation(speculation),
+            mode=mode,
             enable_lora=enable_lora,
             max_loras=max_loras,
             max_lora_rank=max_lora_rank,

@@ -25,6 +25,11 @@ from banyan.devices.opencl import OpenClDevice
 from banyan.engine.adapters.opening import adapter_room, open_library
 from banyan.engine.batch_generation import Progress
 from banyan.engine.cache_size import CacheShape, choose_cache_format
+from banyan.engine.determinism import (
+    instruction_set_of,
+    prove_deterministic,
+    require_deterministic,
+)
 from banyan.engine.engine import Engine
 from banyan.engine.memory_plan import plan_memory
 from banyan.engine.options import EngineLimits, EngineOptions
@@ -100,6 +105,7 @@ def load_model(
     def build(device: Device) -> LoadedModel:
         # Measured before the weights are there: mapped ones count as memory that can be had.
         free_bytes = free_memory_bytes(device)
+        require_deterministic(options, device)
         say("Capturing the graph", 0, 1)
         graph = plain_graph(directory, dtype, settings, cache_format=form.name)
         model = quantized(directory, weights, graph, options, dtype)
@@ -108,7 +114,7 @@ def load_model(
             model = replace(model, graph=adapted_graph(model.graph, room))
             free_bytes -= room.num_bytes
         key = packed_weights_key(directory, model)
-        executable = compile_model(model, device, settings=settings, say=say)
+        executable = compile_model(model, device, settings=settings, say=say, mode=options.mode)
         draft = _load_draft(directory, options, device, settings=settings, say=say)
         draft_bytes = draft.weight_bytes if draft else 0
         plan = plan_memory(options, executable, device, free_bytes=free_bytes - draft_bytes)
@@ -116,6 +122,9 @@ def load_model(
         limits = plan.limits(options, shape, longest=longest)
         fill(executable, model, device, settings=settings, say=say, key=key)
         executable.allocate_state({"num_blocks": limits.num_blocks})
+        if options.mode == "deterministic":
+            say("Proving the mode", 0, 1)
+            prove_deterministic(executable, limits, vocab_size=configuration.vocab_size)
         engine = Engine(
             executable,
             limits,
@@ -326,15 +335,22 @@ def compile_and_pack(
 
 
 def compile_model(
-    model: QuantizedModel, device: Device, *, settings: Settings, say: Progress
+    model: QuantizedModel,
+    device: Device,
+    *,
+    settings: Settings,
+    say: Progress,
+    mode: str = "fast",
 ) -> Executable:
-    """Compile the graph of a model for a device; no weight is read yet."""
+    """Compile the graph of a model for a device and a mode; no weight is read yet."""
     graph, weights = model.graph, model.weights
     # Before the long work, and with every missing name at once.
     weights.require(_weight_shapes(graph))
     say("Compiling", 0, 1)
     options = CompileOptions(
-        cache_directory=settings.cache_directory, compiler_command=settings.compiler_command
+        cache_directory=settings.cache_directory,
+        compiler_command=settings.compiler_command,
+        instruction_set=instruction_set_of(mode),
     )
     try:
         executable = compile_graph(graph, device=device, options=options)

@@ -14,6 +14,7 @@ DEFAULT_TOKEN_BUDGET = 1024
 MOST_TOKENS_PER_STEP = 65536
 FORMATS = ("int8", "int4", "fp8")
 ACTIVATIONS = ("plain", "int8")
+MODES = ("fast", "deterministic")
 DTYPES = ("auto", "float32", "bfloat16")
 KV_CACHE_DTYPES = ("auto", "bfloat16", "int8", "fp8", "int4")
 TASKS = ("auto", "generate", "embed", "classify", "rerank")
@@ -70,6 +71,8 @@ class EngineOptions:
         seed: makes requests without a seed of their own reproducible, in order of arrival.
         enable_prefix_caching: reuse what was computed for equal beginnings of prompts.
         speculation: guess tokens and check them together; None goes token by token.
+        mode: "deterministic" gives a request the same tokens, to the bit of their probabilities,
+            whatever is computed beside it; "fast" promises that only where it costs nothing.
         task: "generate", "embed", "classify" or "rerank"; "auto" is what the model's files say.
         swap_space_gb: memory of this machine for cached prompts that no longer fit into the KV
             cache; 0 forgets them.
@@ -103,6 +106,7 @@ class EngineOptions:
     seed: int | None = None
     enable_prefix_caching: bool = True
     speculation: SpeculationOptions | None = None
+    mode: str = "fast"
     task: str = "auto"
     swap_space_gb: float = 0.0
     prefix_store: str | None = None
@@ -132,6 +136,8 @@ class EngineOptions:
             )
         if self.task not in TASKS:
             raise InputError(f"task={self.task!r} is not known; use one of {', '.join(TASKS)}")
+        if self.mode not in MODES:
+            raise InputError(f"mode={self.mode!r} is not known; use one of {', '.join(MODES)}")
         for name, known in (("quantization", FORMATS), ("activation", ACTIVATIONS)):
             if getattr(self, name) not in (None, *known):
                 raise InputError(
