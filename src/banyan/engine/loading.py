@@ -32,12 +32,9 @@ from banyan.engine.determinism import (
 )
 from banyan.engine.engine import Engine
 from banyan.engine.memory_plan import plan_memory
-from banyan.engine.options import EngineLimits, EngineOptions
+from banyan.engine.options import EngineOptions
 from banyan.engine.sampling import SamplingOptions
-from banyan.engine.speculation.draft_model import DraftModel
-from banyan.engine.speculation.prompt_lookup import PromptLookup
-from banyan.engine.speculation.proposer import Proposer
-from banyan.engine.speculation.speculator import Speculator
+from banyan.engine.speculation.making import LoadedDraft, make_speculator
 from banyan.engine.spill_choice import choose_spill
 from banyan.engine.structure.guidance import StructureCompiler
 from banyan.engine.warm_start import WarmStart
@@ -116,7 +113,7 @@ def load_model(
         key = packed_weights_key(directory, model)
         executable = compile_model(model, device, settings=settings, say=say, mode=options.mode)
         draft = _load_draft(directory, options, device, settings=settings, say=say)
-        draft_bytes = draft.weight_bytes if draft else 0
+        draft_bytes = draft.executable.weight_bytes if draft else 0
         plan = plan_memory(options, executable, device, free_bytes=free_bytes - draft_bytes)
         shape, longest = cache_shape(configuration, form), configuration.max_position_embeddings
         limits = plan.limits(options, shape, longest=longest)
@@ -132,7 +129,9 @@ def load_model(
             end_token_ids=directory.generation.eos_token_ids,
             tokenizer=directory.tokenizer,
             seed=options.seed,
-            speculator=_make_speculator(options, limits, draft, configuration.vocab_size),
+            speculator=make_speculator(
+                options.speculation, limits, draft, configuration.vocab_size
+            ),
             structures=_structures(directory, configuration),
             enable_prefix_caching=options.enable_prefix_caching,
             policy=options.queue_policy(),
@@ -153,18 +152,6 @@ def _structures(directory: ModelDirectory, configuration: ModelConfiguration) ->
     )
 
 
-@dataclass(frozen=True, slots=True)
-class _Draft:
-    """A draft model, its cache not yet allocated."""
-
-    executable: Executable
-    longest: int
-
-    @property
-    def weight_bytes(self) -> int:
-        return self.executable.weight_bytes
-
-
 def _load_draft(
     target: ModelDirectory,
     options: EngineOptions,
@@ -172,7 +159,7 @@ def _load_draft(
     *,
     settings: Settings,
     say: Progress,
-) -> _Draft | None:
+) -> LoadedDraft | None:
     """Load the model that guesses, where one is asked for, on the device of the other."""
     if options.speculation is None or options.speculation.model is None:
         return None
@@ -194,24 +181,7 @@ def _load_draft(
     model = quantized(directory, directory.open_weights(), graph, options, dtype)
     key = packed_weights_key(directory, model)
     executable = compile_and_pack(model, device, settings=settings, say=say, key=key)
-    return _Draft(executable, configuration.max_position_embeddings)
-
-
-def _make_speculator(
-    options: EngineOptions, limits: EngineLimits, draft: _Draft | None, vocab_size: int
-) -> Speculator | None:
-    chosen = options.speculation
-    if chosen is None:
-        return None
-    proposer: Proposer = PromptLookup(
-        shortest=chosen.prompt_lookup_min, longest=chosen.prompt_lookup_max
-    )
-    if draft is not None:
-        # As many blocks as the model that checks: the cache of a smaller one is smaller.
-        limits = replace(limits, max_model_len=min(limits.max_model_len, draft.longest))
-        draft.executable.allocate_state({"num_blocks": limits.num_blocks})
-        proposer = DraftModel(draft.executable, limits, vocab_size=vocab_size)
-    return Speculator(proposer, most=chosen.num_speculative_tokens, always=chosen.always)
+    return LoadedDraft(executable, configuration.max_position_embeddings)
 
 
 def model_graph(directory: ModelDirectory, dtype: str, settings: Settings) -> Graph:

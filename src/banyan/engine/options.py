@@ -18,6 +18,14 @@ MODES = ("fast", "deterministic")
 DTYPES = ("auto", "float32", "bfloat16")
 KV_CACHE_DTYPES = ("auto", "bfloat16", "int8", "fp8", "int4")
 TASKS = ("auto", "generate", "embed", "classify", "rerank")
+_CHOICES: tuple[tuple[str, tuple[str | None, ...]], ...] = (
+    ("dtype", DTYPES),
+    ("kv_cache_dtype", KV_CACHE_DTYPES),
+    ("task", TASKS),
+    ("mode", MODES),
+    ("quantization", (None, *FORMATS)),
+    ("activation", (None, *ACTIVATIONS)),
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -127,21 +135,11 @@ class EngineOptions:
         return self.enable_lora or bool(self.lora_modules)
 
     def __post_init__(self) -> None:
-        if self.dtype not in DTYPES:
-            raise InputError(f"dtype={self.dtype!r} is not known; use one of {', '.join(DTYPES)}")
-        if self.kv_cache_dtype not in KV_CACHE_DTYPES:
-            raise InputError(
-                f"kv_cache_dtype={self.kv_cache_dtype!r} is not known; use one of "
-                f"{', '.join(KV_CACHE_DTYPES)}"
-            )
-        if self.task not in TASKS:
-            raise InputError(f"task={self.task!r} is not known; use one of {', '.join(TASKS)}")
-        if self.mode not in MODES:
-            raise InputError(f"mode={self.mode!r} is not known; use one of {', '.join(MODES)}")
-        for name, known in (("quantization", FORMATS), ("activation", ACTIVATIONS)):
-            if getattr(self, name) not in (None, *known):
+        for name, known in _CHOICES:
+            if getattr(self, name) not in known:
+                listed = ", ".join(one for one in known if one is not None)
                 raise InputError(
-                    f"{name}={getattr(self, name)!r} is not known; use one of {', '.join(known)}"
+                    f"{name}={getattr(self, name)!r} is not known; use one of {listed}"
                 )
         for name in (
             "threads",
