@@ -53,6 +53,12 @@ def require_deterministic(options: EngineOptions, device: Device) -> None:
         raise InputError(f"mode='deterministic' cannot be used with {reason}, or use mode='fast'")
 
 
+def prove_mode(mode: str, model: StepModel, limits: EngineLimits, *, vocab_size: int) -> None:
+    """Prove what a mode promises; see `prove_deterministic`."""
+    if mode == "deterministic":
+        prove_deterministic(model, limits, vocab_size=vocab_size)
+
+
 def prove_deterministic(model: StepModel, limits: EngineLimits, *, vocab_size: int) -> None:
     """Compute some tokens in several ways and compare every bit of their logits.
 

@@ -27,7 +27,7 @@ from banyan.engine.batch_generation import Progress
 from banyan.engine.cache_size import CacheShape, choose_cache_format
 from banyan.engine.determinism import (
     instruction_set_of,
-    prove_deterministic,
+    prove_mode,
     require_deterministic,
 )
 from banyan.engine.engine import Engine
@@ -119,9 +119,7 @@ def load_model(
         limits = plan.limits(options, shape, longest=longest)
         fill(executable, model, device, settings=settings, say=say, key=key)
         executable.allocate_state({"num_blocks": limits.num_blocks})
-        if options.mode == "deterministic":
-            say("Proving the mode", 0, 1)
-            prove_deterministic(executable, limits, vocab_size=configuration.vocab_size)
+        prove_mode(options.mode, executable, limits, vocab_size=configuration.vocab_size)
         engine = Engine(
             executable,
             limits,
