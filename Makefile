@@ -75,6 +75,10 @@ wide: $(DEV_STAMP) ## The sweeps that take minutes: more operations, models, gra
 bench: $(DEV_STAMP) ## Compare with llama.cpp in one run: make bench ROUNDS=3
 	@$(BIN)/python benchmarks/slice.py --rounds $(ROUNDS)
 
+.PHONY: soak
+soak: $(DEV_STAMP) ## Twenty minutes at full load with all that goes wrong; fails when memory grows
+	@$(BIN)/python benchmarks/soak.py
+
 .PHONY: format
 format: $(DEV_STAMP) ## Format and mend what can be mended
 	@$(BIN)/ruff check --fix .

@@ -1,0 +1,261 @@
+"""Twenty minutes at full load with everything that goes wrong, and whether memory grew.
+
+    python benchmarks/soak.py [--model DIR] [--minutes 20] [--clients 24] [--limit-percent 1]
+
+Starts a server and keeps it full: whole answers, streams, readers who vanish or stall, malformed
+requests, and with --adapter DIR an adapter that comes and goes. Fails when resident memory of the
+server's processes grew by more than the limit after the warm-up (the first quarter), when a request
+hung, or when one was answered with a status of 500.
+"""
+
+import argparse
+import asyncio
+import json
+import random
+import statistics
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import httpx
+
+SEEDLING = Path(__file__).parent.parent / "models" / "seedling"
+OPTIONS = ("--max-model-len", "512", "--max-num-seqs", "16", "--threads", "2")
+HANG_SECONDS = 120.0
+WARM_SHARE = 0.25
+MALFORMED: tuple[bytes, ...] = (
+    b"{",
+    b"[]",
+    b'{"model": "soaked"}',
+    b'{"model": "soaked", "prompt": "a", "nonsense": 1}',
+    b'{"model": "soaked", "prompt": "a", "temperature": -1}',
+    b'{"model": "soaked", "prompt": "a", "max_tokens": 100000}',
+    b'{"model": "other", "prompt": "a"}',
+    b'{"model": "soaked", "prompt": [999999999]}',
+    b'{"model": "soaked", "prompt": "a", "logit_bias": {"x": 1}}',
+)
+
+
+@dataclass(slots=True)
+class Soak:
+    """One run: what it does and what it saw.
+
+    Attributes:
+        url: of the server.
+        process_ids: gives the server's processes as of now.
+        adapter: a folder to load and drop, None for none.
+        counts: acts by kind and answer.
+        failures: what must not happen.
+        resident: seconds since the start and bytes of all processes.
+    """
+
+    url: str
+    process_ids: Callable[[], list[int]]
+    adapter: str | None = None
+    counts: Counter[str] = field(default_factory=Counter)
+    failures: list[str] = field(default_factory=list)
+    resident: list[tuple[float, int]] = field(default_factory=list)
+
+    async def run(self, seconds: float, *, clients: int, seed: int) -> None:
+        """Keep so many clients busy for so long."""
+        began = time.monotonic()
+        limits = httpx.Limits(max_connections=None)
+        async with httpx.AsyncClient(timeout=HANG_SECONDS, limits=limits) as http:
+
+            async def client(number: int) -> None:
+                chance = random.Random(seed * 1000 + number)
+                while time.monotonic() - began < seconds:
+                    await self.act(http, chance)
+
+            async def watch() -> None:
+                pause = max(0.5, seconds / 240)
+                while time.monotonic() - began < seconds:
+                    total = sum(resident_bytes(number) for number in self.process_ids())
+                    self.resident.append((time.monotonic() - began, total))
+                    await asyncio.sleep(pause)
+
+            await asyncio.gather(watch(), *(client(number) for number in range(clients)))
+
+    async def act(self, http: httpx.AsyncClient, chance: random.Random) -> None:
+        """Do one random thing."""
+        acts: list[tuple[int, str, Callable[..., Awaitable[int]]]] = [
+            (50, "whole", self.whole),
+            (20, "stream", self.stream),
+            (15, "vanish", self.vanish),
+            (10, "malformed", self.malformed),
+            (3, "stall", self.stall),
+        ]
+        if self.adapter is not None:
+            acts.append((4, "adapter", self.churn))
+        weights = [weight for weight, _, _ in acts]
+        _, name, work = chance.choices(acts, weights)[0]
+        try:
+            async with asyncio.timeout(HANG_SECONDS):
+                status = await work(http, chance)
+        except TimeoutError:
+            self.failures.append(f"{name} hung for {HANG_SECONDS:g} s")
+            return
+        except httpx.HTTPError as error:
+            self.failures.append(f"{name}: {type(error).__name__} {error}")
+            return
+        self.counts[f"{name} {status}"] += 1
+        if status == httpx.codes.INTERNAL_SERVER_ERROR:
+            self.failures.append(f"{name} was answered with 500")
+
+    async def whole(self, http: httpx.AsyncClient, chance: random.Random) -> int:
+        """Ask and read to the end."""
+        return (await http.post(f"{self.url}/v1/completions", json=asked(chance))).status_code
+
+    async def stream(self, http: httpx.AsyncClient, chance: random.Random) -> int:
+        """Stream to the end."""
+        return await self._read(http, asked(chance), most_lines=10**9, pause=0.0)
+
+    async def vanish(self, http: httpx.AsyncClient, chance: random.Random) -> int:
+        """Hang up in the middle."""
+        return await self._read(http, asked(chance), most_lines=chance.randint(0, 30), pause=0.0)
+
+    async def stall(self, http: httpx.AsyncClient, chance: random.Random) -> int:
+        """Read slowly, then hang up."""
+        return await self._read(http, asked(chance), most_lines=20, pause=0.1)
+
+    async def malformed(self, http: httpx.AsyncClient, chance: random.Random) -> int:
+        """Ask something that cannot be."""
+        body = chance.choice(MALFORMED)
+        headers = {"Content-Type": "application/json"}
+        answer = await http.post(f"{self.url}/v1/completions", content=body, headers=headers)
+        return answer.status_code
+
+    async def churn(self, http: httpx.AsyncClient, chance: random.Random) -> int:
+        """Load an adapter under a new name, ask it, and drop it."""
+        name = f"adapter-{chance.randrange(10**9)}"
+        load = {"lora_name": name, "lora_path": self.adapter}
+        answer = await http.post(f"{self.url}/v1/load_lora_adapter", json=load)
+        if answer.status_code == httpx.codes.OK:
+            await http.post(f"{self.url}/v1/completions", json=asked(chance) | {"model": name})
+            drop = {"lora_name": name}
+            answer = await http.post(f"{self.url}/v1/unload_lora_adapter", json=drop)
+        return answer.status_code
+
+    async def _read(
+        self, http: httpx.AsyncClient, body: dict[str, object], *, most_lines: int, pause: float
+    ) -> int:
+        url, num_lines = f"{self.url}/v1/completions", 0
+        async with http.stream("POST", url, json=body | {"stream": True}) as answer:
+            async for _ in answer.aiter_lines():
+                num_lines += 1
+                if num_lines >= most_lines:
+                    break
+                if pause:
+                    await asyncio.sleep(pause)
+        return answer.status_code
+
+    def growth(self) -> float:
+        """How much resident memory grew after the warm-up, as a share of what it was."""
+        seconds = self.resident[-1][0]
+        warm = [total for at, total in self.resident if at >= WARM_SHARE * seconds]
+        part = max(1, len(warm) // 5)
+        before, after = statistics.median(warm[:part]), statistics.median(warm[-part:])
+        return after / before - 1
+
+
+def asked(chance: random.Random) -> dict[str, object]:
+    """A request with random lengths and options."""
+    words = " ".join(chance.choice(("tree", "root", "leaf", "river")) for _ in range(120))
+    body: dict[str, object] = {
+        "model": "soaked",
+        "prompt": words[: chance.randint(1, 600)],
+        "max_tokens": chance.randint(1, 120),
+        "temperature": chance.choice((0, 0.7, 1.0)),
+        "n": chance.choice((1, 1, 1, 2)),
+        "ignore_eos": True,
+    }
+    if chance.random() < 0.2:
+        body |= {"logprobs": 2, "seed": chance.randrange(1000)}
+    if chance.random() < 0.2:
+        body |= {"presence_penalty": 0.5, "stop": ["zzz"]}
+    return body
+
+
+def resident_bytes(process_id: int) -> int:
+    """Resident memory of a process, 0 when it is gone."""
+    with suppress(OSError):
+        for line in Path(f"/proc/{process_id}/status").read_text().splitlines():
+            if line.startswith("VmRSS:"):
+                return int(line.split()[1]) * 1024
+    return 0
+
+
+def family(process_id: int) -> list[int]:
+    """A process and its children."""
+    with suppress(OSError):
+        children = Path(f"/proc/{process_id}/task/{process_id}/children").read_text()
+        return [process_id, *map(int, children.split())]
+    return [process_id]
+
+
+async def soak_server(
+    model: str, seconds: float, *, clients: int, seed: int, adapter: str | None
+) -> Soak:
+    """Start a server, soak it and stop it."""
+    with tempfile.TemporaryFile() as log:
+        command = (sys.executable, "-m", "banyan.cli.main", "serve", model, "--port", "0")
+        named = (*command, "--served-model-name", "soaked", *OPTIONS)
+        more = ("--enable-lora",) if adapter is not None else ()
+        process = await asyncio.create_subprocess_exec(
+            *named, *more, stdout=asyncio.subprocess.PIPE, stderr=log
+        )
+        assert process.stdout is not None
+        try:
+            url = ""
+            while not url:
+                line = (await process.stdout.readline()).decode()
+                if not line:
+                    log.seek(0)
+                    raise SystemExit(f"the server did not start:\n{log.read().decode()}")
+                if line.startswith("Serving "):
+                    url = line.rsplit(" ", 1)[1].strip()
+            soak = Soak(url, lambda: family(process.pid), adapter)
+            await soak.run(seconds, clients=clients, seed=seed)
+            return soak
+        finally:
+            with suppress(ProcessLookupError):
+                process.terminate()
+            await process.wait()
+
+
+def main() -> int:
+    """Soak a server and judge it."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--model", default=str(SEEDLING))
+    parser.add_argument("--minutes", type=float, default=20.0)
+    parser.add_argument("--clients", type=int, default=24)
+    parser.add_argument("--limit-percent", type=float, default=1.0)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--adapter")
+    arguments = parser.parse_args()
+    soak = asyncio.run(
+        soak_server(
+            arguments.model,
+            60 * arguments.minutes,
+            clients=arguments.clients,
+            seed=arguments.seed,
+            adapter=arguments.adapter,
+        )
+    )
+    growth = 100 * soak.growth()
+    print(json.dumps(dict(sorted(soak.counts.items())), indent=1))
+    marks = soak.resident[:: max(1, len(soak.resident) // 12)]
+    print("resident MB:", " ".join(f"{at:.0f}s:{total / 1e6:.1f}" for at, total in marks))
+    print(f"growth after the warm-up: {growth:+.2f} % (limit {arguments.limit_percent:g} %)")
+    for failure, count in Counter(soak.failures).items():
+        print(f"FAILED {count} x: {failure}")
+    return int(bool(soak.failures) or growth > arguments.limit_percent)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
