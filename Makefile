@@ -19,14 +19,16 @@ TEST := $(BIN)/python -m pytest -q -n $(WORKERS) --dist worksteal
 DEMO_STAMP := .venv/.installed-demo
 DEV_STAMP := .venv/.installed-dev
 INSTALL_INPUTS := pyproject.toml constraints.txt
+CLIENT_INPUTS := tools/clients/requirements.txt tools/clients/package.json
 RUN_STAMP := $(if $(wildcard $(DEV_STAMP)),$(DEV_STAMP),$(DEMO_STAMP))
 
 $(DEMO_STAMP): $(INSTALL_INPUTS)
 	@tools/install.sh demo
 	touch $@
 
-$(DEV_STAMP): $(INSTALL_INPUTS)
+$(DEV_STAMP): $(INSTALL_INPUTS) $(CLIENT_INPUTS)
 	@tools/install.sh dev
+	tools/install_clients.sh
 	touch $@
 
 .PHONY: help

@@ -14,6 +14,8 @@ from typing import Any
 
 from rich.text import Text
 
+from tools import http_api
+
 ROOT = Path(__file__).resolve().parent.parent
 DOCS = ROOT / "docs"
 _SECTION = re.compile(
@@ -57,6 +59,9 @@ def sections() -> dict[str, Callable[[], str]]:
         "chips": chips,
         "command line": command_line,
         "life of a graph": life_of_a_graph,
+        "endpoints": http_api.endpoints,
+        "request fields": http_api.request_fields,
+        "metrics": http_api.metrics,
     }
 
 

@@ -4,6 +4,19 @@ from typing import Any
 
 from banyan.gateway.wire.body import RequestBody, SmallInteger
 
+# Accepted without effect, wherever they are fields; the documentation lists them from here.
+NO_EFFECT = frozenset(
+    {
+        "store",
+        "metadata",
+        "service_tier",
+        "prompt_cache_key",
+        "prompt_cache_retention",
+        "spaces_between_special_tokens",
+        "guided_decoding_backend",
+    }
+)
+
 
 class CallerFields(RequestBody, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What chat, completions and responses share about their caller.
