@@ -45,7 +45,9 @@ def test_litellm(
     told = drive_python("drive_litellm.py", client_server.url, encoder_server.url)
     check_common(told, expected)
     assert (told["finish_reason"], told["usage"]) == ("length", expected["usage"])
-    assert told["later"] == told["hosted"] == told["responded"] == expected["whole"]
+    assert told["later"] == told["hosted"] == expected["whole"]
+    # It asks for 16 tokens at least, which is OpenAI's own limit.
+    assert told["responded"].startswith(expected["whole"])
     assert "temperature=-1" in told["refusal"]
 
 

@@ -49,7 +49,7 @@ hosted = litellm.completion(
     "hosted_vllm/fake", MESSAGES, max_tokens=6, temperature=0, top_k=1, **PLACE
 )
 responded = litellm.responses(
-    "Hi", model="openai/fake", max_output_tokens=6, temperature=0, **PLACE
+    "Hi", model="openai/fake", max_output_tokens=16, temperature=0, **PLACE
 )
 embedded = litellm.embedding(
     "openai/tiny", ["a", "b"], api_base=f"{EMBEDDING_URL}/v1", api_key="none"
