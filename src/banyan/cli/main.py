@@ -25,6 +25,7 @@ from banyan.cli.bench import bench
 from banyan.cli.option_types import (
     AllowSwapOption,
     BodyOption,
+    CacheOption,
     CallerRequestsOption,
     DrainSecondsOption,
     FirstTokenGoalOption,
@@ -32,15 +33,18 @@ from banyan.cli.option_types import (
     LatencyGoalOption,
     MemoryOption,
     MetricNamesOption,
+    ModeOption,
     NameOption,
     PrefixOption,
     PresetOption,
     ReasoningParserOption,
     SequencesOption,
+    SpeculationOption,
     StepTokensOption,
     StoreOption,
     StoreSizeOption,
     SwapOption,
+    TaskOption,
     TemplateOption,
     ToolParserOption,
     TracesOption,
@@ -85,37 +89,8 @@ ActivationOption = Annotated[
     str | None,
     typer.Option("--activation", help="Inputs of quantised layers: plain, or int8."),
 ]
-CacheOption = Annotated[
-    str,
-    typer.Option(
-        "--kv-cache-dtype",
-        help="How keys and values are kept: bfloat16, int8, fp8, int4, or auto: as computed.",
-    ),
-]
-ModeOption = Annotated[
-    str,
-    typer.Option(
-        "--mode",
-        help="fast, or deterministic: an answer does not depend on what is computed beside it.",
-    ),
-]
-SpeculationOption = Annotated[
-    str | None,
-    typer.Option(
-        "--speculative-config",
-        metavar="JSON",
-        help="""Guess tokens and check them together: '{"method": "ngram"}'.""",
-    ),
-]
 PortOption = Annotated[
     int, typer.Option(min=0, max=65535, help="Port to listen on; 0 takes a free one.")
-]
-TaskOption = Annotated[
-    str,
-    typer.Option(
-        "--task",
-        help="generate, embed, classify or rerank; auto: what the model's files say it is for.",
-    ),
 ]
 LengthOption = Annotated[
     int | None,

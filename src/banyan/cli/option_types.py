@@ -97,3 +97,32 @@ WaitingRequestsOption = Annotated[
 WaitingTokensOption = Annotated[
     int | None, typer.Option(min=1, help="Most prompt tokens of those that wait.")
 ]
+SpeculationOption = Annotated[
+    str | None,
+    typer.Option(
+        "--speculative-config",
+        metavar="JSON",
+        help="""Guess tokens and check them together: '{"method": "ngram"}'.""",
+    ),
+]
+TaskOption = Annotated[
+    str,
+    typer.Option(
+        "--task",
+        help="generate, embed, classify or rerank; auto: what the model's files say it is for.",
+    ),
+]
+ModeOption = Annotated[
+    str,
+    typer.Option(
+        "--mode",
+        help="fast, or deterministic: an answer does not depend on what is computed beside it.",
+    ),
+]
+CacheOption = Annotated[
+    str,
+    typer.Option(
+        "--kv-cache-dtype",
+        help="How keys and values are kept: bfloat16, int8, fp8, int4, or auto: as computed.",
+    ),
+]
