@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from banyan.compiler.executable import Executable
 from banyan.models.adapters.graph import AdapterRoom
-from banyan.models.adapters.reading import read_adapter
+from banyan.models.adapters.reading import Adapter, read_adapter
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,8 +74,11 @@ class DecoderAdapterMemory:
         return self.room.slots
 
     def read(self, path: str) -> ReadAdapter:
-        """Read an adapter and lay it out as the states want it."""
-        adapter = read_adapter(Path(path), self.room.model, max_rank=self.room.max_rank)
+        """Read an adapter from its directory."""
+        return self.lay_out(read_adapter(Path(path), self.room.model, max_rank=self.room.max_rank))
+
+    def lay_out(self, adapter: Adapter) -> ReadAdapter:
+        """Bring an adapter into the layout of the states."""
         weights = _Weights(self.room.factors(adapter), self.room.changed_groups(adapter))
         return ReadAdapter(weights, _digest(weights.factors), adapter.base_model)
 
