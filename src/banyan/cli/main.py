@@ -13,14 +13,7 @@ from typing import Annotated
 
 import typer
 
-from banyan.cli.adapter_options import (
-    CpuLorasOption,
-    EnableLoraOption,
-    LoraModulesOption,
-    LoraRankOption,
-    MaxLorasOption,
-    lora_modules_of,
-)
+from banyan.cli import adapter_options as lora
 from banyan.cli.bench import bench
 from banyan.cli.option_types import (
     AllowSwapOption,
@@ -151,11 +144,11 @@ def serve(
     max_requests_per_caller: CallerRequestsOption = 0,
     drain_seconds: DrainSecondsOption = 30,
     allow_swap: AllowSwapOption = False,
-    enable_lora: EnableLoraOption = False,
-    max_loras: MaxLorasOption = 8,
-    max_lora_rank: LoraRankOption = 16,
-    max_cpu_loras: CpuLorasOption = None,
-    lora_modules: LoraModulesOption = None,
+    enable_lora: lora.EnableLoraOption = False,
+    max_loras: lora.MaxLorasOption = 8,
+    max_lora_rank: lora.LoraRankOption = 16,
+    max_cpu_loras: lora.CpuLorasOption = None,
+    lora_modules: lora.LoraModulesOption = None,
     until_input_ends: UntilInputEndsOption = False,
     trust_request_chat_template: TemplateOption = False,
     metric_names: MetricNamesOption = "both",
@@ -197,7 +190,7 @@ def serve(
         "max_loras": max_loras,
         "max_lora_rank": max_lora_rank,
         "max_cpu_loras": max_cpu_loras,
-        "lora_modules": lora_modules_of(lora_modules),
+        "lora_modules": lora.lora_modules_of(lora_modules),
     }
     chosen = ServeOptions(
         model=find_model(model),
