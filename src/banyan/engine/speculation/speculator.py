@@ -13,7 +13,7 @@ from banyan.engine.speculation.decision import Acceptance, CostMeter, Prospect, 
 from banyan.engine.speculation.proposer import DraftDemand, Proposer
 
 # What is believed of a sequence before its first guesses were checked.
-_BELIEF = 0.6
+_BELIEF = 0.3
 # Looking for guesses in vain may take this share of the time; where it takes more, it is done less
 # often, but at least once in so many steps.
 _SHARE_IN_VAIN = 0.005
