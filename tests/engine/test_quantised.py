@@ -50,6 +50,13 @@ def test_weights_rounded_while_loading_answer_nearly_alike(
     assert 0 < difference.max() < bound
 
 
+def test_a_cache_that_cannot_be_is_refused(checkpoint: Checkpoint) -> None:
+    with pytest.raises(InputError, match="kv_cache_dtype='int3' is not known; use one of auto, "):
+        LLM(checkpoint("llama"), kv_cache_dtype="int3")
+    with pytest.raises(InputError, match="needs a model that computes in bfloat16"):
+        LLM(checkpoint("llama"), kv_cache_dtype="bfloat16", threads=1)
+
+
 def test_an_encoder_is_rounded_too(checkpoint: Checkpoint) -> None:
     texts = ["A banyan is one tree", "the capital of France"]
     with Embedder(checkpoint("bert"), threads=2) as plain:
