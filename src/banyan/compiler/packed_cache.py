@@ -34,7 +34,7 @@ Bytes: TypeAlias = NDArray[np.uint8]
 _MAGIC = b"BNYPACK1"
 _DATA_START = 2 * 1024 * 1024
 _PAGE = 4096
-# Large writes leave the file in large pages of the page cache, which are mapped as such.
+# Large writes at round places leave the file in huge pages of the page cache.
 _WRITE_BYTES = 64 * 1024 * 1024
 _ABANDONED_SECONDS = 3600.0
 _READ_ERRORS = (OSError, ValueError, KeyError, TypeError, AttributeError)
@@ -188,10 +188,23 @@ def _write(path: Path, header: bytes, pieces: Sequence[_Piece], num_bytes: int) 
         with suppress(OSError, AttributeError):
             os.posix_fallocate(file.fileno(), 0, num_bytes)
         _write_all(file.fileno(), 0, _MAGIC + len(header).to_bytes(8, "little") + header)
-        for piece in pieces:
-            _write_all(file.fileno(), piece.start, piece.content.data)
+        for start in range(_DATA_START, num_bytes, _WRITE_BYTES):
+            content = _stretch(pieces, start, min(start + _WRITE_BYTES, num_bytes))
+            _write_all(file.fileno(), start, content.data)
         os.truncate(file.fileno(), num_bytes)
         os.fsync(file.fileno())
+
+
+def _stretch(pieces: Sequence[_Piece], start: int, stop: int) -> Bytes:
+    """The bytes of the file from `start` to `stop`."""
+    made = np.zeros((stop - start,), np.uint8)
+    for piece in pieces:
+        first, last = max(start, piece.start), min(stop, piece.start + piece.content.nbytes)
+        if first < last:
+            made[first - start : last - start] = piece.content[
+                first - piece.start : last - piece.start
+            ]
+    return made
 
 
 def _write_all(number: int, start: int, content: "bytes | memoryview") -> None:
