@@ -31,7 +31,7 @@ def test_a_missing_directory_is_refused_with_one_sentence() -> None:
 
 def test_an_encoder_refuses_to_write() -> None:
     engine = WriterOfNothing()
-    with pytest.raises(RequestError, match="writes no text"):
+    with pytest.raises(RequestError, match="answers no prompts"):
         engine.add_request("a", [1], SamplingOptions())
     engine.cancel("a")
     assert (engine.step(), engine.has_work(), engine.statistics().num_blocks) == ([], False, 0)

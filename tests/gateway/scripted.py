@@ -12,6 +12,7 @@ from banyan.engine.fake import FakeTokenizer
 from banyan.engine.pooling.prompt import PoolingPrompt
 from banyan.engine.request_context import ORDINARY, RequestContext
 from banyan.engine.sampling import SamplingOptions
+from banyan.engine.speech.transcript import Transcript, TranscriptionOptions
 from banyan.engine.status import EngineStatus, ModelFacts
 from banyan.gateway.app import create_app
 from banyan.gateway.services import GatewaySettings
@@ -124,6 +125,11 @@ class ScriptedBackend:
         if self.failure is not None:
             raise self.failure
         return tuple(b"\x00\x00\x80\x3f\x00\x00\x00\xbf" for _ in prompts)  # 1.0, -0.5
+
+    async def transcribe(
+        self, request_id: str, sound: bytes, options: TranscriptionOptions
+    ) -> Transcript:
+        raise NotImplementedError
 
 
 def _logprobs(options: SamplingOptions) -> tuple[TokenLogprob, ...] | None:

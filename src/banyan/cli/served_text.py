@@ -8,6 +8,7 @@ from banyan.engine.messages import FAKE_MODEL
 from banyan.gateway.text import PromptText, plain_chat
 from banyan.models.classifier import Classifier
 from banyan.models.hub import find_model_directory
+from banyan.models.speech.configuration import is_speech_model
 
 _VOCABULARY = "tokenizer.json"
 
@@ -54,6 +55,9 @@ def open_text(model: str, *, offline: bool, task: str = "auto") -> ServedText:
     # Compiles templates and tokenizers, which the start of the engine need not wait for.
     from banyan.models.loading import open_model  # noqa: PLC0415
 
+    location = find_model_directory(model, offline=offline)
+    if is_speech_model(location):
+        return _speech_text(model, location)
     directory = open_model(model, offline=offline, task=task)
     proposed = directory.generation
     defaults = {
@@ -65,13 +69,26 @@ def open_text(model: str, *, offline: bool, task: str = "auto") -> ServedText:
     }
     return ServedText(
         location=str(directory.path),
-        name=Path(model).resolve().name if Path(model).is_dir() else model,
+        name=_name_of(model),
         text=PromptText(directory.tokenizer, directory.render_chat, directory.pairs()),
         sampling_defaults={name: value for name, value in defaults.items() if value is not None},
         classifier=directory.classifier,
         chat_template="" if directory.chat_template is None else directory.chat_template.source,
         vocabulary=_digest(directory.path / _VOCABULARY),
     )
+
+
+def _speech_text(model: str, location: Path) -> ServedText:
+    """Read the tokenizer of a model that writes down speech; it has no other text."""
+    from banyan.models.tokenizer import Tokenizer  # noqa: PLC0415
+
+    text = PromptText(Tokenizer.read(location), plain_chat)
+    vocabulary = _digest(location / _VOCABULARY)
+    return ServedText(str(location), _name_of(model), text, {}, vocabulary=vocabulary)
+
+
+def _name_of(model: str) -> str:
+    return Path(model).resolve().name if Path(model).is_dir() else model
 
 
 def _digest(path: Path) -> str:

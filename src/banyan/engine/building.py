@@ -5,7 +5,7 @@ Owns the choice between them. Called once by `process`.
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -22,6 +22,8 @@ from banyan.engine.pooling.queue import NoPooling, PooledRows, PoolingQueue
 from banyan.engine.reception import Refusal
 from banyan.engine.request_context import ORDINARY, RequestContext
 from banyan.engine.sampling import SamplingOptions
+from banyan.engine.speech.silence import NoSpeech
+from banyan.engine.speech.transcript import Transcript, TranscriptionOptions
 from banyan.engine.status import ModelFacts
 from banyan.foundation.errors import RequestError
 from banyan.foundation.settings import Settings
@@ -90,6 +92,26 @@ class PromptPool(Protocol):
         ...
 
 
+class SpeechQueue(Protocol):
+    """What the process needs to write down speech; `speech.queue.TranscriptionQueue` is one."""
+
+    def add_request(self, request_id: str, sound: bytes, options: TranscriptionOptions) -> None:
+        """Queue a request; raises `BanyanError` when it cannot be served."""
+        ...
+
+    def cancel(self, request_id: str) -> None:
+        """Forget a request; unknown ids are ignored."""
+        ...
+
+    def has_work(self) -> bool:
+        """Say whether a step would do anything."""
+        ...
+
+    def step(self) -> list[tuple[str, Transcript]]:
+        """Compute one step; nothing when idle."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Served:
     """What one engine process serves."""
@@ -99,6 +121,7 @@ class Served:
     model: ModelFacts
     close: Callable[[], None]
     adapters: AdapterLibrary | None = None
+    speech: SpeechQueue = field(default_factory=NoSpeech)
 
 
 def build(settings: EngineSettings, say: SayProgress) -> Served:
@@ -120,9 +143,7 @@ class WriterOfNothing:
         told: Sequence[Sequence[int] | None] = (),
     ) -> None:
         """Refuse."""
-        raise RequestError(
-            "this model makes vectors or scores and writes no text", parameter="model"
-        )
+        raise RequestError("this model answers no prompts with text", parameter="model")
 
     def cancel(self, request_id: str) -> None:
         """Do nothing: there are no requests."""
@@ -183,6 +204,7 @@ def no_vectors() -> NoPooling:
 def _build_real(settings: EngineSettings, say: SayProgress) -> Served:
     # The fake model must start where nothing can be compiled, and quickly.
     from banyan.models.loading import open_model  # noqa: PLC0415
+    from banyan.models.speech.configuration import is_speech_model  # noqa: PLC0415
 
     machine = Settings(
         cache_directory=Path(settings.cache_directory),
@@ -191,6 +213,8 @@ def _build_real(settings: EngineSettings, say: SayProgress) -> Served:
         packed_cache_bytes=settings.packed_cache_bytes,
     )
     started = time.perf_counter()
+    if is_speech_model(Path(settings.model)):
+        return _build_speech(settings, machine, say, started)
     options = settings.options
     task = open_model(settings.model, offline=settings.offline, task=options.task).task
     if task == "generate":
@@ -225,6 +249,21 @@ def _build_pooler(
         _report(pooler.device.name, pooler.executable.report, started),
     )
     return Served(WriterOfNothing(), PoolingQueue(pooler.runner), facts, pooler.close)
+
+
+def _build_speech(
+    settings: EngineSettings, machine: Settings, say: SayProgress, started: float
+) -> Served:
+    from banyan.engine.speech.loading import load_speech  # noqa: PLC0415
+
+    speech = load_speech(Path(settings.model), settings.options, settings=machine, progress=say)
+    facts = ModelFacts(
+        "transcriber",
+        speech.directory.configuration.max_tokens,
+        _report(speech.device.name, speech.executable.report, started),
+    )
+    pooling = NoPooling("this model writes down speech and makes no embeddings")
+    return Served(WriterOfNothing(), pooling, facts, speech.close, speech=speech.queue)
 
 
 def _report(device: str, compiled: "CompileReport", started: float) -> dict[str, Any]:

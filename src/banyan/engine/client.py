@@ -26,12 +26,14 @@ from banyan.engine.messages import (
     LoadAdapter,
     Loading,
     Pool,
+    Transcribe,
     UnloadAdapter,
 )
 from banyan.engine.pooling.prompt import PoolingPrompt
 from banyan.engine.request_context import ORDINARY, RequestContext
 from banyan.engine.resumption import Told
 from banyan.engine.sampling import SamplingOptions
+from banyan.engine.speech.transcript import Transcript, TranscriptionOptions
 from banyan.engine.status import EngineStatus, ModelFacts
 from banyan.foundation.errors import (
     BanyanError,
@@ -243,6 +245,19 @@ class EngineClient:
             options=replace(options, lora_modules=(), enable_lora=options.has_adapters),
             adapters=tuple((adapter.name, adapter.path) for adapter in model.adapters),
         )
+
+    async def transcribe(
+        self, request_id: str, sound: bytes, options: TranscriptionOptions
+    ) -> Transcript:
+        """Return what is said in the bytes of a file; raises as `generate`."""
+        engine = self._ready()
+        request = Transcribe(request_id, sound, options)
+        try:
+            return await engine.transcribe(request)
+        except EngineStopped as error:
+            if not engine.is_over:
+                raise
+            return await (await self._next(error)).transcribe(request)
 
     def _ready(self) -> Incarnation:
         if self._serving is None or not self._serving.is_ready or self._is_draining:

@@ -6,6 +6,7 @@ Owns following its reports; `client` decides which incarnation serves and what c
 import asyncio
 import logging
 from collections.abc import AsyncGenerator, Callable
+from typing import TypeVar
 
 from banyan.engine.events import EngineStatistics, TokenEvent
 from banyan.engine.launcher import EngineProcess
@@ -22,11 +23,16 @@ from banyan.engine.messages import (
     Published,
     Ready,
     Refused,
+    Transcribe,
+    Transcribed,
     UnloadAdapter,
 )
 from banyan.engine.pending import PendingRequests
+from banyan.engine.speech.transcript import Transcript
 from banyan.engine.status import AdapterFacts, ModelFacts
 from banyan.foundation.errors import BanyanError, EngineStopped, InputError
+
+Result = TypeVar("Result")
 
 _logger = logging.getLogger(__name__)
 
@@ -111,13 +117,21 @@ class Incarnation:
     async def pool(self, request: Pool) -> tuple[bytes, ...]:
         """Return the rows of a request; raises as `generate`."""
         with self._pending.rows(request.request_id) as answer:
-            self.process.send(request)
-            try:
-                return await answer
-            except asyncio.CancelledError:
-                if not self.is_over:
-                    self.process.send(CancelRequest(request.request_id))
-                raise
+            return await self._asked(request, answer)
+
+    async def transcribe(self, request: Transcribe) -> Transcript:
+        """Return what was heard; raises as `generate`."""
+        with self._pending.transcript(request.request_id) as answer:
+            return await self._asked(request, answer)
+
+    async def _asked(self, request: Pool | Transcribe, answer: "asyncio.Future[Result]") -> Result:
+        self.process.send(request)
+        try:
+            return await answer
+        except asyncio.CancelledError:
+            if not self.is_over:
+                self.process.send(CancelRequest(request.request_id))
+            raise
 
     async def change_adapters(
         self, command: LoadAdapter | UnloadAdapter
@@ -230,7 +244,9 @@ class Incarnation:
                 return report
             self._note(report)
 
-    def _note(self, report: Loading | Ready | Published | Pooled | Done | Refused) -> None:
+    def _note(
+        self, report: Loading | Ready | Published | Pooled | Transcribed | Done | Refused
+    ) -> None:
         match report:
             case Loading():
                 self._on_loading(report)
@@ -239,10 +255,10 @@ class Incarnation:
             case Published(_, statistics):
                 self.statistics = statistics
                 self._deliver(report)
-            case Pooled() | Done() | Refused():
+            case Pooled() | Transcribed() | Done() | Refused():
                 self._deliver(report)
 
-    def _deliver(self, report: Published | Pooled | Done | Refused) -> None:
+    def _deliver(self, report: Published | Pooled | Transcribed | Done | Refused) -> None:
         for request_id in self._pending.deliver(report):
             self.process.send(CancelRequest(request_id))
 

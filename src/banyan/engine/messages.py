@@ -14,6 +14,7 @@ from banyan.engine.options import EngineOptions
 from banyan.engine.pooling.prompt import PoolingPrompt
 from banyan.engine.request_context import ORDINARY, RequestContext
 from banyan.engine.sampling import SamplingOptions
+from banyan.engine.speech.transcript import Transcript, TranscriptionOptions
 from banyan.engine.status import AdapterFacts, ModelFacts
 from banyan.foundation.errors import (
     BanyanError,
@@ -102,6 +103,14 @@ class UnloadAdapter(msgspec.Struct, frozen=True, tag=True):
     name: str
 
 
+class Transcribe(msgspec.Struct, frozen=True, tag=True):
+    """Write down what is said in the bytes of a file."""
+
+    request_id: str
+    sound: bytes
+    options: TranscriptionOptions
+
+
 class Stop(msgspec.Struct, frozen=True, tag=True):
     """End the process."""
 
@@ -151,6 +160,13 @@ class Done(msgspec.Struct, frozen=True, tag=True):
 
     request_id: str
     adapters: tuple[AdapterFacts, ...]
+
+
+class Transcribed(msgspec.Struct, frozen=True, tag=True):
+    """What one `Transcribe` heard."""
+
+    request_id: str
+    transcript: Transcript
 
 
 class Refused(msgspec.Struct, frozen=True, tag=True):
@@ -209,8 +225,10 @@ def error_of(report: Refused) -> BanyanError:
     return EngineStopped(report.message)
 
 
-Command: TypeAlias = Start | AddRequest | CancelRequest | Pool | LoadAdapter | UnloadAdapter | Stop
-Report: TypeAlias = Loading | Ready | Failed | Published | Pooled | Done | Refused
+Command: TypeAlias = (
+    Start | AddRequest | CancelRequest | Pool | Transcribe | LoadAdapter | UnloadAdapter | Stop
+)
+Report: TypeAlias = Loading | Ready | Failed | Published | Pooled | Transcribed | Done | Refused
 
 encode = msgspec.msgpack.Encoder().encode
 decode_command = msgspec.msgpack.Decoder(Command).decode

@@ -6,16 +6,18 @@ Owns the routing of reports to their readers and nothing else. Called by `client
 import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from banyan.engine.events import TokenEvent
-from banyan.engine.messages import Done, Pooled, Published, Refused, error_of
+from banyan.engine.messages import Done, Pooled, Published, Refused, Transcribed, error_of
+from banyan.engine.speech.transcript import Transcript
 from banyan.engine.status import AdapterFacts
 from banyan.foundation.errors import BanyanError, RequestError
 
 Events: TypeAlias = "asyncio.Queue[TokenEvent | BanyanError]"
 Rows: TypeAlias = "asyncio.Future[tuple[bytes, ...]]"
 Changes: TypeAlias = "asyncio.Future[tuple[AdapterFacts, ...]]"
+Heard: TypeAlias = "asyncio.Future[Transcript]"
 
 
 MOST_UNREAD = 4096
@@ -28,8 +30,7 @@ class PendingRequests:
     def __init__(self, *, most_unread: int = MOST_UNREAD) -> None:
         self._most_unread = most_unread
         self._events: dict[str, Events] = {}
-        self._rows: dict[str, Rows] = {}
-        self._changes: dict[str, Changes] = {}
+        self._answers: dict[str, asyncio.Future[Any]] = {}
 
     @contextmanager
     def events(self, request_id: str) -> Iterator[Events]:
@@ -44,27 +45,34 @@ class PendingRequests:
     @contextmanager
     def rows(self, request_id: str) -> Iterator[Rows]:
         """Lend a future that gets the request's rows, or the error that ends it."""
-        answer: Rows = asyncio.get_running_loop().create_future()
-        self._rows[request_id] = answer
+        with self._answer(request_id) as answer:
+            yield answer
+
+    @contextmanager
+    def transcript(self, request_id: str) -> Iterator[Heard]:
+        """Lend a future that gets what was heard, or the error that ends the request."""
+        with self._answer(request_id) as answer:
+            yield answer
+
+    @contextmanager
+    def _answer(self, request_id: str) -> Iterator["asyncio.Future[Any]"]:
+        answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        self._answers[request_id] = answer
         try:
             yield answer
         finally:
-            del self._rows[request_id]
+            del self._answers[request_id]
 
     @contextmanager
     def change(self, request_id: str) -> Iterator[Changes]:
         """Lend a future that gets the adapters after a change, or the error that ends it."""
-        answer: Changes = asyncio.get_running_loop().create_future()
-        self._changes[request_id] = answer
-        try:
+        with self._answer(request_id) as answer:
             yield answer
-        finally:
-            del self._changes[request_id]
 
     def __len__(self) -> int:
-        return len(self._events) + len(self._rows) + len(self._changes)
+        return len(self._events) + len(self._answers)
 
-    def deliver(self, report: Published | Pooled | Done | Refused) -> list[str]:
+    def deliver(self, report: Published | Pooled | Transcribed | Done | Refused) -> list[str]:
         """Hand a report to its readers; one whose reader has left is dropped.
 
         Returns the requests that end because their readers are too far behind.
@@ -81,30 +89,29 @@ class PendingRequests:
                         queue.put_nowait(_too_slow(self._most_unread))
                         del self._events[event.request_id]
                         too_slow.append(event.request_id)
-            case Pooled(request_id, rows):
-                answer = self._rows.get(request_id)
+            case (
+                Pooled(request_id, result)
+                | Transcribed(request_id, result)
+                | Done(request_id, result)
+            ):
+                answer = self._answers.get(request_id)
                 if answer is not None and not answer.done():
-                    answer.set_result(rows)
-            case Done(request_id, adapters):
-                change = self._changes.get(request_id)
-                if change is not None and not change.done():
-                    change.set_result(adapters)
+                    answer.set_result(result)
             case Refused():
                 self._fail(report.request_id, error_of(report))
         return too_slow
 
     def fail_all(self, error: BanyanError) -> None:
         """End every request in flight with `error`."""
-        for request_id in [*self._events, *self._rows, *self._changes]:
+        for request_id in [*self._events, *self._answers]:
             self._fail(request_id, error)
 
     def _fail(self, request_id: str, error: BanyanError) -> None:
         if request_id in self._events:
             self._events[request_id].put_nowait(error)
-        for futures in (self._rows, self._changes):
-            answer = futures.get(request_id)
-            if answer is not None and not answer.done():
-                answer.set_exception(error)
+        answer = self._answers.get(request_id)
+        if answer is not None and not answer.done():
+            answer.set_exception(error)
 
 
 def _too_slow(most_unread: int) -> BanyanError:

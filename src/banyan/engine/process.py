@@ -37,6 +37,8 @@ from banyan.engine.messages import (
     Report,
     Start,
     Stop,
+    Transcribe,
+    Transcribed,
     UnloadAdapter,
     decode_command,
     encode,
@@ -73,6 +75,7 @@ class EngineLoop:
         self._engine = served.engine
         self._pooling = served.pooling
         self._desk = AdapterDesk(served.adapters)
+        self._speech = served.speech
         self._heartbeat_milliseconds = max(1, int(heartbeat_seconds * 1000))
         self._parent_fd = parent_fd
         self._poller = zmq.Poller()
@@ -85,7 +88,8 @@ class EngineLoop:
         Raises whatever a step raises: the state is unknown then.
         """
         while True:
-            busy = self._engine.has_work() or self._pooling.has_work()
+            queues = (self._engine, self._pooling, self._speech)
+            busy = any(queue.has_work() for queue in queues)
             patience = _READING_MILLISECONDS if self._desk.is_busy else self._heartbeat_milliseconds
             ready = dict(self._poller.poll(0 if busy else patience))
             if self._parent_fd in ready:
@@ -96,6 +100,8 @@ class EngineLoop:
                 self._change(read.command.request_id, partial(self._desk.finish, read))
             for pooled in self._pooling.step():
                 self._send(Pooled(pooled.request_id, pooled.rows))
+            for request_id, transcript in self._speech.step():
+                self._send(Transcribed(request_id, transcript))
             events = self._engine.step()
             for refusal in self._engine.take_refusals():
                 self._send(refused(refusal.request_id, refusal.error))
@@ -127,12 +133,18 @@ class EngineLoop:
             case CancelRequest(request_id):
                 self._engine.cancel(request_id)
                 self._pooling.cancel(request_id)
+                self._speech.cancel(request_id)
             case Pool(request_id, prompts):
                 self._answer(request_id, lambda: self._pooling.add_request(request_id, prompts))
             case LoadAdapter(request_id):
                 self._answer(request_id, lambda: self._desk.load(command))
             case UnloadAdapter(request_id):
                 self._change(request_id, lambda: self._desk.unload(command))
+            case Transcribe(request_id, sound, speech_options):
+                self._answer(
+                    request_id,
+                    lambda: self._speech.add_request(request_id, sound, speech_options),
+                )
             case _:
                 _logger.warning("ignored the command %s", type(command).__name__)
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-ModelKind = Literal["decoder", "embedder", "classifier"]
+ModelKind = Literal["decoder", "embedder", "classifier", "transcriber"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +27,8 @@ class ModelFacts:
     """What the engine says of its model once it is loaded.
 
     Attributes:
-        kind: a `decoder` writes text, an `embedder` makes vectors, a `classifier` gives scores.
+        kind: a `decoder` writes text, an `embedder` makes vectors, a `classifier` gives scores,
+            a `transcriber` writes down speech.
         max_model_len: most tokens of one prompt and its answer together.
         report: what was compiled, for which device, and how long it took, as JSON values.
         adapters: those that requests can name, oldest first.

@@ -28,6 +28,7 @@ from banyan.gateway.ranking import ranking_routes
 from banyan.gateway.responses import response_routes
 from banyan.gateway.services import GatewaySettings, Services
 from banyan.gateway.tokenization import tokenization_routes
+from banyan.gateway.transcriptions import transcription_routes
 
 if TYPE_CHECKING:
     from banyan.gateway.tracing import Tracing
@@ -42,6 +43,7 @@ _ROUTES = (
     classification_routes,
     tokenization_routes,
     adapter_routes,
+    transcription_routes,
     information_routes,
 )
 

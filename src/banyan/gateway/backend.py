@@ -12,6 +12,7 @@ from banyan.engine.events import EngineStatistics, TokenEvent
 from banyan.engine.pooling.prompt import PoolingPrompt
 from banyan.engine.request_context import ORDINARY, RequestContext
 from banyan.engine.sampling import SamplingOptions
+from banyan.engine.speech.transcript import Transcript, TranscriptionOptions
 from banyan.engine.status import EngineStatus
 from banyan.models.chat_rendering import ORDINARY_RENDERING, ChatRendering
 
@@ -52,6 +53,12 @@ class Backend(Protocol):
 
     async def unload_adapter(self, name: str) -> None:
         """Drop an adapter; raises `RequestError` when there is none of this name."""
+        ...
+
+    async def transcribe(
+        self, request_id: str, sound: bytes, options: TranscriptionOptions
+    ) -> Transcript:
+        """Return what is said in the bytes of a file."""
         ...
 
 

@@ -142,6 +142,8 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         "Drop a LoRA adapter; answers being written with it go on.",
         UnloadAdapterRequest,
     ),
+    Endpoint("POST", "/v1/audio/transcriptions", "Write down what is said in a file of sound."),
+    Endpoint("POST", "/v1/audio/translations", "Write it down in English."),
     Endpoint("GET", "/v1/models", "List what is served here.", answered=ModelList),
     Endpoint("GET", "/v1/models/{model_id}", "Describe one model.", answered=ModelCard),
     Endpoint("GET", "/v1/banyan/report", "Say what was compiled, and for which device."),

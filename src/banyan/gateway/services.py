@@ -31,6 +31,7 @@ _WORK: Mapping[ModelKind, str] = {
     "decoder": "writes text",
     "embedder": "makes embeddings",
     "classifier": "gives scores",
+    "transcriber": "writes down speech",
 }
 
 
@@ -49,6 +50,7 @@ class GatewaySettings:
         may_change_adapters: let requests load and unload adapters, from paths of this machine.
         trust_request_chat_template: let requests bring a chat template of their own.
         classifier: the labels of a model that gives scores.
+        max_sound_bytes: larger files of sound are refused with 413.
         tool_call_parser: how the model writes calls of tools, None when it calls none.
         reasoning_parser: how the model marks its reasoning, None when it writes none.
     """
@@ -63,6 +65,7 @@ class GatewaySettings:
     may_change_adapters: bool = False
     trust_request_chat_template: bool = False
     classifier: Classifier | None = None
+    max_sound_bytes: int = 25 * 2**20
     tool_call_parser: str | None = None
     reasoning_parser: str | None = None
 

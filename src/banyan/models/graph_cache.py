@@ -23,12 +23,15 @@ from banyan.foundation.errors import GraphError
 
 if TYPE_CHECKING:
     from banyan.models.configuration import EncoderConfiguration, ModelConfiguration
+    from banyan.models.speech.configuration import SpeechConfiguration
 
 logger = logging.getLogger(__name__)
 
 
 def graph_key(
-    kind: str, configuration: "ModelConfiguration | EncoderConfiguration", dtype: str
+    kind: str,
+    configuration: "ModelConfiguration | EncoderConfiguration | SpeechConfiguration",
+    dtype: str,
 ) -> str:
     """Name the graph of `kind` for a configuration; equal content gives an equal name."""
     content = {
@@ -85,7 +88,12 @@ def _sources_digest() -> str:
     """Digest every source file that has a say in what is captured."""
     models = Path(__file__).parent
     compiler = models.parent / "compiler"
-    files = [*models.glob("*.py"), *compiler.glob("capture/*.py"), *compiler.glob("ir/*.py")]
+    files = [
+        *models.glob("*.py"),
+        *models.glob("speech/*.py"),
+        *compiler.glob("capture/*.py"),
+        *compiler.glob("ir/*.py"),
+    ]
     digest = hashlib.sha256()
     for path in sorted(files):
         digest.update(path.name.encode() + b"\0" + path.read_bytes())
