@@ -22,17 +22,12 @@ from banyan.compiler.ir.text import print_graph
 from banyan.foundation.errors import GraphError
 
 if TYPE_CHECKING:
-    from banyan.models.configuration import EncoderConfiguration, ModelConfiguration
-    from banyan.models.speech.configuration import SpeechConfiguration
+    from _typeshed import DataclassInstance
 
 logger = logging.getLogger(__name__)
 
 
-def graph_key(
-    kind: str,
-    configuration: "ModelConfiguration | EncoderConfiguration | SpeechConfiguration",
-    dtype: str,
-) -> str:
+def graph_key(kind: str, configuration: "DataclassInstance", dtype: str) -> str:
     """Name the graph of `kind` for a configuration; equal content gives an equal name."""
     content = {
         "kind": kind,
