@@ -1,13 +1,21 @@
-"""ASGI middleware that counts each answer."""
+"""ASGI middleware that counts each answer and gives it an id."""
+
+import re
+from uuid import uuid4
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from banyan.gateway.endpoints import route_of
 from banyan.gateway.metrics.metrics import Metrics
 
+_ID = re.compile(rb"[\w.:-]{1,128}")
+
 
 class CountRequests:
-    """Counts answers by path and status; unknown paths share one label."""
+    """Counts answers by path and status; unknown paths share one label.
+
+    Each answer carries `X-Request-Id`, by which SDKs name it: the caller's own or a new one.
+    """
 
     def __init__(self, app: ASGIApp, *, metrics: Metrics) -> None:
         self._app = app
@@ -22,6 +30,7 @@ class CountRequests:
         route = route_of(scope["path"])
         is_work = scope["method"] == "POST" and route != "other"
 
+        identity = _request_id(scope)
         has_begun = False
 
         async def counting_send(message: Message) -> None:
@@ -29,6 +38,7 @@ class CountRequests:
             if message["type"] == "http.response.start":
                 has_begun = True
                 self._metrics.count_request(route, message["status"])
+                message = {**message, "headers": [*message.get("headers", ()), identity]}
             await send(message)
 
         self._metrics.num_in_flight += is_work
@@ -41,3 +51,10 @@ class CountRequests:
             raise
         finally:
             self._metrics.num_in_flight -= is_work
+
+
+def _request_id(scope: Scope) -> tuple[bytes, bytes]:
+    given = dict(scope["headers"]).get(b"x-request-id", b"")
+    # What could break a log line or a header is not passed on.
+    identity = given if _ID.fullmatch(given) else uuid4().hex.encode()
+    return b"x-request-id", identity
