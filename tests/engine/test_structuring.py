@@ -159,6 +159,8 @@ def test_a_request_may_be_cancelled_while_its_structure_is_compiled() -> None:
 class Guessing:
     """Guesses often right and often wrong, from tokens that were written without guessing."""
 
+    is_free = True
+
     def __init__(self, known: list[int], prompt_length: int) -> None:
         self._known = known
         self._prompt_length = prompt_length

@@ -18,7 +18,7 @@ from banyan.engine.events import TokenLogprob
 from banyan.engine.penalties import LogitsEditor
 from banyan.engine.sampling import SamplingOptions
 from banyan.engine.structure.constraint import TokenConstraint
-from banyan.engine.structure.masks import NO_MASKS, BoolArray, RowMasks
+from banyan.engine.structure.masks import NO_MASKS, RowMasks, TokenMask
 
 FloatArray = NDArray[np.float32]
 IdArray = NDArray[np.int64]
@@ -120,24 +120,22 @@ def sample(
             for token_id, broken in zip(chosen_R.tolist(), broken_R.tolist(), strict=True)
         ]
     return [
-        sample_row(row_V, sampler, masks.forbidden(row))
+        sample_row(row_V, sampler, masks.of(row))
         for row, (row_V, sampler) in enumerate(zip(logits_RV, samplers, strict=True))
     ]
 
 
 def sample_row(
-    logits_V: FloatArray, sampler: SequenceSampler, forbidden_V: BoolArray | None = None
+    logits_V: FloatArray, sampler: SequenceSampler, mask: TokenMask | None = None
 ) -> SampledToken:
-    """Choose one token that is not forbidden and let the sampler remember it.
+    """Choose one token that the mask allows and let the sampler remember it.
 
-    The row is changed when something is forbidden and no probabilities are asked for.
+    The row may be changed when there is a mask and no probabilities are asked for.
     """
     num_top = sampler.options.logprobs
-    allowed_V = logits_V
-    if forbidden_V is not None:
-        allowed_V = logits_V if num_top is None and logits_V.flags.writeable else logits_V.copy()
-        np.copyto(allowed_V, -np.inf, where=forbidden_V)
-    token_id = _choose(allowed_V, sampler)
+    token_id = (
+        _choose(logits_V, sampler) if mask is None else _choose_masked(logits_V, sampler, mask)
+    )
     if token_id is None:
         constraint = sampler.constraint
         return SampledToken(None, problem=None if constraint is None else constraint.failure)
@@ -150,6 +148,25 @@ def sample_row(
     if sampler.constraint.failure is not None:
         return SampledToken(None, problem=sampler.constraint.failure)
     return SampledToken(token_id, logprob, completes=sampler.constraint.is_finished)
+
+
+def _choose_masked(logits_V: FloatArray, sampler: SequenceSampler, mask: TokenMask) -> int | None:
+    """Choose among the tokens of a mask; does the least work that gives the same token."""
+    if sampler.editor is None:
+        if sampler.generator is None:
+            token_id = _choose(logits_V, sampler)
+            if token_id is not None and mask.allows(token_id):
+                return token_id
+        allowed_K = mask.few_allowed()
+        if allowed_K is not None:
+            if not len(allowed_K):
+                return None
+            place = _choose(logits_V[allowed_K], sampler)
+            return None if place is None else int(allowed_K[place])
+    is_ours = sampler.options.logprobs is None and logits_V.flags.writeable
+    allowed_V = logits_V if is_ours else logits_V.copy()
+    np.copyto(allowed_V, -np.inf, where=mask.forbidden())
+    return _choose(allowed_V, sampler)
 
 
 def _choose(logits_V: FloatArray, sampler: SequenceSampler) -> int | None:

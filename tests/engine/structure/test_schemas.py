@@ -81,7 +81,7 @@ class Writer:
                 row = self._row(chance, len(tokens))
                 filled = masks.begin([sampler.constraint], [[]])
                 filled.wait()
-                chosen = sample_row(row, sampler, filled.forbidden(0))
+                chosen = sample_row(row, sampler, filled.of(0))
                 assert chosen.token_id is not None, chosen.problem
                 tokens.append(chosen.token_id)
                 if chosen.completes:

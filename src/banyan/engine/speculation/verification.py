@@ -78,7 +78,7 @@ def _walk(
 ) -> list[SampledToken]:
     kept: list[SampledToken] = []
     for row, guess in enumerate([*guesses, None], first_row):
-        kept.append(sample_row(logits_RV[row], sampler, masks.forbidden(row)))
+        kept.append(sample_row(logits_RV[row], sampler, masks.of(row)))
         newest = kept[-1]
         if newest.token_id is None or newest.token_id != guess or newest.completes:
             break

@@ -13,6 +13,43 @@ from numpy.typing import NDArray
 from banyan.engine.structure.constraint import MaskArray, TokenConstraint, mask_words
 
 BoolArray = NDArray[np.bool_]
+IdArray = NDArray[np.int64]
+
+# Allowed tokens are listed when they lie in no more than this part of the words of a mask.
+_FEW = 8
+
+
+@dataclass(frozen=True, slots=True)
+class TokenMask:
+    """Which tokens may be chosen from one row.
+
+    Attributes:
+        words: one bit for each token, [W].
+        vocab_size: tokens of the vocabulary.
+    """
+
+    words: MaskArray
+    vocab_size: int
+
+    def allows(self, token_id: int) -> bool:
+        """True when a token may be chosen."""
+        return bool(self.words[token_id // 32] >> (token_id % 32) & 1)
+
+    def few_allowed(self) -> IdArray | None:
+        """The tokens that may be chosen, in order, or None when it is quicker not to list them."""
+        places = np.flatnonzero(self.words)
+        if len(places) > len(self.words) // _FEW:
+            return None
+        bits = np.unpackbits(self.words[places].view(np.uint8), bitorder="little")
+        allowed = np.flatnonzero(bits)
+        return places[allowed // 32] * 32 + allowed % 32
+
+    def forbidden(self) -> BoolArray:
+        """Which tokens may not be chosen, [V]."""
+        bits_V = np.unpackbits(
+            (~self.words).view(np.uint8), count=self.vocab_size, bitorder="little"
+        )
+        return bits_V.view(np.bool_)
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,15 +73,10 @@ class RowMasks:
         if self.filling is not None:
             self.filling.result()
 
-    def forbidden(self, row: int) -> BoolArray | None:
-        """Which tokens may not be chosen from a row, [V]; None when all may."""
+    def of(self, row: int) -> TokenMask | None:
+        """Which tokens may be chosen from a row; None when all may."""
         place = self.places.get(row)
-        if place is None:
-            return None
-        bits_V = np.unpackbits(
-            (~self.masks[place]).view(np.uint8), count=self.vocab_size, bitorder="little"
-        )
-        return bits_V.view(np.bool_)
+        return None if place is None else TokenMask(self.masks[place], self.vocab_size)
 
 
 NO_MASKS = RowMasks({}, np.zeros((0, 0), dtype=np.int32), None, 0)
