@@ -64,7 +64,8 @@ class Soak:
     async def run(self, seconds: float, *, clients: int, seed: int) -> None:
         """Keep so many clients busy for so long."""
         began = time.monotonic()
-        limits = httpx.Limits(max_connections=None)
+        # A kept connection may be closed by the server just when it is used again.
+        limits = httpx.Limits(max_connections=None, max_keepalive_connections=0)
         async with httpx.AsyncClient(timeout=HANG_SECONDS, limits=limits) as http:
 
             async def client(number: int) -> None:
