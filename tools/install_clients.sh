@@ -9,7 +9,7 @@ mkdir -p "$place/node"
 echo "Installing the clients that the tests drive"
 if ! { .venv/bin/python -m venv "$place/python" &&
   "$place/python/bin/python" -m pip install --disable-pip-version-check --progress-bar off \
-    -r tools/clients/requirements.txt; } > "$log" 2>&1; then
+    -r tools/clients/requirements.txt -c tools/clients/constraints.txt; } > "$log" 2>&1; then
   tail -n 20 "$log" >&2
   echo "Installing the clients failed; the whole log is in $log" >&2
   exit 1
