@@ -91,6 +91,30 @@ def test_a_request_set_back_by_an_urgent_one_still_gets_its_own_tokens() -> None
     assert tokens(with_urgent=True) == tokens(with_urgent=False)
 
 
+def test_an_urgent_request_that_finds_the_blocks_of_whom_it_sets_back_does_not_break_the_plan() -> (
+    None
+):
+    engine = fake_engine(max_model_len=128, num_blocks=8, max_num_seqs=4, token_budget=128)
+
+    def ask(name: str, prompt: bytes, *, max_tokens: int, priority: int) -> None:
+        options = SamplingOptions(temperature=0.0, max_tokens=max_tokens, ignore_eos=True)
+        engine.add_request(name, prompt, options, RequestContext(priority=priority))
+        engine.step()
+
+    ask("other", b"b" * 18, max_tokens=12, priority=0)
+    ask("late", b"a" * 64, max_tokens=20, priority=5)
+    engine.step()
+    ask("urgent", b"a" * 64 + b"c" * 44, max_tokens=4, priority=0)
+    engine.step()
+    for _ in range(100):
+        engine.step()
+    statistics = engine.statistics()
+    assert not engine.has_work()
+    assert statistics.preemptions == 1
+    assert statistics.num_free_blocks == 8
+    assert statistics.tokens_generated == 12 + 20 + 4
+
+
 def test_a_flood_of_one_caller_does_not_hold_up_another() -> None:
     engine = fake_engine(max_num_seqs=1)
     for number in range(6):

@@ -1,5 +1,6 @@
 """The scheduler against tables of small cases, and against its promises on random workloads."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import pytest
@@ -155,6 +156,36 @@ def test_one_that_waits_takes_the_blocks_of_less_urgent_ones_but_only_if_that_is
     step = plan(running, [urgent], free_blocks=2, max_running=9, token_budget=64)
     assert (step.preempted, step.admitted) == ((C, B), (SequenceId(4),))
     assert plan(running, [urgent], free_blocks=6, max_running=9).preempted == (C,)
+
+
+def test_blocks_that_come_free_are_not_counted_again_for_one_that_finds_them() -> None:
+    running = [Demand(A, 20, 19, 2), Demand(B, 66, 65, 5, num_unshared=5, priority=1)]
+    # It finds four blocks of B and needs three more; B's leaving frees two beside those.
+    urgent = Demand(C, 108, 64, 4, num_unshared=0)
+    step = plan(running, [urgent], free_blocks=1, token_budget=128)
+    assert (step.preempted, step.admitted) == ((B,), ())
+    step = plan(running, [urgent], free_blocks=3, token_budget=128)
+    assert (step.preempted, step.admitted) == ((B,), (C,))
+
+
+def test_nobody_behind_one_who_finds_no_place_is_looked_at() -> None:
+    seen = []
+
+    def line() -> Iterator[Demand]:
+        for number in range(10, 20):
+            seen.append(number)
+            yield Demand(SequenceId(number), 5, 0, 0)
+
+    step = plan_step(
+        [Demand(A, 5, 4, 1), Demand(B, 90, 16, 6, priority=1)],
+        line(),
+        free_blocks=100,
+        token_budget=64,
+        max_running=3,
+    )
+    assert step.admitted == (SequenceId(10),)
+    assert [slice_.sequence_id for slice_ in step.slices] == [A, SequenceId(10), B]
+    assert seen == [10, 11]
 
 
 def test_nobody_makes_place_for_one_whose_prompt_is_being_computed_by_one_as_urgent() -> None:

@@ -191,9 +191,9 @@ class Engine:
         self._reception.note_step(
             [self._reception.line[sequence_id] for sequence_id in step.admitted], now=began
         )
-        if not step.slices:
-            return events
         lane_slices = self._carry_out(step, drafts)
+        if not lane_slices:
+            return events
         ends = [slice_ for slice_ in step.slices if slice_.reaches_end]
         answers = [self._running[slice_.sequence_id] for slice_ in ends]
         checked = [drafts.get(slice_.sequence_id, ())[: slice_.drafts] for slice_ in ends]

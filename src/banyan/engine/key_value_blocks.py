@@ -5,6 +5,7 @@ contents may have several holders, and stays known when the last one leaves, unt
 needed. Called by `engine.residency`.
 """
 
+from bisect import bisect_left
 from collections.abc import Callable, Iterable, Sequence
 
 from banyan.engine.prefix_index import CachedBlock, PrefixIndex
@@ -51,8 +52,13 @@ class BlockPool:
         return self.num_blocks - self.num_free
 
     def num_held_by_nobody_else(self, blocks: Sequence[int], *, held: bool) -> int:
-        """How many of `blocks` have no holder, the one who asks (when it has them) not counted."""
-        return sum(self._num_holders[block] == held for block in blocks)
+        """How many of `blocks` have no holder, the one who asks (when it has them) not counted.
+
+        `blocks` are those of one sequence, in order. Whoever holds a block holds those before it,
+        so the ones that are not shared stand at the end: a long context is not walked through.
+        """
+        holders = self._num_holders
+        return len(blocks) - bisect_left(blocks, True, key=lambda block: holders[block] <= held)
 
     def reserve(self, count: int) -> list[int] | None:
         """Take `count` blocks, or None, taking nothing, when fewer are free.

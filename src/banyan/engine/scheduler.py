@@ -21,8 +21,8 @@ The rules:
 """
 
 import heapq
-from collections.abc import Hashable, Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Hashable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from itertools import chain
 from typing import NewType
 
@@ -168,6 +168,7 @@ class _Prompts:
         slices: what to compute.
         admitted: who starts.
         in_work: the next blocks of those who compute theirs in this step.
+        is_open: whether one who waits may still find a place.
     """
 
     budget: int
@@ -177,29 +178,36 @@ class _Prompts:
     slices: list[Slice] = field(default_factory=list)
     admitted: list[SequenceId] = field(default_factory=list)
     in_work: set[Hashable] = field(default_factory=set)
+    is_open: bool = True
 
     def fill(self, running: Iterable[Demand], waiting: Iterable[Demand]) -> None:
         """Give room to prompts that run and to sequences that wait, by urgency."""
         if self.budget == 0:
             return
         num_left_out = 0
-        is_open = True
         both = heapq.merge(
             ((demand, False) for demand in running),
-            ((demand, True) for demand in waiting),
+            ((demand, True) for demand in self._while_open(waiting)),
             key=lambda pair: pair[0].priority,
         )
         for demand, is_new in both:
             if not is_new:
                 self._compute(demand)
-            elif is_open and demand.next_block in self.in_work:
+            elif demand.next_block in self.in_work:
                 # Looking through a long queue of equal prompts would take longer than the step.
                 num_left_out += 1
-                is_open = num_left_out < self.max_running
-            elif is_open:
-                is_open = self._admit(demand)
+                self.is_open = num_left_out < self.max_running
+            else:
+                self.is_open = self._admit(demand)
             if self.budget == 0:
                 break
+
+    def _while_open(self, waiting: Iterable[Demand]) -> Iterator[Demand]:
+        """Those who wait, until one of them finds no place: none after it is looked at."""
+        for demand in waiting:
+            yield demand
+            if not self.is_open:
+                return
 
     def _admit(self, demand: Demand) -> bool:
         """Start a sequence; False when there is no place for it, nor for any after it."""
@@ -258,7 +266,11 @@ def _outrank(
         free_blocks += _new_blocks(running[num_kept]) + running[num_kept].num_freeable
     if num_kept == len(running):
         return unchanged
-    return num_kept, free_blocks, (first,)
+    # What it finds may be held only by those who go, and is not free once it takes that over. When
+    # there might be too little, they go now and it comes in the next step, when that is counted.
+    first = replace(first, num_unshared=None)
+    may_enter = _has_place(num_kept, max_running, free_blocks - _blocks_to_start(first))
+    return num_kept, free_blocks, (first,) if may_enter else ()
 
 
 def _keep_what_fits(running: Sequence[Demand], free_blocks: int) -> tuple[int, int]:
