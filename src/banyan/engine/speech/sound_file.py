@@ -5,23 +5,25 @@ without it they are refused by name.
 """
 
 import io
-import math
 import wave
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from banyan.engine.speech.resampling import resampled
 from banyan.foundation.errors import RequestError
-from banyan.models.speech.log_mel import SAMPLES_PER_SECOND
 
 MAX_SECONDS = 2 * 3600
 MAX_RATE = 384_000
 MAX_CHANNELS = 8
 
-# A filter that looks at so many samples on each side, computed for so many results at a time.
-_HALF_TAPS = 32
-_PIECE = 16_384
+# Slower than any telephone; a few bytes would become hours of samples to compute.
+MIN_RATE = 4000
+
+# Frames that are turned into samples at a time: a small file may hold gigabytes of silence.
+_FRAMES_AT_ONCE = 2**18
 
 Floats = NDArray[np.float32]
 
@@ -45,26 +47,33 @@ def read_sound(data: bytes) -> Floats:
     if not data:
         raise _refuse("file is empty; send a sound")
     if data[:4] == b"RIFF" and data[8:12] == b"WAVE":
-        samples, rate = _read_wave(data)
+        samples = _read_wave(data)
     else:
-        samples, rate = _read_other(data)
+        samples = _read_other(data)
     if not len(samples):
         raise _refuse("file holds no samples; send a sound that lasts")
-    return resampled(samples, rate)
+    return samples
 
 
-def _read_wave(data: bytes) -> tuple[Floats, int]:
+def _read_wave(data: bytes) -> Floats:
     try:
         with wave.open(io.BytesIO(data)) as file:
             rate, channels, width = file.getframerate(), file.getnchannels(), file.getsampwidth()
             _check_shape(file.getnframes(), rate, channels)
-            frames = file.readframes(file.getnframes())
+
+            def pieces() -> Iterator[Floats]:
+                while frames := file.readframes(_FRAMES_AT_ONCE):
+                    whole = len(frames) // (width * channels) * (width * channels)
+                    yield _one_channel(_from_pcm(frames[:whole], width).reshape(-1, channels))
+
+            return resampled(pieces(), rate)
     except (wave.Error, EOFError) as error:
         raise _refuse(f"file is no WAV that can be read ({error}); send PCM samples") from error
-    whole = len(frames) // (width * channels) * (width * channels)
-    flat = _from_pcm(frames[:whole], width)
-    mono: Floats = flat.reshape(-1, channels).mean(axis=1, dtype=np.float32)
-    return mono, rate
+
+
+def _one_channel(samples_NC: Floats) -> Floats:
+    mono_N: Floats = samples_NC.mean(axis=1, dtype=np.float32)
+    return mono_N
 
 
 def _from_pcm(frames: bytes, width: int) -> Floats:
@@ -82,7 +91,7 @@ def _from_pcm(frames: bytes, width: int) -> Floats:
     return np.frombuffer(frames, kind).astype(np.float32) / 2.0 ** (8 * width - 1)
 
 
-def _read_other(data: bytes) -> tuple[Floats, int]:
+def _read_other(data: bytes) -> Floats:
     named = next((name for sign, name in _SIGNS if data.startswith(sign)), None)
     if named is None and data[4:8] == b"ftyp":
         named = "MP4"
@@ -101,18 +110,28 @@ def _read_other(data: bytes) -> tuple[Floats, int]:
         raise _refuse(f"file is {named}, but cannot be decoded ({error}); send WAV") from error
 
 
-def _decode(soundfile: Any, data: bytes) -> tuple[Floats, int]:
+def _decode(soundfile: Any, data: bytes) -> Floats:
     with soundfile.SoundFile(io.BytesIO(data)) as file:
         _check_shape(file.frames, file.samplerate, file.channels)
-        # What the header promises is a claim; no more than the limit is ever read.
-        most = MAX_SECONDS * file.samplerate
-        samples = file.read(most, dtype="float32", always_2d=True)
-        return samples.mean(axis=1, dtype=np.float32), int(file.samplerate)
+
+        def pieces() -> Iterator[Floats]:
+            # What the header promises is a claim; no more than the limit is ever read.
+            left = MAX_SECONDS * file.samplerate
+            while left > 0:
+                frames = file.read(min(left, _FRAMES_AT_ONCE), dtype="float32", always_2d=True)
+                if not len(frames):
+                    return
+                left -= len(frames)
+                yield _one_channel(frames)
+
+        return resampled(pieces(), int(file.samplerate))
 
 
 def _check_shape(num_frames: int, rate: int, channels: int) -> None:
-    if not 1 <= rate <= MAX_RATE:
-        raise _refuse(f"file has {rate} samples a second; at most {MAX_RATE} are read")
+    if not MIN_RATE <= rate <= MAX_RATE:
+        raise _refuse(
+            f"file has {rate} samples a second; those of {MIN_RATE} to {MAX_RATE} are read"
+        )
     if not 1 <= channels <= MAX_CHANNELS:
         raise _refuse(f"file has {channels} channels; at most {MAX_CHANNELS} are read")
     if num_frames / rate > MAX_SECONDS:
@@ -120,30 +139,6 @@ def _check_shape(num_frames: int, rate: int, channels: int) -> None:
             f"file lasts {num_frames / rate:.0f} s; at most {MAX_SECONDS} s are transcribed, so "
             "cut it into pieces"
         )
-
-
-def resampled(samples: Floats, rate: int) -> Floats:
-    """Give samples at 16 kHz, by a windowed sinc that cuts what the lower rate cannot hold."""
-    if rate == SAMPLES_PER_SECOND:
-        return samples
-    step = rate / SAMPLES_PER_SECOND
-    num_results = max(1, math.floor(len(samples) / step))
-    # Fewer samples come out than go in: the filter is as much wider.
-    width = max(1.0, step)
-    reach = math.ceil(_HALF_TAPS * width)
-    padded = np.pad(samples, (reach, reach + 1))
-    taps = np.arange(-reach + 1, reach + 1)
-    results = np.empty(num_results, dtype=np.float32)
-    for start in range(0, num_results, _PIECE):
-        places = np.arange(start, min(num_results, start + _PIECE)) * step
-        whole = np.floor(places).astype(np.int64)
-        distance = (taps[None, :] - (places - whole)[:, None]) / width
-        window = np.cos(np.pi / 2 * np.clip(distance / _HALF_TAPS, -1.0, 1.0)) ** 2
-        weights = np.sinc(distance) * window
-        weights /= weights.sum(axis=1, keepdims=True)
-        near = padded[whole[:, None] + taps[None, :] + reach]
-        results[start : start + len(places)] = (near * weights).sum(axis=1)
-    return results
 
 
 def _refuse(sentence: str) -> RequestError:
