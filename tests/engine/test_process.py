@@ -176,8 +176,17 @@ def test_vectors_are_made_and_a_wrong_prompt_fails_only_its_own_request(ready: P
     assert ready.hear(Pooled) == Pooled("a", (struct.pack("<f", 1), struct.pack("<f", 3)))
 
 
-def test_a_pooling_model_that_breaks_ends_the_process(ready: Parent) -> None:
+def test_a_request_that_breaks_the_pooling_model_ends_alone(ready: Parent) -> None:
     ready.say(Pool("a", (prompt(9),)))
+    refused = ready.hear(Refused)
+    assert (refused.request_id, refused.is_input) == ("a", False)
+    assert refused.message == "the engine failed on this request (ValueError: token 9)"
+    ready.say(Pool("b", (prompt(3),)))
+    assert ready.hear(Pooled) == Pooled("b", (struct.pack("<f", 3),))
+
+
+def test_a_pooling_model_that_breaks_at_everything_ends_the_process(ready: Parent) -> None:
+    ready.say(*(Pool(str(number), (prompt(9),)) for number in range(8)))
     assert "ValueError: token 9" in ready.hear(Failed).message
     assert ready.exit_code() == EXIT_BROKEN
 

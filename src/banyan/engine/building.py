@@ -87,6 +87,10 @@ class PromptPool(Protocol):
         """Say whether a step would do anything."""
         ...
 
+    def take_refusals(self) -> list[Refusal]:
+        """Return, once, the requests that could not be computed."""
+        ...
+
     def step(self) -> list[PooledRows]:
         """Compute one step; nothing when idle."""
         ...
@@ -105,6 +109,10 @@ class SpeechQueue(Protocol):
 
     def has_work(self) -> bool:
         """Say whether a step would do anything."""
+        ...
+
+    def take_refusals(self) -> list[Refusal]:
+        """Return, once, the requests that could not be computed."""
         ...
 
     def step(self) -> list[tuple[str, Transcript]]:
@@ -248,7 +256,8 @@ def _build_pooler(
         pooler.runner.max_tokens,
         _report(pooler.device.name, pooler.executable.report, started),
     )
-    return Served(WriterOfNothing(), PoolingQueue(pooler.runner), facts, pooler.close)
+    queue = PoolingQueue(pooler.runner, policy=settings.options.queue_policy())
+    return Served(WriterOfNothing(), queue, facts, pooler.close)
 
 
 def _build_speech(

@@ -22,13 +22,13 @@ class LineSpeed:
         self._tokens = 0.0
         self._seconds = 0.0
 
-    def observe(self, num_tokens: int, seconds: float) -> None:
+    def observe(self, num_tokens: float, seconds: float) -> None:
         """Note that `num_tokens` left the line in the last `seconds`, and that others waited."""
         fading = 0.5 ** (seconds / _HALF_LIFE_SECONDS)
         self._tokens = self._tokens * fading + num_tokens
         self._seconds = self._seconds * fading + seconds
 
-    def seconds_for(self, num_tokens: int) -> float:
+    def seconds_for(self, num_tokens: float) -> float:
         """How long `num_tokens` take to leave the line; 0 while that is not known."""
         if self._seconds < _LEAST_SECONDS:
             return 0.0

@@ -103,8 +103,9 @@ class EngineLoop:
             for request_id, transcript in self._speech.step():
                 self._send(Transcribed(request_id, transcript))
             events = self._engine.step()
-            for refusal in self._engine.take_refusals():
-                self._send(refused(refusal.request_id, refusal.error))
+            for queue in queues:
+                for refusal in queue.take_refusals():
+                    self._send(refused(refusal.request_id, refusal.error))
             self._send(Published(tuple(events), self._engine.statistics()))
 
     def _obey_all(self) -> bool:

@@ -21,7 +21,7 @@ from banyan.engine.request import Request, SequenceState
 from banyan.engine.request import Sequence as Answer
 from banyan.engine.scheduler import SequenceId
 from banyan.engine.waiting_line import WaitingLine
-from banyan.foundation.errors import BanyanError, DeadlineMissed, Overloaded
+from banyan.foundation.errors import DeadlineMissed, Overloaded
 
 # A prompt so long that it alone misses the goal may still wait for this part of it.
 _LEAST_SHARE_OF_GOAL_TO_WAIT = 0.5
@@ -33,7 +33,7 @@ class Refusal:
     """A request that is given up before its answer began, and the error to end it with."""
 
     request_id: str
-    error: BanyanError
+    error: Exception
 
 
 class _Limit(NamedTuple):

@@ -9,9 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from banyan.engine.options import QueuePolicy
 from banyan.engine.pooling.prompt import PoolingPrompt
 from banyan.engine.pooling.queue import NoPooling, PooledRows, PoolingQueue
-from banyan.foundation.errors import RequestError
+from banyan.foundation.errors import Overloaded, RequestError
 
 
 class FirstToken:
@@ -128,3 +129,38 @@ def test_a_model_that_writes_refuses_with_its_sentence() -> None:
         queue.add_request("a", prompts(1))
     queue.cancel("a")
     assert (queue.has_work(), queue.step()) == (False, [])
+
+
+def test_one_request_that_breaks_the_model_takes_no_other_with_it() -> None:
+    class Breaks(FirstToken):
+        def run(self, prompts: Sequence[PoolingPrompt]) -> NDArray[np.float32]:
+            if any(prompt.token_ids[0] == 13 for prompt in prompts):
+                raise MemoryError("13")
+            return super().run(prompts)
+
+    queue = PoolingQueue(Breaks())
+    queue.add_request("a", prompts(1, 2))
+    queue.add_request("bad", prompts(5, 13))
+    queue.add_request("b", prompts(3))
+    assert queue.step() == [PooledRows("a", rows(1, 2)), PooledRows("b", rows(3))]
+    assert [(one.request_id, str(one.error)) for one in queue.take_refusals()] == [("bad", "13")]
+    assert queue.take_refusals() == []
+    assert not queue.has_work()
+
+
+@pytest.mark.parametrize(
+    "policy", [QueuePolicy(max_waiting_requests=2), QueuePolicy(max_waiting_tokens=7)]
+)
+def test_what_finds_too_much_before_it_is_told_when_to_come_back(policy: QueuePolicy) -> None:
+    queue = PoolingQueue(FirstToken(), policy=policy)
+    queue.add_request("a", prompts(1, 2, 3))
+    queue.add_request("b", prompts(4, 5, 6, 7))
+    with pytest.raises(Overloaded, match="the queue is full: 2 requests of 7 tokens") as caught:
+        queue.add_request("c", prompts(8))
+    assert caught.value.retry_after_seconds >= 1
+    queue.cancel("b")
+    queue.add_request("c", prompts(8))
+    while queue.has_work():
+        queue.step()
+    # Whatever is alone is served, or it never would be.
+    queue.add_request("large", prompts(*range(9)))

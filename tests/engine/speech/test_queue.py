@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from banyan.engine.speech.queue import TranscriptionQueue
 from banyan.engine.speech.runner import LaneTokens
 from banyan.engine.speech.transcript import Transcript, TranscriptionOptions
-from banyan.foundation.errors import RequestError
+from banyan.foundation.errors import Overloaded, RequestError
 from banyan.models.speech.configuration import SpeechConfiguration, SpeechTokens
 
 Floats = NDArray[np.float32]
@@ -230,3 +230,47 @@ def test_options_that_cannot_be_used_are_refused(
         queue.add_request("a", sound(0), plain(**changes))
     assert caught.value.parameter == parameter
     assert not queue.has_work()
+
+
+class Breaks(Scripted):
+    """Fails whenever script 1 is heard in a lane that is stepped."""
+
+    def step(self, lanes: Sequence[LaneTokens]) -> list[Floats]:
+        if any(self.heard[lane.lane] == 1 for lane in lanes):
+            raise ZeroDivisionError("script 1")
+        return super().step(lanes)
+
+
+def test_one_sound_that_breaks_the_model_takes_no_other_with_it() -> None:
+    queue = queue_of(Breaks(list(b" hello"), list(b" never")))
+    for name, script in (("a", 0), ("bad", 1), ("b", 0)):
+        queue.add_request(name, sound(script, last=0.5), plain())
+    assert {name: found.text for name, found in finish(queue).items()} == {
+        "a": "hello",
+        "b": "hello",
+    }
+    assert [(one.request_id, str(one.error)) for one in queue.take_refusals()] == [
+        ("bad", "script 1")
+    ]
+
+
+def test_a_model_that_breaks_at_everything_is_given_up() -> None:
+    queue = queue_of(Breaks(list(b" hello"), list(b" never")))
+    for number in range(8):
+        queue.add_request(str(number), sound(1, last=0.5), plain())
+    with pytest.raises(ZeroDivisionError):
+        finish(queue)
+
+
+def test_sounds_that_find_too_much_before_them_are_told_when_to_come_back() -> None:
+    def read(data: bytes) -> Floats:
+        return np.frombuffer(data, np.float32)
+
+    model = Scripted(list(b" hello"))
+    for bounds in ({"max_waiting_requests": 1}, {"max_waiting_seconds": 1.5}):
+        queue = TranscriptionQueue(model, TOKENS, Letters(), read_sound=read, **bounds)
+        queue.add_request("a", sound(0), plain())
+        with pytest.raises(Overloaded, match="the queue is full: 1 requests of 1 seconds"):
+            queue.add_request("b", sound(0), plain())
+        finish(queue)
+        queue.add_request("b", sound(0, 0, 0), plain())

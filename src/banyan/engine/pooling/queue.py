@@ -5,12 +5,17 @@ spent, so that small requests pass large ones and share batches with them. Calle
 process between two of its commands.
 """
 
+import time
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from banyan.engine.options import QueuePolicy
 from banyan.engine.pooling.prompt import PoolingPrompt
 from banyan.engine.pooling.runner import PoolingRunner, check_prompt
+from banyan.engine.reception import Refusal
+from banyan.engine.step_failures import StepFailures
+from banyan.engine.waiting_bound import WaitingBound
 from banyan.foundation.errors import RequestError
 
 # A step: enough to keep every core busy, little enough that others soon have their turn.
@@ -18,6 +23,9 @@ TOKENS_PER_STEP = 4096
 
 # Programs are made for at most so many sequences at once; more would not be faster.
 PROMPTS_PER_STEP = 256
+
+# Most that wait when the operator says nothing: about 150 MB.
+MOST_WAITING_TOKENS = 2**22
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,12 +44,30 @@ class _Job:
     num_taken: int = 0
     rows: dict[int, bytes] = field(default_factory=dict)
 
+    @property
+    def num_tokens(self) -> int:
+        return sum(len(prompt.token_ids) for prompt in self.prompts)
+
 
 class PoolingQueue:
     """Serves pooling requests step by step; not thread-safe."""
 
-    def __init__(self, runner: PoolingRunner, *, tokens_per_step: int = TOKENS_PER_STEP) -> None:
+    def __init__(
+        self,
+        runner: PoolingRunner,
+        *,
+        tokens_per_step: int = TOKENS_PER_STEP,
+        policy: QueuePolicy | None = None,
+    ) -> None:
         """Serve `runner`; a step takes more than `tokens_per_step` only for one long prompt."""
+        policy = policy or QueuePolicy()
+        self._bound = WaitingBound(
+            max_requests=policy.max_waiting_requests,
+            max_size=policy.max_waiting_tokens or MOST_WAITING_TOKENS,
+            what="tokens",
+        )
+        self._failures = StepFailures()
+        self._num_tokens = 0
         self._runner = runner
         self._tokens_per_step = tokens_per_step
         self._jobs: dict[str, _Job] = {}
@@ -51,6 +77,7 @@ class PoolingQueue:
 
         Raises:
             RequestError: a prompt cannot be served; nothing is queued then.
+            Overloaded: too much waits already.
         """
         if request_id in self._jobs:
             raise RequestError(f"a request {request_id!r} is already being served")
@@ -61,11 +88,16 @@ class PoolingQueue:
                 max_tokens=self._runner.max_tokens,
                 vocab_size=self._runner.vocab_size,
             )
-        self._jobs[request_id] = _Job(tuple(prompts))
+        job = _Job(tuple(prompts))
+        self._bound.check(len(self._jobs), self._num_tokens, size=job.num_tokens)
+        self._jobs[request_id] = job
+        self._num_tokens += job.num_tokens
 
     def cancel(self, request_id: str) -> None:
         """Forget a request; unknown ids are ignored."""
-        self._jobs.pop(request_id, None)
+        job = self._jobs.pop(request_id, None)
+        if job is not None:
+            self._num_tokens -= job.num_tokens
 
     def has_work(self) -> bool:
         """Say whether a step would do anything."""
@@ -75,11 +107,40 @@ class PoolingQueue:
         """Run the model once and return the requests that are complete now."""
         chosen = self._take_in_turn()
         if chosen:
-            rows = self._runner.run([self._jobs[name].prompts[number] for name, number in chosen])
-            for (name, number), row in zip(chosen, rows, strict=True):
-                self._jobs[name].rows[number] = row.astype("<f4").tobytes()
+            began = time.monotonic()
+            self._run(chosen)
+            size = sum(len(prompt.token_ids) for prompt in self._prompts(chosen))
+            self._bound.note_step(size, time.monotonic() - began)
         complete = [name for name, job in self._jobs.items() if len(job.rows) == len(job.prompts)]
         return [self._finish(name) for name in complete]
+
+    def take_refusals(self) -> list[Refusal]:
+        """Return, once, the requests that could not be computed."""
+        return self._failures.take()
+
+    def _run(self, chosen: Sequence[tuple[str, int]]) -> None:
+        """Compute rows; when that fails, one request after the other, to find who is at fault.
+
+        Raises:
+            Exception: the model fails at whatever it is given.
+        """
+        names = list(dict.fromkeys(name for name, _ in chosen))
+        try:
+            rows = self._runner.run(self._prompts(chosen))
+        except Exception as error:
+            if len(names) == 1:
+                self.cancel(names[0])
+                self._failures.give_up(names[0], error)
+                return
+            for one in names:
+                self._run([choice for choice in chosen if choice[0] == one])
+            return
+        self._failures.succeed()
+        for (name, number), row in zip(chosen, rows, strict=True):
+            self._jobs[name].rows[number] = row.astype("<f4").tobytes()
+
+    def _prompts(self, chosen: Sequence[tuple[str, int]]) -> list[PoolingPrompt]:
+        return [self._jobs[name].prompts[number] for name, number in chosen if name in self._jobs]
 
     def _take_in_turn(self) -> list[tuple[str, int]]:
         """Choose prompts for a step: (request, number of its prompt)."""
@@ -103,6 +164,7 @@ class PoolingQueue:
 
     def _finish(self, request_id: str) -> PooledRows:
         job = self._jobs.pop(request_id)
+        self._num_tokens -= job.num_tokens
         return PooledRows(request_id, tuple(job.rows[n] for n in range(len(job.prompts))))
 
 
@@ -125,4 +187,8 @@ class NoPooling:
 
     def step(self) -> list[PooledRows]:
         """Do nothing."""
+        return []
+
+    def take_refusals(self) -> list[Refusal]:
+        """Do nothing: all are refused at once."""
         return []

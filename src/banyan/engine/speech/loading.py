@@ -79,7 +79,13 @@ def load_speech(
             free_bytes=free_memory_bytes(device),
         )
         runner = SpeechRunner(encoder, decoder, configuration, dtype=dtype, num_lanes=num_lanes)
-        queue = TranscriptionQueue(runner, opened.tokens, opened.tokenizer, read_sound=read_sound)
+        queue = TranscriptionQueue(
+            runner,
+            opened.tokens,
+            opened.tokenizer,
+            read_sound=read_sound,
+            max_waiting_requests=options.max_waiting_requests,
+        )
         return LoadedSpeech(opened, queue, decoder, device)
 
     return on_device(options, settings, build)

@@ -4,6 +4,7 @@ Each running sound has a lane. A step encodes the windows that begin, at most on
 one token for every lane, whoever it belongs to. Called by the engine process.
 """
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -11,15 +12,21 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from banyan.engine.reception import Refusal
 from banyan.engine.speech.runner import LaneTokens
 from banyan.engine.speech.segments import FRAMES_PER_SECOND, Piece, compression_ratio, cut_window
 from banyan.engine.speech.transcript import Segment, Transcript, TranscriptionOptions
 from banyan.engine.speech.window import TEMPERATURE_STEP, Window
+from banyan.engine.step_failures import StepFailures
+from banyan.engine.waiting_bound import WaitingBound
 from banyan.foundation.errors import RequestError
 from banyan.models.speech.configuration import SpeechConfiguration, SpeechTokens
 from banyan.models.speech.log_mel import SAMPLES_PER_FRAME, SAMPLES_PER_SECOND
 
 Floats = NDArray[np.float32]
+
+# Most sound that waits, decoded: 460 MB. One of the longest allowed fits.
+MOST_WAITING_SECONDS = 2 * 3600
 
 
 class SpeechModel(Protocol):
@@ -69,6 +76,10 @@ class _Job:
     def num_frames(self) -> int:
         return -(-len(self.samples) // SAMPLES_PER_FRAME)
 
+    @property
+    def seconds(self) -> float:
+        return len(self.samples) / SAMPLES_PER_SECOND
+
 
 class TranscriptionQueue:
     """Writes sounds down, step by step; not thread-safe."""
@@ -80,8 +91,14 @@ class TranscriptionQueue:
         tokenizer: SpeechTokenizer,
         *,
         read_sound: Callable[[bytes], Floats],
+        max_waiting_requests: int | None = None,
+        max_waiting_seconds: float = MOST_WAITING_SECONDS,
     ) -> None:
         """Serve `model`; `read_sound` turns a file into samples at 16 kHz, or refuses it."""
+        self._bound = WaitingBound(
+            max_requests=max_waiting_requests, max_size=max_waiting_seconds, what="seconds"
+        )
+        self._failures = StepFailures()
         self._model = model
         self._tokens = tokens
         self._tokenizer = tokenizer
@@ -95,6 +112,7 @@ class TranscriptionQueue:
 
         Raises:
             RequestError: the file or an option cannot be used.
+            Overloaded: too much waits already.
         """
         tokens = self._tokens
         known = tokens.languages
@@ -106,7 +124,10 @@ class TranscriptionQueue:
             )
         if options.task == "translate" and tokens.translate is None:
             raise RequestError("this model does not translate", parameter="model")
+        waits = sum(job.seconds for job in self._waiting.values())
+        self._bound.check(len(self._waiting), waits, size=0.0)  # before the work of reading it
         samples = self._read_sound(sound)
+        self._bound.check(len(self._waiting), waits, size=len(samples) / SAMPLES_PER_SECOND)
         language = options.language if tokens.languages else ""
         is_long = len(samples) > self._window_frames * SAMPLES_PER_FRAME
         self._waiting[request_id] = _Job(
@@ -127,27 +148,67 @@ class TranscriptionQueue:
     def step(self) -> list[tuple[str, Transcript]]:
         """Compute a token for every lane; gives the transcripts that are complete now."""
         self._fill_lanes()
-        heard = False
-        running: list[tuple[int, _Job, LaneTokens]] = []
-        for lane, job in enumerate(self._lanes):
-            if job is None:
-                continue
-            if job.window is None:
-                if heard:
-                    continue
-                self._hear(lane, job)
-                heard = True
-            running.append((lane, job, self._new_tokens(lane, job)))
-        if not running:
-            return []
+        began = time.monotonic()
+        seconds_heard = 0.0
         done = []
-        found = self._model.step([new for _, _, new in running])
-        for (lane, job, _), logits_RV in zip(running, found, strict=True):
-            self._advance(job, logits_RV)
+        for lane, job, logits_RV in self._run(self._prepared()):
+            seek = job.seek
+            try:
+                self._advance(job, logits_RV)
+            except Exception as error:
+                self._give_up(job, error)
+                continue
+            seconds_heard += (job.seek - seek) / FRAMES_PER_SECOND
             if job.window is None and job.seek >= job.num_frames:
                 self._lanes[lane] = None
                 done.append((job.request_id, self._transcript(job)))
+        self._bound.note_step(seconds_heard, time.monotonic() - began)
         return done
+
+    def take_refusals(self) -> list[Refusal]:
+        """Return, once, the requests that could not be computed."""
+        return self._failures.take()
+
+    def _prepared(self) -> list[tuple[int, _Job, LaneTokens]]:
+        """What the next step computes: of the windows that begin, one."""
+        running: list[tuple[int, _Job, LaneTokens]] = []
+        heard = False
+        for lane, job in enumerate(self._lanes):
+            if job is None or (job.window is None and heard):
+                continue
+            try:
+                if job.window is None:
+                    heard = True
+                    self._hear(lane, job)
+                running.append((lane, job, self._new_tokens(lane, job)))
+            except Exception as error:
+                self._give_up(job, error)
+        return running
+
+    def _run(
+        self, running: Sequence[tuple[int, _Job, LaneTokens]]
+    ) -> list[tuple[int, _Job, Floats]]:
+        """Compute logits; when that fails, one lane after the other, to find who is at fault.
+
+        Raises:
+            Exception: the model fails at whatever it is given.
+        """
+        if not running:
+            return []
+        try:
+            found = self._model.step([new for _, _, new in running])
+        except Exception as error:
+            if len(running) == 1:
+                self._give_up(running[0][1], error)
+                return []
+            # A lane's tokens write the same rows of its cache again.
+            return [result for one in running for result in self._run([one])]
+        self._failures.succeed()
+        return [(lane, job, row) for (lane, job, _), row in zip(running, found, strict=True)]
+
+    def _give_up(self, job: _Job, error: Exception) -> None:
+        self.cancel(job.request_id)
+        self._failures.give_up(job.request_id, error)
 
     def _fill_lanes(self) -> None:
         for lane, job in enumerate(self._lanes):
@@ -263,7 +324,7 @@ class TranscriptionQueue:
         return Transcript(
             text="".join(segment.text for segment in job.segments).strip(),
             language=job.language or "",
-            duration_seconds=len(job.samples) / SAMPLES_PER_SECOND,
+            duration_seconds=job.seconds,
             segments=tuple(job.segments),
             num_prompt_tokens=job.num_prompt_tokens,
             num_generated_tokens=job.num_generated_tokens,

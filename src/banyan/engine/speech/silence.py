@@ -1,5 +1,6 @@
 """The queue of a model that hears nothing."""
 
+from banyan.engine.reception import Refusal
 from banyan.engine.speech.transcript import Transcript, TranscriptionOptions
 from banyan.foundation.errors import RequestError
 
@@ -17,6 +18,10 @@ class NoSpeech:
     def has_work(self) -> bool:
         """Return false."""
         return False
+
+    def take_refusals(self) -> list[Refusal]:
+        """Do nothing: all are refused at once."""
+        return []
 
     def step(self) -> list[tuple[str, Transcript]]:
         """Do nothing."""
