@@ -186,6 +186,31 @@ def test_one_displaced_by_a_caller_with_less_is_told_so() -> None:
     assert sorted(finishing_order(engine)) == ["1", "3"]
 
 
+@pytest.mark.parametrize("is_taken_up", [False, True])
+def test_a_request_is_not_given_up_once_one_of_its_answers_has_begun(*, is_taken_up: bool) -> None:
+    clock = Clock()
+    engine = fake_engine(
+        max_num_seqs=1,
+        clock=clock,
+        policy=QueuePolicy(first_token_goal_seconds=1.0, max_waiting_requests=2),
+    )
+    options = SamplingOptions(temperature=0.0, max_tokens=4, ignore_eos=True, n=2)
+    if is_taken_up:
+        engine.add_request("two", b"abc", options, told=((112, 105), ()))
+    else:
+        engine.add_request("two", b"abc", options, RequestContext(deadline_seconds=1.0))
+        engine.step()
+    clock.now += 5.0
+    with pytest.raises(Overloaded):  # nor to make room for a more urgent one
+        engine.add_request("urgent", b"x", options, RequestContext(priority=-1))
+    ended = []
+    while engine.has_work():
+        ended += [event.index for event in engine.step() if event.finish_reason == "length"]
+        clock.now += 5.0
+    assert ended == [0, 1]
+    assert engine.take_refusals() == []
+
+
 def test_the_step_goal_cuts_prompts_so_that_readers_do_not_wait() -> None:
     longest = {}
     for goal in (None, 0.06):

@@ -142,10 +142,11 @@ class Engine:
         if told:
             self._structuring.prepare(options)
         structure = options.structure
-        if structure is None or self._structuring.admit(answers, structure):
-            self._join(answers)
+        is_ready = structure is None or self._structuring.admit(answers, structure)
         for answer in answers if told else ():
             replay(answer, told[answer.index] or ())
+        if is_ready:
+            self._join(answers)
         self._answers[request_id] = answers
 
     def prepare(self, options: SamplingOptions) -> None:
@@ -182,7 +183,7 @@ class Engine:
 
     def step(self) -> list[TokenEvent]:
         """Do one step and return what came of it, in no order between requests."""
-        self._give_up(self._reception.overdue(self._clock()))
+        self._give_up(self._reception.overdue(self._clock(), self._answers))
         events, self._pending_events = self._pending_events, []
         events += self._take_structured()
         drafts = self._drafts()

@@ -12,6 +12,7 @@ import heapq
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import count
+from types import MappingProxyType
 from typing import NamedTuple
 
 from banyan.engine.expected_wait import LineSpeed, retry_after_seconds
@@ -91,7 +92,11 @@ class Reception:
             victim = self._less_entitled(request)
             siblings = () if victim is None else unfinished[victim.request.request_id]
             # One whose other answers are being written already is not taken back.
-            if victim is None or any(one.sequence_id not in self.line for one in siblings):
+            if (
+                victim is None
+                or _is_under_way(victim.request, siblings)
+                or any(one.sequence_id not in self.line for one in siblings)
+            ):
                 raise self._too_many(request, is_callers_share=self._has_too_much(request))
             error = self._too_many(
                 victim.request, is_callers_share=victim.priority == request.context.priority
@@ -108,7 +113,10 @@ class Reception:
         caller = answer.request.context.caller
         self.fair_share.arrive(caller)
         self._joined.add(answer.sequence_id)
-        self.line.append(answer)
+        if answer.num_generated:  # taken up behind what its reader has
+            self.line.stand_back(answer)
+        else:
+            self.line.append(answer)
         goal = self._policy.first_token_goal_seconds
         if goal is not None:
             most_to_wait = max(goal - begin_seconds, _LEAST_SHARE_OF_GOAL_TO_WAIT * goal)
@@ -131,11 +139,21 @@ class Reception:
             self._joined.remove(answer.sequence_id)
             self.fair_share.leave(answer.request.context.caller)
 
-    def overdue(self, now: float) -> list[Refusal]:
-        """Give up those who can no longer begin in time; their answers are still to be ended."""
+    def overdue(
+        self, now: float, unfinished: Mapping[str, Sequence[Answer]] = MappingProxyType({})
+    ) -> list[Refusal]:
+        """Give up those who can no longer begin in time; their answers are still to be ended.
+
+        A request is not given up any more when one of its answers has begun; `unfinished` are the
+        answers of all requests that are being served.
+        """
         refusals = []
         while self._limits and self._limits[0].latest <= now:
             limit = heapq.heappop(self._limits)
+            request = limit.answer.request
+            siblings = unfinished.get(request.request_id)
+            if siblings is not None and _is_under_way(request, siblings):
+                continue
             if self._is_overdue(limit):
                 refusals.append(self._late(limit, now) if limit.is_deadline else self._slow(limit))
         return refusals
@@ -254,6 +272,12 @@ class Reception:
                 is_callers_share=self._has_too_much(request),
             ),
         )
+
+
+def _is_under_way(request: Request, unfinished: Sequence[Answer]) -> bool:
+    """Whether a reader has something of a request already."""
+    is_partly_whole = len(unfinished) < request.options.n
+    return is_partly_whole or any(answer.num_generated for answer in unfinished)
 
 
 def _has_begun(answer: Answer) -> bool:
