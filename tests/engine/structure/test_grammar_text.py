@@ -14,6 +14,8 @@ from banyan.foundation.errors import RequestError
         (Structure.json_schema('{"a":'), "line 1 column 6"),
         (Structure.json_schema('{"minimum": Infinity}'), "Infinity is no JSON number"),
         (Structure.json_schema("[" * 5000), "nested too deeply"),
+        (Structure.json_schema({"type": "number", "maximum": 10**400}), "number out of range"),
+        (Structure.json_schema('{"maximum": ' + "1" * 5000 + "}"), "no JSON that can be read"),
         (
             Structure.json_schema(
                 {"properties": {"a": {"items": {"type": "string", "pattern": "(?=x)"}}}}

@@ -125,7 +125,10 @@ def _schema_text(schema: Any, structure: Structure) -> str:
     else:
         options["whitespace_flexible"] = False
     text = json.dumps(plain_schema(schema), ensure_ascii=False)
-    return LLMatcher.grammar_from_json_schema(text, overrides=options)  # type: ignore[arg-type]
+    try:
+        return LLMatcher.grammar_from_json_schema(text, overrides=options)  # type: ignore[arg-type]
+    except ValueError as error:  # numbers that no double holds
+        raise SchemaError("", f"it cannot be used: {error}") from None
 
 
 def _read_schema(text: str) -> Any:
@@ -137,6 +140,10 @@ def _read_schema(text: str) -> Any:
         ) from None
     except RecursionError:
         raise SchemaError("", "it is nested too deeply") from None
+    except SchemaError:
+        raise
+    except ValueError as error:  # whole numbers of thousands of digits
+        raise SchemaError("", f"it is no JSON that can be read: {error}") from None
     check_schema(schema)
     return schema
 
