@@ -13,8 +13,9 @@ from banyan.engine.messages import EngineSettings
 from banyan.engine.options import EngineOptions
 from banyan.engine.pending import PendingRequests
 from banyan.engine.pooling.prompt import PoolingPrompt
+from banyan.engine.request_context import RequestContext
 from banyan.engine.sampling import SamplingOptions
-from banyan.foundation.errors import EngineStopped, InputError, RequestError
+from banyan.foundation.errors import EngineStopped, InputError, RequestError, UnknownAdapter
 
 pytestmark = pytest.mark.end_to_end
 
@@ -86,6 +87,15 @@ def test_a_refused_request_raises_and_the_next_one_is_served() -> None:
         with pytest.raises(RequestError, match="makes no embeddings"):
             await client.pool("b", [PoolingPrompt((1,))])
         assert len(await write(client, "c")) == 4
+
+    run(test)
+
+
+def test_an_adapter_that_is_not_loaded_is_told_from_other_mistakes() -> None:
+    async def test(client: EngineClient) -> None:
+        context = RequestContext(adapter="poems")
+        with pytest.raises(UnknownAdapter, match="no adapter 'poems' is loaded"):
+            await anext(client.generate("a", [1], FOREVER, context))
 
     run(test)
 

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from banyan.engine.status import AdapterFacts
-from banyan.foundation.errors import RequestError
+from banyan.foundation.errors import RequestError, UnknownAdapter
 from tests.gateway.scripted import READY, ScriptedBackend, chat_body, completion_body, get, post
 
 POEMS = AdapterFacts("poems", "/adapters/poems", "some/base")
@@ -107,3 +107,26 @@ def test_requests_change_no_adapters_unless_the_operator_lets_them(path: str) ->
     reply = post(f"/v1/{path}_lora_adapter", body, backend=backend())
     assert reply.status_code == 403
     assert "--enable-lora" in reply.json()["error"]["message"]
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("chat/completions", chat_body(model="poems")),
+        ("completions", completion_body(model="poems")),
+        ("chat/completions", chat_body(model="poems", stream=True)),
+        ("responses", {"model": "poems", "input": "Hi"}),
+    ],
+)
+def test_an_adapter_that_goes_before_the_engine_hears_of_it_is_not_there(
+    path: str, body: dict[str, Any]
+) -> None:
+    gone = UnknownAdapter("no adapter 'poems' is loaded", parameter="model")
+    reply = post(f"/v1/{path}", body, backend=backend(pieces=(), failure=gone))
+    assert reply.status_code == 404
+    assert reply.json()["error"] == {
+        "message": "no adapter 'poems' is loaded",
+        "type": "invalid_request_error",
+        "param": "model",
+        "code": "model_not_found",
+    }

@@ -10,7 +10,7 @@ from banyan.engine.options import EngineLimits
 from banyan.engine.request import Request
 from banyan.engine.request_context import ORDINARY, RequestContext
 from banyan.engine.sampling import SamplingOptions
-from banyan.foundation.errors import RequestError
+from banyan.foundation.errors import RequestError, UnknownAdapter
 
 
 def admit(
@@ -67,7 +67,7 @@ def _adapter(name: str | None, adapters: AdapterLibrary | None) -> LoadedAdapter
     if name is None:
         return None
     if adapters is None:
-        raise RequestError(
+        raise UnknownAdapter(
             f"no adapter {name!r} is loaded; the engine was started without enable_lora",
             parameter="model",
         )

@@ -23,6 +23,7 @@ from banyan.foundation.errors import (
     InputError,
     Overloaded,
     RequestError,
+    UnknownAdapter,
 )
 
 FAKE_MODEL = "fake"
@@ -179,6 +180,7 @@ class Refused(msgspec.Struct, frozen=True, tag=True):
         retry_after_seconds: when it is worth asking again, for a request that came at a bad time.
         is_callers_share: this caller holds more of the queue than others.
         is_late: the deadline of the request passed before its answer began.
+        is_unknown: it names an adapter that is not loaded.
     """
 
     request_id: str
@@ -188,13 +190,15 @@ class Refused(msgspec.Struct, frozen=True, tag=True):
     retry_after_seconds: float | None = None
     is_callers_share: bool = False
     is_late: bool = False
+    is_unknown: bool = False
 
 
 def refused(request_id: str, error: Exception) -> Refused:
     """Put into a message why a request is not served; `error_of` takes it out again."""
     if isinstance(error, InputError):
         parameter = error.parameter if isinstance(error, RequestError) else None
-        return Refused(request_id, str(error), parameter, is_input=True)
+        is_unknown = isinstance(error, UnknownAdapter)
+        return Refused(request_id, str(error), parameter, is_input=True, is_unknown=is_unknown)
     if isinstance(error, Overloaded):
         return Refused(
             request_id,
@@ -213,7 +217,8 @@ def refused(request_id: str, error: Exception) -> Refused:
 def error_of(report: Refused) -> BanyanError:
     """The error that a refused request ends with."""
     if report.is_input:
-        return RequestError(report.message, parameter=report.parameter)
+        kind = UnknownAdapter if report.is_unknown else RequestError
+        return kind(report.message, parameter=report.parameter)
     if report.retry_after_seconds is not None:
         return Overloaded(
             report.message,

@@ -5,6 +5,7 @@
       |   + ModelError           a model directory that cannot be used
       |   |   + UnsupportedModelError   an architecture, rope or quantisation we do not know
       |   + RequestError         a request that cannot be served as asked
+      |       + UnknownAdapter   it names an adapter that is not loaded
       + EnvironmentProblem       the machine's fault: something missing or full
       |   + CompilerMissing      no C++ compiler
       |   + DeviceMissing        the device asked for is not here
@@ -41,6 +42,10 @@ class RequestError(InputError):
     def __init__(self, message: str, *, parameter: str | None = None) -> None:
         super().__init__(message)
         self.parameter = parameter
+
+
+class UnknownAdapter(RequestError):
+    """A request names an adapter that is not loaded, or no longer."""
 
 
 class EnvironmentProblem(BanyanError, RuntimeError):

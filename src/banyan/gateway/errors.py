@@ -20,6 +20,7 @@ from banyan.foundation.errors import (
     InputError,
     Overloaded,
     RequestError,
+    UnknownAdapter,
 )
 
 
@@ -69,6 +70,8 @@ def to_api_error(error: BaseException) -> ApiError:
     """Say what any exception means to the caller; our own faults keep their details to the log."""
     if isinstance(error, ApiError):
         return error
+    if isinstance(error, UnknownAdapter):
+        return ApiError(404, str(error), parameter=error.parameter, code="model_not_found")
     if isinstance(error, RequestError):
         return refuse(str(error), parameter=error.parameter)
     if isinstance(error, InputError):

@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from banyan.foundation.errors import RequestError
-from banyan.gateway.errors import ApiError, refuse
+from banyan.gateway.errors import ApiError, refuse, to_api_error
 from banyan.gateway.wire.chat import ChatRequest
 from banyan.gateway.wire.parsing import parse_request
 from banyan.gateway.wire.responses import InputItem, ResponsesRequest
@@ -83,16 +83,15 @@ def renamed(error: ApiError | RequestError) -> ApiError:
         if parameter is not None and parameter.startswith(theirs):
             parameter = ours + parameter[len(theirs) :]
         message = message.replace(theirs, ours)
-    if isinstance(error, ApiError):
-        return ApiError(
-            error.status,
-            message,
-            kind=error.kind,
-            parameter=parameter,
-            code=error.code,
-            retry_after_seconds=error.retry_after_seconds,
-        )
-    return refuse(message, parameter=parameter)
+    told = to_api_error(error)
+    return ApiError(
+        told.status,
+        message,
+        kind=told.kind,
+        parameter=parameter,
+        code=told.code,
+        retry_after_seconds=told.retry_after_seconds,
+    )
 
 
 def input_messages(given: str | Sequence[InputItem]) -> list[Message]:

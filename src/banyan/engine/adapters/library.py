@@ -13,7 +13,7 @@ from typing import Any, Protocol, TypeVar
 from banyan.engine.adapters.memory import AdapterMemory, ReadAdapter
 from banyan.engine.adapters.slots import AdapterSlots
 from banyan.engine.request_context import MAX_NAME_CHARACTERS
-from banyan.foundation.errors import InputError, RequestError
+from banyan.foundation.errors import InputError, RequestError, UnknownAdapter
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -118,7 +118,7 @@ class AdapterLibrary:
         """Drop a name; what runs or waits with the adapter keeps it until it ends.
 
         Raises:
-            RequestError: no adapter has this name.
+            UnknownAdapter: no adapter has this name.
         """
         adapter = self.named(name, parameter="lora_name")
         del self._by_name[name]
@@ -128,11 +128,11 @@ class AdapterLibrary:
         """The adapter of this name.
 
         Raises:
-            RequestError: there is none.
+            UnknownAdapter: there is none.
         """
         adapter = self._by_name.get(name)
         if adapter is None:
-            raise RequestError(f"no adapter {name!r} is loaded", parameter=parameter)
+            raise UnknownAdapter(f"no adapter {name!r} is loaded", parameter=parameter)
         return adapter
 
     def seatable(self, waiting: Iterable[_Waiting]) -> Iterator[_Waiting]:
