@@ -4,6 +4,7 @@ The fake model's tokens depend on every place it reads, so a block with wrong co
 """
 
 import logging
+from itertools import count
 from pathlib import Path
 
 import pytest
@@ -26,8 +27,9 @@ GREEDY = SamplingOptions(temperature=0.0, max_tokens=8, ignore_eos=True)
 
 def engine_with(store: BlockStore | None, limits: EngineLimits = LIMITS) -> Engine:
     model = FakeModel(limits.num_blocks)
-    spill = None if store is None else BlockSpill(FakeBlocks(model), store)
-    return Engine(model, limits, vocab_size=260, spill=spill)
+    # Reading takes no time and every step takes some, however busy the machine is.
+    spill = None if store is None else BlockSpill(FakeBlocks(model), store, clock=lambda: 0.0)
+    return Engine(model, limits, vocab_size=260, spill=spill, clock=map(float, count()).__next__)
 
 
 def run(

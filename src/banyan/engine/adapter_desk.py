@@ -8,6 +8,7 @@ import logging
 from collections.abc import Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import takewhile
 
 from banyan.engine.adapters.library import AdapterLibrary
 from banyan.engine.adapters.memory import ReadAdapter
@@ -63,12 +64,10 @@ class AdapterDesk:
         return facts_of(library)
 
     def take_read(self) -> list[FinishedRead]:
-        """The reads that have ended, each once."""
+        """The reads that have ended, each once, in the order in which they were asked for."""
         # Each is asked once: one that ends meanwhile is taken the next time.
-        reads, self._reads = self._reads, []
-        ended: list[FinishedRead] = []
-        for read in reads:
-            (ended if read.found.done() else self._reads).append(read)
+        ended = list(takewhile(lambda read: read.found.done(), self._reads))
+        self._reads = self._reads[len(ended) :]
         return ended
 
     def finish(self, read: FinishedRead) -> tuple[AdapterFacts, ...]:
