@@ -18,6 +18,13 @@ from banyan.compiler.targets.memory import place_memory
 from banyan.compiler.targets.opencl.target import open_target
 from banyan.devices.opencl import OpenClDevice
 from tests.compiler.ir.sample_kernels import row_squares_graph
+from tests.compiler.programs.rounded_caches import ROUNDED_CASES as ROUNDED
+from tests.compiler.programs.rounded_caches import (
+    RoundedCase,
+    check_program,
+    given_steps,
+    rounded_graph,
+)
 from tests.compiler.programs.test_grouped_linear import arrays as grouped_arrays
 from tests.compiler.programs.test_grouped_linear import grouped_graph
 from tests.compiler.programs.test_low_rank import CHOSEN, low_rank_graph
@@ -150,6 +157,21 @@ def agree_on_attention(dtype: DType, window: int, device: OpenClDevice, tmp_path
     found = on_device(graph, device, tmp_path).run(given)["out"].astype(np.float32)
     wanted = np.asarray(run_graph(graph, given)["out"], np.float32)
     np.testing.assert_allclose(found, wanted, atol=TOLERANCE[dtype])
+
+
+def test_rounded_keys_and_values_agree_with_the_interpreter(
+    single: OpenClDevice, tmp_path: Path
+) -> None:
+    case = RoundedCase("int4", window=7)
+    check_program(on_device(rounded_graph(case), single, tmp_path), case, given_steps(case))
+
+
+@pytest.mark.wide
+@pytest.mark.parametrize("case", ROUNDED, ids=str)
+def test_work_items_share_rounded_keys_and_values(
+    case: RoundedCase, device: OpenClDevice, tmp_path: Path
+) -> None:
+    check_program(on_device(rounded_graph(case), device, tmp_path), case, given_steps(case))
 
 
 @pytest.mark.wide

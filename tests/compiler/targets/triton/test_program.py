@@ -32,6 +32,23 @@ def test_bfloat16_is_rounded_to_even_as_the_oracle_rounds(tmp_path: Path) -> Non
     np.testing.assert_array_equal(found, run_graph(graph, arrays)["y"].astype(np.float32))
 
 
+def test_float8_is_rounded_as_the_oracle_rounds(tmp_path: Path) -> None:
+    builder, count = Builder(), 1 << 16
+    x = builder.input("x", TensorType((count,), DType.FLOAT32))
+    rounded = builder.add("cast", (x,), dtype=DType.FLOAT8_E4M3)
+    wide = builder.add("cast", (rounded,), dtype=DType.FLOAT32)
+    outputs = (Output("stored", rounded), Output("twice", builder.add("add", (wide, wide))))
+    graph = Graph("cast", (x,), outputs)
+    # Every sign, exponent and first bits of a fraction; ties, and a hair above each.
+    halves = np.arange(count, dtype=np.uint32) << 16
+    for bits in (halves, halves | 1):
+        arrays = {"x": bits.view(np.float32)}
+        found, wanted = run_on_triton(graph, arrays, tmp_path), run_graph(graph, arrays)
+        for name in ("stored", "twice"):
+            ours, theirs = (np.asarray(r[name], np.float32) for r in (found, wanted))
+            np.testing.assert_array_equal(ours, theirs)
+
+
 def test_kernels_that_differ_in_their_types_alone_are_two(tmp_path: Path) -> None:
     builder = Builder()
     inputs = [

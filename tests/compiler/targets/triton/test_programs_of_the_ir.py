@@ -13,6 +13,13 @@ from banyan.compiler.targets.interpreter import run_graph
 from banyan.compiler.targets.triton.chips import Chip
 from tests.compiler import quantized_graphs
 from tests.compiler.programs.paging import random_caches
+from tests.compiler.programs.rounded_caches import ROUNDED_CASES as ROUNDED
+from tests.compiler.programs.rounded_caches import (
+    RoundedCase,
+    check_program,
+    given_steps,
+    rounded_graph,
+)
 from tests.compiler.programs.test_grouped_linear import arrays as expert_arrays
 from tests.compiler.programs.test_grouped_linear import grouped_graph
 from tests.compiler.programs.test_low_rank import CHOSEN, low_rank_graph
@@ -22,7 +29,13 @@ from tests.compiler.programs.test_scatter import scatter_arrays, scatter_graph
 from tests.compiler.programs.test_whole_attention import MASKS
 from tests.compiler.programs.test_whole_attention import arrays as whole_arrays
 from tests.compiler.programs.test_whole_attention import attention_graph as whole_graph
-from tests.compiler.targets.triton.running import CHIP, SMALL, assert_agrees, run_on_triton
+from tests.compiler.targets.triton.running import (
+    CHIP,
+    SMALL,
+    assert_agrees,
+    compiled,
+    run_on_triton,
+)
 
 F32, BF16 = DType.FLOAT32, DType.BFLOAT16
 
@@ -86,6 +99,14 @@ def test_cache_writes_agree(dtype: DType, layout: str, tmp_path: Path) -> None:
     arrays = {"cache": cache, "rows": rows, "slots": np.array([3, -1, 79, 16])}
     found = run_on_triton(graph, arrays, tmp_path)["new"]
     np.testing.assert_array_equal(found, run_graph(graph, arrays)["new"])
+
+
+@pytest.mark.parametrize(
+    "case", [c if c.window else pytest.param(c, marks=pytest.mark.wide) for c in ROUNDED], ids=str
+)
+def test_rounded_caches_agree(case: RoundedCase, tmp_path: Path) -> None:
+    program = compiled(rounded_graph(case), tmp_path)
+    check_program(program, case, given_steps(case))
 
 
 @pytest.mark.parametrize("chip", [CHIP, SMALL], ids=["whole", "pieces"])

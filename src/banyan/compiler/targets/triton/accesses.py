@@ -53,7 +53,9 @@ def load(scope: Scope, node: Node, groups: Groups | None = None) -> Value:
 def store(scope: Scope, node: Node) -> None:
     """Write a tile; what lies outside the tensor is dropped."""
     access, stored = access_of(node), node.args[1]
-    value, kind = scope.values[stored], STORED[node.args[0].dtype]
+    value, dtype = scope.values[stored], node.args[0].dtype
+    is_eighth = dtype is DType.FLOAT8_E4M3
+    kind = "float32" if is_eighth else STORED[dtype]
     fresh = scope.layout(stored.shape)
     layout = tuple(own or new for own, new in zip(value.layout, fresh, strict=True))
     layout = _with_lists(scope, access, layout)
@@ -63,6 +65,8 @@ def store(scope: Scope, node: Node) -> None:
     text = value.text if value.kind == kind else value.wide.as_kind(kind).text
     if value.number is not None:
         text = f"tl.full([], {text}, tl.{kind})"
+    if is_eighth:
+        text = f"to_float8({text})"
     masked = "" if mask is None else f", mask={mask}"
     scope.lines.append(f"tl.store({address}, {text}{masked})")
 

@@ -69,7 +69,9 @@ def cast(value: Value, dtype: DType) -> Value:
     """The value with another element type."""
     kind = STORED[dtype]
     if dtype is DType.FLOAT8_E4M3:
-        raise CompilationFailed("the Triton target cannot round to 8-bit floats")
+        # Between operations it is a float32 that has been rounded, as `load` gives it.
+        rounded = value.wide.as_kind("float32")
+        return replace(rounded, text=f"from_float8(to_float8({rounded.text}))", number=None)
     if dtype is DType.BOOL:
         return replace(value.as_kind("int1"), bounds=(0, 1))
     if dtype.is_floating:

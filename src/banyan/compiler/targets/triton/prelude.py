@@ -92,3 +92,17 @@ def from_float8(x):
     size = tl.where(exponent == 0, small, normal)
     size = tl.where((bits & 127) == 127, float("nan"), size)
     return tl.where(bits > 127, -size, size)
+
+
+@triton.jit
+def to_float8(x):
+    """The bits of the nearest float8 e4m3, ties to even; beyond 464 it is not a number."""
+    bits = x.to(tl.int32, bitcast=True)
+    magnitude = bits & 2147483647
+    normal = (magnitude - 1006632960 + 524287 + ((magnitude >> 20) & 1)) >> 20
+    # Adding 2^14 puts the last bit of a small number at the last bit of the float.
+    small = magnitude.to(tl.float32, bitcast=True) + 16384.0
+    small = small.to(tl.int32, bitcast=True) - 1182793728
+    found = tl.where(magnitude < 1015021568, small, normal)
+    found = tl.where(magnitude > 1139277824, 127, found)
+    return (found | ((bits >> 24) & 128)).to(tl.uint8)
