@@ -65,8 +65,15 @@ def test_features_are_those_of_transformers(num_bins: int, seconds: float) -> No
     assert np.abs(log_mel(samples, num_bins=num_bins, num_frames=3000) - expected).max() <= 1e-4
 
 
-@pytest.mark.parametrize("timestamps", [False, True])
-@pytest.mark.parametrize("language", ["en", None])
+@pytest.mark.parametrize(
+    ("timestamps", "language"),
+    [
+        (False, None),
+        pytest.param(False, "en", marks=pytest.mark.wide),
+        pytest.param(True, "en", marks=pytest.mark.wide),
+        pytest.param(True, None, marks=pytest.mark.wide),
+    ],
+)
 def test_greedy_tokens_are_those_of_transformers(
     loaded: LoadedSpeech, directory: Path, timestamps: bool, language: str | None
 ) -> None:

@@ -143,7 +143,9 @@ def fill(executable: Executable, room: AdapterRoom, adapters: list[Adapter]) -> 
 
 
 @needs_compiler
-@pytest.mark.parametrize("kind", ["qwen2", "qwen3", "qwen3_moe"])
+@pytest.mark.parametrize(
+    "kind", ["qwen2", "qwen3", pytest.param("qwen3_moe", marks=pytest.mark.wide)]
+)
 def test_a_batch_of_32_adapters_equals_32_merged_models(
     checkpoint: Checkpoint, kind: str, tmp_path: Path, program_cache: Path
 ) -> None:
