@@ -1,8 +1,10 @@
+import asyncio
+
 import pytest
 
 from banyan.engine.request_context import RequestContext
 from banyan.gateway.caller import caller_name
-from tests.gateway.scripted import ScriptedBackend, chat_body, completion_body, post
+from tests.gateway.scripted import ScriptedBackend, chat_body, completion_body, connect, post
 
 
 def test_nobody_in_particular_has_no_name() -> None:
@@ -26,7 +28,10 @@ def test_the_engine_is_told_who_asks_and_how_urgently(path: str, body: object) -
     assert post(path, body(**fields), backend=backend).status_code == 200
     assert backend.contexts == [
         RequestContext(
-            priority=-3, deadline_seconds=2.5, caller=caller_name("", "ann"), cache_salt="s"
+            priority=-3,
+            deadline_seconds=2.5,
+            caller=caller_name("", "ann"),
+            cache_salt=caller_name("", "s"),
         )
     ]
 
@@ -38,3 +43,22 @@ def test_an_impossible_context_is_refused_by_name(field: str, value: object) -> 
     reply = post("/v1/chat/completions", chat_body(**{field: value}))
     assert reply.status_code == 400
     assert reply.json()["error"]["param"] == field
+
+
+def test_whoever_guesses_a_salt_shares_no_prompts_without_the_key() -> None:
+    backend = ScriptedBackend()
+
+    async def exchange() -> None:
+        async with connect(backend) as client:
+            for key in ("one", "one", "two", ""):
+                headers = {"authorization": f"Bearer {key}"} if key else {}
+                for salt in ({"cache_salt": "acme"}, {}):
+                    reply = await client.post(
+                        "/v1/chat/completions", json=chat_body(**salt), headers=headers
+                    )
+                    assert reply.status_code == 200
+
+    asyncio.run(exchange())
+    salts = [context.cache_salt for context in backend.contexts]
+    assert salts[:2] == salts[2:4]
+    assert len(set(salts)) == 6

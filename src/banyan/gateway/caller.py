@@ -3,6 +3,7 @@
 Owns how callers are told apart. Never lets a key through: the engine sees a digest only.
 """
 
+from dataclasses import replace
 from hashlib import sha256
 
 from starlette.requests import Request
@@ -22,14 +23,16 @@ def request_context(
         RequestError: a value is out of its range.
     """
     key = _key(request)
-    return RequestContext(
+    context = RequestContext(
         priority=asked.priority or 0,
         deadline_seconds=asked.deadline_seconds,
         caller=caller_name(key, asked.user or asked.safety_identifier or ""),
-        # Users of one key share cached prompts, such as the instructions they all send.
-        cache_salt=asked.cache_salt or caller_name(key, ""),
+        cache_salt=asked.cache_salt or "",
         adapter=adapter,
     )
+    # Users of one key share cached prompts, such as the instructions they all send. A salt parts
+    # them; whoever guesses it still needs the key.
+    return replace(context, cache_salt=caller_name(key, context.cache_salt))
 
 
 def caller_of_key(request: Request) -> str:
