@@ -8,8 +8,8 @@ import httpx
 import pytest
 
 from banyan.foundation.errors import EngineStopped
+from banyan.gateway import responses
 from banyan.gateway.errors import ApiError
-from banyan.gateway.replies.responses import ResponseObject
 from banyan.gateway.response_store import ResponseStore, StoredResponse
 from tests.gateway.scripted import ScriptedBackend, connect, post
 
@@ -182,18 +182,9 @@ def test_what_cannot_be_served_is_refused_by_the_names_of_this_request(
 
 
 def stored(name: str, *, num_bytes: int = 1) -> StoredResponse:
-    reply = ResponseObject(
-        id=name,
-        created_at=0,
-        status="completed",
-        model="m",
-        reasoning={},
-        store=True,
-        temperature=1,
-        text={},
-        top_p=1,
+    return StoredResponse(
+        response_id=name, caller="c", reply=b"r" * num_bytes, input_items=b"", messages=b""
     )
-    return StoredResponse(caller="c", reply=reply, input_items=(), messages=(), num_bytes=num_bytes)
 
 
 def test_the_response_used_longest_ago_makes_room() -> None:
@@ -202,13 +193,30 @@ def test_the_response_used_longest_ago_makes_room() -> None:
     store.put(stored("b"))
     store.get("a", caller="c")
     store.put(stored("c"))
-    assert store.get("a", caller="c").reply.id == "a"
+    assert store.get("a", caller="c").response_id == "a"
     with pytest.raises(ApiError, match="there is no response 'b'"):
         store.get("b", caller="c")
     store.put(stored("large", num_bytes=99))
-    assert store.get("a", caller="c").reply.id == "a"
+    assert store.get("a", caller="c").response_id == "a"
     with pytest.raises(ApiError):
         store.get("c", caller="c")
     store.delete("large", caller="c")
     store.put(stored("other", num_bytes=99))
-    assert store.get("a", caller="c").reply.id == "a"
+    assert store.get("a", caller="c").response_id == "a"
+
+
+def test_all_that_is_kept_of_a_response_counts() -> None:
+    # Thoughts of former turns reach no model, but they are listed as input.
+    thought = {"type": "reasoning", "content": "x" * 40_000}
+    asked = body(input=[{"role": "user", "content": "Hi"}, thought])
+
+    async def exchange() -> list[int]:
+        async with connect(ScriptedBackend()) as client:
+            ids = [(await client.post(PATH, json=asked)).json()["id"] for _ in range(3)]
+            pages = [await client.get(f"{PATH}/{name}/input_items") for name in ids]
+            assert len(pages[-1].json()["data"][1]["content"][0]["text"]) == 40_000
+            return [page.status_code for page in pages]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(responses, "_MOST_BYTES", 100_000)
+        assert asyncio.run(exchange()) == [404, 200, 200]

@@ -1,31 +1,33 @@
 """Responses kept for later: a bounded number, the one used longest ago goes first."""
 
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from banyan.gateway.errors import ApiError
-from banyan.gateway.replies.responses import ResponseObject
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoredResponse:
-    """What is kept of one response.
+    """What is kept of one response, as JSON: its objects would take thirty times the room.
 
     Attributes:
+        response_id: its name.
         caller: who made it; nobody else can read it.
         reply: as it was answered.
-        input_items: what it answered.
-        messages: the conversation up to and with it, without instructions.
-        num_bytes: about how much room it takes.
+        input_items: what it answered, a list.
+        messages: the conversation up to and with it, without instructions; a list.
     """
 
+    response_id: str
     caller: str
-    reply: ResponseObject
-    input_items: Sequence[Mapping[str, Any]]
-    messages: Sequence[Mapping[str, Any]]
-    num_bytes: int
+    reply: bytes
+    input_items: bytes
+    messages: bytes
+
+    @property
+    def num_bytes(self) -> int:
+        """How much room it takes."""
+        return len(self.reply) + len(self.input_items) + len(self.messages)
 
 
 class ResponseStore:
@@ -44,7 +46,7 @@ class ResponseStore:
 
     def put(self, response: StoredResponse) -> None:
         """Keep a response, and let go of old ones when there is no room."""
-        self._kept[response.reply.id] = response
+        self._kept[response.response_id] = response
         self._num_bytes += response.num_bytes
         while len(self._kept) > self._max_responses or self._num_bytes > self._max_bytes:
             _, oldest = self._kept.popitem(last=False)

@@ -58,7 +58,8 @@ def response_routes(services: Services) -> APIRouter:
 
     @router.get("/v1/responses/{response_id}")
     async def read_response(request: Request, response_id: str) -> Response:
-        return _json(store.get(response_id, caller=caller_of_key(request)).reply)
+        reply = store.get(response_id, caller=caller_of_key(request)).reply
+        return Response(reply, media_type="application/json")
 
     @router.delete("/v1/responses/{response_id}")
     async def delete_response(request: Request, response_id: str) -> Response:
@@ -67,9 +68,8 @@ def response_routes(services: Services) -> APIRouter:
 
     @router.get("/v1/responses/{response_id}/input_items")
     async def list_input_items(request: Request, response_id: str) -> Response:
-        items = [
-            dict(item) for item in store.get(response_id, caller=caller_of_key(request)).input_items
-        ]
+        found = store.get(response_id, caller=caller_of_key(request))
+        items = msgspec.json.decode(found.input_items, type=list[dict[str, Any]])
         ids = [item["id"] for item in items]
         return _json(InputItemList(data=items, first_id=ids[0], last_id=ids[-1]))
 
@@ -95,7 +95,7 @@ async def _answer(services: Services, store: ResponseStore, request: Request) ->
         found = store.get(
             asked.previous_response_id, caller=caller, parameter="previous_response_id"
         )
-        before = found.messages
+        before = msgspec.json.decode(found.messages, type=list[dict[str, Any]])
     messages = [*before, *input_messages(asked.input)]
     try:
         running = await run_chat(services, request, chat_request(asked, messages), arrived=arrived)
@@ -180,11 +180,11 @@ class _Making:
             messages = [*self.messages, *output_messages(reply.output)]
             self.store.put(
                 StoredResponse(
+                    response_id=reply.id,
                     caller=self.caller,
-                    reply=reply,
-                    input_items=_shown_input(self.asked.input),
-                    messages=messages,
-                    num_bytes=len(msgspec.json.encode((reply, messages))),
+                    reply=msgspec.json.encode(reply),
+                    input_items=msgspec.json.encode(_shown_input(self.asked.input)),
+                    messages=msgspec.json.encode(messages),
                 )
             )
         return reply
