@@ -58,6 +58,34 @@ def test_names_of_callers_who_are_gone_do_not_pile_up() -> None:
     assert share._service == {}
 
 
+def test_one_who_comes_and_goes_leaves_nothing_behind() -> None:
+    share = FairShare()
+    share.arrive("stays")
+    for _ in range(1000):
+        share.arrive("a")
+        share.leave("a")
+    assert len(share._least_served) < 100
+
+
+@given(st.lists(st.tuples(st.sampled_from("abcde"), st.integers(0, 30)), max_size=60))
+def test_a_newcomer_is_level_with_the_least_served_whoever_came_and_went(
+    moves: list[tuple[str, int]],
+) -> None:
+    share = FairShare()
+    active: set[str] = set()
+    for caller, amount in moves:
+        if caller not in active:
+            least = min(map(share.service, active), default=0.0)
+            share.arrive(caller)
+            active.add(caller)
+            assert share.service(caller) >= least
+        elif amount < 10:
+            share.leave(caller)
+            active.remove(caller)
+        else:
+            share.charge(caller, num_prompt=amount)
+
+
 @given(st.lists(st.tuples(st.sampled_from("abc"), st.integers(1, 30)), min_size=30, max_size=60))
 def test_serving_the_least_served_keeps_busy_callers_within_one_piece_of_work(
     works: list[tuple[str, int]],

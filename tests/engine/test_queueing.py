@@ -115,6 +115,25 @@ def test_an_urgent_request_that_finds_the_blocks_of_whom_it_sets_back_does_not_b
     assert statistics.tokens_generated == 12 + 20 + 4
 
 
+def test_a_line_that_finds_no_seat_is_not_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = fake_engine(max_num_seqs=1)
+    options = SamplingOptions(temperature=0.0, max_tokens=4, ignore_eos=True)
+    for number in range(5):
+        context = RequestContext(caller=str(number), priority=number % 2)
+        engine.add_request(str(number), b"abc", options, context)
+    engine.step()
+    looked_at = []
+    see = engine._residency.waiting_demand
+    monkeypatch.setattr(
+        engine._residency, "waiting_demand", lambda one: looked_at.append(one) or see(one)
+    )
+    for _ in range(3):
+        engine.step()
+    assert looked_at == []
+    engine.step()
+    assert len(looked_at) == 2  # the one who got the seat, and the one after it
+
+
 def test_a_flood_of_one_caller_does_not_hold_up_another() -> None:
     engine = fake_engine(max_num_seqs=1)
     for number in range(6):

@@ -239,12 +239,14 @@ class Engine:
     def _plan(self, drafts: Mapping[SequenceId, Sequence[int]]) -> Step:
         """Plan the next step; who is admitted is still in the line afterwards."""
         line = self._reception.line
-        if line and len(self._running) < self.limits.max_num_seqs:
+        has_seat = len(self._running) < self.limits.max_num_seqs
+        if line and has_seat:
             self._residency.bring_back(next(iter(line)))
         most_urgent = line.most_urgent
         running: list[Demand] = []
         for answer in sorted(self._running.values(), key=_precedence):
             is_outranked = most_urgent is not None and answer.priority > most_urgent
+            has_seat |= is_outranked
             num_drafts = len(drafts.get(answer.sequence_id, ()))
             running.append(
                 self._residency.running_demand(answer, num_drafts, is_outranked=is_outranked)
@@ -252,7 +254,7 @@ class Engine:
         return plan_step(
             running,
             # Made only as far as they are looked at; a queue of thousands costs nothing.
-            self._residency.waiting_demands(line),
+            self._residency.waiting_demands(line) if has_seat else (),
             free_blocks=self._residency.num_free_blocks,
             token_budget=self._pacing.token_budget(running),
             max_running=self.limits.max_num_seqs,

@@ -6,9 +6,13 @@ starts level with the least served of the others, so that nobody saves up a clai
 always have requests waiting then never drift apart by more than a step's work.
 """
 
+import heapq
+
 # What a written token costs beside a prompt token, as in the paper: it takes a step of its own.
 PROMPT_TOKEN_SERVICE = 1.0
 WRITTEN_TOKEN_SERVICE = 2.0
+
+_LEAST_CALLERS_TO_SWEEP = 64
 
 # Idle callers are only remembered while they are ahead; a flood of names must not grow for ever.
 _MOST_IDLE_CALLERS = 4096
@@ -20,6 +24,10 @@ class FairShare:
     def __init__(self) -> None:
         self._service: dict[str, float] = {}
         self._num_active: dict[str, int] = {}
+        # Active callers, the least served first. Service only grows: what is out of date is mended
+        # when it comes up, so that a crowd of callers costs nothing while one of them is served.
+        self._least_served: list[tuple[float, str]] = []
+        self._sweep_from = _LEAST_CALLERS_TO_SWEEP
 
     @property
     def num_active(self) -> int:
@@ -38,8 +46,12 @@ class FairShare:
         """Note an answer that will want service."""
         if caller not in self._num_active:
             before = self._service.get(caller, 0.0)
-            least = min((self._service[other] for other in self._num_active), default=before)
-            self._service[caller] = max(before, least)
+            least = self._least()
+            service = before if least is None else max(before, least)
+            self._service[caller] = service
+            heapq.heappush(self._least_served, (service, caller))
+            if len(self._least_served) > 2 * len(self._num_active) + _LEAST_CALLERS_TO_SWEEP:
+                self._order_active()
         self._num_active[caller] = self._num_active.get(caller, 0) + 1
 
     def leave(self, caller: str) -> None:
@@ -47,7 +59,13 @@ class FairShare:
         self._num_active[caller] -= 1
         if self._num_active[caller] == 0:
             del self._num_active[caller]
-            self._forget_idle()
+            if not self._num_active:
+                self._service.clear()
+                self._least_served.clear()
+            elif len(self._service) >= self._sweep_from:
+                self._forget_idle()
+                num_kept = len(self._service)
+                self._sweep_from = num_kept + max(_LEAST_CALLERS_TO_SWEEP, num_kept // 8)
 
     def charge(self, caller: str, *, num_prompt: int = 0, num_written: int = 0) -> None:
         """Count tokens computed and written for an active caller."""
@@ -55,12 +73,27 @@ class FairShare:
             num_prompt * PROMPT_TOKEN_SERVICE + num_written * WRITTEN_TOKEN_SERVICE
         )
 
+    def _least(self) -> float | None:
+        """What the least served active caller was served; None when nobody is active."""
+        heap = self._least_served
+        while heap:
+            service, caller = heap[0]
+            if caller not in self._num_active:
+                heapq.heappop(heap)
+            elif self._service[caller] != service:
+                heapq.heapreplace(heap, (self._service[caller], caller))
+            else:
+                return service
+        return None
+
+    def _order_active(self) -> None:
+        self._least_served = [(self._service[caller], caller) for caller in self._num_active]
+        heapq.heapify(self._least_served)
+
     def _forget_idle(self) -> None:
         """Drop idle callers that would start level with the others anyway."""
-        if not self._num_active:
-            self._service.clear()
-            return
-        least = min(self._service[caller] for caller in self._num_active)
+        self._order_active()
+        least = self._least_served[0][0]
         idle = [c for c in self._service if c not in self._num_active]
         # Beyond the limit those who are least ahead gain the little they are ahead.
         idle.sort(key=self._service.__getitem__)

@@ -149,15 +149,19 @@ class WaitingLine:
         return None
 
     def _take_turns(self, class_: _PriorityClass) -> Iterator[Answer]:
-        queues = {name: iter(queue.answers.values()) for name, queue in class_.by_caller.items()}
-        upcoming = {caller: next(queue) for caller, queue in queues.items()}
         turns = [
-            (self._fair_share.service(caller), answer.sequence_id, caller)
-            for caller, answer in upcoming.items()
+            (self._fair_share.service(caller), next(iter(queue.answers)), caller)
+            for caller, queue in class_.by_caller.items()
         ]
         heapq.heapify(turns)
+        # Of a crowd of callers only a few are looked at in one step.
+        queues: dict[str, Iterator[Answer]] = {}
+        upcoming: dict[str, Answer] = {}
         while turns:
             service, _, caller = heapq.heappop(turns)
+            if caller not in queues:
+                queues[caller] = iter(class_.by_caller[caller].answers.values())
+                upcoming[caller] = next(queues[caller])
             answer = upcoming[caller]
             following = next(queues[caller], None)
             if following is not None:
