@@ -12,8 +12,10 @@ from banyan.engine.engine import Engine
 from banyan.engine.events import TokenEvent
 from banyan.engine.fake import FakeModel, fake_engine
 from banyan.engine.options import EngineLimits, EngineOptions, QueuePolicy
+from banyan.engine.request import Sequence as Answer
 from banyan.engine.request_context import RequestContext
 from banyan.engine.sampling import SamplingOptions
+from banyan.engine.scheduler import Demand
 from banyan.foundation.errors import DeadlineMissed, InputError, Overloaded
 
 
@@ -122,16 +124,19 @@ def test_a_line_that_finds_no_seat_is_not_looked_at(monkeypatch: pytest.MonkeyPa
         context = RequestContext(caller=str(number), priority=number % 2)
         engine.add_request(str(number), b"abc", options, context)
     engine.step()
-    looked_at = []
+    looked_at: list[str] = []
     see = engine._residency.waiting_demand
-    monkeypatch.setattr(
-        engine._residency, "waiting_demand", lambda one: looked_at.append(one) or see(one)
-    )
+
+    def note(answer: Answer) -> Demand:
+        looked_at.append(answer.request.request_id)
+        return see(answer)
+
+    monkeypatch.setattr(engine._residency, "waiting_demand", note)
     for _ in range(3):
         engine.step()
     assert looked_at == []
     engine.step()
-    assert len(looked_at) == 2  # the one who got the seat, and the one after it
+    assert looked_at == ["2", "4"]  # the one who gets the seat, and the one after it
 
 
 def test_a_flood_of_one_caller_does_not_hold_up_another() -> None:
@@ -193,6 +198,25 @@ def test_a_full_queue_refuses_and_what_was_let_in_is_served() -> None:
     assert finishing_order(engine) == ["runs", "1", "2"]
     engine.add_request("3", b"abc", answer_of(5))
     assert finishing_order(engine) == ["3"]
+
+
+def test_nobody_goes_when_that_would_not_be_enough() -> None:
+    engine = fake_engine(max_num_seqs=1, policy=QueuePolicy(max_waiting_tokens=20))
+    options = SamplingOptions(temperature=0.0, max_tokens=4, ignore_eos=True)
+    engine.add_request("runs", b"abc", options)
+    engine.step()
+    engine.add_request("old", b"a" * 5, options)
+    for name in ("b", "c"):
+        engine.add_request(name, b"a" * 5, options, RequestContext(priority=1))
+    with pytest.raises(Overloaded, match="15 of at most 20 prompt tokens"):
+        engine.add_request("large", b"a" * 30, options)
+    assert [answer.request.request_id for answer in engine._reception.line] == ["old", "b", "c"]
+    ended = []
+    for _ in range(30):
+        ended += [event.request_id for event in engine.step() if event.finish_reason]
+    assert ended == ["runs", "old", "b", "c"]
+    assert engine.take_refusals() == []
+    assert engine.statistics().requests_refused == 1
 
 
 def test_one_displaced_by_a_caller_with_less_is_told_so() -> None:

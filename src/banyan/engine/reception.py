@@ -87,7 +87,7 @@ class Reception:
             Overloaded: it may not; says when to come back.
         """
         self._check_wait(request, begin_seconds)
-        refusals = []
+        displaced: list[tuple[Sequence[Answer], Refusal]] = []
         while self._is_full(request):
             victim = self._less_entitled(request)
             siblings = () if victim is None else unfinished[victim.request.request_id]
@@ -97,14 +97,29 @@ class Reception:
                 or _is_under_way(victim.request, siblings)
                 or any(one.sequence_id not in self.line for one in siblings)
             ):
+                self._put_back(displaced)
+                self.num_refused += request.options.n
                 raise self._too_many(request, is_callers_share=self._has_too_much(request))
             error = self._too_many(
                 victim.request, is_callers_share=victim.priority == request.context.priority
             )
-            refusals.append(Refusal(victim.request.request_id, error))
+            displaced.append((siblings, Refusal(victim.request.request_id, error)))
+            for answer in siblings:
+                self.line.remove(answer.sequence_id)
+        for siblings, _ in displaced:
+            self.num_refused += siblings[0].request.options.n
             for answer in siblings:
                 self.leave(answer)
-        return refusals
+        return [refusal for _, refusal in displaced]
+
+    def _put_back(self, displaced: Sequence[tuple[Sequence[Answer], Refusal]]) -> None:
+        """Let those wait on whose going would not have been enough; each has its old place.
+
+        They were the youngest of their callers, the very youngest first.
+        """
+        for siblings, _ in reversed(displaced):
+            for answer in siblings:
+                self.line.append(answer)
 
     def join(self, answer: Answer, *, now: float, begin_seconds: float) -> None:
         """Let a new answer wait; its time limits count from its arrival."""
@@ -211,7 +226,6 @@ class Reception:
         return victim if self.line.num_waiting(theirs.caller) > ours else None
 
     def _too_many(self, request: Request, *, is_callers_share: bool) -> Overloaded:
-        self.num_refused += request.options.n
         policy = self._policy
         bounds = [
             f"{used} of at most {most} {what}"
