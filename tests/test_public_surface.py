@@ -31,6 +31,7 @@ def test_the_public_names_are_these() -> None:
         "LLM",
         "RequestOutput",
         "SamplingOptions",
+        "Structure",
         "__version__",
         "compile",
     ]
@@ -55,13 +56,21 @@ def test_a_language_model_takes_these_arguments() -> None:
         "device='cpu'",
         "dtype='auto'",
         "threads=None",
+        "memory=None",
         "max_model_len=None",
         "max_num_seqs=64",
         "max_num_batched_tokens=None",
         "num_blocks=None",
         "quantization=None",
         "activation=None",
+        "kv_cache_dtype='auto'",
         "seed=None",
+        "enable_prefix_caching=True",
+        "speculation=None",
+        "mode='fast'",
+        "enable_lora=False",
+        "max_loras=8",
+        "max_lora_rank=16",
         "progress=None",
     ]
     assert parameters(LLM.generate) == [
@@ -69,9 +78,17 @@ def test_a_language_model_takes_these_arguments() -> None:
         "prompts",
         "options=None",
         "*",
+        "adapter=None",
         "progress=None",
     ]
-    assert parameters(LLM.chat) == ["self", "messages", "options=None", "*", "progress=None"]
+    assert parameters(LLM.chat) == [
+        "self",
+        "messages",
+        "options=None",
+        "*",
+        "adapter=None",
+        "progress=None",
+    ]
 
 
 def test_sampling_options_have_these_fields_and_defaults() -> None:
@@ -91,10 +108,14 @@ def test_sampling_options_have_these_fields_and_defaults() -> None:
         "ignore_eos=False",
         "min_tokens=0",
         "logprobs=None",
+        "prompt_logprobs=None",
         "n=1",
         "logit_bias=None",
+        "allowed_token_ids=None",
+        "bad_token_sequences=()",
         "include_stop_str_in_output=False",
         "skip_special_tokens=True",
+        "structure=None",
     ]
 
 

@@ -17,16 +17,26 @@ if TYPE_CHECKING:
     from banyan.engine.llm import LLM
     from banyan.engine.outputs import RequestOutput
     from banyan.engine.sampling import SamplingOptions
+    from banyan.engine.structure.definition import Structure
 
     __version__: str
 
-__all__ = ["LLM", "Embedder", "RequestOutput", "SamplingOptions", "__version__", "compile"]
+__all__ = [
+    "LLM",
+    "Embedder",
+    "RequestOutput",
+    "SamplingOptions",
+    "Structure",
+    "__version__",
+    "compile",
+]
 
 _HOMES = {
     "LLM": "banyan.engine.llm",
     "Embedder": "banyan.engine.embedder",
     "RequestOutput": "banyan.engine.outputs",
     "SamplingOptions": "banyan.engine.sampling",
+    "Structure": "banyan.engine.structure.definition",
     "compile": "banyan.compiler.compile",
 }
 
