@@ -16,6 +16,7 @@ from banyan.engine.request import Sequence as Answer
 from banyan.engine.request_context import RequestContext
 from banyan.engine.sampling import SamplingOptions
 from banyan.engine.scheduler import Demand
+from banyan.engine.structure.definition import Structure
 from banyan.foundation.errors import DeadlineMissed, InputError, Overloaded
 
 
@@ -217,6 +218,23 @@ def test_nobody_goes_when_that_would_not_be_enough() -> None:
     assert ended == ["runs", "old", "b", "c"]
     assert engine.take_refusals() == []
     assert engine.statistics().requests_refused == 1
+
+
+def test_those_whose_structure_is_compiled_take_room_in_the_queue() -> None:
+    engine = fake_engine(policy=QueuePolicy(max_waiting_requests=3))
+    refused = 0
+    for number in range(50):
+        structure = Structure.regex(f"[a-c]{{{number + 1}}}")
+        options = SamplingOptions(temperature=0.0, max_tokens=4, structure=structure)
+        try:
+            engine.add_request(str(number), b"abc", options)
+        except Overloaded:
+            refused += 1
+    assert refused == 47
+    while engine.has_work():
+        engine.step()
+    assert engine.statistics().tokens_generated > 0
+    engine.close()
 
 
 def test_one_displaced_by_a_caller_with_less_is_told_so() -> None:

@@ -132,7 +132,13 @@ class Engine:
         )
         if not told:  # one that was let in before is not turned away now
             begin_seconds = self._pacing.begin_seconds(len(prompt_token_ids))
-            self._give_up(self._reception.make_room(request, self._answers, begin_seconds))
+            refusals = self._reception.make_room(
+                request,
+                self._answers,
+                begin_seconds,
+                num_on_the_way=self._structuring.num_compiling,
+            )
+            self._give_up(refusals)
         now = self._clock()
         answers = [
             answer

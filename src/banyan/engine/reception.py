@@ -72,7 +72,12 @@ class Reception:
         self._order = count()
 
     def make_room(
-        self, request: Request, unfinished: Mapping[str, Sequence[Answer]], begin_seconds: float
+        self,
+        request: Request,
+        unfinished: Mapping[str, Sequence[Answer]],
+        begin_seconds: float,
+        *,
+        num_on_the_way: int = 0,
     ) -> list[Refusal]:
         """Decide whether a request may join; the refusals are of others that must go for it.
 
@@ -82,13 +87,14 @@ class Reception:
             request: who wants to join.
             unfinished: the answers of all requests that are being served.
             begin_seconds: from its start to its first token, when nothing is cached.
+            num_on_the_way: answers that will join later; they take room already.
 
         Raises:
             Overloaded: it may not; says when to come back.
         """
         self._check_wait(request, begin_seconds)
         displaced: list[tuple[Sequence[Answer], Refusal]] = []
-        while self._is_full(request):
+        while self._is_full(request, num_on_the_way):
             victim = self._less_entitled(request)
             siblings = () if victim is None else unfinished[victim.request.request_id]
             # One whose other answers are being written already is not taken back.
@@ -99,9 +105,11 @@ class Reception:
             ):
                 self._put_back(displaced)
                 self.num_refused += request.options.n
-                raise self._too_many(request, is_callers_share=self._has_too_much(request))
+                is_callers_share = self._has_too_much(request)
+                raise self._too_many(request, num_on_the_way, is_callers_share=is_callers_share)
+            is_callers_share = victim.priority == request.context.priority
             error = self._too_many(
-                victim.request, is_callers_share=victim.priority == request.context.priority
+                victim.request, num_on_the_way, is_callers_share=is_callers_share
             )
             displaced.append((siblings, Refusal(victim.request.request_id, error)))
             for answer in siblings:
@@ -204,11 +212,12 @@ class Reception:
         )
         return self._speed.seconds_for(num_tokens)
 
-    def _is_full(self, request: Request) -> bool:
-        if not self.line:
+    def _is_full(self, request: Request, num_on_the_way: int) -> bool:
+        num_waiting = len(self.line) + num_on_the_way
+        if not num_waiting:
             return False  # whatever it asks for, nothing is in its way
         most = self._policy.max_waiting_requests
-        if most is not None and len(self.line) + request.options.n > most:
+        if most is not None and num_waiting + request.options.n > most:
             return True
         most = self._policy.max_waiting_tokens
         num_tokens = request.options.n * len(request.prompt_token_ids)
@@ -225,12 +234,14 @@ class Reception:
         ours = self.line.num_waiting(context.caller) + request.options.n
         return victim if self.line.num_waiting(theirs.caller) > ours else None
 
-    def _too_many(self, request: Request, *, is_callers_share: bool) -> Overloaded:
+    def _too_many(
+        self, request: Request, num_on_the_way: int, *, is_callers_share: bool
+    ) -> Overloaded:
         policy = self._policy
         bounds = [
             f"{used} of at most {most} {what}"
             for used, most, what in (
-                (len(self.line), policy.max_waiting_requests, "answers"),
+                (len(self.line) + num_on_the_way, policy.max_waiting_requests, "answers"),
                 (self.line.num_tokens, policy.max_waiting_tokens, "prompt tokens"),
             )
             if most is not None

@@ -65,6 +65,11 @@ class Structuring:
         """True while somebody waits for a structure."""
         return bool(self._jobs)
 
+    @property
+    def num_compiling(self) -> int:
+        """Answers that wait for a structure."""
+        return sum(map(len, self._jobs.values()))
+
     def take_ready(self, *, is_idle: bool) -> list[Compiled]:
         """Return whose compilation is done; an idle engine waits for it for a moment."""
         if not self._jobs:
