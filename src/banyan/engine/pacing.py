@@ -3,9 +3,7 @@
 Owns what was learned of the cost of steps; reads no clock itself. Called by `engine.Engine`.
 """
 
-from collections.abc import Sequence
-from functools import reduce
-from operator import add
+from collections.abc import Iterable, Sequence
 
 from banyan.engine.options import EngineLimits, QueuePolicy
 from banyan.engine.runner import LaneSlice
@@ -39,7 +37,7 @@ class Pacing:
         prompts = [demand for demand in running if not demand.is_decoding]
         num_prompt_tokens = self._cost.most_tokens(
             self._goal_seconds,
-            running=reduce(add, (work_of(demand.num_computed, 1) for demand in decoding)),
+            running=_sum((demand.num_computed, 1) for demand in decoding),
             context=prompts[0].num_computed if prompts else 0,
             least=min(_LEAST_PROMPT_TOKENS, self._largest - len(decoding)),
             most=self._largest - len(decoding),
@@ -48,9 +46,7 @@ class Pacing:
 
     def note(self, slices: Sequence[LaneSlice], seconds: float) -> None:
         """Learn from a step that computed `slices` in `seconds`."""
-        work = reduce(
-            add, (work_of(slice_.start, slice_.num_tokens) for slice_ in slices), StepWork(0, 0)
-        )
+        work = _sum((slice_.start, slice_.num_tokens) for slice_ in slices)
         if work.num_tokens and seconds > 0:
             self._cost.observe(work, seconds)
             self._longest_step = max(seconds, _FORGET_LONGEST * self._longest_step)
@@ -65,3 +61,12 @@ class Pacing:
         It may share its last step with as many others as any step lately. 0 while nothing is known.
         """
         return self.compute_seconds(0, num_tokens) + self._longest_step
+
+
+def _sum(parts: Iterable[tuple[int, int]]) -> StepWork:
+    """The work of (start, num_tokens) parts; plain numbers, for this is done in every step."""
+    num_tokens = num_pairs = 0
+    for start, count in parts:
+        num_tokens += count
+        num_pairs += count * start + count * (count + 1) // 2
+    return StepWork(num_tokens, num_pairs)

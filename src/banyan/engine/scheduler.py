@@ -288,7 +288,9 @@ def _keep_what_fits(running: Sequence[Demand], free_blocks: int) -> tuple[int, i
 
 def _grant_drafts(decoding: Sequence[Demand], budget: int, free_blocks: int) -> list[int]:
     """How many guesses of each sequence are checked, oldest first."""
-    granted = []
+    granted: list[int] = []
+    if not any(demand.num_drafts for demand in decoding):
+        return [0] * len(decoding)
     for demand in decoding:
         # The last block of the known tokens has room that costs nothing.
         held = BLOCK_SIZE * blocks_for(demand.num_tokens)
