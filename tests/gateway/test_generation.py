@@ -1,5 +1,18 @@
+import asyncio
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
+from dataclasses import replace
+
 from banyan.engine.events import TokenEvent, TokenLogprob
-from banyan.gateway.generation import Answers, Part
+from banyan.engine.fake import FakeTokenizer
+from banyan.engine.request_context import ORDINARY, RequestContext
+from banyan.engine.sampling import SamplingOptions
+from banyan.gateway.generation import Answers, Part, run_prompts
+from banyan.gateway.metrics.metrics import Metrics
+from banyan.gateway.metrics.naming import Naming
+from banyan.gateway.services import GatewaySettings, Services
+from banyan.gateway.text import PromptText, plain_chat
+from tests.gateway.scripted import ScriptedBackend
 
 
 def event(index: int, logprob: float, *, num_cached: int = 0) -> TokenEvent:
@@ -35,3 +48,42 @@ def test_cached_tokens_of_a_prompt_count_once() -> None:
     assert usage.prompt_tokens == 20
     assert usage.prompt_tokens_details is not None
     assert usage.prompt_tokens_details.cached_tokens == 16
+
+
+class Endless(ScriptedBackend):
+    """Writes for ever; counts what it wrote."""
+
+    num_written = 0
+
+    async def generate(
+        self,
+        request_id: str,
+        prompt_token_ids: Sequence[int],
+        options: SamplingOptions,
+        context: RequestContext = ORDINARY,
+    ) -> AsyncGenerator[TokenEvent, None]:
+        while True:
+            await asyncio.sleep(0)
+            self.num_written += 1
+            yield replace(event(0, -1.0), finish_reason=None)
+
+
+def test_a_slow_reader_of_several_prompts_holds_their_writers_up() -> None:
+    backend = Endless()
+    services = Services(
+        backend=backend,
+        text=PromptText(FakeTokenizer(), plain_chat),
+        settings=GatewaySettings(model_name="tiny", created=7),
+        metrics=Metrics(backend, Naming("tiny", "both")),
+    )
+
+    async def test() -> int:
+        options = [SamplingOptions()] * 2
+        parts = run_prompts(services, [[1], [2]], options, request_id="r", arrived=0.0)
+        async with aclosing(parts):
+            await anext(parts)
+            for _ in range(2000):
+                await asyncio.sleep(0)
+            return backend.num_written
+
+    assert asyncio.run(test()) < 100

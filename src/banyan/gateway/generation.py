@@ -19,6 +19,9 @@ from banyan.gateway.records import RequestRecord, observed
 from banyan.gateway.replies.usage import PromptTokensDetails, Usage
 from banyan.gateway.services import Services
 
+# Parts of several prompts that wait for their one reader.
+_MOST_MERGED = 64
+
 
 @dataclass(frozen=True, slots=True)
 class Part:
@@ -173,16 +176,17 @@ async def _numbered(
 
 async def _merged(streams: Sequence[AsyncGenerator[Part, None]]) -> AsyncGenerator[Part, None]:
     """Yield from all streams as parts come; the first failure ends all of them."""
-    queue: asyncio.Queue[Part | Exception | None] = asyncio.Queue()
+    # A slow reader fills it, then the queues behind it, and is told so by the engine's client.
+    queue: asyncio.Queue[Part | Exception | None] = asyncio.Queue(_MOST_MERGED)
 
     async def pump(stream: AsyncGenerator[Part, None]) -> None:
         try:
             async with aclosing(stream):
                 async for part in stream:
-                    queue.put_nowait(part)
-            queue.put_nowait(None)
+                    await queue.put(part)
+            await queue.put(None)
         except Exception as error:  # handed over whatever it is: the reader waits for it
-            queue.put_nowait(error)
+            await queue.put(error)
 
     tasks = [asyncio.create_task(pump(stream)) for stream in streams]
     num_running = len(tasks)
