@@ -7,6 +7,7 @@ from contextlib import aclosing, asynccontextmanager
 import pytest
 from msgspec import structs
 
+from banyan.engine.caller_limit import CallerLimit
 from banyan.engine.client import EngineClient, RestartPolicy
 from banyan.engine.launcher import EngineProcess
 from banyan.engine.messages import EngineSettings
@@ -15,7 +16,14 @@ from banyan.engine.pending import PendingRequests
 from banyan.engine.pooling.prompt import PoolingPrompt
 from banyan.engine.request_context import RequestContext
 from banyan.engine.sampling import SamplingOptions
-from banyan.foundation.errors import EngineStopped, InputError, RequestError, UnknownAdapter
+from banyan.engine.speech.transcript import TranscriptionOptions
+from banyan.foundation.errors import (
+    EngineStopped,
+    InputError,
+    Overloaded,
+    RequestError,
+    UnknownAdapter,
+)
 
 pytestmark = pytest.mark.end_to_end
 
@@ -87,6 +95,19 @@ def test_a_refused_request_raises_and_the_next_one_is_served() -> None:
         with pytest.raises(RequestError, match="makes no embeddings"):
             await client.pool("b", [PoolingPrompt((1,))])
         assert len(await write(client, "c")) == 4
+
+    run(test)
+
+
+def test_requests_for_vectors_and_transcripts_count_for_their_caller() -> None:
+    async def test(client: EngineClient) -> None:
+        client._callers = CallerLimit(1)
+        async with aclosing(client.generate("a", [1], FOREVER, RequestContext(caller="x"))) as one:
+            await anext(one)
+            with pytest.raises(Overloaded, match="1 requests under way"):
+                await client.pool("b", [PoolingPrompt((1,))], caller="x")
+            with pytest.raises(Overloaded, match="1 requests under way"):
+                await client.transcribe("c", b"", TranscriptionOptions(), caller="x")
 
     run(test)
 

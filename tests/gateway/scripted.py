@@ -50,6 +50,7 @@ class ScriptedBackend:
         self.pause_forever = pause_forever
         self.seen: list[tuple[tuple[int, ...], SamplingOptions]] = []
         self.contexts: list[RequestContext] = []
+        self.callers: list[str] = []
         self.changes: list[tuple[str, str, bool]] = []
         self.num_open = 0
         self.finish_reason: Any = "stop"
@@ -121,13 +122,16 @@ class ScriptedBackend:
     async def unload_adapter(self, name: str) -> None:
         self.changes.append((name, "", False))
 
-    async def pool(self, request_id: str, prompts: Sequence[PoolingPrompt]) -> tuple[bytes, ...]:
+    async def pool(
+        self, request_id: str, prompts: Sequence[PoolingPrompt], *, caller: str = ""
+    ) -> tuple[bytes, ...]:
+        self.callers.append(caller)
         if self.failure is not None:
             raise self.failure
         return tuple(b"\x00\x00\x80\x3f\x00\x00\x00\xbf" for _ in prompts)  # 1.0, -0.5
 
     async def transcribe(
-        self, request_id: str, sound: bytes, options: TranscriptionOptions
+        self, request_id: str, sound: bytes, options: TranscriptionOptions, *, caller: str = ""
     ) -> Transcript:
         raise NotImplementedError
 

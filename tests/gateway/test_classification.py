@@ -15,7 +15,9 @@ MOODS = Classifier(("dull", "odd", "fine"), probability="softmax", relevance="id
 class ByLength(ScriptedBackend):
     """The score of a label is 2 when its number is the length of the text."""
 
-    async def pool(self, request_id: str, prompts: Sequence[PoolingPrompt]) -> tuple[bytes, ...]:
+    async def pool(
+        self, request_id: str, prompts: Sequence[PoolingPrompt], *, caller: str = ""
+    ) -> tuple[bytes, ...]:
         lengths = [len(prompt.token_ids) for prompt in prompts]
         return tuple(
             struct.pack("<3f", *(2.0 * (label == length) for label in range(3)))

@@ -1,3 +1,4 @@
+import asyncio
 import struct
 from collections.abc import Sequence
 from typing import Any
@@ -5,7 +6,8 @@ from typing import Any
 import pytest
 
 from banyan.engine.pooling.prompt import PoolingPrompt
-from tests.gateway.scripted import ENCODER, ScriptedBackend, post
+from banyan.gateway.caller import caller_name
+from tests.gateway.scripted import ENCODER, ScriptedBackend, connect, post
 
 PATH = "/v1/embeddings"
 
@@ -32,7 +34,7 @@ def test_many_inputs_come_back_in_order_from_batches_that_others_can_come_betwee
 
     class Numbering(ScriptedBackend):
         async def pool(
-            self, request_id: str, prompts: Sequence[PoolingPrompt]
+            self, request_id: str, prompts: Sequence[PoolingPrompt], *, caller: str = ""
         ) -> tuple[bytes, ...]:
             sizes.append(len(prompts))
             return tuple(struct.pack("<f", len(prompt.token_ids)) for prompt in prompts)
@@ -93,3 +95,15 @@ def test_a_text_model_makes_no_embeddings() -> None:
         "writes text only; for this, serve one that makes embeddings"
         in response.json()["error"]["message"]
     )
+
+
+def test_the_engine_is_told_who_asks() -> None:
+    backend = ScriptedBackend(status=ENCODER)
+
+    async def exchange() -> None:
+        async with connect(backend) as client:
+            headers = {"authorization": "Bearer key"}
+            assert (await client.post(PATH, json=embedding_body(), headers=headers)).is_success
+
+    asyncio.run(exchange())
+    assert backend.callers == [caller_name("key", "")]

@@ -22,7 +22,9 @@ class Counting(ScriptedBackend):
         super().__init__(status=status)
         self.prompts: list[PoolingPrompt] = []
 
-    async def pool(self, request_id: str, prompts: Sequence[PoolingPrompt]) -> tuple[bytes, ...]:
+    async def pool(
+        self, request_id: str, prompts: Sequence[PoolingPrompt], *, caller: str = ""
+    ) -> tuple[bytes, ...]:
         self.prompts += prompts
         if self.status() == ENCODER:
             return tuple(struct.pack("<2f", 1, len(prompt.token_ids) - 1) for prompt in prompts)
@@ -126,6 +128,12 @@ def test_what_cannot_be_scored_is_refused(
 def test_a_long_text_is_cut_in_scores_when_asked_for() -> None:
     fields: dict[str, Any] = {"text_1": "a", "text_2": "b" * 40, "truncate_prompt_tokens": -1}
     assert ask("/v1/score", **fields).json()["usage"]["prompt_tokens"] == 16
+
+
+def test_a_long_query_is_not_read_anew_for_many_documents() -> None:
+    reply = ask("/v1/rerank", query="x" * 40_000, documents=["a"] * 1000)
+    assert reply.status_code == 400
+    assert "40001000 characters" in reply.json()["error"]["message"]
 
 
 def test_a_model_that_writes_ranks_nothing() -> None:

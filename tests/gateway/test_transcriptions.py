@@ -29,7 +29,7 @@ class Hearing(ScriptedBackend):
         self.asked: list[tuple[bytes, TranscriptionOptions]] = []
 
     async def transcribe(
-        self, request_id: str, sound: bytes, options: TranscriptionOptions
+        self, request_id: str, sound: bytes, options: TranscriptionOptions, *, caller: str = ""
     ) -> Transcript:
         self.asked.append((sound, options))
         if sound == b"no sound":

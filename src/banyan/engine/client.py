@@ -206,16 +206,19 @@ class EngineClient:
                     engine = await self._next(error)
                     request = told.resumed()
 
-    async def pool(self, request_id: str, prompts: Sequence[PoolingPrompt]) -> tuple[bytes, ...]:
+    async def pool(
+        self, request_id: str, prompts: Sequence[PoolingPrompt], *, caller: str = ""
+    ) -> tuple[bytes, ...]:
         """Return one row per prompt as little-endian float32 bytes; raises as `generate`."""
-        engine = self._ready()
-        try:
-            return await engine.pool(Pool(request_id, tuple(prompts)))
-        except EngineStopped as error:
-            if not engine.is_over:
-                raise
-            # Nothing was told yet: it is computed again as if it had just come.
-            return await (await self._next(error)).pool(Pool(request_id, tuple(prompts)))
+        engine, request = self._ready(), Pool(request_id, tuple(prompts))
+        with self._callers.counted(caller):
+            try:
+                return await engine.pool(request)
+            except EngineStopped as error:
+                if not engine.is_over:
+                    raise
+                # Nothing was told yet: it is computed again as if it had just come.
+                return await (await self._next(error)).pool(request)
 
     async def load_adapter(self, name: str, path: str, *, replaces: bool = False) -> None:
         """Let requests name the adapter at `path`, a directory on the engine's machine.
@@ -247,17 +250,17 @@ class EngineClient:
         )
 
     async def transcribe(
-        self, request_id: str, sound: bytes, options: TranscriptionOptions
+        self, request_id: str, sound: bytes, options: TranscriptionOptions, *, caller: str = ""
     ) -> Transcript:
         """Return what is said in the bytes of a file; raises as `generate`."""
-        engine = self._ready()
-        request = Transcribe(request_id, sound, options)
-        try:
-            return await engine.transcribe(request)
-        except EngineStopped as error:
-            if not engine.is_over:
-                raise
-            return await (await self._next(error)).transcribe(request)
+        engine, request = self._ready(), Transcribe(request_id, sound, options)
+        with self._callers.counted(caller):
+            try:
+                return await engine.transcribe(request)
+            except EngineStopped as error:
+                if not engine.is_over:
+                    raise
+                return await (await self._next(error)).transcribe(request)
 
     def _ready(self) -> Incarnation:
         if self._serving is None or not self._serving.is_ready or self._is_draining:

@@ -43,7 +43,9 @@ class Backend(Protocol):
         """
         ...
 
-    async def pool(self, request_id: str, prompts: Sequence[PoolingPrompt]) -> tuple[bytes, ...]:
+    async def pool(
+        self, request_id: str, prompts: Sequence[PoolingPrompt], *, caller: str = ""
+    ) -> tuple[bytes, ...]:
         """Return one vector or row of scores per prompt as little-endian float32 bytes."""
         ...
 
@@ -56,7 +58,7 @@ class Backend(Protocol):
         ...
 
     async def transcribe(
-        self, request_id: str, sound: bytes, options: TranscriptionOptions
+        self, request_id: str, sound: bytes, options: TranscriptionOptions, *, caller: str = ""
     ) -> Transcript:
         """Return what is said in the bytes of a file."""
         ...

@@ -5,6 +5,7 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from banyan.gateway.body import read_body, unless_hung_up
+from banyan.gateway.caller import caller_of_key
 from banyan.gateway.pooling import encode_inputs, num_tokens, numbers_of, rows_of
 from banyan.gateway.replies.embeddings import EmbeddingUsage
 from banyan.gateway.replies.pooling import ClassifyReply, TextClass
@@ -34,7 +35,9 @@ async def _answer(services: Services, request: Request) -> Response:
     classifier = services.classifier()
     cut_to = asked.truncate_prompt_tokens
     prompts = await encode_inputs(services, asked.input, cut_to=cut_to, model=model)
-    rows = await unless_hung_up(request.receive, rows_of(services, prompts, prefix="classify"))
+    caller = caller_of_key(request)
+    work = rows_of(services, prompts, prefix="classify", caller=caller)
+    rows = await unless_hung_up(request.receive, work)
     count = num_tokens(prompts)
     reply = ClassifyReply(
         id=new_id("classify"),

@@ -9,6 +9,7 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from banyan.gateway.body import read_body, unless_hung_up
+from banyan.gateway.caller import caller_of_key
 from banyan.gateway.errors import refuse
 from banyan.gateway.pooling import encode_inputs, num_tokens, numbers_of, rows_of
 from banyan.gateway.replies.embeddings import Embedding, EmbeddingReply, EmbeddingUsage
@@ -41,7 +42,8 @@ async def _answer(services: Services, request: Request) -> Response:
     model = services.ready_model("embedder")
     cut_to = asked.truncate_prompt_tokens
     prompts = await encode_inputs(services, asked.input, cut_to=cut_to, model=model)
-    vectors = await unless_hung_up(request.receive, rows_of(services, prompts, prefix="embd"))
+    work = rows_of(services, prompts, prefix="embd", caller=caller_of_key(request))
+    vectors = await unless_hung_up(request.receive, work)
     if asked.dimensions is not None:
         vectors = [shortened(vector, asked.dimensions) for vector in vectors]
     count = num_tokens(prompts)

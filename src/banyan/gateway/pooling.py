@@ -67,13 +67,13 @@ async def encode_inputs(
 
 
 async def rows_of(
-    services: Services, prompts: Sequence[PoolingPrompt], *, prefix: str
+    services: Services, prompts: Sequence[PoolingPrompt], *, prefix: str, caller: str
 ) -> list[bytes]:
     """Have the engine compute one row per prompt, in order; others come between the commands."""
     rows: list[bytes] = []
     for start in range(0, len(prompts), _PROMPTS_PER_COMMAND):
         batch = prompts[start : start + _PROMPTS_PER_COMMAND]
-        rows += await services.backend.pool(new_id(prefix), batch)
+        rows += await services.backend.pool(new_id(prefix), batch, caller=caller)
     return rows
 
 

@@ -14,6 +14,7 @@ from starlette.responses import Response
 from banyan.engine.pooling.prompt import PoolingPrompt
 from banyan.engine.status import ModelFacts
 from banyan.gateway.body import read_body, unless_hung_up
+from banyan.gateway.caller import caller_of_key
 from banyan.gateway.errors import refuse
 from banyan.gateway.pooling import longest_prompt, num_tokens, numbers_of, rows_of
 from banyan.gateway.replies.embeddings import EmbeddingUsage
@@ -28,6 +29,10 @@ from banyan.gateway.services import Services, in_thread, new_id, now_seconds
 from banyan.gateway.wire.parsing import parse_request
 from banyan.gateway.wire.pooling import RerankRequest, ScoreRequest
 from banyan.models.classifier import apply_activation
+
+# A long query beside many documents is read anew for each: a body of megabytes would keep a thread
+# busy for an hour, and a few of them all threads that read text.
+_MOST_CHARACTERS = 2**25
 
 # Cohere's limit for the documents of one request.
 MOST_PAIRS = 1000
@@ -65,7 +70,13 @@ async def _rerank(services: Services, request: Request) -> Response:
     if cut_to is None:  # reranking cuts what is too long, as Jina and Cohere do
         cut_to = asked.max_tokens_per_doc or -1
     pairs = [(asked.query, text) for text in texts]
-    scorer = _Scorer(services, model, longest_prompt(cut_to, model), field_name="documents")
+    scorer = _Scorer(
+        services,
+        model,
+        longest_prompt(cut_to, model),
+        field_name="documents",
+        caller=caller_of_key(request),
+    )
     scores, count = await unless_hung_up(request.receive, scorer.scores(pairs))
     best = sorted(range(len(scores)), key=lambda index: (-scores[index], index))[: asked.top_n]
     reply = RerankReply(
@@ -92,7 +103,9 @@ async def _score(services: Services, request: Request) -> Response:
     pairs = _paired(asked.text_1, asked.text_2)
     limit = longest_prompt(asked.truncate_prompt_tokens, model)
     is_cut = asked.truncate_prompt_tokens is not None
-    scorer = _Scorer(services, model, limit, field_name="text_2", is_cut=is_cut)
+    scorer = _Scorer(
+        services, model, limit, field_name="text_2", caller=caller_of_key(request), is_cut=is_cut
+    )
     scores, count = await unless_hung_up(request.receive, scorer.scores(pairs))
     reply = ScoreReply(
         id=new_id("score"),
@@ -132,8 +145,10 @@ class _Scorer:
         max_tokens: int,
         *,
         field_name: str,
+        caller: str,
         is_cut: bool = True,
     ) -> None:
+        self._caller = caller
         self._services = services
         self._model = model
         self._max_tokens = max_tokens
@@ -153,6 +168,13 @@ class _Scorer:
         return await self._by_labels(pairs)
 
     async def _by_labels(self, pairs: Sequence[tuple[str, str]]) -> tuple[list[float], int]:
+        num_characters = sum(len(first) + len(second) for first, second in pairs)
+        if num_characters > _MOST_CHARACTERS:
+            raise refuse(
+                f"the pairs hold {num_characters} characters, the text they share counted each "
+                f"time; one request takes at most {_MOST_CHARACTERS}",
+                parameter=self._field_name,
+            )
         classifier = self._services.classifier()
         text = self._services.text
         # One more than fits shows which pairs would have to be cut.
@@ -163,7 +185,7 @@ class _Scorer:
 
         prompts = await in_thread(encode)
         self._refuse_long(prompts)
-        rows = await rows_of(self._services, prompts, prefix="score")
+        rows = await rows_of(self._services, prompts, prefix="score", caller=self._caller)
         scores = [apply_activation(numbers_of(row), classifier.relevance)[0] for row in rows]
         return scores, num_tokens(prompts)
 
@@ -177,7 +199,7 @@ class _Scorer:
 
         prompts = await in_thread(encode)
         self._refuse_long(prompts)
-        rows = await rows_of(self._services, prompts, prefix="score")
+        rows = await rows_of(self._services, prompts, prefix="score", caller=self._caller)
         vectors = {text: numbers_of(row) for text, row in zip(texts, rows, strict=True)}
         return [cosine(vectors[left], vectors[right]) for left, right in pairs], num_tokens(prompts)
 

@@ -10,6 +10,7 @@ from starlette.responses import PlainTextResponse, Response
 
 from banyan.engine.speech.transcript import Transcript, TranscriptionOptions
 from banyan.gateway.body import unless_hung_up
+from banyan.gateway.caller import caller_of_key
 from banyan.gateway.errors import refuse
 from banyan.gateway.replies.transcriptions import (
     TranscriptionReply,
@@ -77,7 +78,8 @@ async def _answer(services: Services, request: Request, task: Task) -> Response:
         timestamps=form in _WITH_TIMES,
         seed=_seed(_one(upload, "seed", "0")),
     )
-    work = services.backend.transcribe(new_id("transcribe"), upload.file, options)
+    caller = caller_of_key(request)
+    work = services.backend.transcribe(new_id("transcribe"), upload.file, options, caller=caller)
     return _reply(await unless_hung_up(request.receive, work), form, task)
 
 
