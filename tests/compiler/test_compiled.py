@@ -64,7 +64,7 @@ def test_a_size_without_bound_places_memory_once_for_each_power_of_two(
         placed.append(sizes)
         return arena_offsets(slots, sizes)
 
-    monkeypatch.setattr("banyan.compiler.compiled.arena_offsets", counted)
+    monkeypatch.setattr("banyan.compiler.arena.arena_offsets", counted)
     # For the largest sizes, which do not fit, and then for 4, 512 and 8 rows.
     for num_rows, times in ((3, 2), (4, 2), (300, 3), (3, 3), (5, 4), (8, 4)):
         given = np.random.default_rng(num_rows).standard_normal((num_rows, 64)).astype(np.float32)

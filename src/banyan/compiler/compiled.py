@@ -1,27 +1,25 @@
 """A compiled program with its memory: weights packed, states kept, arguments bound, kernels run."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
 from typing import final
 
 import numpy as np
 
+from banyan.compiler.arena import LARGEST_FIXED_BYTES, Arena, most_bytes
 from banyan.compiler.executable import Argument, Array, Executable, evaluate_shape
 from banyan.compiler.interpreted import run_extern_node
 from banyan.compiler.ir.graph import Node
-from banyan.compiler.ir.symbols import evaluate, substitute, symbol, upper_bound
+from banyan.compiler.ir.symbols import evaluate
 from banyan.compiler.ir.types import TensorType
 from banyan.compiler.packed_weights import WeightLoader, family_of, joined_memory
 from banyan.compiler.report import CompileReport
-from banyan.compiler.targets.memory import ExternCall, Location, Memory, Slot, arena_offsets
+from banyan.compiler.targets.memory import ExternCall, Location, Memory, Slot
 from banyan.devices.device import ALIGNMENT_BYTES, Buffer, Device, LoadedProgram, Program
 from banyan.devices.host_memory import aligned, contiguous
 from banyan.foundation.errors import InputError
-
-LARGEST_FIXED_BYTES = 4 << 30
-"""Memory reserved for the largest sizes at once; beyond it, memory grows with the sizes asked."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,42 +76,6 @@ class Manifest:
     report: CompileReport
 
 
-@dataclass(slots=True)
-class _Arena:
-    """Memory between kernels: placed once for the largest sizes, or for each power of two of them.
-
-    Placing hundreds of values takes longer than a small kernel, so no run but the first of its
-    size should do it.
-    """
-
-    device: Device
-    slots: tuple[Slot, ...]
-    symbols: tuple[str, ...]
-    fixed: tuple[int, ...] | None = None
-    buffer: Buffer | None = None
-    known: dict[tuple[int, ...], tuple[tuple[int, ...], int]] = field(default_factory=dict)
-
-    def offsets(self, values: Mapping[str, int]) -> tuple[int, ...]:
-        """The offset of every slot in this run; afterwards `buffer` is large enough."""
-        if self.fixed is not None:
-            return self.fixed
-        if not self.known:
-            largest = arena_offsets(self.slots, [upper_bound(s.num_bytes) for s in self.slots])
-            if largest[1] <= LARGEST_FIXED_BYTES:
-                self.fixed, self.buffer = largest[0], self.device.allocate(max(largest[1], 64))
-                return self.fixed
-        key = tuple(1 << max(values[name] - 1, 0).bit_length() for name in self.symbols)
-        if key not in self.known:
-            # A slot may need the most where one size is the least of those that round alike.
-            bounds = {n: symbol(n, k // 2, k) for n, k in zip(self.symbols, key, strict=True)}
-            sizes = [upper_bound(substitute(slot.num_bytes, bounds)) for slot in self.slots]
-            self.known[key] = arena_offsets(self.slots, sizes)
-        offsets, total = self.known[key]
-        if self.buffer is None or self.buffer.num_bytes < total:
-            self.buffer = self.device.allocate(max(total, 64))
-        return offsets
-
-
 @final
 class CompiledProgram(Executable):
     """An `Executable` whose kernels are machine code on a device.
@@ -137,7 +99,7 @@ class CompiledProgram(Executable):
         self._loader = loader
         self._externs = tuple(externs)
         self._segments = load_segments(manifest, device)
-        self._arena = _Arena(device, manifest.slots, manifest.symbols)
+        self._arena = Arena(device, manifest.slots, manifest.symbols)
         self._kept: list[Buffer | None] = [None] * len(manifest.inputs)
         self._results: list[Buffer | None] = [None] * len(manifest.memories)
         self._reserved: dict[int, Buffer] = {}
@@ -195,6 +157,11 @@ class CompiledProgram(Executable):
         sizes = [stored.type.maximum_bytes for stored in inputs]
         self._reserved |= joined_memory(self._device, sizes, [s.behind for s in inputs], place)
         return self._reserved.pop(place)
+
+    def step_bytes(self, most: Mapping[str, int]) -> int:
+        """As the base says."""
+        results = (most_bytes(kind.num_bytes, most) for kind in self.manifest.memories)
+        return self._arena.bytes_within(most) + sum(results)
 
     def packed_weights(self) -> list[list[tuple[int, Array]]]:
         """The bytes of every weight by the number of its input; joined ones in one inner list.

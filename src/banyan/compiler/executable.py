@@ -170,6 +170,14 @@ class Executable(ABC):
         """Memory that all weights take as the caller sees them; packing adds little to that."""
         return sum(argument.type.maximum_bytes for argument in of_role(self.inputs, "weight"))
 
+    def step_bytes(self, most: Mapping[str, int]) -> int:
+        """Memory that runs take for values and results; none where it is found as it is needed.
+
+        `most` bounds sizes by the names of their symbols; others may be as large as can be.
+        """
+        del most
+        return 0
+
     @abstractmethod
     def _load(self, place: int, array: Array) -> None:
         """Keep a weight."""

@@ -114,8 +114,9 @@ def load_model(
         executable = compile_model(model, device, settings=settings, say=say, mode=options.mode)
         draft = _load_draft(directory, options, device, settings=settings, say=say)
         draft_bytes = draft.executable.weight_bytes if draft else 0
-        plan = plan_memory(options, executable, device, free_bytes=free_bytes - draft_bytes)
+        free_bytes -= draft_bytes
         shape, longest = cache_shape(configuration, form), configuration.max_position_embeddings
+        plan = plan_memory(options, executable, device, free_bytes=free_bytes, longest=longest)
         limits = plan.limits(options, shape, longest=longest)
         fill(executable, model, device, settings=settings, say=say, key=key)
         executable.allocate_state({"num_blocks": limits.num_blocks})

@@ -7,12 +7,8 @@ from banyan.devices.cpu import CpuDevice
 from banyan.devices.device import Device
 from banyan.engine.cache_size import CacheShape, choose_limits
 from banyan.engine.key_value_blocks import blocks_for
-from banyan.engine.options import (
-    DEFAULT_TOKEN_BUDGET,
-    MOST_TOKENS_PER_STEP,
-    EngineLimits,
-    EngineOptions,
-)
+from banyan.engine.options import DEFAULT_TOKEN_BUDGET, EngineLimits, EngineOptions
+from banyan.engine.prompt_scores import ROWS_AT_ONCE
 from banyan.foundation.byte_sizes import parse_bytes, show_bytes
 from banyan.foundation.errors import InputError
 
@@ -78,38 +74,45 @@ class MemoryPlan:
         )
 
 
-def working_bytes(
-    arena_bytes: int,
-    scratch_bytes: int,
-    *,
-    threads: int,
-    token_budget: int,
-    most_tokens: int,
-) -> int:
-    """Memory that steps touch: of the arena, which is placed for the most tokens, their share."""
-    touched = arena_bytes * min(1.0, token_budget / most_tokens)
-    return int(touched) + threads * scratch_bytes
+def largest_step(options: EngineOptions, *, longest: int) -> dict[str, int]:
+    """The most of every size of a decoder's step; `longest` is the model's own limit in tokens.
+
+    Only tokens that are sampled or checked have logits, and a prompt's in small groups.
+    """
+    num_tokens = options.max_num_batched_tokens or max(DEFAULT_TOKEN_BUDGET, options.max_num_seqs)
+    speculation = options.speculation
+    num_drafts = 0 if speculation is None else speculation.num_speculative_tokens
+    num_wanted = max(ROWS_AT_ONCE, options.max_num_seqs * (1 + num_drafts))
+    return {
+        "num_tokens": num_tokens,
+        "num_sequences": min(num_tokens, options.max_num_seqs),
+        "num_table_blocks": blocks_for(min(options.max_model_len or longest, longest)),
+        "num_logit_rows": min(num_tokens, num_wanted),
+    }
 
 
 def plan_memory(
-    options: EngineOptions, executable: Executable, device: Device, *, free_bytes: int
+    options: EngineOptions, executable: Executable, device: Device, *, free_bytes: int, longest: int
 ) -> MemoryPlan:
-    """Say what a compiled model will take; `free_bytes` is what the machine has without it."""
-    report = executable.report
+    """Say what a compiled model will take.
+
+    Args:
+        options: of the engine.
+        executable: without weights yet.
+        device: it runs on.
+        free_bytes: what the machine has without it.
+        longest: the model's own limit in tokens.
+    """
     asked = None if options.memory is None else parse_bytes(options.memory, name="memory")
-    budget = options.max_num_batched_tokens or max(DEFAULT_TOKEN_BUDGET, options.max_num_seqs)
+    is_cpu = isinstance(device, CpuDevice)
+    num_threads = device.num_threads if isinstance(device, CpuDevice) else 1
+    of_step = executable.step_bytes(largest_step(options, longest=longest))
     return MemoryPlan(
         limit_bytes=free_bytes if asked is None else min(asked, free_bytes),
         asked=options.memory if asked is not None and asked <= free_bytes else None,
         weights_bytes=executable.weight_bytes,
-        working_bytes=working_bytes(
-            report.arena_bytes,
-            report.scratch_bytes,
-            threads=device.num_threads if isinstance(device, CpuDevice) else 1,
-            token_budget=budget,
-            most_tokens=MOST_TOKENS_PER_STEP,
-        ),
-        process_bytes=PROCESS_BYTES if isinstance(device, CpuDevice) else 0,
+        working_bytes=of_step + num_threads * executable.report.scratch_bytes,
+        process_bytes=PROCESS_BYTES if is_cpu else 0,
     )
 
 
