@@ -159,6 +159,7 @@ def agree_on_attention(dtype: DType, window: int, device: OpenClDevice, tmp_path
     np.testing.assert_allclose(found, wanted, atol=TOLERANCE[dtype])
 
 
+@pytest.mark.wide
 def test_rounded_keys_and_values_agree_with_the_interpreter(
     single: OpenClDevice, tmp_path: Path
 ) -> None:
