@@ -33,13 +33,19 @@ def packed(graph: Graph, arrays: Mapping[str, Any]) -> dict[str, Any]:
 def assert_same_results(
     before: Graph, after: Graph, arrays: Mapping[str, Any], tolerance: float = 1e-5
 ) -> None:
-    """Interpret both graphs; every output must agree."""
+    """Interpret both graphs; every output must agree, as far as the roundings on the way allow."""
+    # A tiled attention sums in another order than a whole one, and then rounds: a float32 that was
+    # made from its result is as far off.
+    rounds = any(
+        node.op == "attention_forward" and node.args[0].dtype.numpy.itemsize == 2
+        for node in before.nodes()
+    )
     wanted = run_graph(before, arrays)
     found = run_graph(after, packed(after, arrays))
     assert found.keys() == wanted.keys()
     for name, value in wanted.items():
         assert found[name].shape == value.shape, name
         left, right = (np.asarray(v, np.float64) for v in (found[name], value))
-        narrow = value.dtype.itemsize == 2 and value.dtype.kind not in "iu"
-        bound = 3e-2 if narrow else tolerance
+        narrow = value.dtype.itemsize == 2 or rounds
+        bound = 3e-2 if narrow and value.dtype.kind not in "iu" else tolerance
         np.testing.assert_allclose(left, right, rtol=bound, atol=bound, err_msg=name)

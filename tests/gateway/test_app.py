@@ -60,7 +60,8 @@ def test_health_follows_the_backend() -> None:
 
 def test_models_are_listed_and_described() -> None:
     card = {"id": "tiny", "object": "model", "created": 7, "owned_by": "banyan"}
-    assert get("/v1/models").json()["data"] == [card | {"max_model_len": 64}]
+    more = {"max_model_len": 64, "root": "tiny", "parent": None}
+    assert get("/v1/models").json()["data"] == [card | more]
     assert get("/v1/models/tiny").json()["max_model_len"] == 64
     unknown = get("/v1/models/a/b")
     assert (unknown.status_code, unknown.json()["error"]["code"]) == (404, "model_not_found")

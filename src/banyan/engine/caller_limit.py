@@ -27,6 +27,7 @@ class CallerLimit:
                 f"{who} has {self._counts[caller]} requests under way, the most that one caller "
                 "may have; send this one again when another is done",
                 retry_after_seconds=1.0,
+                is_callers_share=True,
             )
         self._counts[caller] += 1
         try:
