@@ -272,3 +272,15 @@ def test_a_model_that_knows_no_tools_is_given_none() -> None:
     assert reply.status_code == 400
     assert "knows no tools" in reply.json()["error"]["message"]
     assert "--tool-call-parser" in reply.json()["error"]["message"]
+
+
+@pytest.mark.parametrize("kind", [[["string"]], {"a": 1}, 3, None])
+def test_a_tool_whose_types_are_none_can_be_called(kind: Any) -> None:
+    properties = {"a": {"type": kind}}
+    function = {"name": "f", "parameters": {"type": "object", "properties": properties}}
+    call = "<tool_call>\n<function=f>\n<parameter=a>\nhi\n</parameter>\n</function>\n</tool_call>"
+    asked = chat_body(tools=[{"type": "function", "function": function}])
+    backend = ScriptedBackend(pieces=(call,))
+    reply = post("/v1/chat/completions", asked, backend=backend, tool_call_parser="qwen3_coder")
+    (made,) = reply.json()["choices"][0]["message"]["tool_calls"]
+    assert made["function"] == {"name": "f", "arguments": '{"a": "hi"}'}

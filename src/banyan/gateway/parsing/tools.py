@@ -31,8 +31,10 @@ class KnownTools:
         found: set[str] = set()
         for part in _alternatives(_resolved(schema, whole)):
             kind = _resolved(part, whole).get("type")
-            found.update(kind if isinstance(kind, list) else [kind] if kind else [])
-        return frozenset(name for name in found if isinstance(name, str))
+            # Nobody checks the schema of a tool that is not enforced: it may hold anything.
+            kinds = kind if isinstance(kind, list) else [kind]
+            found.update(name for name in kinds if isinstance(name, str))
+        return frozenset(found)
 
 
 def _alternatives(schema: Mapping[str, Any]) -> list[Any]:
