@@ -21,12 +21,18 @@ def small_server() -> Iterator[Server]:
         yield server
 
 
-def ask(sdk: AsyncOpenAI, number: int, **more: object) -> "asyncio.Task[Completion]":
+# Tokens that keep a seat for about half a second, the time in which a test must do its part.
+LONG = 6000
+
+
+def ask(
+    sdk: AsyncOpenAI, number: int, max_tokens: int = 400, **more: object
+) -> "asyncio.Task[Completion]":
     return asyncio.create_task(
         sdk.completions.create(
             model="fake",
             prompt=f"question {number}",
-            max_tokens=400,
+            max_tokens=max_tokens,
             temperature=0,
             extra_body={"ignore_eos": True, **more},
         )
@@ -60,8 +66,12 @@ def test_admitted_requests_finish_and_the_rest_are_told_when_to_come_back(
 def test_a_caller_with_less_displaces_a_flood_which_gets_429(small_server: Server) -> None:
     async def both() -> tuple[list[Completion | BaseException], Completion]:
         async with small_server.async_sdk() as sdk:
-            flood = [ask(sdk, number, user="flood") for number in range(20)]
-            await asyncio.sleep(0.05)
+            flood = [ask(sdk, number, LONG, user="flood") for number in range(10)]
+            while small_server.running() < 2:
+                await asyncio.sleep(0.01)
+            # The first wave filled the line before there were seats; this one fills it again.
+            flood += [ask(sdk, number, LONG, user="flood") for number in range(10, 20)]
+            await asyncio.sleep(0.2)
             light = await ask(sdk, 99, user="light")
             return await asyncio.gather(*flood, return_exceptions=True), light
 
@@ -75,7 +85,7 @@ def test_a_caller_with_less_displaces_a_flood_which_gets_429(small_server: Serve
 def test_a_deadline_that_cannot_be_met_is_answered_with_504(small_server: Server) -> None:
     async def late() -> Completion | BaseException:
         async with small_server.async_sdk() as sdk:
-            busy = [ask(sdk, number) for number in range(3)]
+            busy = [ask(sdk, number, LONG) for number in range(3)]
             while small_server.running() < 2:
                 await asyncio.sleep(0.01)
             late = ask(sdk, 9, deadline_seconds=0.05)

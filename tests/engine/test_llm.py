@@ -195,7 +195,7 @@ def test_a_device_that_is_not_there_is_refused(checkpoint: Checkpoint) -> None:
 
 
 def test_an_encoder_is_refused(checkpoint: Checkpoint) -> None:
-    with pytest.raises(ModelError, match="is an encoder"):
+    with pytest.raises(InputError, match="not possible with BertModel, which can embed"):
         LLM(checkpoint("bert"))
 
 
