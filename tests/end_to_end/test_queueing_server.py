@@ -51,7 +51,7 @@ def test_admitted_requests_finish_and_the_rest_are_told_when_to_come_back(
     answered = [result for result in results if isinstance(result, Completion)]
     refused = [result for result in results if isinstance(result, openai.APIStatusError)]
     assert len(answered) + len(refused) == 40
-    assert len(answered) >= 5
+    assert len(answered) >= 4  # the line; the seats, too, once a step has been taken
     assert len(refused) >= 10
     for answer in answered:
         assert answer.usage is not None

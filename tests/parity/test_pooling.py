@@ -71,8 +71,8 @@ def worst(found: Rows, expected: Rows) -> float:
     [
         ("lasttoken", "float32"),
         pytest.param("lasttoken", "bfloat16", marks=pytest.mark.wide),
-        ("mean", "float32"),
-        ("cls", "float32"),
+        pytest.param("mean", "float32", marks=pytest.mark.wide),
+        pytest.param("cls", "float32", marks=pytest.mark.wide),
     ],
 )
 def test_a_decoder_with_pooling_gives_the_hidden_states_of_transformers(
