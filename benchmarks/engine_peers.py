@@ -9,8 +9,6 @@ of our precisions with the best other engine of a class, within each round.
 """
 
 import argparse
-import json
-import os
 import statistics
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -26,7 +24,9 @@ from benchmarks.slice import (
     ARCHITECTURE,
     ROOT,
     BenchmarkError,
+    append_record,
     commit_facts,
+    comparison_parser,
     find_driver,
     find_model,
     machine_facts,
@@ -97,35 +97,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     rates = rates_of(rows)
     console.print(rates_table(rates))
     console.print(bars_table(rates))
-    options.history.parent.mkdir(parents=True, exist_ok=True)
-    with options.history.open("a", encoding="utf-8") as file:
-        file.write(json.dumps(record_of(rates, rows, options.threads)) + "\n")
+    append_record(options.history, record_of(rates, rows, options.threads))
     return 0
 
 
 def parse_options(arguments: Sequence[str] | None) -> argparse.Namespace:
     """Read the command line."""
     engines = (*OURS, *sum(OTHERS.values(), ()))
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--rounds", type=int, default=3, help="how often each case is measured")
-    parser.add_argument("--threads", type=int, default=2)
+    parser = comparison_parser(__doc__.partition("\n")[0], HISTORY)
     parser.add_argument("--cases", nargs="+", choices=RATES, default=list(RATES))
     parser.add_argument(
         "--engines", nargs="+", choices=engines, default=list(engines), metavar="ENGINE:PRECISION"
     )
-    parser.add_argument(
-        "--peers",
-        type=Path,
-        default=Path(os.environ.get("BANYAN_PEERS", ROOT.parent / "shared" / "peers")),
-        help="folder with run_peer.py (default: $BANYAN_PEERS)",
-    )
-    parser.add_argument(
-        "--model-root",
-        type=Path,
-        default=Path(os.environ.get("PEERS_ROOT", Path.home() / ".cache" / "banyan-peers")),
-        help="where models and the peers' environments are kept (default: $PEERS_ROOT)",
-    )
-    parser.add_argument("--history", type=Path, default=HISTORY)
     return parser.parse_args(arguments)
 
 

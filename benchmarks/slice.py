@@ -75,20 +75,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
     measured = [collect(case, rows) for case in CASES if case.name in options.cases]
     console.print(table_of(measured, options.threads))
-    record = record_of(measured, rows, options)
-    options.history.parent.mkdir(parents=True, exist_ok=True)
-    with options.history.open("a", encoding="utf-8") as file:
-        file.write(json.dumps(record) + "\n")
+    append_record(options.history, record_of(measured, rows, options))
     return 0
 
 
 def parse_options(arguments: Sequence[str] | None) -> argparse.Namespace:
     """Read the command line."""
     names = [case.name for case in CASES]
-    parser = argparse.ArgumentParser(description="Compare Banyan with llama.cpp in one run.")
+    parser = comparison_parser("Compare Banyan with llama.cpp in one run.", HISTORY)
+    parser.add_argument("--cases", nargs="+", choices=names, default=names)
+    return parser.parse_args(arguments)
+
+
+def comparison_parser(description: str, history: Path) -> argparse.ArgumentParser:
+    """Make the options of every comparison with other engines."""
+    parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--rounds", type=int, default=3, help="how often each case is measured")
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--cases", nargs="+", choices=names, default=names)
     parser.add_argument(
         "--peers",
         type=Path,
@@ -101,8 +104,15 @@ def parse_options(arguments: Sequence[str] | None) -> argparse.Namespace:
         default=Path(os.environ.get("PEERS_ROOT", Path.home() / ".cache" / "banyan-peers")),
         help="where models and the peers' environments are kept (default: $PEERS_ROOT)",
     )
-    parser.add_argument("--history", type=Path, default=HISTORY)
-    return parser.parse_args(arguments)
+    parser.add_argument("--history", type=Path, default=history)
+    return parser
+
+
+def append_record(history: Path, record: dict[str, Any]) -> None:
+    """Add one line to a history."""
+    history.parent.mkdir(parents=True, exist_ok=True)
+    with history.open("a", encoding="utf-8") as file:
+        file.write(json.dumps(record) + "\n")
 
 
 def find_driver(peers: Path) -> Path:
