@@ -8,8 +8,8 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import httpx
@@ -27,10 +27,16 @@ class Server:
     url: str
     name: str
     log: Path
+    clients: ExitStack = field(default_factory=ExitStack)
 
     def sdk(self) -> OpenAI:
-        """Open a client that never tries twice, so that tests see every error."""
-        return OpenAI(base_url=f"{self.url}/v1", api_key="none", max_retries=0, timeout=60)
+        """Open a client that never tries twice, so that tests see every error.
+
+        It is closed with the server at the latest: a connection left to the garbage collector
+        warns in whatever test runs then.
+        """
+        client = OpenAI(base_url=f"{self.url}/v1", api_key="none", max_retries=0, timeout=60)
+        return self.clients.enter_context(client)
 
     def async_sdk(self) -> AsyncOpenAI:
         """Open an asynchronous client that never tries twice."""
@@ -91,7 +97,8 @@ def running_server(
             )
         try:
             found = _wait_until_ready(process, log)
-            yield Server(process, found[2], found[1], log)
+            with ExitStack() as clients:
+                yield Server(process, found[2], found[1], log, clients)
         finally:
             process.terminate()
             try:

@@ -78,14 +78,14 @@ def _ask_all(console: Console, url: str, model: str) -> None:
     # Takes a second to import, so it comes after the server was started.
     from openai import OpenAI  # noqa: PLC0415
 
-    client = OpenAI(base_url=f"{url}/v1", api_key="none needed")
-    for question in QUESTIONS:
-        console.print(f"[bold green]>[/bold green] {question}")
-        timing = _ask(console, client, model, question)
-        console.print(
-            f"[dim]first token after {timing.first_token_seconds * 1000:.0f} ms, then "
-            f"{timing.tokens_per_second:.1f} tokens/s, {timing.num_tokens} tokens[/dim]\n"
-        )
+    with OpenAI(base_url=f"{url}/v1", api_key="none needed") as client:
+        for question in QUESTIONS:
+            console.print(f"[bold green]>[/bold green] {question}")
+            timing = _ask(console, client, model, question)
+            console.print(
+                f"[dim]first token after {timing.first_token_seconds * 1000:.0f} ms, then "
+                f"{timing.tokens_per_second:.1f} tokens/s, {timing.num_tokens} tokens[/dim]\n"
+            )
 
 
 def _ask(console: Console, client: "OpenAI", model: str, question: str) -> Timing:
