@@ -17,10 +17,10 @@ import numpy as np
 from banyan.compiler.ir.types import DType
 from banyan.engine.adapters.memory import DecoderAdapterMemory
 from banyan.engine.engine import Engine
-from banyan.engine.loading import LoadedModel, load_model
 from banyan.engine.options import EngineOptions
 from banyan.engine.request_context import RequestContext
 from banyan.engine.sampling import SamplingOptions
+from banyan.engine.starting.loading import LoadedModel, load_model
 from banyan.foundation.settings import load_settings
 from banyan.models.adapters.graph import AdapterRoom
 from banyan.models.adapters.reading import Adapter, LowRankPair

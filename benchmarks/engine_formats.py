@@ -27,10 +27,10 @@ from banyan.compiler.ir.cached import CACHE_FORMATS
 from banyan.compiler.ir.types import DType
 from banyan.devices.instruction_sets import detect_instruction_sets
 from banyan.engine.engine import Engine
-from banyan.engine.loading import LoadedModel, load_model
 from banyan.engine.options import EngineOptions
 from banyan.engine.runner import StepModel
 from banyan.engine.sampling import SamplingOptions
+from banyan.engine.starting.loading import LoadedModel, load_model
 from banyan.foundation.settings import load_settings
 from benchmarks.kernels import Bench, open_bench
 

@@ -22,9 +22,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from banyan.engine.cache.key_value_blocks import blocks_for
 from banyan.engine.engine import Engine
 from banyan.engine.events import TokenEvent
-from banyan.engine.key_value_blocks import blocks_for
 from banyan.engine.options import EngineLimits
 from banyan.engine.sampling import SamplingOptions
 

@@ -18,9 +18,9 @@ from pathlib import Path
 from typing import Any
 
 from banyan.engine.engine import Engine
-from banyan.engine.loading import load_model
 from banyan.engine.options import EngineOptions
 from banyan.engine.sampling import SamplingOptions
+from banyan.engine.starting.loading import load_model
 from banyan.engine.structure.definition import Structure
 from banyan.foundation.settings import load_settings
 

@@ -20,9 +20,9 @@ import numpy as np
 
 from banyan.compiler.executable import Executable
 from banyan.engine.engine import Engine
-from banyan.engine.loading import load_model
 from banyan.engine.options import EngineOptions
 from banyan.engine.sampling import SamplingOptions
+from banyan.engine.starting.loading import load_model
 from banyan.foundation.settings import load_settings
 from benchmarks.engine_formats import SkippingModel
 

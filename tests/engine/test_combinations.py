@@ -13,15 +13,15 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from banyan.engine.block_spill import BlockSpill
-from banyan.engine.block_store import MemoryBlockStore
+from banyan.engine.cache.block_spill import BlockSpill
+from banyan.engine.cache.block_store import MemoryBlockStore
 from banyan.engine.engine import Engine
 from banyan.engine.events import EngineStatistics, TokenEvent, TokenLogprob
 from banyan.engine.fake import FakeBlocks, FakeModel, FakeTokenizer, fake_engine
-from banyan.engine.messages import AddRequest
 from banyan.engine.options import EngineLimits, QueuePolicy
+from banyan.engine.process.messages import AddRequest
+from banyan.engine.process.resumption import Told
 from banyan.engine.request_context import RequestContext
-from banyan.engine.resumption import Told
 from banyan.engine.sampling import SamplingOptions
 from banyan.engine.speculation.prompt_lookup import PromptLookup
 from banyan.engine.speculation.speculator import Speculator

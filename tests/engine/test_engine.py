@@ -15,7 +15,7 @@ from banyan.engine.engine import Engine
 from banyan.engine.events import TokenEvent
 from banyan.engine.fake import FakeModel, FakeTokenizer, fake_engine
 from banyan.engine.options import EngineLimits
-from banyan.engine.request import Sequence as Answer
+from banyan.engine.requests.request import Sequence as Answer
 from banyan.engine.sampling import SamplingOptions
 from banyan.foundation.errors import RequestError
 

@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from banyan.engine.cache.sequence_table import SequenceTable
 from banyan.engine.runner import LaneSlice, Runner, step_arguments
-from banyan.engine.sequence_table import SequenceTable
 
 
 class Recorder:

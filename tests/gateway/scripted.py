@@ -10,10 +10,10 @@ import httpx
 from banyan.engine.events import EngineStatistics, TokenEvent, TokenLogprob
 from banyan.engine.fake import FakeTokenizer
 from banyan.engine.pooling.prompt import PoolingPrompt
+from banyan.engine.process.status import EngineStatus, ModelFacts
 from banyan.engine.request_context import ORDINARY, RequestContext
 from banyan.engine.sampling import SamplingOptions
 from banyan.engine.speech.transcript import Transcript, TranscriptionOptions
-from banyan.engine.status import EngineStatus, ModelFacts
 from banyan.gateway.app import create_app
 from banyan.gateway.services import GatewaySettings
 from banyan.gateway.text import PromptText, plain_chat

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from banyan.engine.status import AdapterFacts
+from banyan.engine.process.status import AdapterFacts
 from banyan.foundation.errors import RequestError, UnknownAdapter
 from tests.gateway.scripted import READY, ScriptedBackend, chat_body, completion_body, get, post
 

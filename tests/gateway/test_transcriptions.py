@@ -4,8 +4,8 @@ from typing import Any
 import httpx
 import pytest
 
+from banyan.engine.process.status import EngineStatus, ModelFacts
 from banyan.engine.speech.transcript import Segment, Transcript, TranscriptionOptions
-from banyan.engine.status import EngineStatus, ModelFacts
 from banyan.foundation.errors import RequestError
 from tests.gateway.scripted import READY, ScriptedBackend, connect
 

@@ -9,10 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from banyan.engine.engine import Engine
-from banyan.engine.loading import load_model
 from banyan.engine.options import EngineLimits, EngineOptions
 from banyan.engine.runner import StepModel
 from banyan.engine.sampling import SamplingOptions
+from banyan.engine.starting.loading import load_model
 from banyan.foundation.settings import Settings
 
 Logits = NDArray[np.float32]

@@ -9,7 +9,7 @@ import uvicorn
 from banyan.cli.api_options import ApiOptions
 from banyan.cli.served_text import ServedText
 from banyan.cli.swapping import ModelSwitch
-from banyan.engine.client import EngineClient
+from banyan.engine.process.client import EngineClient
 from banyan.gateway.app import create_app
 from banyan.gateway.parsing.registry import choose_reasoning_parser, choose_tool_parser
 from banyan.gateway.services import GatewaySettings, now_seconds

@@ -9,8 +9,8 @@ from rich.markup import escape
 
 from banyan.cli.compile_report import print_rows
 from banyan.cli.terminal import loading_view, output, side
-from banyan.engine.accuracy import TextAccuracy, VectorAccuracy
-from banyan.engine.quantizing import QuantizingReport, quantize_directory
+from banyan.engine.workbench.accuracy import TextAccuracy, VectorAccuracy
+from banyan.engine.workbench.quantizing import QuantizingReport, quantize_directory
 from banyan.foundation.errors import InputError
 from banyan.foundation.settings import Settings
 from banyan.models.quantisation.rounded import RoundingChoice

@@ -20,9 +20,9 @@ from banyan.cli.served_text import ServedText, locate, open_text
 from banyan.cli.stopping import StopWish, heard_signals
 from banyan.cli.swapping import ModelSwitch
 from banyan.cli.terminal import loading_view, output, side
-from banyan.engine.client import EngineClient
-from banyan.engine.messages import EngineSettings, Loading
 from banyan.engine.options import EngineOptions
+from banyan.engine.process.client import EngineClient
+from banyan.engine.process.messages import EngineSettings, Loading
 from banyan.foundation.settings import Settings
 
 if TYPE_CHECKING:

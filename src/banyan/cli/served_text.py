@@ -4,7 +4,7 @@ import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
-from banyan.engine.messages import FAKE_MODEL
+from banyan.engine.process.messages import FAKE_MODEL
 from banyan.gateway.text import PromptText, plain_chat
 from banyan.models.classifier import Classifier
 from banyan.models.hub import find_model_directory

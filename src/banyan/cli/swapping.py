@@ -6,8 +6,8 @@ import logging
 from msgspec import structs
 
 from banyan.cli.served_text import ServedText, locate, open_text
-from banyan.engine.client import EngineClient
-from banyan.engine.status import ModelFacts
+from banyan.engine.process.client import EngineClient
+from banyan.engine.process.status import ModelFacts
 from banyan.foundation.errors import BanyanError, InputError
 
 _logger = logging.getLogger("banyan.serve")

@@ -7,7 +7,7 @@ from rich.table import Table
 
 from banyan.cli.terminal import loading_view, output, side
 from banyan.compiler.schedules.evidence import Finding
-from banyan.engine.tuning import tune_model
+from banyan.engine.workbench.tuning import tune_model
 from banyan.foundation.settings import Settings
 
 

@@ -8,26 +8,26 @@ import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 
 from banyan.engine.adapters.library import AdapterLibrary
-from banyan.engine.admission import admit
-from banyan.engine.answer_maker import AnswerMaker
-from banyan.engine.block_spill import BlockSpill
-from banyan.engine.detokenizer import TextDecoder
+from banyan.engine.cache.block_spill import BlockSpill
 from banyan.engine.events import EngineStatistics, TokenEvent
 from banyan.engine.options import EngineLimits, QueuePolicy
-from banyan.engine.pacing import Pacing
-from banyan.engine.prompt_scores import score_slice
-from banyan.engine.publishing import advance, event_of, replay
-from banyan.engine.reception import Reception, Refusal
-from banyan.engine.request import Sequence as Answer
 from banyan.engine.request_context import ORDINARY, RequestContext
-from banyan.engine.residency import Residency
+from banyan.engine.requests.admission import admit
+from banyan.engine.requests.answer_maker import AnswerMaker
+from banyan.engine.requests.publishing import advance, event_of, replay
+from banyan.engine.requests.reception import Reception, Refusal
+from banyan.engine.requests.request import Sequence as Answer
+from banyan.engine.requests.residency import Residency
+from banyan.engine.requests.structuring import Structuring
 from banyan.engine.runner import LaneSlice, Runner, StepModel
 from banyan.engine.sampling import SamplingOptions
-from banyan.engine.scheduler import Demand, SequenceId, Step, plan_step
+from banyan.engine.scheduling.pacing import Pacing
+from banyan.engine.scheduling.scheduler import Demand, SequenceId, Step, plan_step
 from banyan.engine.speculation.speculator import Speculator
 from banyan.engine.speculation.verification import verify
 from banyan.engine.structure.guidance import StructureCompiler
-from banyan.engine.structuring import Structuring
+from banyan.engine.tokens.detokenizer import TextDecoder
+from banyan.engine.tokens.prompt_scores import score_slice
 from banyan.foundation.errors import RequestError
 
 

@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 
 from banyan.engine.adapters.library import AdapterLibrary
 from banyan.engine.adapters.memory import ReadAdapter
+from banyan.engine.cache.key_value_blocks import BLOCK_SIZE
 from banyan.engine.engine import Engine
-from banyan.engine.key_value_blocks import BLOCK_SIZE
 from banyan.engine.options import EngineLimits, QueuePolicy
 from banyan.engine.speculation.speculator import Speculator
 from banyan.engine.structure.guidance import StructureCompiler

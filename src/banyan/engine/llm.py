@@ -11,11 +11,11 @@ from typing import Any, TypeAlias, cast
 
 from banyan.engine.adapters.library import AdapterLibrary
 from banyan.engine.batch_generation import Progress, Prompt, run_prompts
-from banyan.engine.loading import LoadedModel, load_model
 from banyan.engine.options import EngineOptions
 from banyan.engine.outputs import RequestOutput
 from banyan.engine.sampling import SamplingOptions
 from banyan.engine.speculation_options import SpeculationOptions, read_speculation
+from banyan.engine.starting.loading import LoadedModel, load_model
 from banyan.foundation.errors import InputError, RequestError
 from banyan.foundation.settings import load_settings
 

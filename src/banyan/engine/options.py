@@ -3,7 +3,7 @@
 import math
 from dataclasses import dataclass
 
-from banyan.engine.key_value_blocks import blocks_for
+from banyan.engine.cache.key_value_blocks import blocks_for
 from banyan.engine.speculation_options import SpeculationOptions
 from banyan.foundation.byte_sizes import parse_bytes
 from banyan.foundation.errors import InputError

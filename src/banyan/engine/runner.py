@@ -11,8 +11,8 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from banyan.engine.key_value_blocks import BLOCK_SIZE, blocks_for
-from banyan.engine.sequence_table import SequenceTable
+from banyan.engine.cache.key_value_blocks import BLOCK_SIZE, blocks_for
+from banyan.engine.cache.sequence_table import SequenceTable
 
 FloatArray = NDArray[np.float32]
 IdArray = NDArray[np.int64]

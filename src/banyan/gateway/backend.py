@@ -10,10 +10,10 @@ from typing import Any, Protocol
 
 from banyan.engine.events import EngineStatistics, TokenEvent
 from banyan.engine.pooling.prompt import PoolingPrompt
+from banyan.engine.process.status import EngineStatus
 from banyan.engine.request_context import ORDINARY, RequestContext
 from banyan.engine.sampling import SamplingOptions
 from banyan.engine.speech.transcript import Transcript, TranscriptionOptions
-from banyan.engine.status import EngineStatus
 from banyan.models.chat_rendering import ORDINARY_RENDERING, ChatRendering
 
 

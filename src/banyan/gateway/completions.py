@@ -8,8 +8,8 @@ from functools import partial
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
+from banyan.engine.process.status import ModelFacts
 from banyan.engine.sampling import SamplingOptions
-from banyan.engine.status import ModelFacts
 from banyan.gateway.body import read_body, unless_hung_up
 from banyan.gateway.caller import request_context
 from banyan.gateway.completion_reply import CompletionReply, Prompt

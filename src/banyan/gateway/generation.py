@@ -10,9 +10,9 @@ from contextlib import aclosing
 from dataclasses import dataclass, field
 
 from banyan.engine.events import TokenEvent, TokenLogprob
+from banyan.engine.process.status import ModelFacts
 from banyan.engine.request_context import ORDINARY, RequestContext
 from banyan.engine.sampling import SamplingOptions
-from banyan.engine.status import ModelFacts
 from banyan.foundation.errors import EngineStopped
 from banyan.gateway.errors import ApiError
 from banyan.gateway.records import RequestRecord, observed

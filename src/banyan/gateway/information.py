@@ -5,7 +5,7 @@ from fastapi import APIRouter
 from starlette.responses import Response
 
 from banyan import __version__
-from banyan.engine.status import AdapterFacts, EngineStatus
+from banyan.engine.process.status import AdapterFacts, EngineStatus
 from banyan.gateway.errors import ApiError
 from banyan.gateway.metrics.metrics import CONTENT_TYPE
 from banyan.gateway.openapi import api_schema

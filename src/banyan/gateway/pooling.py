@@ -7,7 +7,7 @@ import struct
 from collections.abc import Sequence
 
 from banyan.engine.pooling.prompt import PoolingPrompt
-from banyan.engine.status import ModelFacts
+from banyan.engine.process.status import ModelFacts
 from banyan.gateway.errors import refuse
 from banyan.gateway.services import Services, in_thread, new_id, split_prompts
 

@@ -12,7 +12,7 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from banyan.engine.pooling.prompt import PoolingPrompt
-from banyan.engine.status import ModelFacts
+from banyan.engine.process.status import ModelFacts
 from banyan.gateway.body import read_body, unless_hung_up
 from banyan.gateway.caller import caller_of_key
 from banyan.gateway.errors import refuse

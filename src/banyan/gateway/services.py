@@ -11,7 +11,7 @@ from hashlib import sha256
 from typing import Any, TypeVar
 from uuid import uuid4
 
-from banyan.engine.status import AdapterFacts, ModelFacts, ModelKind
+from banyan.engine.process.status import AdapterFacts, ModelFacts, ModelKind
 from banyan.foundation.errors import EngineStopped
 from banyan.gateway.backend import Backend, TextAndPairs
 from banyan.gateway.errors import ApiError, refuse

@@ -6,7 +6,7 @@ import msgspec
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
-from banyan.engine.status import ModelFacts
+from banyan.engine.process.status import ModelFacts
 from banyan.gateway.body import read_body
 from banyan.gateway.errors import refuse
 

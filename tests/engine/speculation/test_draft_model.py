@@ -16,7 +16,7 @@ from banyan.engine.engine import Engine
 from banyan.engine.fake import FakeModel, fake_engine
 from banyan.engine.options import EngineLimits
 from banyan.engine.sampling import SamplingOptions
-from banyan.engine.scheduler import SequenceId
+from banyan.engine.scheduling.scheduler import SequenceId
 from banyan.engine.speculation.draft_model import DraftModel
 from banyan.engine.speculation.proposer import DraftDemand
 from banyan.engine.speculation.speculator import Speculator

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from banyan.engine.scheduler import SequenceId
+from banyan.engine.scheduling.scheduler import SequenceId
 from banyan.engine.speculation import prompt_lookup
 from banyan.engine.speculation.prompt_lookup import PromptLookup
 from banyan.engine.speculation.proposer import DraftDemand

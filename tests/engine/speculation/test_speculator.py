@@ -11,7 +11,7 @@ from banyan.engine.engine import Engine
 from banyan.engine.events import TokenEvent
 from banyan.engine.fake import fake_engine
 from banyan.engine.sampling import SamplingOptions
-from banyan.engine.scheduler import SequenceId
+from banyan.engine.scheduling.scheduler import SequenceId
 from banyan.engine.speculation.proposer import DraftDemand
 from banyan.engine.speculation.speculator import Speculator
 

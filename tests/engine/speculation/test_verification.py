@@ -4,9 +4,9 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from banyan.engine.sampler import SequenceSampler
 from banyan.engine.sampling import SamplingOptions
 from banyan.engine.speculation.verification import FloatArray, verify
+from banyan.engine.tokens.sampler import SequenceSampler
 
 GREEDY = SamplingOptions(temperature=0.0)
 

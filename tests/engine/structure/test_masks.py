@@ -4,12 +4,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from banyan.engine.fake import FakeTokenizer
-from banyan.engine.sampler import SequenceSampler, sample_row
 from banyan.engine.sampling import SamplingOptions
 from banyan.engine.structure.bits import set_bits
 from banyan.engine.structure.definition import Structure
 from banyan.engine.structure.guidance import StructureCompiler
 from banyan.engine.structure.masks import NO_MASKS, MaskMaker, TokenMask
+from banyan.engine.tokens.sampler import SequenceSampler, sample_row
 
 END = FakeTokenizer.end_token_id
 VOCABULARY = FakeTokenizer.vocab_size

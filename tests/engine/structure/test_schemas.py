@@ -14,12 +14,12 @@ import numpy as np
 import pytest
 
 from banyan.engine.fake import FakeTokenizer
-from banyan.engine.sampler import SequenceSampler, sample_row
 from banyan.engine.sampling import SamplingOptions
 from banyan.engine.structure.constraint import mask_words
 from banyan.engine.structure.definition import Structure
 from banyan.engine.structure.guidance import StructureCompiler
 from banyan.engine.structure.masks import MaskMaker
+from banyan.engine.tokens.sampler import SequenceSampler, sample_row
 from banyan.models.tokenizer import Tokenizer
 from tests.engine.structure.schemas import schema_of
 

@@ -12,7 +12,7 @@ from itertools import accumulate
 import numpy as np
 from numpy.typing import NDArray
 
-from banyan.engine.key_value_blocks import BLOCK_SIZE, blocks_for
+from banyan.engine.cache.key_value_blocks import BLOCK_SIZE, blocks_for
 from banyan.engine.pooling.prompt import PoolingPrompt
 from banyan.engine.pooling.queue import PROMPTS_PER_STEP, TOKENS_PER_STEP
 from banyan.engine.runner import StepModel

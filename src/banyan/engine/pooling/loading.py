@@ -9,20 +9,6 @@ from banyan.compiler.compile import Executable
 from banyan.compiler.ir.cached import CacheFormat
 from banyan.devices.device import Device
 from banyan.engine.batch_generation import Progress
-from banyan.engine.cache_size import choose_cache_format, choose_limits
-from banyan.engine.loading import (
-    cache_shape,
-    choose_dtype,
-    compile_and_pack,
-    free_memory_bytes,
-    on_device,
-    open_directory,
-    packed_weights_key,
-    plain_graph,
-    quantized,
-    say_nothing,
-)
-from banyan.engine.memory_plan import SHARE_OF_FREE_MEMORY
 from banyan.engine.options import EngineOptions
 from banyan.engine.pooling.decoder import (
     DecoderRunner,
@@ -34,6 +20,20 @@ from banyan.engine.pooling.decoder import (
 )
 from banyan.engine.pooling.encoder import EncoderRunner
 from banyan.engine.pooling.runner import PoolingRunner
+from banyan.engine.starting.cache_size import choose_cache_format, choose_limits
+from banyan.engine.starting.loading import (
+    cache_shape,
+    choose_dtype,
+    compile_and_pack,
+    free_memory_bytes,
+    on_device,
+    open_directory,
+    packed_weights_key,
+    plain_graph,
+    quantized,
+    say_nothing,
+)
+from banyan.engine.starting.memory_plan import SHARE_OF_FREE_MEMORY
 from banyan.foundation.errors import InputError, ModelError
 from banyan.foundation.settings import Settings
 from banyan.models.configuration import EncoderConfiguration, ModelConfiguration

@@ -13,9 +13,9 @@ from dataclasses import dataclass, field
 from banyan.engine.options import QueuePolicy
 from banyan.engine.pooling.prompt import PoolingPrompt
 from banyan.engine.pooling.runner import PoolingRunner, check_prompt
-from banyan.engine.reception import Refusal
-from banyan.engine.step_failures import StepFailures
-from banyan.engine.waiting_bound import WaitingBound
+from banyan.engine.requests.reception import Refusal
+from banyan.engine.requests.step_failures import StepFailures
+from banyan.engine.scheduling.waiting_bound import WaitingBound
 from banyan.foundation.errors import RequestError
 
 # A step: enough to keep every core busy, little enough that others soon have their turn.

@@ -7,11 +7,11 @@ It keeps a cache of its own: blocks and lanes here are its, not the engine's. Di
 
 from collections.abc import Sequence
 
-from banyan.engine.key_value_blocks import blocks_for
+from banyan.engine.cache.key_value_blocks import blocks_for
+from banyan.engine.cache.sequence_table import SequenceTable
 from banyan.engine.options import EngineLimits
 from banyan.engine.runner import FloatArray, LaneSlice, Runner, StepModel
-from banyan.engine.scheduler import SequenceId
-from banyan.engine.sequence_table import SequenceTable
+from banyan.engine.scheduling.scheduler import SequenceId
 from banyan.engine.speculation.proposer import DraftDemand
 
 

@@ -7,7 +7,7 @@ longest earlier match walks a short chain instead of scanning the text.
 
 from collections.abc import Sequence
 
-from banyan.engine.scheduler import SequenceId
+from banyan.engine.scheduling.scheduler import SequenceId
 from banyan.engine.speculation.proposer import DraftDemand
 
 # A long prompt is read little by little, so that nobody waits for it: about 2 ms a step.

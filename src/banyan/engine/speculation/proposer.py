@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from banyan.engine.scheduler import SequenceId
+from banyan.engine.scheduling.scheduler import SequenceId
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,8 +7,8 @@ guesses were checked, `finish_step` after it.
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
-from banyan.engine.request import Sequence as Answer
-from banyan.engine.scheduler import SequenceId
+from banyan.engine.requests.request import Sequence as Answer
+from banyan.engine.scheduling.scheduler import SequenceId
 from banyan.engine.speculation.decision import Acceptance, CostMeter, Prospect, choose_counts
 from banyan.engine.speculation.proposer import DraftDemand, Proposer
 

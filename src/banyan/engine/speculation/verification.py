@@ -16,8 +16,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from banyan.engine.sampler import SampledToken, SequenceSampler, sample, sample_row
 from banyan.engine.structure.masks import NO_MASKS, RowMasks
+from banyan.engine.tokens.sampler import SampledToken, SequenceSampler, sample, sample_row
 
 FloatArray = NDArray[np.float32]
 

@@ -7,12 +7,17 @@ from banyan.compiler.compile import Executable
 from banyan.compiler.ir.cached import CACHE_FORMATS
 from banyan.devices.device import Device
 from banyan.engine.batch_generation import Progress
-from banyan.engine.key_value_blocks import blocks_for
-from banyan.engine.loading import choose_dtype, compile_and_pack, free_memory_bytes, on_device
+from banyan.engine.cache.key_value_blocks import blocks_for
 from banyan.engine.options import EngineOptions
 from banyan.engine.speech.queue import TranscriptionQueue
 from banyan.engine.speech.runner import SpeechRunner
 from banyan.engine.speech.sound_file import read_sound
+from banyan.engine.starting.loading import (
+    choose_dtype,
+    compile_and_pack,
+    free_memory_bytes,
+    on_device,
+)
 from banyan.foundation.errors import InputError
 from banyan.foundation.settings import Settings
 from banyan.models.quantized_model import QuantizedModel

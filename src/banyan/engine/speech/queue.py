@@ -12,13 +12,13 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from banyan.engine.reception import Refusal
+from banyan.engine.requests.reception import Refusal
+from banyan.engine.requests.step_failures import StepFailures
+from banyan.engine.scheduling.waiting_bound import WaitingBound
 from banyan.engine.speech.runner import LaneTokens
 from banyan.engine.speech.segments import FRAMES_PER_SECOND, Piece, compression_ratio, cut_window
 from banyan.engine.speech.transcript import Segment, Transcript, TranscriptionOptions
 from banyan.engine.speech.window import TEMPERATURE_STEP, Window
-from banyan.engine.step_failures import StepFailures
-from banyan.engine.waiting_bound import WaitingBound
 from banyan.foundation.errors import RequestError
 from banyan.models.speech.configuration import SpeechConfiguration, SpeechTokens
 from banyan.models.speech.log_mel import SAMPLES_PER_FRAME, SAMPLES_PER_SECOND

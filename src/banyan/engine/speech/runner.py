@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from banyan.compiler.executable import Executable
 from banyan.compiler.ir.cached import CACHE_FORMATS
-from banyan.engine.key_value_blocks import BLOCK_SIZE, blocks_for
+from banyan.engine.cache.key_value_blocks import BLOCK_SIZE, blocks_for
 from banyan.models.speech.configuration import SpeechConfiguration
 from banyan.models.speech.log_mel import log_mel
 

@@ -1,6 +1,6 @@
 """The queue of a model that hears nothing."""
 
-from banyan.engine.reception import Refusal
+from banyan.engine.requests.reception import Refusal
 from banyan.engine.speech.transcript import Transcript, TranscriptionOptions
 from banyan.foundation.errors import RequestError
 

@@ -1,0 +1,400 @@
+import asyncio
+import os
+import signal
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import aclosing, asynccontextmanager
+
+import pytest
+from msgspec import structs
+
+from banyan.engine.options import EngineOptions
+from banyan.engine.pooling.prompt import PoolingPrompt
+from banyan.engine.process.caller_limit import CallerLimit
+from banyan.engine.process.client import EngineClient, RestartPolicy
+from banyan.engine.process.launcher import EngineProcess
+from banyan.engine.process.messages import EngineSettings
+from banyan.engine.process.pending import PendingRequests
+from banyan.engine.request_context import RequestContext
+from banyan.engine.sampling import SamplingOptions
+from banyan.engine.speech.transcript import TranscriptionOptions
+from banyan.foundation.errors import (
+    EngineStopped,
+    InputError,
+    Overloaded,
+    RequestError,
+    UnknownAdapter,
+)
+
+pytestmark = pytest.mark.end_to_end
+
+FOREVER = SamplingOptions(ignore_eos=True, temperature=0)
+SHORT = SamplingOptions(max_tokens=4, temperature=0)
+
+
+def run(test: Callable[[EngineClient], Awaitable[None]], **policy: float) -> None:
+    """Run a test with a client of a fake engine; it is always closed."""
+
+    async def whole() -> None:
+        async with started(RestartPolicy(**policy)) as client:
+            await asyncio.wait_for(test(client), timeout=20)
+
+    asyncio.run(whole())
+
+
+@asynccontextmanager
+async def started(policy: RestartPolicy) -> AsyncIterator[EngineClient]:
+    options = EngineOptions(max_model_len=20_000, max_num_seqs=8)
+    settings = EngineSettings(
+        model="fake", options=options, cache_directory="/none", heartbeat_seconds=0.05
+    )
+    client = EngineClient(settings, policy=policy)
+    try:
+        await client.start()
+        yield client
+    finally:
+        await client.close()
+
+
+async def write(client: EngineClient, request_id: str, options: SamplingOptions = SHORT) -> str:
+    return "".join([e.text async for e in client.generate(request_id, [1, 2], options)])
+
+
+async def ready_again(client: EngineClient) -> None:
+    while client.status().num_restarts == 0 or client.status().state != "ready":
+        await asyncio.sleep(0.02)
+
+
+def test_answers_stream_and_many_requests_do_not_disturb_each_other() -> None:
+    async def test(client: EngineClient) -> None:
+        alone = await write(client, "alone")
+        assert len(alone) == 4
+        together = await asyncio.gather(*(write(client, f"r{i}") for i in range(12)))
+        assert set(together) == {alone}
+        both = SamplingOptions(max_tokens=2, n=2, ignore_eos=True)
+        indexes = [e.index async for e in client.generate("n", [1], both)]
+        assert sorted(indexes) == [0, 0, 1, 1]
+
+    run(test)
+
+
+def test_closing_a_stream_frees_its_blocks() -> None:
+    async def test(client: EngineClient) -> None:
+        async with aclosing(client.generate("a", [1], FOREVER)) as events:
+            await anext(events)
+        while (counted := client.statistics()) is None or counted.num_running:
+            await asyncio.sleep(0.01)
+        assert counted.num_free_blocks == counted.num_blocks
+
+    run(test)
+
+
+def test_a_refused_request_raises_and_the_next_one_is_served() -> None:
+    async def test(client: EngineClient) -> None:
+        with pytest.raises(RequestError, match="together 20001"):
+            await write(client, "a", SamplingOptions(max_tokens=19_999))
+        with pytest.raises(RequestError, match="makes no embeddings"):
+            await client.pool("b", [PoolingPrompt((1,))])
+        assert len(await write(client, "c")) == 4
+
+    run(test)
+
+
+def test_requests_for_vectors_and_transcripts_count_for_their_caller() -> None:
+    async def test(client: EngineClient) -> None:
+        client._callers = CallerLimit(1)
+        async with aclosing(client.generate("a", [1], FOREVER, RequestContext(caller="x"))) as one:
+            await anext(one)
+            with pytest.raises(Overloaded, match="1 requests under way"):
+                await client.pool("b", [PoolingPrompt((1,))], caller="x")
+            with pytest.raises(Overloaded, match="1 requests under way"):
+                await client.transcribe("c", b"", TranscriptionOptions(), caller="x")
+
+    run(test)
+
+
+def test_an_adapter_that_is_not_loaded_is_told_from_other_mistakes() -> None:
+    async def test(client: EngineClient) -> None:
+        context = RequestContext(adapter="poems")
+        with pytest.raises(UnknownAdapter, match="no adapter 'poems' is loaded"):
+            await anext(client.generate("a", [1], FOREVER, context))
+
+    run(test)
+
+
+LONG = SamplingOptions(max_tokens=800, temperature=1.0, seed=7, n=2, ignore_eos=True, stop=("qq",))
+
+
+async def answers(client: EngineClient, request_id: str) -> list[tuple[tuple[int, ...], str, str]]:
+    """Tokens, text and ending of both answers to LONG; counts are checked on the way."""
+    tokens: list[list[int]] = [[], []]
+    texts, endings = ["", ""], ["", ""]
+    async for event in client.generate(request_id, [1, 2], LONG):
+        tokens[event.index] += event.token_ids
+        texts[event.index] += event.text
+        endings[event.index] = event.finish_reason or ""
+        assert event.num_generated_tokens == len(tokens[event.index])
+    return [(tuple(t), text, end) for t, text, end in zip(tokens, texts, endings, strict=True)]
+
+
+def test_an_answer_goes_on_in_the_next_engine_as_if_nothing_had_happened() -> None:
+    async def test(client: EngineClient) -> None:
+        alone = await answers(client, "alone")
+        writing = asyncio.create_task(answers(client, "a"))
+        await asyncio.sleep(0.15)
+        assert client.process_id is not None
+        assert not writing.done()
+        os.kill(client.process_id, signal.SIGKILL)
+        assert await writing == alone
+        assert client.status().num_restarts == 1
+
+    run(test)
+
+
+def test_a_request_that_ends_two_engines_fails_and_says_why() -> None:
+    async def test(client: EngineClient) -> None:
+        writing = asyncio.create_task(write(client, "a", FOREVER))
+        await asyncio.sleep(0.2)
+        for restarts in (0, 1):
+            while client.status().num_restarts != restarts or client.status().state != "ready":
+                await asyncio.sleep(0.01)
+            await asyncio.sleep(0.1)
+            assert client.process_id is not None
+            os.kill(client.process_id, signal.SIGKILL)
+        with pytest.raises(EngineStopped, match=r"killed by signal 9 \(SIGKILL\)"):
+            await writing
+        while client.status().state != "ready":
+            await asyncio.sleep(0.02)
+        assert len(await write(client, "c")) == 4
+
+    run(test)
+
+
+def test_without_resuming_a_killed_engine_fails_what_is_in_flight_and_comes_back() -> None:
+    async def test(client: EngineClient) -> None:
+        writing = asyncio.create_task(write(client, "a", FOREVER))
+        await asyncio.sleep(0.2)
+        assert client.process_id is not None
+        os.kill(client.process_id, signal.SIGKILL)
+        with pytest.raises(EngineStopped, match=r"killed by signal 9 \(SIGKILL\)"):
+            await writing
+        with pytest.raises(EngineStopped, match=r"signal 9.*again"):
+            await write(client, "b")
+        await ready_again(client)
+        assert len(await write(client, "c")) == 4
+
+    run(test, resume_seconds=0)
+
+
+def test_a_silent_engine_is_killed_and_replaced() -> None:
+    async def test(client: EngineClient) -> None:
+        assert client.process_id is not None
+        os.kill(client.process_id, signal.SIGSTOP)
+        with pytest.raises(EngineStopped, match=r"did not answer for 0\.5 s"):
+            await write(client, "a", FOREVER)
+        await ready_again(client)
+        assert len(await write(client, "b")) == 4
+
+    run(test, silence_seconds=0.5, resume_seconds=0)
+
+
+def test_a_swap_lets_the_old_engine_finish_and_loses_nothing() -> None:
+    async def test(client: EngineClient) -> None:
+        alone = await answers(client, "alone")
+        before = client.process_id
+        old = asyncio.create_task(answers(client, "old"))
+        await asyncio.sleep(0.05)
+        longer = structs.replace(
+            client.settings, options=EngineOptions(max_model_len=5000, max_num_seqs=8)
+        )
+        model = await client.swap(longer, drain_seconds=20)
+        assert model.max_model_len == 5000
+        assert client.process_id != before
+        assert await answers(client, "new") == alone
+        assert await old == alone
+        assert client.status().num_restarts == 0
+        assert before is not None
+        while True:  # the old one ends once it has nothing to do
+            try:
+                os.kill(before, 0)
+            except ProcessLookupError:
+                break
+            await asyncio.sleep(0.02)
+        # What is started after a death is what was swapped in.
+        assert client.process_id is not None
+        os.kill(client.process_id, signal.SIGKILL)
+        await ready_again(client)
+        found = client.status().model
+        assert found is not None
+        assert found.max_model_len == 5000
+
+    run(test)
+
+
+def test_an_answer_that_outlasts_the_drain_of_a_swap_goes_on_in_the_new_engine() -> None:
+    async def test(client: EngineClient) -> None:
+        alone = await answers(client, "alone")
+        old = asyncio.create_task(answers(client, "old"))
+        await asyncio.sleep(0.05)
+        await client.swap(client.settings, drain_seconds=0)
+        assert await old == alone
+
+    run(test)
+
+
+def test_a_swap_that_fails_or_comes_twice_leaves_the_old_engine_serving() -> None:
+    async def test(client: EngineClient) -> None:
+        before = client.process_id
+        wrong = structs.replace(client.settings, model="/nowhere")
+        with pytest.raises(InputError, match="/nowhere"):
+            await client.swap(wrong, drain_seconds=1)
+        first = asyncio.create_task(client.swap(client.settings, drain_seconds=1))
+        await asyncio.sleep(0)
+        with pytest.raises(InputError, match="a swap is going on already"):
+            await client.swap(client.settings, drain_seconds=1)
+        assert client.process_id == before
+        assert len(await write(client, "a")) == 4
+        await first
+        assert client.process_id != before
+
+    run(test)
+
+
+def test_a_draining_client_finishes_what_it_has_and_takes_nothing_new() -> None:
+    async def test(client: EngineClient) -> None:
+        writing = asyncio.create_task(
+            write(client, "a", SamplingOptions(max_tokens=300, temperature=0))
+        )
+        endless = asyncio.create_task(write(client, "b", FOREVER))
+        await asyncio.sleep(0.05)
+        client.drain()
+        assert client.status().state == "draining"
+        with pytest.raises(EngineStopped, match=r"shutting down.*try again"):
+            await write(client, "c")
+        assert not await client.drained(0.05)
+        assert len(await writing) == 300
+        endless.cancel()
+        assert await client.drained(5)
+
+    run(test)
+
+
+def test_closing_the_client_fails_what_is_in_flight() -> None:
+    async def test(client: EngineClient) -> None:
+        writing = asyncio.create_task(write(client, "a", FOREVER))
+        await asyncio.sleep(0.1)
+        await client.close()
+        with pytest.raises(EngineStopped, match="shutting down"):
+            await writing
+        with pytest.raises(EngineStopped, match="shutting down"):
+            await write(client, "b")
+
+    run(test)
+
+
+def test_a_model_that_cannot_be_loaded_fails_the_start_with_its_own_sentence() -> None:
+    async def start() -> None:
+        settings = EngineSettings(
+            model="/nowhere", options=EngineOptions(), cache_directory="/none"
+        )
+        client = EngineClient(settings)
+        try:
+            with pytest.raises(InputError, match="/nowhere"):
+                await client.start()
+            assert client.status().state == "stopped"
+        finally:
+            await client.close()
+
+    asyncio.run(start())
+
+
+def test_a_start_can_be_given_up() -> None:
+    async def give_up() -> None:
+        settings = EngineSettings(model="fake", options=EngineOptions(), cache_directory="/none")
+        client = EngineClient(settings)
+        starting = asyncio.create_task(client.start())
+        while client.process_id is None:
+            await asyncio.sleep(0)
+        number = client.process_id
+        await asyncio.wait_for(client.close(), timeout=2)
+        with pytest.raises(ProcessLookupError):
+            os.kill(number, 0)
+        starting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await starting
+
+    asyncio.run(give_up())
+
+
+def test_a_signal_to_stop_is_left_to_the_parent() -> None:
+    async def test(client: EngineClient) -> None:
+        async with aclosing(client.generate("a", [1], FOREVER)) as events:
+            await anext(events)
+            assert client.process_id is not None
+            os.kill(client.process_id, signal.SIGTERM)
+            os.kill(client.process_id, signal.SIGINT)
+            for _ in range(20):
+                await anext(events)
+        assert client.status().num_restarts == 0
+
+    run(test)
+
+
+def test_a_report_that_cannot_be_followed_fails_what_is_in_flight(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def deliver(self: PendingRequests, report: object) -> None:
+        raise ZeroDivisionError("oh")
+
+    monkeypatch.setattr(PendingRequests, "deliver", deliver)
+
+    async def test(client: EngineClient) -> None:
+        with pytest.raises(EngineStopped, match="unreadable report: oh"):
+            # The idle engine's signs of life may have ended it already.
+            await write(client, "a")
+
+    run(test, first_delay_seconds=5.0, resume_seconds=0)
+
+
+def test_a_dead_engine_is_known_to_be_dead_before_it_is_cleaned_up(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    close = EngineProcess.close
+
+    async def test(client: EngineClient) -> None:
+        seen: list[tuple[str, str]] = []
+
+        async def observed_close(process: EngineProcess) -> None:
+            seen.append((client.status().state, client.status().detail))
+            await close(process)
+
+        monkeypatch.setattr(EngineProcess, "close", observed_close)
+        assert client.process_id is not None
+        os.kill(client.process_id, signal.SIGKILL)
+        await ready_again(client)
+        assert seen == [("stopped", "the engine process was killed by signal 9 (SIGKILL)")]
+
+    run(test)
+
+
+def test_closing_the_client_while_a_dead_engine_is_cleaned_up_waits_for_that(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    close = EngineProcess.close
+    closed: list[int] = []
+
+    async def slow_close(process: EngineProcess) -> None:
+        await asyncio.sleep(0.1)
+        await close(process)
+        closed.append(process.process_id)
+
+    async def test(client: EngineClient) -> None:
+        monkeypatch.setattr(EngineProcess, "close", slow_close)
+        process_id = client.process_id
+        assert process_id is not None
+        os.kill(process_id, signal.SIGKILL)
+        while client.process_id is not None:
+            await asyncio.sleep(0.01)
+        await client.close()
+        assert closed == [process_id]
+
+    run(test)
