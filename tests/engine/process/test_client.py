@@ -36,7 +36,7 @@ def run(test: Callable[[EngineClient], Awaitable[None]], **policy: float) -> Non
 
     async def whole() -> None:
         async with started(RestartPolicy(**policy)) as client:
-            await asyncio.wait_for(test(client), timeout=20)
+            await asyncio.wait_for(test(client), timeout=60)
 
     asyncio.run(whole())
 
