@@ -6,6 +6,7 @@
       |   |   + UnsupportedModelError   an architecture, rope or quantisation we do not know
       |   + RequestError         a request that cannot be served as asked
       |       + UnknownAdapter   it names an adapter that is not loaded
+      |       + ImageError       a picture that cannot be read or is too large
       + EnvironmentProblem       the machine's fault: something missing or full
       |   + CompilerMissing      no C++ compiler
       |   + DeviceMissing        the device asked for is not here
@@ -46,6 +47,10 @@ class RequestError(InputError):
 
 class UnknownAdapter(RequestError):
     """A request names an adapter that is not loaded, or no longer."""
+
+
+class ImageError(RequestError):
+    """A picture that comes with a request cannot be read, or is too large."""
 
 
 class EnvironmentProblem(BanyanError, RuntimeError):
