@@ -1,6 +1,7 @@
 """The graphs that serve: a decoder's step and an encoder, kept on disk or captured anew.
 
-Imports torch only when nothing is kept. Weights are named as in the checkpoint.
+When nothing is kept another process imports torch and captures. Weights are named as in the
+checkpoint.
 
 The step of a decoder takes the arguments `token_ids`, `positions`, `slots`, `block_tables`,
 `query_starts`, `context_lengths` and `logit_rows`, shaped as in `Decoder.forward`, and the states
@@ -13,6 +14,7 @@ head for labels, `scores`.
 from pathlib import Path
 
 from banyan.compiler.ir.graph import Graph
+from banyan.models.capturing import CaptureWork, capture_apart
 from banyan.models.configuration import EncoderConfiguration, ModelConfiguration
 from banyan.models.graph_cache import cached_graph, graph_key
 
@@ -31,14 +33,13 @@ def decoder_step_graph(
     """
     form = cache_format or dtype
 
-    def capture() -> Graph:
-        # Imported here because it imports torch, which a warm start must not.
-        from banyan.models.step_capture import capture_decoder_step  # noqa: PLC0415
-
-        return capture_decoder_step(configuration, dtype=dtype, cache_format=form)
-
+    work = CaptureWork(
+        "banyan.models.step_capture",
+        "capture_decoder_step",
+        {"configuration": configuration, "dtype": dtype, "cache_format": form},
+    )
     key = graph_key(f"decoder step over {form}", configuration, dtype)
-    return cached_graph(key, cache_directory, capture)
+    return cached_graph(key, cache_directory, lambda: capture_apart(work))
 
 
 def encoder_graph(
@@ -48,11 +49,10 @@ def encoder_graph(
 
     Without `cache_directory` it is captured every time.
     """
-
-    def capture() -> Graph:
-        # Imported here because it imports torch, which a warm start must not.
-        from banyan.models.encoder_capture import capture_encoder  # noqa: PLC0415
-
-        return capture_encoder(configuration, dtype=dtype)
-
-    return cached_graph(graph_key("encoder", configuration, dtype), cache_directory, capture)
+    work = CaptureWork(
+        "banyan.models.encoder_capture",
+        "capture_encoder",
+        {"configuration": configuration, "dtype": dtype},
+    )
+    key = graph_key("encoder", configuration, dtype)
+    return cached_graph(key, cache_directory, lambda: capture_apart(work))

@@ -1,9 +1,10 @@
-"""Open the directory of a Whisper model, and give its graphs. Imports torch only to capture."""
+"""Open the directory of a Whisper model, and give its graphs; another process captures them."""
 
 from dataclasses import dataclass
 from pathlib import Path
 
 from banyan.compiler.ir.graph import Graph
+from banyan.models.capturing import CaptureWork, capture_apart
 from banyan.models.graph_cache import cached_graph, graph_key
 from banyan.models.speech.configuration import (
     SpeechConfiguration,
@@ -43,23 +44,17 @@ def sound_encoder_graph(
     configuration: SpeechConfiguration, *, dtype: str, cache_directory: Path | None = None
 ) -> Graph:
     """Give the graph of the encoder: `features` to `sound_keys.{layer}`, `sound_values.{layer}`."""
-
-    def capture() -> Graph:
-        from banyan.models.speech.capture import capture_sound_encoder  # noqa: PLC0415
-
-        return capture_sound_encoder(configuration, dtype=dtype)
-
-    return cached_graph(graph_key("sound encoder", configuration, dtype), cache_directory, capture)
+    arguments = {"configuration": configuration, "dtype": dtype}
+    work = CaptureWork("banyan.models.speech.capture", "capture_sound_encoder", arguments)
+    key = graph_key("sound encoder", configuration, dtype)
+    return cached_graph(key, cache_directory, lambda: capture_apart(work))
 
 
 def text_decoder_graph(
     configuration: SpeechConfiguration, *, dtype: str, cache_directory: Path | None = None
 ) -> Graph:
     """Give the graph of one step of the decoder; see `architecture.TextDecoder.forward`."""
-
-    def capture() -> Graph:
-        from banyan.models.speech.capture import capture_text_decoder  # noqa: PLC0415
-
-        return capture_text_decoder(configuration, dtype=dtype)
-
-    return cached_graph(graph_key("text decoder", configuration, dtype), cache_directory, capture)
+    arguments = {"configuration": configuration, "dtype": dtype}
+    work = CaptureWork("banyan.models.speech.capture", "capture_text_decoder", arguments)
+    key = graph_key("text decoder", configuration, dtype)
+    return cached_graph(key, cache_directory, lambda: capture_apart(work))
