@@ -13,38 +13,16 @@ from typing import Annotated
 
 import typer
 
-from banyan.cli import adapter_options as lora
 from banyan.cli.bench import bench
+from banyan.cli.dataclass_command import takes
 from banyan.cli.option_types import (
-    AllowSwapOption,
-    BodyOption,
-    CacheOption,
-    CallerRequestsOption,
-    DrainSecondsOption,
-    FirstTokenGoalOption,
-    HostOption,
-    LatencyGoalOption,
-    MemoryOption,
-    MetricNamesOption,
-    ModeOption,
-    NameOption,
-    PrefixOption,
-    PresetOption,
-    ReasoningParserOption,
-    SequencesOption,
-    SpeculationOption,
-    StepTokensOption,
-    StoreOption,
-    StoreSizeOption,
-    SwapOption,
-    TaskOption,
-    TemplateOption,
-    ToolParserOption,
-    TracesOption,
-    UntilInputEndsOption,
-    WaitingRequestsOption,
-    WaitingTokensOption,
+    ActivationOption,
+    DeviceOption,
+    DtypeOption,
+    Model,
+    ThreadsOption,
 )
+from banyan.cli.serve_arguments import ServeArguments
 from banyan.foundation.errors import BanyanError
 from banyan.foundation.settings import Settings, load_settings
 
@@ -60,35 +38,6 @@ app = typer.Typer(
     add_completion=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-
-Model = Annotated[
-    str | None,
-    typer.Argument(
-        metavar="MODEL", help="A model directory or hub id; the shipped 'seedling' by default."
-    ),
-]
-DeviceOption = Annotated[str, typer.Option("--device", help="See 'banyan devices'.")]
-DtypeOption = Annotated[
-    str, typer.Option("--dtype", help="float32, bfloat16, or auto: the checkpoint's own.")
-]
-ThreadsOption = Annotated[
-    int | None, typer.Option("--threads", min=1, help="CPU threads; one per core by default.")
-]
-QuantizationOption = Annotated[
-    str | None,
-    typer.Option("--quantization", help="Round weights while loading: int8, int4 or fp8."),
-]
-ActivationOption = Annotated[
-    str | None,
-    typer.Option("--activation", help="Inputs of quantised layers: plain, or int8."),
-]
-PortOption = Annotated[
-    int, typer.Option(min=0, max=65535, help="Port to listen on; 0 takes a free one.")
-]
-LengthOption = Annotated[
-    int | None,
-    typer.Option("--max-model-len", min=1, help="Longest prompt plus answer, in tokens."),
-]
 
 
 def _show_version(wanted: bool) -> None:
@@ -111,101 +60,13 @@ def banyan_command(
     """Serve large language models on any mix of chips, behind an OpenAI-compatible API."""
 
 
-# More arguments than elsewhere: each is one option of the command line.
 @app.command(rich_help_panel=_SERVING)
-def serve(
-    model: Model = None,
-    device: DeviceOption = "auto",
-    dtype: DtypeOption = "auto",
-    host: HostOption = "127.0.0.1",
-    port: PortOption = 8000,
-    max_model_len: LengthOption = None,
-    max_num_seqs: SequencesOption = None,
-    max_num_batched_tokens: StepTokensOption = None,
-    preset: PresetOption = None,
-    threads: ThreadsOption = None,
-    memory: MemoryOption = None,
-    quantization: QuantizationOption = None,
-    activation: ActivationOption = None,
-    kv_cache_dtype: CacheOption = "auto",
-    speculative_config: SpeculationOption = None,
-    mode: ModeOption = "fast",
-    task: TaskOption = "auto",
-    prefix_caching: PrefixOption = True,
-    swap_space_gb: SwapOption = 0.0,
-    prefix_store: StoreOption = None,
-    prefix_store_gb: StoreSizeOption = 8.0,
-    latency_goal_ms: LatencyGoalOption = None,
-    first_token_goal_ms: FirstTokenGoalOption = None,
-    max_waiting_requests: WaitingRequestsOption = 1024,
-    max_waiting_tokens: WaitingTokensOption = None,
-    served_model_name: NameOption = None,
-    max_body_megabytes: BodyOption = 16,
-    max_requests_per_caller: CallerRequestsOption = 0,
-    drain_seconds: DrainSecondsOption = 30,
-    allow_swap: AllowSwapOption = False,
-    enable_lora: lora.EnableLoraOption = False,
-    max_loras: lora.MaxLorasOption = 8,
-    max_lora_rank: lora.LoraRankOption = 16,
-    max_cpu_loras: lora.CpuLorasOption = None,
-    lora_modules: lora.LoraModulesOption = None,
-    until_input_ends: UntilInputEndsOption = False,
-    trust_request_chat_template: TemplateOption = False,
-    metric_names: MetricNamesOption = "both",
-    otlp_traces_endpoint: TracesOption = None,
-    tool_call_parser: ToolParserOption = "auto",
-    reasoning_parser: ReasoningParserOption = "auto",
-) -> None:
+@takes(ServeArguments)
+def serve(arguments: ServeArguments) -> None:
     """Start the [bold]server[/bold] with a model; it stays up until Ctrl-C."""
-    from banyan.cli.api_options import api_options
-    from banyan.cli.serve import ServeOptions, run_server
-    from banyan.cli.shipped import find_model
-    from banyan.engine.presets import chosen_options
-    from banyan.engine.speculation_options import read_speculation
+    from banyan.cli.serve import run_server
 
-    parsers = (tool_call_parser, reasoning_parser)
-    asked = {
-        "device": device,
-        "dtype": dtype,
-        "threads": threads,
-        "max_model_len": max_model_len,
-        "max_num_seqs": max_num_seqs,
-        "max_num_batched_tokens": max_num_batched_tokens,
-        "memory": memory,
-        "quantization": quantization,
-        "activation": activation,
-        "kv_cache_dtype": kv_cache_dtype,
-        "speculation": read_speculation(speculative_config),
-        "mode": mode,
-        "task": task,
-        "enable_prefix_caching": prefix_caching,
-        "swap_space_gb": swap_space_gb,
-        "prefix_store": prefix_store,
-        "prefix_store_gb": prefix_store_gb,
-        "max_waiting_requests": max_waiting_requests,
-        "max_waiting_tokens": max_waiting_tokens,
-        "latency_goal_ms": latency_goal_ms,
-        "first_token_goal_ms": first_token_goal_ms,
-        "enable_lora": enable_lora,
-        "max_loras": max_loras,
-        "max_lora_rank": max_lora_rank,
-        "max_cpu_loras": max_cpu_loras,
-        "lora_modules": lora.lora_modules_of(lora_modules),
-    }
-    chosen = ServeOptions(
-        model=find_model(model),
-        engine=chosen_options(preset, asked),
-        host=host,
-        port=port,
-        served_model_name=served_model_name,
-        max_body_bytes=max_body_megabytes * 2**20,
-        max_requests_per_caller=max_requests_per_caller,
-        drain_seconds=drain_seconds,
-        allow_swap=allow_swap,
-        until_input_ends=until_input_ends,
-        api=api_options(trust_request_chat_template, metric_names, otlp_traces_endpoint, parsers),
-    )
-    run_server(chosen, _settings())
+    run_server(arguments.serve_options(), _settings())
 
 
 @app.command(rich_help_panel=_SERVING)

@@ -1,128 +1,23 @@
-"""Options of the command line that are too wordy to stand where they are used."""
+"""Options that several commands share."""
 
 from typing import Annotated
 
 import typer
 
-NameOption = Annotated[
+Model = Annotated[
     str | None,
-    typer.Option(
-        "--served-model-name", help="The name clients ask for; the model's own by default."
+    typer.Argument(
+        metavar="MODEL", help="A model directory or hub id; the shipped 'seedling' by default."
     ),
 ]
-BodyOption = Annotated[
-    int, typer.Option("--max-body-megabytes", min=1, help="Larger requests are refused.")
+DeviceOption = Annotated[str, typer.Option("--device", help="See 'banyan devices'.")]
+DtypeOption = Annotated[
+    str, typer.Option("--dtype", help="float32, bfloat16, or auto: the checkpoint's own.")
 ]
-UntilInputEndsOption = Annotated[
-    bool, typer.Option("--until-input-ends", help="Stop when standard input closes.")
+ThreadsOption = Annotated[
+    int | None, typer.Option("--threads", min=1, help="CPU threads; one per core by default.")
 ]
-TemplateOption = Annotated[
-    bool,
-    typer.Option(
-        "--trust-request-chat-template", help="Let requests bring a chat template of their own."
-    ),
-]
-MetricNamesOption = Annotated[
-    str,
-    typer.Option(
-        "--metric-names",
-        help="Names in /metrics: ours (banyan), vLLM's where it has one (vllm), or both.",
-    ),
-]
-TracesOption = Annotated[
+ActivationOption = Annotated[
     str | None,
-    typer.Option(
-        "--otlp-traces-endpoint",
-        help="Send a span for each request here by OTLP over HTTP (needs the extra tracing).",
-    ),
-]
-ToolParserOption = Annotated[
-    str,
-    typer.Option(
-        "--tool-call-parser",
-        help="How the model writes tool calls: auto, none, hermes, qwen3_coder, mistral, ...",
-    ),
-]
-ReasoningParserOption = Annotated[
-    str,
-    typer.Option(
-        "--reasoning-parser",
-        help="How the model marks its reasoning: auto, none, qwen3, deepseek_r1, mistral, ...",
-    ),
-]
-HostOption = Annotated[str, typer.Option(help="Address to listen on.")]
-SequencesOption = Annotated[
-    int | None, typer.Option(min=1, help="Most answers computed together; 64 by default.")
-]
-StepTokensOption = Annotated[int | None, typer.Option(min=1, help="Most tokens of one step.")]
-MemoryOption = Annotated[
-    str | None,
-    typer.Option("--memory", help="Most memory, such as 8GiB; what is free by default."),
-]
-PresetOption = Annotated[
-    str | None,
-    typer.Option("--preset", help="Options for a purpose: low-latency or throughput."),
-]
-CallerRequestsOption = Annotated[
-    int, typer.Option(min=0, help="Most requests of one caller at a time; 0 for any number.")
-]
-DrainSecondsOption = Annotated[
-    int, typer.Option(min=0, help="How long answers may take to finish after a stop.")
-]
-AllowSwapOption = Annotated[
-    bool, typer.Option("--allow-swap", help="Let POST /v1/admin/swap replace the model.")
-]
-PrefixOption = Annotated[
-    bool, typer.Option(help="Reuse what was computed for equal beginnings of prompts.")
-]
-SwapOption = Annotated[
-    float, typer.Option(min=0, help="Gigabytes of memory for cached prompts beside the KV cache.")
-]
-StoreOption = Annotated[
-    str | None, typer.Option(help="A directory for cached prompts; the next start finds them.")
-]
-StoreSizeOption = Annotated[
-    float, typer.Option(min=0, help="Most gigabytes of one model in --prefix-store.")
-]
-LatencyGoalOption = Annotated[
-    float | None,
-    typer.Option(help="Prompts wait rather than hold up answers longer than this."),
-]
-FirstTokenGoalOption = Annotated[
-    float | None, typer.Option(help="Refuse (429, 503) what would begin later than this.")
-]
-WaitingRequestsOption = Annotated[
-    int, typer.Option(min=1, help="Most answers that wait; more are refused (429, 503).")
-]
-WaitingTokensOption = Annotated[
-    int | None, typer.Option(min=1, help="Most prompt tokens of those that wait.")
-]
-SpeculationOption = Annotated[
-    str | None,
-    typer.Option(
-        "--speculative-config",
-        metavar="JSON",
-        help="""Guess tokens and check them together: '{"method": "ngram"}'.""",
-    ),
-]
-TaskOption = Annotated[
-    str,
-    typer.Option(
-        "--task",
-        help="generate, embed, classify or rerank; auto: what the model's files say it is for.",
-    ),
-]
-ModeOption = Annotated[
-    str,
-    typer.Option(
-        "--mode",
-        help="fast, or deterministic: an answer does not depend on what is computed beside it.",
-    ),
-]
-CacheOption = Annotated[
-    str,
-    typer.Option(
-        "--kv-cache-dtype",
-        help="How keys and values are kept: bfloat16, int8, fp8, int4, or auto: as computed.",
-    ),
+    typer.Option("--activation", help="Inputs of quantised layers: plain, or int8."),
 ]
