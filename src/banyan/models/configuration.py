@@ -4,7 +4,7 @@ Owns the frozen description that the architectures are built from. Imports no to
 that serves from cached graphs reads it too. Called by `banyan.models.loading`.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -16,13 +16,16 @@ from banyan.models.families import (
     EncoderFamily,
     ExpertNames,
     Family,
+    VisionFamily,
     Window,
     architecture_of_model_type,
     find_encoder_family,
     find_family,
+    find_vision_family,
 )
 from banyan.models.json_fields import Fields
 from banyan.models.rope import Rope, read_rope
+from banyan.models.vision_fields import decoder_fields, read_sections
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +55,7 @@ class ModelConfiguration:
         classifier: the labels of a model that scores texts.
         output: what a step gives for the rows asked for: the logits of the vocabulary, the hidden
             states behind the last norm, or the scores of the labels.
+        sees_images: a step also takes rows that stand in for embeddings of its tokens.
     """
 
     architecture: str
@@ -77,6 +81,7 @@ class ModelConfiguration:
     checkpoint_dtype: str | None
     classifier: Classifier | None = None
     output: Literal["logits", "hidden", "scores"] = "logits"
+    sees_images: bool = False
 
     def is_sparse(self, layer: int) -> bool:
         """Tell whether the feed-forward block of a layer is a mixture of experts."""
@@ -134,6 +139,9 @@ def read_configuration(directory: Path) -> ModelConfiguration | EncoderConfigura
     encoder = find_encoder_family(architecture)
     if encoder is not None:
         return _read_encoder(fields, architecture, encoder)
+    vision = find_vision_family(architecture)
+    if vision is not None:
+        return _read_seeing_decoder(fields, architecture, vision)
     family = find_family(architecture)
     if family is None:
         raise UnsupportedModelError(
@@ -195,6 +203,17 @@ def _read_decoder(fields: Fields, architecture: str, family: Family) -> ModelCon
         classifier=classifier,
         output="logits" if classifier is None else "scores",
     )
+
+
+def _read_seeing_decoder(
+    fields: Fields, architecture: str, vision: VisionFamily
+) -> ModelConfiguration:
+    inner, family = decoder_fields(fields, vision)
+    decoder = replace(_read_decoder(inner, architecture, family), sees_images=True)
+    if not vision.grid_positions:
+        return decoder
+    sections = read_sections(inner, head_dim=decoder.head_dim)
+    return replace(decoder, rope=replace(decoder.rope, sections=sections))
 
 
 def _num_kv_heads(fields: Fields, num_heads: int) -> int:

@@ -99,6 +99,8 @@ class Decoder(nn.Module):
         context_lengths: Tensor,
         logit_rows: Tensor,
         *caches: Sequence[Tensor],
+        image_rows: Tensor | None = None,
+        image_index: Tensor | None = None,
     ) -> tuple[Tensor, *tuple[list[Tensor], ...]]:
         """Run one step.
 
@@ -108,7 +110,8 @@ class Decoder(nn.Module):
 
         Args:
             token_ids: [T] int64.
-            positions: [T] int64, position of each token in its sequence.
+            positions: [T] int64, position of each token in its sequence; [3, T] where the rope
+                has sections.
             slots: [T] int64, where its key and value are written.
             block_tables: [S, B] int32.
             query_starts: [S + 1] int32.
@@ -116,6 +119,9 @@ class Decoder(nn.Module):
             logit_rows: [R] int64, the tokens whose next-token logits are wanted.
             caches: for each layer the keys, for each layer the values; of a quantised cache also
                 the scales of the keys and those of the values. Shapes as in `ir.cached`.
+            image_rows: [I, hidden] in the dtype of the weights, vectors of images; of models that
+                see only.
+            image_index: [T] int32, the row that stands in for a token's embedding; -1 for none.
 
         Returns:
             Logits [R, vocab] float32 (or hidden states [R, hidden], or scores [R, labels], as the
@@ -125,12 +131,20 @@ class Decoder(nn.Module):
         batch = Batch(slots, block_tables, query_starts, context_lengths)
         rotation = stack.rotary(positions)
         hidden = stack.embed_tokens(token_ids)
+        if image_rows is not None and image_index is not None:
+            hidden = with_image_rows(hidden, image_rows, image_index)
         new: list[tuple[Tensor, ...]] = []
         for layer, own in zip(stack.layers, zip(*caches, strict=True), strict=True):
             hidden, written = layer(hidden, rotation, batch, own)
             new.append(written)
         result = logits_of_rows(hidden, logit_rows, stack.norm, self.head)
         return result, *(list(kind) for kind in zip(*new, strict=True))
+
+
+def with_image_rows(hidden: Tensor, image_rows: Tensor, image_index: Tensor) -> Tensor:
+    """Put rows of images in the place of embeddings: [T, hidden size]."""
+    rows = functional.embedding(image_index.clamp(min=0), image_rows)
+    return torch.where((image_index >= 0).unsqueeze(1), rows, hidden)
 
 
 def logits_of_rows(

@@ -133,6 +133,49 @@ ENCODER_FAMILIES = (
     EncoderFamily("Camembert", "camembert", "roberta.", counts_from_padding=True, head="roberta"),
 )
 
+
+@dataclass(frozen=True, slots=True)
+class VisionFamily:
+    """A decoder behind a tower that turns images into rows among its token embeddings.
+
+    Attributes:
+        architecture: the name in `architectures` of config.json.
+        model_type: the name in `model_type`.
+        decoder: architecture of the decoder; None when `text_config` says it.
+        image_token_fields: fields that may hold the id of the token that stands for an image.
+        grid_positions: tokens of an image are turned by frame, row and column (M-RoPE).
+    """
+
+    architecture: str
+    model_type: str
+    decoder: str | None
+    image_token_fields: tuple[str, ...]
+    grid_positions: bool = False
+
+
+VISION_FAMILIES = (
+    VisionFamily(
+        "Qwen2VLForConditionalGeneration",
+        "qwen2_vl",
+        "Qwen2ForCausalLM",
+        ("image_token_id",),
+        grid_positions=True,
+    ),
+    VisionFamily(
+        "Qwen2_5_VLForConditionalGeneration",
+        "qwen2_5_vl",
+        "Qwen2ForCausalLM",
+        ("image_token_id",),
+        grid_positions=True,
+    ),
+    VisionFamily(
+        "LlavaForConditionalGeneration",
+        "llava",
+        None,
+        ("image_token_index", "image_token_id"),
+    ),
+)
+
 LABELS_ENDING = "ForSequenceClassification"
 _DECODER_ENDING = "ForCausalLM"
 
@@ -140,6 +183,7 @@ SUPPORTED_ARCHITECTURES = tuple(
     sorted(
         [family.architecture for family in DECODER_FAMILIES]
         + [name for family in ENCODER_FAMILIES for name in family.architectures]
+        + [family.architecture for family in VISION_FAMILIES]
     )
 )
 
@@ -160,11 +204,19 @@ def find_encoder_family(architecture: str) -> EncoderFamily | None:
     )
 
 
+def find_vision_family(architecture: str) -> VisionFamily | None:
+    """Find a family of models that see images by the name of its architecture."""
+    return next((family for family in VISION_FAMILIES if family.architecture == architecture), None)
+
+
 def architecture_of_model_type(model_type: str) -> str | None:
     """Name the architecture that a bare `model_type` stands for."""
     for encoder in ENCODER_FAMILIES:
         if encoder.model_type == model_type:
             return encoder.architectures[0]
+    for vision in VISION_FAMILIES:
+        if vision.model_type == model_type:
+            return vision.architecture
     return next(
         (family.architecture for family in DECODER_FAMILIES if family.model_type == model_type),
         None,

@@ -86,6 +86,7 @@ def _sources_digest() -> str:
     files = [
         *models.glob("*.py"),
         *models.glob("speech/*.py"),
+        *models.glob("vision/*.py"),
         *compiler.glob("capture/*.py"),
         *compiler.glob("ir/*.py"),
     ]

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from banyan.foundation.errors import ModelError, RequestError
 from banyan.models.chat_rendering import ORDINARY_RENDERING, ChatRendering
 from banyan.models.chat_template import ChatTemplate, Message, read_chat_template
+from banyan.models.checkpoint_names import plain_name
 from banyan.models.classifier import Classifier
 from banyan.models.configuration import (
     EncoderConfiguration,
@@ -117,6 +118,8 @@ class ModelDirectory:
         # keep their layers under "model.", but not those saved without their last layer.
         if isinstance(self.configuration, EncoderConfiguration):
             return CheckpointWeights(self.path, prefix=self.configuration.weight_prefix)
+        if self.configuration.sees_images:
+            return CheckpointWeights(self.path, renamed=plain_name)
         return CheckpointWeights(self.path, lacking="model.")
 
     def render_chat(

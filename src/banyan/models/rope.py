@@ -44,10 +44,16 @@ class YarnScaling:
 
 @dataclass(frozen=True, slots=True)
 class Rope:
-    """Base of the wavelengths and how they are scaled for long contexts (None: not at all)."""
+    """Base of the wavelengths and how they are scaled for long contexts (None: not at all).
+
+    With `sections` a position is three numbers, (frame, row, column), and each pair of a head is
+    turned by one of them: the first `sections[0]` pairs by the frame, the next by the row, the
+    last by the column (M-RoPE, arXiv 2409.12191, section 2.1).
+    """
 
     theta: float
     scaling: LinearScaling | Llama3Scaling | YarnScaling | None = None
+    sections: tuple[int, ...] = ()
 
     @property
     def attention_factor(self) -> float:

@@ -22,17 +22,37 @@ class Rotary(nn.Module):
     def __init__(self, rope: Rope, head_dim: int) -> None:
         super().__init__()
         self._attention_factor = rope.attention_factor
-        self.register_buffer(
-            "inverse_frequencies", compute_inverse_frequencies(rope, head_dim), persistent=False
-        )
+        frequencies = compute_inverse_frequencies(rope, head_dim)
+        self._num_axes = len(rope.sections) or 1
+        if rope.sections:
+            frequencies = _by_axis(frequencies, rope.sections)
+        self.register_buffer("inverse_frequencies", frequencies, persistent=False)
 
-    def forward(self, positions_T: Tensor) -> tuple[Tensor, Tensor]:
-        """Give cosine and sine, each [T, 1, D/2] float32, of int64 positions [T]."""
-        angles = positions_T.float().unsqueeze(1) * self.inverse_frequencies.unsqueeze(0)
+    def forward(self, positions: Tensor) -> tuple[Tensor, Tensor]:
+        """Give cosine and sine, each [T, 1, D/2] float32.
+
+        Args:
+            positions: [T] int64; [3, T] for a rope with sections.
+        """
+        if self._num_axes == 1:
+            angles = positions.float().unsqueeze(1) * self.inverse_frequencies.unsqueeze(0)
+        else:
+            # A pair has a frequency on one axis and zeros on the others, so the sum is exact.
+            axes = positions.float().unsqueeze(2) * self.inverse_frequencies.unsqueeze(1)
+            angles = axes[0] + axes[1] + axes[2]
         cosine, sine = angles.cos(), angles.sin()
         if self._attention_factor != 1.0:
             cosine, sine = cosine * self._attention_factor, sine * self._attention_factor
         return cosine.unsqueeze(1), sine.unsqueeze(1)
+
+
+def _by_axis(frequencies: Tensor, sections: tuple[int, ...]) -> Tensor:
+    """Give [axes, D/2]: the frequency of each pair in the row of its axis, zeros elsewhere."""
+    axis_of_pair = torch.tensor(
+        [axis for axis, size in enumerate(sections) for _ in range(size)], device="cpu"
+    )
+    axes = torch.arange(len(sections), device="cpu")
+    return frequencies * (axis_of_pair == axes.unsqueeze(1))
 
 
 def rotate(x_THD: Tensor, cosine: Tensor, sine: Tensor) -> Tensor:

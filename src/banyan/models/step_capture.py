@@ -18,7 +18,7 @@ from banyan.compiler.capture.export import Names, capture_module
 from banyan.compiler.ir.cached import CACHE_FORMATS
 from banyan.compiler.ir.graph import Builder, Graph, Node, Output
 from banyan.models.configuration import ModelConfiguration
-from banyan.models.decoder import Decoder, logits_of_rows
+from banyan.models.decoder import Decoder, logits_of_rows, with_image_rows
 from banyan.models.fake_module import build_fake
 from banyan.models.graph_splicing import splice
 from banyan.models.layers import Batch
@@ -43,6 +43,8 @@ ARGUMENTS = (
     "context_lengths",
     "logit_rows",
 )
+# More arguments of models that see images.
+IMAGE_ARGUMENTS = ("image_rows", "image_index")
 
 
 def capture_decoder_step(
@@ -74,6 +76,16 @@ class _Before(nn.Module):
     def forward(self, token_ids: Tensor, positions: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         cosine, sine = self.rotary(positions)
         return self.embed_tokens(token_ids), cosine, sine
+
+
+class _BeforeSeeing(_Before):
+    """The same where rows of images stand in for embeddings."""
+
+    def forward(  # type: ignore[override]
+        self, token_ids: Tensor, positions: Tensor, image_rows: Tensor, image_index: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        hidden, cosine, sine = super().forward(token_ids, positions)
+        return with_image_rows(hidden, image_rows, image_index), cosine, sine
 
 
 class _OneLayer(nn.Module):
@@ -129,6 +141,7 @@ class _Tracer:
 
     def __init__(self, configuration: ModelConfiguration, dtype: str, cache_format: str) -> None:
         self._output = configuration.output
+        self._sees_images = configuration.sees_images
         self._mode, kind = FakeTensorMode(), getattr(torch, dtype)
         self._decoder = build_fake(lambda: Decoder(configuration), self._mode, dtype=kind)
         self.states = CACHE_FORMATS[cache_format].states
@@ -137,12 +150,15 @@ class _Tracer:
             self._examples = _example_arguments(configuration, kind) | {
                 name: of_layers[0] for name, of_layers in zip(self.states, caches, strict=True)
             }
-        self._dims = _dims() | dict.fromkeys(self.states, NUM_BLOCKS_DIM)
+        self._dims = _dims(configuration) | dict.fromkeys(self.states, NUM_BLOCKS_DIM)
 
     def trace_before(self) -> _Part:
         prefixes = {"embed_tokens": "model.embed_tokens"}
-        names = ["token_ids", "positions"]
-        return self._trace(_Before(self._decoder), names, ["hidden", "cosine", "sine"], prefixes)
+        names, outputs = ["token_ids", "positions"], ["hidden", "cosine", "sine"]
+        if self._sees_images:
+            names += IMAGE_ARGUMENTS
+            return self._trace(_BeforeSeeing(self._decoder), names, outputs, prefixes)
+        return self._trace(_Before(self._decoder), names, outputs, prefixes)
 
     def trace_layer(self, layer: int) -> _Part:
         module = _OneLayer(self._decoder.model.layers[layer])
@@ -187,15 +203,18 @@ class _Tracer:
 def _example_arguments(configuration: ModelConfiguration, dtype: torch.dtype) -> dict[str, Tensor]:
     """Give arguments of one step; every free size is another number, so none is confused."""
     num_tokens, num_sequences, num_table_blocks, num_logit_rows = 11, 5, 7, 3
-    half = configuration.head_dim // 2
+    num_image_rows, half = 17, configuration.head_dim // 2
+    axes = (len(configuration.rope.sections),) if configuration.rope.sections else ()
     shapes = {
         "token_ids": ((num_tokens,), torch.int64),
-        "positions": ((num_tokens,), torch.int64),
+        "positions": ((*axes, num_tokens), torch.int64),
         "slots": ((num_tokens,), torch.int64),
         "block_tables": ((num_sequences, num_table_blocks), torch.int32),
         "query_starts": ((num_sequences + 1,), torch.int32),
         "context_lengths": ((num_sequences,), torch.int32),
         "logit_rows": ((num_logit_rows,), torch.int64),
+        "image_rows": ((num_image_rows, configuration.hidden_size), dtype),
+        "image_index": ((num_tokens,), torch.int32),
         "hidden": ((num_tokens, configuration.hidden_size), dtype),
         "cosine": ((num_tokens, 1, half), torch.float32),
         "sine": ((num_tokens, 1, half), torch.float32),
@@ -203,12 +222,15 @@ def _example_arguments(configuration: ModelConfiguration, dtype: torch.dtype) ->
     return {name: torch.zeros(shape, dtype=kind) for name, (shape, kind) in shapes.items()}
 
 
-def _dims() -> dict[str, dict[int, Any]]:
-    num_tokens = {0: Dim("num_tokens", min=1, max=MAX_STEP_TOKENS)}
+def _dims(configuration: ModelConfiguration) -> dict[str, dict[int, Any]]:
+    tokens = Dim("num_tokens", min=1, max=MAX_STEP_TOKENS)
+    num_tokens = {0: tokens}
     num_sequences = Dim("num_sequences", min=1, max=MAX_STEP_SEQUENCES)
     num_table_blocks = Dim("num_table_blocks", min=1, max=MAX_TABLE_BLOCKS)
-    by_token = ("token_ids", "positions", "slots", "hidden", "cosine", "sine")
+    by_token = ("token_ids", "slots", "hidden", "cosine", "sine", "image_index")
     return dict.fromkeys(by_token, num_tokens) | {
+        "positions": {1: tokens} if configuration.rope.sections else num_tokens,
+        "image_rows": {0: Dim("num_image_rows", min=1, max=MAX_STEP_TOKENS)},
         "block_tables": {0: num_sequences, 1: num_table_blocks},
         "query_starts": {0: num_sequences + 1},
         "context_lengths": {0: num_sequences},
@@ -252,6 +274,7 @@ def _assemble(before: _Part, layers: Sequence[_Part], after: _Part, states: Sequ
 
 def _in_order(inputs: dict[str, Node], states: Sequence[str]) -> tuple[Node, ...]:
     """Arguments as the engine knows them, states by kind and layer, weights as met."""
-    named = [*ARGUMENTS, *states]
+    seen = [name for name in IMAGE_ARGUMENTS if name in inputs]
+    named = [*ARGUMENTS, *seen, *states]
     weights = [node for name, node in inputs.items() if name not in named]
     return (*(inputs[name] for name in named), *weights)

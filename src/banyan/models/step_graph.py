@@ -6,9 +6,10 @@ checkpoint.
 The step of a decoder takes the arguments `token_ids`, `positions`, `slots`, `block_tables`,
 `query_starts`, `context_lengths` and `logit_rows`, shaped as in `Decoder.forward`, and the states
 `key_cache.{layer}` and `value_cache.{layer}`, of a quantised cache also `key_scales.{layer}` and
-`value_scales.{layer}`; its output is `logits`, `hidden` or `scores`. An encoder takes `token_ids`,
-`attention_mask` and `token_types`, each [texts, tokens] int64; its output is `hidden` or, with a
-head for labels, `scores`.
+`value_scales.{layer}`; its output is `logits`, `hidden` or `scores`. That of a model that sees
+images also takes `image_rows` and `image_index`, and its `positions` are [3, tokens] where the rope
+has sections. An encoder takes `token_ids`, `attention_mask` and `token_types`, each [texts, tokens]
+int64; its output is `hidden` or, with a head for labels, `scores`.
 """
 
 from pathlib import Path

@@ -43,6 +43,8 @@ def _able(architecture: str, *, is_encoder: bool) -> tuple[Task, ...]:
     """Every task a model can do, the ordinary one first."""
     if architecture.endswith("ForSequenceClassification"):
         return ("classify", "rerank")
+    if architecture.endswith("ForConditionalGeneration"):
+        return ("generate",)
     if is_encoder or architecture.endswith("Model"):
         return ("embed",)
     return ("generate", "embed", "rerank")

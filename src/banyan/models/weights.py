@@ -7,11 +7,11 @@ Names are those of the checkpoint, with two additions. The experts of a mixture 
 tensor each, `P.experts.0.Q.weight`, `P.experts.1.Q.weight`, ...; here they are one stacked tensor
 `P.experts.Q.weight` of shape [experts, ...]. A `prefix` that the names of an encoder carry
 in some checkpoints ("bert.") is left out, and one that a decoder without its last layer lacks
-("model.") is put in front.
+("model.") is put in front. Those of vision-language models go by one name, see `checkpoint_names`.
 """
 
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -53,11 +53,18 @@ class _Stored:
 class CheckpointWeights:
     """All tensors of a directory with one or several safetensors files."""
 
-    def __init__(self, directory: Path, *, prefix: str = "", lacking: str = "") -> None:
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        prefix: str = "",
+        lacking: str = "",
+        renamed: Callable[[str], str] = str,
+    ) -> None:
         """Open and validate every file; nothing but the headers is read.
 
         `prefix` is left out of names that have it; `lacking` is put in front of all names when
-        none has it.
+        none has it; `renamed` then gives the name here.
 
         Raises:
             ModelError: no weights, a missing or truncated shard, or a damaged header.
@@ -66,7 +73,8 @@ class CheckpointWeights:
         files = _open_files(directory)
         added = "" if any(key.startswith(lacking) for key in files) else lacking
         self._tensors = {
-            added + key.removeprefix(prefix): _Stored(file, key) for key, file in files.items()
+            renamed(added + key.removeprefix(prefix)): _Stored(file, key)
+            for key, file in files.items()
         }
         self._stacks = _find_stacks(self._tensors)
         single = (name for name in self._tensors if not _EXPERT.match(name))

@@ -1,0 +1,1 @@
+"""Images beside the tokens of a step."""
