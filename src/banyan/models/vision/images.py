@@ -7,6 +7,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+
 @dataclass(frozen=True, slots=True)
 class ImageSize:
     """An image as the tower will see it.

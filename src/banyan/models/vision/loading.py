@@ -1,6 +1,7 @@
-"""Open what a vision-language model needs beside its decoder. Imports torch only to capture.
+"""Open what a vision-language model needs beside its decoder.
 
-The door for the engine. `open_vision` and `size_of` need neither NumPy nor Pillow.
+The door for the engine and for the process that only reads text: `open_vision` and `size_of` need
+neither NumPy nor Pillow.
 """
 
 from collections.abc import Sequence
@@ -8,11 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from banyan.compiler.ir.graph import Graph
 from banyan.foundation.errors import ModelError
 from banyan.models.configuration import ModelConfiguration, read_configuration
 from banyan.models.families import VisionFamily, find_vision_family
-from banyan.models.graph_cache import cached_graph, graph_key
 from banyan.models.json_fields import Fields
 from banyan.models.vision.configuration import (
     GridTower,
@@ -147,15 +146,3 @@ def _image_token(fields: Fields, family: VisionFamily, vocab_size: int) -> int:
             f"{fields.origin}: {name} {token} is no token of a vocabulary of {vocab_size}"
         )
     return token
-
-
-def vision_tower_graph(tower: Tower, *, dtype: str, cache_directory: Path | None = None) -> Graph:
-    """Give the graph of a tower whose weights have `dtype`; see `vision.capture`."""
-
-    def capture() -> Graph:
-        # Imported here because it imports torch, which a warm start must not.
-        from banyan.models.vision.capture import capture_tower  # noqa: PLC0415
-
-        return capture_tower(tower, dtype=dtype)
-
-    return cached_graph(graph_key("vision tower", tower, dtype), cache_directory, capture)
