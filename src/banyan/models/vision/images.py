@@ -40,3 +40,19 @@ class PreparedImage:
     patches: "NDArray[np.float32]"
     grid: tuple[int, int, int]
     num_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class Scaling:
+    """How pixels become numbers.
+
+    Attributes:
+        resample: number of Pillow's filter; 3 is bicubic.
+        factor: what a byte is multiplied by.
+        mean, deviation: of each channel; taken off, and divided by.
+    """
+
+    resample: int
+    factor: float
+    mean: tuple[float, ...]
+    deviation: tuple[float, ...]

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from PIL.Image import Image, Resampling
 
 from banyan.models.vision.image_file import decode_image
-from banyan.models.vision.processing import Scaling
+from banyan.models.vision.images import Scaling
 
 Floats = NDArray[np.float32]
 

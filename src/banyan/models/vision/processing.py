@@ -11,27 +11,11 @@ from typing import Protocol
 
 from banyan.foundation.errors import ImageError, ModelError, UnsupportedModelError
 from banyan.models.json_fields import Fields
-from banyan.models.vision.images import ImageSize, PreparedImage
+from banyan.models.vision.images import ImageSize, PreparedImage, Scaling
 
 _MEAN = (0.48145466, 0.4578275, 0.40821073)
 _DEVIATION = (0.26862954, 0.26130258, 0.27577711)
 _MOST_ELONGATED = 200
-
-
-@dataclass(frozen=True, slots=True)
-class Scaling:
-    """How pixels become numbers.
-
-    Attributes:
-        resample: number of Pillow's filter; 3 is bicubic.
-        factor: what a byte is multiplied by.
-        mean, deviation: of each channel; taken off, and divided by.
-    """
-
-    resample: int
-    factor: float
-    mean: tuple[float, ...]
-    deviation: tuple[float, ...]
 
 
 class ImageProcessor(Protocol):
