@@ -154,18 +154,14 @@ def note_following_blocks(scope: Scope, dots: Sequence[Node], region: Region) ->
             scope.ahead[dot] = after
 
 
-def fetch_following_rows(scope: Scope, nodes: Sequence[Node], region: Region) -> None:
-    """Ask for the rows beside the blocks, such as their scales, that the next step gathers."""
-    carried = region.parameters[1:]
-    if len(carried) != len(region.results):
-        return
+def fetch_rows(scope: Scope, nodes: Sequence[Node], region: Region) -> None:
+    """Ask for the rows beside the blocks of a step, such as their scales, before its products."""
     for node in nodes:
         if node.op != "load" or len(node.shape) != 2 or not isinstance(node.shape[0], int):
             continue
         gathered = access_of(node).gathered
-        if len(gathered) == 1 and gathered[0] in carried:
-            following = region.results[carried.index(gathered[0])]
-            places = addresses(scope, Blocks(node, False, following))
+        if len(gathered) == 1 and gathered[0] in region.parameters[1:]:
+            places = addresses(scope, Blocks(node, False, gathered[0]))
             index = scope.name("i")
             scope.emit(f"for (int {index} = 0; {index} < {node.shape[0]}; ++{index})")
             scope.emit(f"  __builtin_prefetch({places}[{index}]);")

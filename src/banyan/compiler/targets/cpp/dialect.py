@@ -43,8 +43,11 @@ class Dialect:
         return []
 
     def scratch(self, name: str, dtype: DType, offset: int) -> str:
-        """The declaration of a tile `offset` bytes into the scratch memory."""
-        kind = STORED[dtype]
+        """The declaration of a tile `offset` bytes into the scratch memory.
+
+        Booleans lie there as bytes: g++ 12 makes no vectors of loops that load `bool`.
+        """
+        kind = STORED[DType.UINT8 if dtype is DType.BOOL else dtype]
         return f"{kind}* const {name} = reinterpret_cast<{kind}*>(scratch + {offset});"
 
 

@@ -46,7 +46,7 @@ def from_memory(text: str, dtype: DType) -> str:
     """The computed value of the stored element `text`."""
     if dtype in NARROW_FLOATS:
         return f"from_{dtype.value}({text})"
-    return text
+    return f"{text} != 0" if dtype is DType.BOOL else text
 
 
 def to_memory(text: str, dtype: DType) -> str:

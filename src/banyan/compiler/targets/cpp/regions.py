@@ -10,7 +10,7 @@ from banyan.compiler.ir.operations import POINTWISE
 from banyan.compiler.ir.types import DType, TupleType
 from banyan.compiler.targets.cpp import reductions
 from banyan.compiler.targets.cpp.blocks import (
-    fetch_following_rows,
+    fetch_rows,
     note_following_blocks,
     scalars_first,
 )
@@ -64,7 +64,7 @@ class RegionPrinter:
         dots = filter(is_tile_dot, [*printed, *(dot for dot in added if dot in rest)])
         if self.fetches:
             note_following_blocks(scope, list(dots), region)
-            fetch_following_rows(scope, rest, region)
+            fetch_rows(scope, rest, region)
         for node in printed:
             self._node(scope, node)
 
