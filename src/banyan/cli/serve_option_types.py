@@ -134,6 +134,10 @@ QuantizationOption = Annotated[
     str | None,
     typer.Option("--quantization", help="Round weights while loading: int8, int4 or fp8."),
 ]
+OutputFormatOption = Annotated[
+    str | None,
+    typer.Option("--quantization-output", help="The output matrix then: int8, or int4 for speed."),
+]
 PortOption = Annotated[
     int, typer.Option(min=0, max=65535, help="Port to listen on; 0 takes a free one.")
 ]

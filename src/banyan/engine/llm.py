@@ -39,6 +39,7 @@ class LLM:
         max_num_batched_tokens: most tokens of one step; None chooses.
         num_blocks: size of the KV cache in blocks of 16 tokens; None chooses by free memory.
         quantization: round ordinary weights while loading: "int8", "int4" or "fp8".
+        quantization_output: the output matrix then: "int8", or "int4" for speed.
         activation: inputs of quantised layers: "plain", or "int8" to round them too.
         kv_cache_dtype: how keys and values are kept: "int8", "fp8", "int4", or "auto".
         seed: makes requests without a seed of their own reproducible.
@@ -70,6 +71,7 @@ class LLM:
         max_num_batched_tokens: int | None = None,
         num_blocks: int | None = None,
         quantization: str | None = None,
+        quantization_output: str | None = None,
         activation: str | None = None,
         kv_cache_dtype: str = "auto",
         seed: int | None = None,
@@ -91,6 +93,7 @@ class LLM:
             max_num_batched_tokens=max_num_batched_tokens,
             num_blocks=num_blocks,
             quantization=quantization,
+            quantization_output=quantization_output,
             activation=activation,
             kv_cache_dtype=kv_cache_dtype,
             seed=seed,

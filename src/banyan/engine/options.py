@@ -13,6 +13,7 @@ DEFAULT_TOKEN_BUDGET = 1024
 # Programs are compiled for at most so many tokens in one step.
 MOST_TOKENS_PER_STEP = 65536
 FORMATS = ("int8", "int4", "fp8")
+OUTPUT_FORMATS = ("int8", "int4")
 ACTIVATIONS = ("plain", "int8")
 MODES = ("fast", "deterministic")
 DTYPES = ("auto", "float32", "bfloat16")
@@ -24,6 +25,7 @@ _CHOICES: tuple[tuple[str, tuple[str | None, ...]], ...] = (
     ("task", TASKS),
     ("mode", MODES),
     ("quantization", (None, *FORMATS)),
+    ("quantization_output", (None, *OUTPUT_FORMATS)),
     ("activation", (None, *ACTIVATIONS)),
 )
 
@@ -72,6 +74,8 @@ class EngineOptions:
         max_num_batched_tokens: most tokens of one step; None chooses.
         num_blocks: blocks of 16 tokens in the KV cache; None chooses by free memory.
         quantization: round ordinary weights while loading: "int8", "int4" or "fp8".
+        quantization_output: how `quantization` rounds the output matrix, and the embedding where it
+            is the same: "int8", or "int4" for speed; None is "int8".
         activation: inputs of quantised layers: "plain", or "int8" to round them too; None takes
             what the checkpoint says, or "int8" for quantization "int8" and "plain" for others.
         kv_cache_dtype: how keys and values are kept: "int8", "fp8" or "int4" rounds them, with
@@ -109,6 +113,7 @@ class EngineOptions:
     max_num_batched_tokens: int | None = None
     num_blocks: int | None = None
     quantization: str | None = None
+    quantization_output: str | None = None
     activation: str | None = None
     kv_cache_dtype: str = "auto"
     seed: int | None = None
@@ -141,6 +146,11 @@ class EngineOptions:
                 raise InputError(
                     f"{name}={getattr(self, name)!r} is not known; use one of {listed}"
                 )
+        if self.quantization_output is not None and self.quantization is None:
+            raise InputError(
+                f"quantization_output={self.quantization_output!r} rounds nothing without "
+                "quantization; give that too, or leave it out"
+            )
         for name in (
             "threads",
             "max_model_len",

@@ -38,12 +38,19 @@ def test_a_checkpoint_answers_like_the_weights_that_it_stands_for(
         answers(quantised, quantization="int8")
 
 
-@pytest.mark.parametrize(("quantization", "bound"), [("int8", 0.05), ("int4", 0.5)])
+@pytest.mark.parametrize(
+    ("model", "options", "bound"),
+    [
+        ("llama", {"quantization": "int8"}, 0.05),
+        ("llama", {"quantization": "int4"}, 0.5),
+        ("llama_tied", {"quantization": "int8", "quantization_output": "int4"}, 0.5),
+    ],
+)
 def test_weights_rounded_while_loading_answer_nearly_alike(
-    quantization: str, bound: float, checkpoint: Checkpoint
+    model: str, options: dict[str, str], bound: float, checkpoint: Checkpoint
 ) -> None:
-    plain = answers(checkpoint("llama"))
-    rounded = answers(checkpoint("llama"), quantization=quantization)
+    plain = answers(checkpoint(model))
+    rounded = answers(checkpoint(model), **options)
     first = [output.logprobs[0].logprob for output in plain]
     near = [output.logprobs[0].logprob for output in rounded]
     difference = np.abs(np.array(first) - np.array(near))
@@ -71,6 +78,8 @@ def test_an_encoder_is_rounded_too(checkpoint: Checkpoint) -> None:
 def test_unknown_formats_are_refused_with_the_known_ones(checkpoint: Checkpoint) -> None:
     with pytest.raises(InputError, match="quantization='int3' is not known; use one of int8, int4"):
         LLM(checkpoint("llama"), quantization="int3")
+    with pytest.raises(InputError, match="quantization_output='int4' rounds nothing without"):
+        LLM(checkpoint("llama"), quantization_output="int4")
     with pytest.raises(InputError, match="activation='fp4' is not known; use one of plain, int8"):
         LLM(checkpoint("llama"), activation="fp4")
     with pytest.raises(InputError, match="has ordinary weights, and activation='int8' is for qu"):

@@ -9,6 +9,7 @@ from banyan.compiler.targets.interpreter.run import run_graph
 from banyan.compiler.tiling.options import TileOptions
 from banyan.foundation.errors import InputError, ModelError
 from banyan.models.quantisation.graph import linear_layers, quantize_graph
+from banyan.models.quantisation.importers.layer import pack_nibbles
 from banyan.models.quantisation.rounded import RoundingChoice
 from banyan.models.quantisation.scheme import LinearScheme
 from tests.compiler.comparing import assert_same_results
@@ -16,13 +17,13 @@ from tests.compiler.comparing import assert_same_results
 F32 = DType.FLOAT32
 
 
-def two_layers() -> Graph:
+def two_layers(width: int = 8) -> Graph:
     """Token rows of a table times a layer, then times the table itself and a gate."""
     builder = Builder()
     tokens = builder.input("tokens", TensorType((3,), DType.INT64))
-    table = builder.input("embed.weight", TensorType((10, 8), F32), "weight")
-    weight = builder.input("layer.weight", TensorType((8, 8), F32), "weight")
-    gate = builder.input("mlp.gate.weight", TensorType((4, 8), F32), "weight")
+    table = builder.input("embed.weight", TensorType((10, width), F32), "weight")
+    weight = builder.input("layer.weight", TensorType((width, width), F32), "weight")
+    gate = builder.input("mlp.gate.weight", TensorType((4, width), F32), "weight")
     rows = builder.add("gather", (table, tokens), axis=0)
     hidden = builder.add("dot", (rows, weight), transpose_b=True, dtype=F32)
     outputs = [
@@ -47,10 +48,13 @@ def test_the_chosen_layers_change_and_nothing_else() -> None:
     assert [output.name for output in graph.outputs] == ["logits", "gates"]
 
 
-def test_a_tied_table_can_only_be_int8() -> None:
-    told = r"layer embed cannot be quantised to int4: .*in int8 also as a table"
+@pytest.mark.parametrize(
+    "scheme", [LinearScheme("fp8", 8), LinearScheme("int4", 8, zeros=True)], ids=["fp8", "zeros"]
+)
+def test_a_tied_table_must_be_of_whole_numbers_around_zero(scheme: LinearScheme) -> None:
+    told = rf"layer embed cannot be quantised to {scheme.format}: .* also as a table"
     with pytest.raises(ModelError, match=told):
-        quantize_graph(two_layers(), {"embed": LinearScheme("int4", 8)})
+        quantize_graph(two_layers(), {"embed": scheme})
 
 
 @pytest.mark.parametrize("activation", ["plain", "int8"])
@@ -79,11 +83,36 @@ def test_a_tied_table_in_int8_means_the_same_after_every_pass(activation: str) -
     assert inputs["embed.weight"] == "quantized_bytes"
 
 
-def test_the_output_matrix_is_rounded_with_its_table_when_asked() -> None:
-    found = RoundingChoice("int4", group=4, output="int8").schemes(two_layers())
+@pytest.mark.parametrize(("activation", "width"), [("plain", 16), ("int8", 64)])
+def test_a_tied_table_in_int4_means_the_same_after_every_pass(activation: str, width: int) -> None:
+    scheme = LinearScheme("int4", 8, activation=activation)
+    graph = verify(quantize_graph(two_layers(width), {"embed": scheme}))
+    generator = np.random.default_rng(4)
+    numbers = generator.integers(-8, 8, (10, width))
+    given = {
+        "tokens": np.array([3, 9, 0]),
+        "embed.weight": pack_nibbles((numbers + 8).astype(np.uint8)),
+        "embed.scales": generator.random((10, width // 8), np.float32),
+        "layer.weight": generator.standard_normal((width, width), np.float32),
+        "mlp.gate.weight": generator.standard_normal((4, width), np.float32),
+    }
+    table = (numbers * np.repeat(given["embed.scales"], 8, axis=1)).astype(np.float32)
+    gates = table[[3, 9, 0]] @ given["layer.weight"].T @ given["mlp.gate.weight"].T
+    assert np.allclose(run_graph(graph, given)["gates"], gates, rtol=1e-4, atol=1e-4)
+    for options in (TileOptions(quantized=frozenset({"int4"})), TileOptions(packing=False)):
+        lowered = [stage for _, stage in stages(graph, options)]
+        for stage in lowered:
+            assert_same_results(graph, stage, given, 1e-4)
+        packings = {str(node.attr("name")): node.attr("packing") for node in lowered[-1].inputs}
+        assert packings["embed.weight"] == ("quantized_nibbles" if options.packing else None)
+
+
+@pytest.mark.parametrize("output", ["int8", "int4"])
+def test_the_output_matrix_is_rounded_with_its_table_when_asked(output: str) -> None:
+    found = RoundingChoice("int4", group=4, output=output).schemes(two_layers())
     assert {name: scheme.format for name, scheme in found.items()} == {
         "layer": "int4",
-        "embed": "int8",
+        "embed": output,
     }
 
 

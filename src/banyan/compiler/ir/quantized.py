@@ -25,6 +25,9 @@ STORED = {"int8": DType.INT8, "int4": DType.UINT8, "fp8": DType.FLOAT8_E4M3}
 
 ACTIVATIONS = ("plain", "int8")
 
+MIDDLE = 8
+"""The zero of 4-bit weights that carry none."""
+
 BLOCK_COLUMNS = 64
 """Columns that lie next to each other in packed quantised weights."""
 

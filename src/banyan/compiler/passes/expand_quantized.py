@@ -11,14 +11,12 @@ from banyan.compiler.ir.attributes import integer
 from banyan.compiler.ir.graph import Builder, Graph, Node
 from banyan.compiler.ir.match import Rule, any_of, rewrite_graph
 from banyan.compiler.ir.nibbles import unpacked
+from banyan.compiler.ir.quantized import MIDDLE
 from banyan.compiler.ir.symbols import Dim, product
 from banyan.compiler.ir.types import DType
 
 ROUNDING = 12_582_912.0
 """1.5 * 2**23: adding and taking away rounds small float32 numbers to whole ones, half to even."""
-
-MIDDLE = 8
-"""The zero of 4-bit weights that carry none."""
 
 
 def expand_quantized(graph: Graph, kept: Collection[str] = ()) -> Graph:

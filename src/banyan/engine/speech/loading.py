@@ -112,6 +112,7 @@ def _refuse_options(options: EngineOptions) -> None:
         raise InputError("a model that writes down speech takes no LoRA adapters; leave them out")
     for name, harmless in (
         ("quantization", None),
+        ("quantization_output", None),
         ("activation", None),
         ("kv_cache_dtype", "auto"),
         ("task", "auto"),

@@ -268,7 +268,9 @@ def quantized(
     rounding = None
     if options.quantization is not None:
         rounding = RoundingChoice(
-            options.quantization, activation=options.activation, output=OUTPUT_FORMAT
+            options.quantization,
+            activation=options.activation,
+            output=options.quantization_output or OUTPUT_FORMAT,
         )
     model = quantized_model(
         directory, weights, graph, dtype=dtype, rounding=rounding, activation=options.activation

@@ -1,13 +1,19 @@
 """`banyan quantize`, without its words: calibrate, write, read back, compare."""
 
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
 from banyan.devices.device import Device
 from banyan.devices.discovery import find_device
 from banyan.engine.batch_generation import Progress
-from banyan.engine.starting.loading import choose_dtype, compile_and_pack, plain_graph
+from banyan.engine.starting.loading import (
+    choose_dtype,
+    compile_and_pack,
+    plain_graph,
+    say_nothing,
+)
 from banyan.engine.workbench.accuracy import (
     LayerRows,
     TextAccuracy,
@@ -76,6 +82,31 @@ def quantize_directory(
             "with ordinary weights"
         )
     return _Job(directory, target, choice, settings, progress).run(text)
+
+
+def compare_rounding(
+    model: str, choice: RoundingChoice, text: str, settings: Settings
+) -> TextAccuracy:
+    """Compare a decoder rounded while it is loaded with itself, on the second half of `text`.
+
+    Raises:
+        ModelError: the model cannot be used.
+        InputError: the choice does not suit the model.
+    """
+    directory = open_model(model, offline=settings.offline)
+    dtype = choose_dtype("auto", directory.decoder_configuration().checkpoint_dtype)
+    graph = plain_graph(directory, dtype, settings)
+    chunks = chunks_of(directory, text, most=2 * MOST_TOKENS)
+    with closing(find_device("cpu", settings=settings)) as device:
+        executables = []
+        for rounding in (None, choice):
+            weights = directory.open_weights()
+            found = quantized_model(directory, weights, graph, dtype=dtype, rounding=rounding)
+            executable = compile_and_pack(found, device, settings=settings, say=say_nothing)
+            prepare(executable, directory)
+            executables.append(executable)
+        plain, rounded = executables
+        return compare_texts(plain, rounded, directory, chunks[len(chunks) // 2 :])
 
 
 @dataclass(frozen=True, slots=True)

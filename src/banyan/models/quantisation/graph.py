@@ -9,6 +9,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import replace
 
 from banyan.compiler.ir.graph import Builder, Graph, Node, Output, rebuild
+from banyan.compiler.ir.quantized import MIDDLE
 from banyan.compiler.ir.types import DType, TensorType
 from banyan.foundation.errors import ModelError
 from banyan.models.quantisation.scheme import LinearScheme
@@ -63,11 +64,11 @@ def quantize_graph(graph: Graph, schemes: Mapping[str, LinearScheme]) -> Graph:
     tied = tied_layers(graph)
     known = linear_layers(graph) | tied
     for layer, scheme in schemes.items():
-        can_be_looked_up = scheme.format == "int8" and not scheme.ordered
-        if layer not in known or (layer in tied and not can_be_looked_up):
+        if layer not in known or (layer in tied and not _can_be_looked_up(scheme)):
             raise ModelError(
                 f"layer {layer} cannot be quantised to {scheme.format}: the model has no linear "
-                "layer of that name whose weight serves nothing else (in int8 also as a table)"
+                "layer of that name whose weight serves nothing else (in int8 and in int4 without "
+                "zeros also as a table)"
             )
     builder = Builder()
     new: dict[Node, Node] = {}
@@ -88,7 +89,8 @@ def quantize_graph(graph: Graph, schemes: Mapping[str, LinearScheme]) -> Graph:
             rows = new[node.args[0]]
             new[node] = _linear(builder, node, rows, (layer, schemes[layer]), named)
         elif node.op == "gather" and _layer_of(node.args[0]) in schemes:
-            new[node] = _looked_up(builder, node, new[node.args[1]], named)
+            scheme = schemes[_layer_of(node.args[0])]
+            new[node] = _looked_up(builder, node, new[node.args[1]], scheme, named)
         else:
             new[node] = rebuild(builder, node, tuple(new[arg] for arg in node.args))
     outputs = tuple(Output(o.name, new[o.node], o.updates) for o in graph.outputs)
@@ -139,14 +141,26 @@ def _is_lookup(user: Node, weight: Node) -> bool:
     return rows and user.attr("axis") == 0
 
 
-def _looked_up(builder: Builder, node: Node, rows: Node, named: Mapping[str, Node]) -> Node:
-    """Rows of a table in int8, times the scales that they have."""
+def _can_be_looked_up(scheme: LinearScheme) -> bool:
+    """Whether rows of a weight in this scheme can be read one by one."""
+    plain = not scheme.ordered and not scheme.zeros and scheme.rows == 1
+    return plain and scheme.format in {"int8", "int4"}
+
+
+def _looked_up(
+    builder: Builder, node: Node, rows: Node, scheme: LinearScheme, named: Mapping[str, Node]
+) -> Node:
+    """Rows of a quantised table, times the scales that they have."""
     layer = _layer_of(node.args[0])
     numbers, scales = (
-        builder.add("gather", (named[f"{layer}.{part}"], rows), axis=0).cast(DType.FLOAT32)
+        builder.add("gather", (named[f"{layer}.{part}"], rows), axis=0)
         for part in ("weight", "scales")
     )
-    return (numbers * scales).cast(node.dtype)
+    if scheme.format == "int4":
+        numbers = numbers.apply("unpack", bits=4).cast(DType.FLOAT32) - MIDDLE
+    groups = (*scales.shape, scheme.group)
+    spread = scales.reshape((*scales.shape, 1)).expand(groups).reshape(numbers.shape)
+    return (numbers.cast(DType.FLOAT32) * spread).cast(node.dtype)
 
 
 def _sizes(weight: Node) -> tuple[int, int]:

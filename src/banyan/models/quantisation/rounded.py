@@ -29,8 +29,8 @@ class RoundingChoice:
         asymmetric: 4-bit weights carry a zero for each group.
         activation: "plain", "int8", or None for the format's own: "int8" for "int8".
         keep: parts of dotted names of layers that stay floats.
-        output: "int8" rounds the output matrix to that, and with it an embedding table that is the
-            same; None leaves it to `keep`, and such a table a float.
+        output: "int8" or "int4" rounds the output matrix to that, and with it an embedding table
+            that is the same; None leaves it to `keep`, and such a table a float.
     """
 
     format: str
@@ -111,7 +111,8 @@ class RoundingChoice:
         if self.output is None:
             return {}
         heads = {n: s for n, s in linear_layers(graph).items() if matches(KEPT[0], n)}
-        whole = RoundingChoice(self.output, activation=self.activation)
+        group = self.group if self.output == self.format else None
+        whole = RoundingChoice(self.output, group=group, activation=self.activation)
         return {
             layer: whole.scheme(layer, depth)
             for layer, (_, depth) in (heads | tied_layers(graph)).items()
