@@ -1,12 +1,14 @@
-"""Prompts on one core while the other answers, against both cores taking turns.
+"""Prompts on one core while the other answers, against steps that compute some of both.
 
     python -m benchmarks.side_by_side MODEL [--rounds 3] [--quantization int8]
 
 A prompt is bound by arithmetic and a step of answers by memory, so the two could share a machine:
 one process computes pieces of prompts on half of the cores and another steps 16 answers on the
-other half, both at once. Beside it the whole machine does each alone. What is shared gives of both
-is added up: 1.1 prompts' worth and answers' worth together is a tenth more work than taking turns
-would do. The price is the time between two tokens of an answer.
+other half, both at once. Our engine mixes instead: each step computes all answers and a small piece
+of a prompt on every core, and reads the weights once for both.
+
+Beside the two, the whole machine does each work alone. The shares that a way gives of both are
+added up: 1.1 is a tenth more work than ideal turns would do. The price is the time of a token.
 
 Two processes hold the weights twice; a real engine would share them, and would have to hand the
 keys and values of a prompt over, which costs it something here does not show.
@@ -26,7 +28,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from banyan.engine.cache.key_value_blocks import blocks_for
+from banyan.engine.cache.key_value_blocks import BLOCK_SIZE, blocks_for
 from banyan.engine.cache.sequence_table import SequenceTable
 from banyan.engine.options import EngineOptions
 from banyan.engine.runner import LaneSlice, step_arguments
@@ -34,10 +36,17 @@ from banyan.engine.starting.loading import load_model
 from banyan.foundation.settings import load_settings
 
 PIECE = 512
+MIXED_PIECE = 32
 ANSWERS = 16
 CONTEXT = 256
-Work = Literal["prompts", "answers"]
-WORKS: tuple[Work, ...] = ("prompts", "answers")
+Work = Literal["prompts", "answers", "mixed"]
+WORKS: tuple[Work, ...] = ("prompts", "answers", "mixed")
+SIZES: dict[Work, tuple[int, int]] = {
+    "prompts": (PIECE, 0),
+    "answers": (0, ANSWERS),
+    "mixed": (MIXED_PIECE, ANSWERS),
+}
+"""Tokens of a prompt and number of answers in one run."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,12 +63,13 @@ class Measured:
 
 
 def arguments_of(work: Work) -> dict[str, NDArray[Any]]:
-    """One piece of a prompt, or one step of answers; every sequence has blocks of its own."""
-    sequences, past, new = (1, 0, PIECE) if work == "prompts" else (ANSWERS, CONTEXT, 1)
-    num_blocks = blocks_for(past + new)
-    table = SequenceTable(sequences, past + new)
-    table.blocks_LB[:] = np.arange(sequences * num_blocks).reshape(sequences, num_blocks)
-    return step_arguments(table, [LaneSlice(lane, past, new, 1) for lane in range(sequences)])
+    """One run; every sequence has blocks of its own."""
+    piece, answers = SIZES[work]
+    num_blocks = blocks_for(max(PIECE, CONTEXT + 1))
+    table = SequenceTable(answers + 1, num_blocks * BLOCK_SIZE)
+    table.blocks_LB[:] = np.arange((answers + 1) * num_blocks).reshape(answers + 1, num_blocks)
+    slices = [LaneSlice(lane, CONTEXT, 1, 1) for lane in range(answers)]
+    return step_arguments(table, slices + ([LaneSlice(answers, 0, piece, 1)] if piece else []))
 
 
 def serve_windows(
@@ -71,9 +81,9 @@ def serve_windows(
         threads=len(cores),
         quantization=quantization,
         max_model_len=2 * PIECE,
-        max_num_seqs=ANSWERS,
+        max_num_seqs=ANSWERS + 1,
         max_num_batched_tokens=PIECE,
-        num_blocks=ANSWERS * blocks_for(2 * PIECE),
+        num_blocks=(ANSWERS + 1) * blocks_for(2 * PIECE),
     )
     loaded = load_model(model, options, settings=load_settings(os.environ))
     arguments = {work: arguments_of(work) for work in WORKS}
@@ -132,26 +142,31 @@ def compare(model: str, quantization: str | None, rounds: int, seconds: float) -
             Process(stack, model, quantization, part)
             for part in (cores, cores[:half], cores[half:])
         )
-        gains, waits = [], []
+        found: dict[str, list[tuple[float, float]]] = {"side by side": [], "mixed": []}
         for number in range(rounds):
-            alone = {work: _window(seconds, (whole, work))[0] for work in WORKS}
+            alone = {work: _window(seconds, (whole, work))[0] for work in ("prompts", "answers")}
+            mixed = _window(seconds, (whole, "mixed"))[0]
             prompts, answers = _window(seconds, (left, "prompts"), (right, "answers"))
-            shares = (
-                prompts.rate / alone["prompts"].rate,
-                answers.rate / alone["answers"].rate,
-            )
-            gains.append(sum(shares))
-            waits.append(answers.seconds / alone["answers"].seconds)
-            print(
-                f"round {number + 1}: side by side {shares[0]:.2f} of the prompts and "
-                f"{shares[1]:.2f} of the answers: {gains[-1]:.2f}x the work; a token takes "
-                f"{answers.seconds * 1e3:.1f} ms instead of {alone['answers'].seconds * 1e3:.1f}",
-                flush=True,
-            )
-    print(
-        f"median: {statistics.median(gains):.2f}x the work, "
-        f"{statistics.median(waits):.2f}x the time of a token"
-    )
+            one = 1 / alone["prompts"].rate, 1 / alone["answers"].rate
+            ways = {
+                "side by side": (prompts.rate * one[0], answers.rate * one[1], answers.seconds),
+                "mixed": (
+                    mixed.rate * one[0] * MIXED_PIECE / PIECE,
+                    mixed.rate * one[1],
+                    mixed.seconds,
+                ),
+            }
+            for way, (of_prompts, of_answers, wait) in ways.items():
+                found[way].append((of_prompts + of_answers, wait))
+                print(
+                    f"round {number + 1}: {way:12} {of_prompts:.2f} of the prompts and "
+                    f"{of_answers:.2f} of the answers; a token takes {wait * 1e3:.1f} ms "
+                    f"({alone['answers'].seconds * 1e3:.1f} without prompts)",
+                    flush=True,
+                )
+    for way, pairs in found.items():
+        work, wait = (statistics.median(column) for column in zip(*pairs, strict=True))
+        print(f"{way}: median {work:.2f}x the work, {wait * 1e3:.1f} ms for a token")
 
 
 def _window(seconds: float, *tasks: tuple[Process, Work]) -> list[Measured]:
