@@ -24,7 +24,9 @@ def serve(
         "http://127.0.0.1:8000"
     ),
     model: Annotated[str, typer.Option(help="The model's name there.")] = "seedling",
-    mix: Annotated[str, typer.Option(help="sharegpt, long-prompt or fixed.")] = "sharegpt",
+    mix: Annotated[str, typer.Option(help="sharegpt, conversation, long-prompt or fixed.")] = (
+        "sharegpt"
+    ),
     rate: Annotated[
         float, typer.Option(help="Requests in a second (Poisson); inf sends all at once.")
     ] = math.inf,
@@ -34,6 +36,9 @@ def serve(
     ] = None,
     input_len: Annotated[int, typer.Option(min=1, help="Prompt tokens of mix fixed.")] = 512,
     output_len: Annotated[int, typer.Option(min=1, help="Answer tokens of mix fixed.")] = 128,
+    thinking_seconds: Annotated[
+        float, typer.Option(min=0, help="Mean pause between the turns of a conversation.")
+    ] = 3.0,
     seed: Annotated[int, typer.Option(help="The same seed asks the same.")] = 0,
     goal: Annotated[
         list[str] | None, typer.Option(help="Counts as good within: ttft:500, tpot:50, e2el:...")
@@ -56,6 +61,7 @@ def serve(
         rate=rate,
         seed=seed,
         fixed=Lengths(input_len, output_len),
+        thinking_seconds=thinking_seconds,
     )
     run_load(
         LoadOptions(

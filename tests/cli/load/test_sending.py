@@ -14,6 +14,7 @@ from banyan.cli.load.workload import Ask, Lengths, Workload
 from banyan.foundation.errors import EnvironmentProblem, InputError
 from tests.end_to_end.servers import running_server
 
+FINISH = '{"choices": [{"text": "", "finish_reason": "length"}]}'
 ASK = Ask(0.0, "hello", Lengths(1, 4))
 Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
@@ -81,6 +82,53 @@ def test_an_address_without_a_server_is_one_sentence() -> None:
         Server(url="nowhere", model="m").address()
     with pytest.raises(EnvironmentProblem, match=r"no server answers at http://127\.0\.0\.1:1"):
         asyncio.run(send_all(Server(url="http://127.0.0.1:1", model="m"), [ASK]))
+
+
+def test_a_reason_to_finish_ends_an_answer_too() -> None:
+    assert outcome_of(stream(PIECE, FINISH)).problem is None
+
+
+def body_of(server: Server, ask: Ask) -> dict[str, object]:
+    read: dict[str, object] = json.loads(server.request(ask).partition(b"\r\n\r\n")[2])
+    return read
+
+
+def test_a_request_holds_what_was_said_before_and_no_field_that_is_left_out() -> None:
+    ask = Ask(0.0, "c", Lengths(1, 4), history=("a", "b"), follows=0)
+    plain = Server(url="http://127.0.0.1:1", model="m", extra={"ignore_eos": None, "seed": 1})
+    body = body_of(plain, ask)
+    assert body["prompt"] == "a\nb\nc"
+    assert "ignore_eos" not in body
+    assert body["seed"] == 1
+    chat = body_of(Server(url="http://127.0.0.1:1", model="m", chat=True), ask)
+    assert chat["messages"] == [
+        {"role": "user", "content": "a"},
+        {"role": "assistant", "content": "b"},
+        {"role": "user", "content": "c"},
+    ]
+
+
+@pytest.mark.end_to_end
+def test_turns_of_a_conversation_follow_each_other_and_find_their_beginnings_cached(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    workload = Workload(num_requests=10, mix="conversation", rate=50.0, thinking_seconds=0.01)
+    asks = workload.asks()
+    with running_server("fake", ["--max-model-len", "65536"]) as server:
+        told = asyncio.run(send_all(Server(url=server.url, model="fake"), asks))
+        summary = run_load(
+            LoadOptions(
+                server=Server(url=server.url, model="fake", chat=True), workload=workload, goals={}
+            )
+        )
+    assert summary.num_whole == 10
+    assert [one.problem for one in told] == [None] * 10
+    for ask, one in zip(asks, told, strict=True):
+        if ask.follows is not None:
+            before = told[ask.follows]
+            assert one.sent >= before.sent + before.pieces[-1]
+            assert one.num_cached_tokens > before.num_prompt_tokens - 16
+    assert "were found in the prefix cache" in capsys.readouterr().out
 
 
 @pytest.mark.end_to_end

@@ -44,3 +44,31 @@ def test_wrong_choices_are_refused() -> None:
         Workload(mix="chess")
     with pytest.raises(InputError, match="rate=0 cannot be used"):
         Workload(rate=0)
+    with pytest.raises(InputError, match="thinking_seconds=-1 cannot be used"):
+        Workload(thinking_seconds=-1)
+
+
+def test_each_turn_of_a_conversation_begins_with_all_that_was_said() -> None:
+    asks = Workload(num_requests=60, mix="conversation", rate=2.0, seed=3).asks()
+    assert len(asks) == 60
+    turns = [ask for ask in asks if ask.follows is not None]
+    assert len(turns) > 20
+    for ask in turns:
+        assert ask.follows is not None
+        before = asks[ask.follows]
+        assert ask.history[:-1] == (*before.history, before.prompt)
+        assert len(ask.history[-1].split()) == pytest.approx(before.lengths.answer, abs=3)
+    assert all(ask.history == () for ask in asks if ask.follows is None)
+    # Nobody's conversation begins like another's.
+    assert len({(*ask.history, ask.prompt)[0] for ask in asks}) == 60 - len(turns)
+
+
+def test_turns_come_at_the_rate_that_was_asked() -> None:
+    asks = Workload(num_requests=3000, mix="conversation", rate=4.0).asks()
+    begins = [ask.at for ask in asks if ask.follows is None]
+    assert begins == sorted(begins)
+    assert len(asks) / begins[-1] == pytest.approx(4.0, rel=0.1)
+    pauses = [ask.at for ask in asks if ask.follows is not None]
+    assert sum(pauses) / len(pauses) == pytest.approx(3.0, rel=0.1)
+    at_once = Workload(num_requests=20, mix="conversation").asks()
+    assert {ask.at for ask in at_once} == {0.0}

@@ -87,6 +87,9 @@ def _lines(summary: Summary) -> list[str]:
         f"{summary.tokens_per_second:.1f} tokens/s, "
         f"{summary.prompt_tokens / seconds:.1f} prompt tokens/s"
     ]
+    if summary.cached_tokens:
+        share = 100 * summary.cached_tokens / summary.prompt_tokens
+        lines.append(f"{share:.1f} % of the prompt tokens were found in the prefix cache")
     lines += [f"{why}: {count}" for why, count in summary.problems.items()]
     if summary.goals:
         goals = ", ".join(f"{name} <= {limit:g} ms" for name, limit in summary.goals.items())

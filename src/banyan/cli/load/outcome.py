@@ -27,6 +27,7 @@ class Outcome:
         pieces: when each piece of text came, seconds after `sent`; empty when none did.
         num_tokens: of the answer, as the server counted them, else one for each piece.
         num_prompt_tokens: as the server counted them, 0 when it did not say.
+        num_cached_tokens: those of the prompt that it did not compute again, as it says.
         problem: why there is no whole answer, as short as a status; None when there is.
     """
 
@@ -35,6 +36,7 @@ class Outcome:
     num_tokens: int = 0
     num_prompt_tokens: int = 0
     problem: str | None = None
+    num_cached_tokens: int = 0
 
     def times(self) -> dict[str, tuple[float, ...]]:
         """Seconds by measure; "itl" has many, the others one, or none for too short answers."""
@@ -60,6 +62,7 @@ class Summary:
         problems: how often each other end came.
         seconds: from the first request to the last answer.
         prompt_tokens, answer_tokens: of whole answers.
+        cached_tokens: those prompt tokens that were not computed again.
         milliseconds: measure to "mean", "p50", ... ; measures without a value are left out.
         goals: milliseconds by measure that an answer must keep to count as good.
         num_good: whole answers within all goals.
@@ -74,6 +77,7 @@ class Summary:
     milliseconds: Mapping[str, Mapping[str, float]]
     goals: Mapping[str, float] = field(default_factory=dict)
     num_good: int = 0
+    cached_tokens: int = 0
 
     @property
     def goodput(self) -> float:
@@ -87,7 +91,8 @@ class Summary:
 
     def plain(self) -> dict[str, Any]:
         """The figures as JSON values."""
-        names = ("num_asked", "num_whole", "seconds", "prompt_tokens", "answer_tokens", "num_good")
+        names = ("num_asked", "num_whole", "num_good", "seconds")
+        names += ("prompt_tokens", "cached_tokens", "answer_tokens")
         return {
             **{name: getattr(self, name) for name in names},
             "problems": dict(self.problems),
@@ -123,6 +128,7 @@ def summarise(outcomes: Sequence[Outcome], goals: Mapping[str, float]) -> Summar
         milliseconds={name: _figures(row) for name, row in rows.items() if row},
         goals=dict(goals),
         num_good=sum(_is_good(one, goals) for one in times),
+        cached_tokens=sum(outcome.num_cached_tokens for outcome in whole),
     )
 
 

@@ -10,6 +10,7 @@ import ssl
 from collections.abc import AsyncIterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import cycle
 from typing import Any
 from urllib.parse import SplitResult, urlsplit
 
@@ -30,7 +31,7 @@ class Server:
         model: as the server calls it.
         chat: ask /v1/chat/completions instead of /v1/completions.
         key: for servers that want one.
-        extra: more fields of every request.
+        extra: more fields of every request; None leaves a field out.
         timeout_seconds: an answer that takes longer counts as failed.
     """
 
@@ -58,11 +59,17 @@ class Server:
             "stream_options": {"include_usage": True},
             "ignore_eos": True,
         }
+        said = (*ask.history, ask.prompt)
         if self.chat:
-            body["messages"] = [{"role": "user", "content": ask.prompt}]
+            roles = cycle(("user", "assistant"))
+            body["messages"] = [
+                {"role": role, "content": text} for role, text in zip(roles, said, strict=False)
+            ]
         else:
-            body["prompt"] = ask.prompt
-        content = json.dumps(body | (self.extra or {})).encode()
+            body["prompt"] = "\n".join(said)
+        fields = body | (self.extra or {})
+        told = {name: value for name, value in fields.items() if value is not None}
+        content = json.dumps(told).encode()
         parts = self.address()
         path = parts.path.rstrip("/") + ("/v1/chat/completions" if self.chat else "/v1/completions")
         lines = [
@@ -95,13 +102,21 @@ async def send_all(
     turns = asyncio.Semaphore(max_concurrency or len(asks) or 1)
     loop = asyncio.get_running_loop()
     begun = loop.time()
+    ended = [asyncio.Event() for _ in asks]
 
-    async def one(ask: Ask) -> Outcome:
-        await asyncio.sleep(max(0.0, begun + ask.at - loop.time()))
+    async def one(number: int, ask: Ask) -> Outcome:
+        if ask.follows is None:
+            await asyncio.sleep(max(0.0, begun + ask.at - loop.time()))
+        else:
+            # Also after an answer that failed: its reader asks on.
+            await ended[ask.follows].wait()
+            await asyncio.sleep(ask.at)
         async with turns:
-            return await _send(server, parts, ask, begun)
+            outcome = await _send(server, parts, ask, begun)
+        ended[number].set()
+        return outcome
 
-    return await asyncio.gather(*(one(ask) for ask in asks))
+    return await asyncio.gather(*(one(number, ask) for number, ask in enumerate(asks)))
 
 
 async def _send(server: Server, parts: SplitResult, ask: Ask, begun: float) -> Outcome:
@@ -139,7 +154,7 @@ class _Notes:
     def __init__(self, sent: float) -> None:
         self._sent = sent
         self._pieces: list[float] = []
-        self._num_tokens = self._num_prompt_tokens = 0
+        self._num_tokens = self._num_prompt_tokens = self._num_cached_tokens = 0
         self._is_whole = False
         self.problem: str | None = None
 
@@ -158,8 +173,13 @@ class _Notes:
         if usage := event.get("usage"):
             self._num_tokens = usage.get("completion_tokens", 0)
             self._num_prompt_tokens = usage.get("prompt_tokens", 0)
-        if any(_has_text(choice) for choice in event.get("choices", ())):
+            details = usage.get("prompt_tokens_details") or {}
+            self._num_cached_tokens = details.get("cached_tokens") or 0
+        choices = event.get("choices", ())
+        if any(_has_text(choice) for choice in choices):
             self._pieces.append(now - self._sent)
+        # Not every server ends a stream with [DONE].
+        self._is_whole |= any(choice.get("finish_reason") for choice in choices)
 
     def outcome(self, begun: float) -> Outcome:
         """Sum up."""
@@ -170,6 +190,7 @@ class _Notes:
             num_tokens=self._num_tokens or len(self._pieces),
             num_prompt_tokens=self._num_prompt_tokens,
             problem=problem,
+            num_cached_tokens=self._num_cached_tokens,
         )
 
 
