@@ -91,10 +91,10 @@ class Summary:
 
     def plain(self) -> dict[str, Any]:
         """The figures as JSON values."""
-        names = ("num_asked", "num_whole", "num_good", "seconds")
-        names += ("prompt_tokens", "cached_tokens", "answer_tokens")
+        counts = ("num_asked", "num_whole", "num_good", "seconds")
+        tokens = ("prompt_tokens", "cached_tokens", "answer_tokens")
         return {
-            **{name: getattr(self, name) for name in names},
+            **{name: getattr(self, name) for name in (*counts, *tokens)},
             "problems": dict(self.problems),
             "milliseconds": {name: dict(row) for name, row in self.milliseconds.items()},
             "goals": dict(self.goals),
