@@ -18,6 +18,8 @@ from banyan.gateway.app import create_app
 from banyan.gateway.services import GatewaySettings
 from banyan.gateway.text import PromptText, plain_chat
 from banyan.models.tokenizer import EncodedPair
+from banyan.models.vision.conversation import Vision
+from banyan.models.vision.media import Media
 
 READY = EngineStatus("ready", "the engine is ready", ModelFacts("decoder", 64, {"device": "cpu"}))
 ENCODER = EngineStatus("ready", "the engine is ready", ModelFacts("embedder", 16))
@@ -51,6 +53,7 @@ class ScriptedBackend:
         self.seen: list[tuple[tuple[int, ...], SamplingOptions]] = []
         self.contexts: list[RequestContext] = []
         self.callers: list[str] = []
+        self.media: list[tuple[Media, ...]] = []
         self.changes: list[tuple[str, str, bool]] = []
         self.num_open = 0
         self.finish_reason: Any = "stop"
@@ -79,7 +82,9 @@ class ScriptedBackend:
         prompt_token_ids: Sequence[int],
         options: SamplingOptions,
         context: RequestContext = ORDINARY,
+        media: Sequence[Media] = (),
     ) -> AsyncGenerator[TokenEvent, None]:
+        self.media.append(tuple(media))
         self.seen.append((tuple(prompt_token_ids), options))
         self.contexts.append(context)
         self.num_open += 1
@@ -161,10 +166,12 @@ class BytePairs:
         return EncodedPair(ids, (*(0 for _ in first), 0, *(1 for _ in second))[:max_tokens])
 
 
-def connect(backend: ScriptedBackend, **settings: Any) -> httpx.AsyncClient:
+def connect(
+    backend: ScriptedBackend, *, vision: Vision | None = None, **settings: Any
+) -> httpx.AsyncClient:
     """Open a client of an application in this process."""
     chosen = GatewaySettings(model_name="tiny", created=7, **settings)
-    app = create_app(backend, PromptText(FakeTokenizer(), plain_chat, BytePairs()), chosen)
+    app = create_app(backend, PromptText(FakeTokenizer(), plain_chat, BytePairs(), vision), chosen)
     transport = httpx.ASGITransport(app, raise_app_exceptions=False)
     return httpx.AsyncClient(transport=transport, base_url="http://banyan")
 

@@ -12,6 +12,7 @@ from banyan.gateway.metrics.metrics import Metrics
 from banyan.gateway.metrics.naming import Naming
 from banyan.gateway.services import GatewaySettings, Services
 from banyan.gateway.text import PromptText, plain_chat
+from banyan.models.vision.media import Media
 from tests.gateway.scripted import ScriptedBackend
 
 
@@ -61,6 +62,7 @@ class Endless(ScriptedBackend):
         prompt_token_ids: Sequence[int],
         options: SamplingOptions,
         context: RequestContext = ORDINARY,
+        media: Sequence[Media] = (),
     ) -> AsyncGenerator[TokenEvent, None]:
         while True:
             await asyncio.sleep(0)

@@ -83,10 +83,51 @@ def test_a_former_answer_of_the_sdk_can_be_sent_back() -> None:
             "function_call",
         ),
         (
-            chat(messages=[{"role": "user", "content": [{"type": "image_url", "image_url": {}}]}]),
+            chat(messages=[{"role": "user", "content": [{"type": "input_audio"}]}]),
             "unsupported_parameter",
             "messages[0].content[0]",
-            "'image_url'",
+            "'input_audio'",
+        ),
+        (
+            chat(messages=[{"role": "user", "content": [{"type": "image_url", "image_url": {}}]}]),
+            "invalid_type",
+            "messages[0].content[0].image_url",
+            "holds no url",
+        ),
+        (
+            chat(
+                messages=[
+                    {"role": "user", "content": [{"type": "image_url", "image_url": {"url": 7}}]}
+                ]
+            ),
+            "invalid_type",
+            "messages[0].content[0].image_url",
+            "holds no url",
+        ),
+        (
+            chat(
+                messages=[
+                    {
+                        "role": "user",
+                        "content": [
+                            {"type": "image_url", "image_url": {"url": "data:", "size": 1}}
+                        ],
+                    }
+                ]
+            ),
+            "unknown_field",
+            "messages[0].content[0].image_url.size",
+            "known are url and detail",
+        ),
+        (
+            chat(
+                messages=[
+                    {"role": "system", "content": [{"type": "image_url", "image_url": "data:"}]}
+                ]
+            ),
+            "unsupported_parameter",
+            "messages[0].content[0]",
+            "send images as 'user'",
         ),
     ],
 )

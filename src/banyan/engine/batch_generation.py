@@ -14,6 +14,7 @@ from banyan.engine.outputs import RequestOutput, gather_answer
 from banyan.engine.request_context import RequestContext
 from banyan.engine.sampling import SamplingOptions
 from banyan.foundation.errors import RequestError
+from banyan.models.vision.media import Media
 
 Progress = Callable[[str, int, int], None]
 """Called with what is being done, how much of it is done, and how much there is."""
@@ -27,11 +28,13 @@ class Prompt:
         token_ids: what the model reads.
         text: what they were made from, if anything.
         adapter: name of a loaded adapter, None for the base model.
+        media: the images of the prompt, in order of their places.
     """
 
     token_ids: list[int]
     text: str | None = None
     adapter: str | None = None
+    media: tuple[Media, ...] = ()
 
 
 def run_prompts(
@@ -73,7 +76,7 @@ def _add(
     try:
         engine.prepare(options)
         context = RequestContext(adapter=prompt.adapter)
-        engine.add_request(str(number), prompt.token_ids, options, context)
+        engine.add_request(str(number), prompt.token_ids, options, context, media=prompt.media)
     except RequestError as error:
         if num_prompts == 1:
             raise

@@ -5,7 +5,8 @@ Not thread-safe: one thread calls it. Called by `LLM` and by the engine process.
 """
 
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import replace
 
 from banyan.engine.adapters.library import AdapterLibrary
 from banyan.engine.cache.block_spill import BlockSpill
@@ -14,10 +15,12 @@ from banyan.engine.options import EngineLimits, QueuePolicy
 from banyan.engine.request_context import ORDINARY, RequestContext
 from banyan.engine.requests.admission import admit
 from banyan.engine.requests.answer_maker import AnswerMaker
+from banyan.engine.requests.counts import EngineCounts
 from banyan.engine.requests.publishing import advance, event_of, replay
 from banyan.engine.requests.reception import Reception, Refusal
 from banyan.engine.requests.request import Sequence as Answer
 from banyan.engine.requests.residency import Residency
+from banyan.engine.requests.sight import Sight
 from banyan.engine.requests.structuring import Structuring
 from banyan.engine.runner import LaneSlice, Runner, StepModel
 from banyan.engine.sampling import SamplingOptions
@@ -28,7 +31,9 @@ from banyan.engine.speculation.verification import verify
 from banyan.engine.structure.guidance import StructureCompiler
 from banyan.engine.tokens.detokenizer import TextDecoder
 from banyan.engine.tokens.prompt_scores import score_slice
+from banyan.engine.vision.eyes import Eyes, SeeingStep
 from banyan.foundation.errors import RequestError
+from banyan.models.vision.media import Media
 
 
 class Engine:
@@ -49,6 +54,7 @@ class Engine:
         clock: seconds that only go forward.
         adapters: those that requests can name, seated in the slots of the model; None for a model
             without slots. Changed by its owner between steps.
+        eyes: turn the images of prompts into rows for `model`; None for one that reads text only.
     """
 
     def __init__(
@@ -67,6 +73,7 @@ class Engine:
         policy: QueuePolicy | None = None,
         clock: Callable[[], float] = time.monotonic,
         adapters: AdapterLibrary | None = None,
+        eyes: Eyes | None = None,
     ) -> None:
         self.limits = limits
         self.vocab_size = vocab_size
@@ -80,7 +87,9 @@ class Engine:
         self._residency = Residency(
             limits, shares_prefixes=enable_prefix_caching, adapters=adapters, spill=spill
         )
-        self._runner = Runner(model, self._residency.table)
+        self._sight = Sight(eyes)
+        seeing = model if eyes is None else SeeingStep(model, eyes)
+        self._runner = Runner(seeing, self._residency.table, self._sight.seen)
         policy = policy or QueuePolicy()
         self._reception = Reception(policy)
         self._pacing = Pacing(policy, limits)
@@ -91,12 +100,7 @@ class Engine:
         self._answers: dict[str, list[Answer]] = {}
         self._pending_events: list[TokenEvent] = []
         self._refusals: list[Refusal] = []
-        self._num_generated = 0
-        self._num_prefilled = 0
-        self._num_preemptions = 0
-        self._num_steps = 0
-        self._num_drafted = 0
-        self._num_accepted = 0
+        self._counts = EngineCounts()
 
     def add_request(
         self,
@@ -105,8 +109,11 @@ class Engine:
         options: SamplingOptions,
         context: RequestContext = ORDINARY,
         told: Sequence[Sequence[int] | None] = (),
+        media: Sequence[Media] = (),
     ) -> None:
         """Queue a request; its events come out of `step`.
+
+        `media` are the images of the prompt, in order of their places.
 
         `told` takes up a request that another engine began: for each of its answers the tokens
         that its reader has, or None when the answer is whole. Only what is new comes out, and a
@@ -130,6 +137,8 @@ class Engine:
             end_token_ids=self._end_token_ids,
             adapters=self.adapters,
         )
+        if media:
+            request = replace(request, sight=self._sight.read(prompt_token_ids, media))
         if not told:  # one that was let in before is not turned away now
             begin_seconds = self._pacing.begin_seconds(len(prompt_token_ids))
             refusals = self._reception.make_room(
@@ -147,6 +156,7 @@ class Engine:
         ]
         if told:
             self._structuring.prepare(options)
+        self._sight.begin(answers)
         structure = options.structure
         is_ready = structure is None or self._structuring.admit(answers, structure)
         for answer in answers if told else ():
@@ -192,6 +202,8 @@ class Engine:
         self._give_up(self._reception.overdue(self._clock(), self._answers))
         events, self._pending_events = self._pending_events, []
         events += self._take_structured()
+        found, is_idle = self._residency.num_found, not (self._running or events)
+        self._give_up(self._sight.advance(self._reception.line, found, is_idle=is_idle))
         drafts = self._drafts()
         step = self._plan(drafts)
         began = self._clock()
@@ -207,7 +219,7 @@ class Engine:
         # Filled in a thread while the model runs.
         masks = self._structuring.begin_masks(answers, checked)
         logits_RV = self._runner.run(self._score_prompts(step, lane_slices))
-        self._num_steps += 1
+        self._counts.steps += 1
         self._note_computed(step)
         if ends:
             masks.wait()
@@ -223,23 +235,8 @@ class Engine:
 
     def statistics(self) -> EngineStatistics:
         """Counters as of now."""
-        return EngineStatistics(
-            num_waiting=len(self._reception.line),
-            num_running=len(self._running),
-            num_free_blocks=self._residency.num_free_blocks,
-            num_blocks=self._residency.num_blocks,
-            tokens_generated=self._num_generated,
-            tokens_prefilled=self._num_prefilled,
-            preemptions=self._num_preemptions,
-            num_steps=self._num_steps,
-            tokens_drafted=self._num_drafted,
-            tokens_accepted=self._num_accepted,
-            prefix_cache_queries=self._residency.num_queried_tokens,
-            prefix_cache_hits=self._residency.num_found_tokens,
-            blocks_saved=self._residency.num_saved_blocks,
-            blocks_loaded=self._residency.num_loaded_blocks,
-            requests_refused=self._reception.num_refused,
-            deadlines_missed=self._reception.num_late,
+        return self._counts.statistics(
+            len(self._running), self._reception, self._residency, self._sight
         )
 
     def _plan(self, drafts: Mapping[SequenceId, Sequence[int]]) -> Step:
@@ -260,11 +257,15 @@ class Engine:
         return plan_step(
             running,
             # Made only as far as they are looked at; a queue of thousands costs nothing.
-            self._residency.waiting_demands(line) if has_seat else (),
+            self._residency.waiting_demands(self._ready(line)) if has_seat else (),
             free_blocks=self._residency.num_free_blocks,
             token_budget=self._pacing.token_budget(running),
             max_running=self.limits.max_num_seqs,
         )
+
+    def _ready(self, line: Iterable[Answer]) -> Iterable[Answer]:
+        """Those who wait for no image."""
+        return self._sight.seatable(line, self._residency.num_found)
 
     def _join(self, answers: Sequence[Answer]) -> None:
         """Let new answers wait for their turn."""
@@ -298,6 +299,7 @@ class Engine:
     def close(self) -> None:
         """End the engine's threads; keep cached prompts where that was asked for."""
         self._structuring.close()
+        self._sight.close()
         self._residency.close()
 
     def _drafts(self) -> Mapping[SequenceId, Sequence[int]]:
@@ -308,8 +310,8 @@ class Engine:
 
     def _note_accepted(self, answer: Answer, guesses: Sequence[int], *, num_accepted: int) -> None:
         if self._speculator is not None and guesses:
-            self._num_drafted += len(guesses)
-            self._num_accepted += num_accepted
+            self._counts.drafted += len(guesses)
+            self._counts.accepted += num_accepted
             self._speculator.note(answer, num_drafted=len(guesses), num_accepted=num_accepted)
 
     def _carry_out(self, step: Step, drafts: Mapping[SequenceId, Sequence[int]]) -> list[LaneSlice]:
@@ -318,6 +320,7 @@ class Engine:
         for sequence_id in step.admitted:
             answer = self._reception.line.remove(sequence_id)
             self._residency.enter(answer)
+            self._sight.enter(answer)
             self._running[sequence_id] = answer
         lane_slices = []
         for slice_ in step.slices:
@@ -348,23 +351,25 @@ class Engine:
     def _preempt(self, sequence_ids: Sequence[SequenceId]) -> None:
         for sequence_id in sequence_ids:
             answer = self._running.pop(sequence_id)
+            self._sight.leave(answer)
             self._residency.leave(answer)
             answer.stand_back()
             self._reception.line.stand_back(answer)
-            self._num_preemptions += 1
+            self._counts.preemptions += 1
 
     def _note_computed(self, step: Step) -> None:
         """Count the known tokens that the model has computed."""
         for slice_ in step.slices:
             answer = self._running[slice_.sequence_id]
             if answer.num_generated == 0 or not slice_.reaches_end or slice_.num_tokens > 1:
-                self._num_prefilled += slice_.num_tokens
+                self._counts.prefilled += slice_.num_tokens
                 self._reception.charge(answer, num_prompt=slice_.num_tokens)
             answer.num_computed += slice_.num_tokens
             self._residency.note_computed(answer)
+            self._sight.note_computed(answer)
 
     def _settle(self, answer: Answer, event: TokenEvent) -> None:
-        self._num_generated += len(event.token_ids)
+        self._counts.generated += len(event.token_ids)
         if event.token_ids:
             self._reception.charge(answer, num_written=len(event.token_ids))
             self._residency.note_chosen(answer, event.token_ids)
@@ -380,6 +385,7 @@ class Engine:
             self._speculator.forget(answer.sequence_id)
         self._running.pop(answer.sequence_id, None)
         self._reception.leave(answer)
+        self._sight.forget(answer)
         self._residency.leave(answer)
         answer.finish()
 

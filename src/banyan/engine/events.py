@@ -60,7 +60,7 @@ class TokenEvent:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EngineStatistics:
-    """Counters of an engine; all but the first four only grow.
+    """Counters of an engine; all but the first four and `image_rows_held` only grow.
 
     Attributes:
         num_waiting: sequences that hold no blocks yet.
@@ -79,6 +79,11 @@ class EngineStatistics:
         blocks_loaded: blocks that were brought back from there.
         requests_refused: answers turned away for want of room or time.
         deadlines_missed: answers whose deadline passed before they began.
+        image_rows_held: rows of images that are kept for prompts not computed yet.
+        images_asked: images of the answers that began to run.
+        images_encoded: images that were turned into rows, not found in the cache.
+        image_rows: how many rows that were.
+        image_seconds: how long it took.
     """
 
     num_waiting: int = 0
@@ -97,3 +102,8 @@ class EngineStatistics:
     blocks_loaded: int = 0
     requests_refused: int = 0
     deadlines_missed: int = 0
+    image_rows_held: int = 0
+    images_asked: int = 0
+    images_encoded: int = 0
+    image_rows: int = 0
+    image_seconds: float = 0.0

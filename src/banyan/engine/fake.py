@@ -22,6 +22,7 @@ from banyan.engine.engine import Engine
 from banyan.engine.options import EngineLimits, QueuePolicy
 from banyan.engine.speculation.speculator import Speculator
 from banyan.engine.structure.guidance import StructureCompiler
+from banyan.engine.vision.eyes import Eyes
 from banyan.foundation.errors import ModelError
 
 _FIRST_LETTER, _NUM_LETTERS = ord("a"), 26
@@ -122,8 +123,12 @@ class FakeModel:
         """Write the new tokens into the cache, then read whole contexts back through the tables."""
         self.num_runs += 1
         tokens_T = arguments["token_ids"].astype(np.uint64)
-        positions_T = arguments["positions"].astype(np.uint64)
-        written_T = _mix(tokens_T * np.uint64(65537) + positions_T)
+        places = np.atleast_2d(arguments["positions"]).astype(np.uint64)
+        written_T = _mix(tokens_T * np.uint64(65537) + places[0])
+        for others_T in places[1:]:
+            written_T = _mix(written_T + others_T)
+        if "image_index" in arguments:
+            written_T = _shown(written_T, arguments["image_rows"], arguments["image_index"])
         if self.num_slots:
             written_T = _mix(written_T + self._seeds[arguments["adapters"]])
         self.cache[arguments["slots"]] = written_T
@@ -155,7 +160,9 @@ class FakeModel:
         sequence = int(np.searchsorted(query_starts, row, side="right")) - 1
         num_after = int(query_starts[sequence + 1]) - 1 - row
         num_seen = int(arguments["context_lengths"][sequence]) - num_after
-        assert int(arguments["positions"][row]) == num_seen - 1, "positions and lengths disagree"
+        positions = arguments["positions"]
+        is_counted = positions.ndim == 1
+        assert not is_counted or positions[row] == num_seen - 1, "positions and lengths disagree"
         return sequence, num_seen
 
     def _logits(
@@ -208,6 +215,7 @@ def fake_engine(
     clock: Callable[[], float] = time.monotonic,
     num_slots: int = 0,
     max_adapters: int | None = None,
+    eyes: Eyes | None = None,
 ) -> Engine:
     """Build an engine on a `FakeModel` that reads and writes bytes of text."""
     limits = EngineLimits(
@@ -235,6 +243,7 @@ def fake_engine(
         policy=policy,
         clock=clock,
         adapters=AdapterLibrary(model, max_adapters=max_adapters) if num_slots else None,
+        eyes=eyes,
     )
 
 
@@ -250,6 +259,15 @@ def _byte_name(byte: int) -> str:
         return chr(byte)
     hidden = (*range(33), *range(127, 161), 173)
     return chr(256 + hidden.index(byte))
+
+
+def _shown(
+    written_T: NDArray[np.uint64], rows_RN: NDArray[Any], index_T: NDArray[Any]
+) -> NDArray[np.uint64]:
+    """Let what is seen change what is written for the tokens that see it."""
+    digests_R = np.array([crc32(row.tobytes()) for row in rows_RN], dtype=np.uint64)
+    changed: NDArray[np.uint64] = _mix(written_T + digests_R[index_T])
+    return np.where(index_T < 0, written_T, changed)
 
 
 def _mix(numbers: Any) -> Any:

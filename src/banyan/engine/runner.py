@@ -29,6 +29,16 @@ class StepModel(Protocol):
         ...
 
 
+class SeenArguments(Protocol):
+    """Whatever knows what the tokens of a step see besides words."""
+
+    def __call__(
+        self, arguments: Mapping[str, NDArray[Any]], slices: "Sequence[LaneSlice]"
+    ) -> Mapping[str, NDArray[Any]]:
+        """Return the arguments with what is seen."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class LaneSlice:
     """Compute tokens `start` .. `start + num_tokens` of the sequence in `lane`.
@@ -47,18 +57,24 @@ class Runner:
     """Lays out each step for one model.
 
     `logits` come back for the tokens that want them, in the order of the slices and, within a
-    slice, of its tokens.
+    slice, of its tokens. `seen` adds what is seen; None for a model that sees nothing.
     """
 
-    def __init__(self, model: StepModel, table: SequenceTable) -> None:
+    def __init__(
+        self, model: StepModel, table: SequenceTable, seen: SeenArguments | None = None
+    ) -> None:
         self._model = model
         self._table = table
+        self._seen = seen
 
     def run(self, slices: Sequence[LaneSlice]) -> FloatArray:
         """Run the model once over all slices, or not at all; returns logits [R, V]."""
         if not slices:
             return np.zeros((0, 0), dtype=np.float32)
-        logits_RV: FloatArray = self._model.run(step_arguments(self._table, slices))["logits"]
+        arguments: Mapping[str, NDArray[Any]] = step_arguments(self._table, slices)
+        if self._seen is not None:
+            arguments = self._seen(arguments, slices)
+        logits_RV: FloatArray = self._model.run(arguments)["logits"]
         return logits_RV[: sum(slice_.num_logits for slice_ in slices)]
 
 

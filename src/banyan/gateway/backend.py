@@ -15,6 +15,8 @@ from banyan.engine.request_context import ORDINARY, RequestContext
 from banyan.engine.sampling import SamplingOptions
 from banyan.engine.speech.transcript import Transcript, TranscriptionOptions
 from banyan.models.chat_rendering import ORDINARY_RENDERING, ChatRendering
+from banyan.models.vision.conversation import ImagePrompts
+from banyan.models.vision.media import Media
 
 
 class Backend(Protocol):
@@ -34,8 +36,11 @@ class Backend(Protocol):
         prompt_token_ids: Sequence[int],
         options: SamplingOptions,
         context: RequestContext = ORDINARY,
+        media: Sequence[Media] = (),
     ) -> AsyncGenerator[TokenEvent, None]:
         """Yield the events of all `options.n` answers; closing the generator cancels them.
+
+        `media` are the images of the prompt, in order of their places.
 
         Raises:
             RequestError: the engine refuses the request.
@@ -97,7 +102,12 @@ class TextModel(Protocol):
 
 
 class TextAndPairs(TextModel, Protocol):
-    """What every route may ask of a model's text: also prompts for vectors and scores."""
+    """What every route may ask of a model's text: also images, and prompts for vectors."""
+
+    @property
+    def image_prompts(self) -> ImagePrompts | None:
+        """What writes prompts with images; None for a model that sees none."""
+        ...
 
     def encode_cut(self, text: str, *, max_tokens: int) -> list[int]:
         """Return at most `max_tokens` tokens: the text is cut, special tokens stay."""

@@ -8,8 +8,10 @@ from starlette.requests import Request
 
 from banyan.engine.sampling import SamplingOptions
 from banyan.gateway.caller import request_context
+from banyan.gateway.chat_prompt import chat_prompt
+from banyan.gateway.errors import refuse
 from banyan.gateway.generation import Answers, Part, cut_prompt, run_prompts
-from banyan.gateway.rendering import rendering_of, template_messages
+from banyan.gateway.rendering import rendering_of
 from banyan.gateway.sampling import chat_options
 from banyan.gateway.services import Services, in_thread, new_id
 from banyan.gateway.structure import checked_structure
@@ -53,8 +55,12 @@ async def run_chat(
     )
     model = services.ready_model("decoder")
     rendering = rendering_of(asked, services.settings)
-    messages = template_messages(asked.messages)
-    tokens = await in_thread(lambda: services.text.encode_chat(messages, rendering))
+    tokens, media = await chat_prompt(services, asked.messages, rendering)
+    if media and asked.truncate_prompt_tokens is not None:
+        raise refuse(
+            "truncate_prompt_tokens cannot cut a conversation with images; leave it out",
+            parameter="truncate_prompt_tokens",
+        )
     tokens = cut_prompt(
         tokens, asked.truncate_prompt_tokens, model=model, max_tokens=options.max_tokens
     )
@@ -68,6 +74,7 @@ async def run_chat(
         request_id=new_id("chatcmpl"),
         arrived=arrived,
         context=context,
+        media=media,
     )
     answers = Answers(num_prompts=1, num_choices=options.n)
     return RunningChat(tokens, options, reading, parts, answers)

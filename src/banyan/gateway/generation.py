@@ -18,6 +18,7 @@ from banyan.gateway.errors import ApiError
 from banyan.gateway.records import RequestRecord, observed
 from banyan.gateway.replies.usage import PromptTokensDetails, Usage
 from banyan.gateway.services import Services
+from banyan.models.vision.media import Media
 
 # Parts of several prompts that wait for their one reader.
 _MOST_MERGED = 64
@@ -105,17 +106,21 @@ def run_prompts(
     request_id: str,
     arrived: float,
     context: RequestContext = ORDINARY,
+    media: Sequence[Media] = (),
 ) -> AsyncGenerator[Part, None]:
     """Yield the parts of all answers as they come; closing the generator cancels the rest.
 
-    `options` has one entry for each prompt, all with the same `n`.
+    `options` has one entry for each prompt, all with the same `n`; `media` are the images of a
+    single one.
 
     Raises:
         BanyanError: as `Backend.generate`; ApiError when an answer fails midway.
     """
     streams = []
     for position, (prompt, choice) in enumerate(zip(prompts, options, strict=True)):
-        events = services.backend.generate(f"{request_id}-{position}", prompt, choice, context)
+        events = services.backend.generate(
+            f"{request_id}-{position}", prompt, choice, context, media
+        )
         record = RequestRecord(choice, arrived, num_prompt_tokens=len(prompt))
         noted = observed(events, record, services.observers)
         streams.append(_numbered(noted, first_index=position * choice.n))

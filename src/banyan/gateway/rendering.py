@@ -78,12 +78,27 @@ def _tool_parts(message: ChatMessage) -> dict[str, Any]:
     return parts | {key: value for key, value in named.items() if value is not None}
 
 
+def _content(message: ChatMessage) -> str | list[dict[str, Any]]:
+    parts = message.content
+    if not isinstance(parts, list) or all(part.image_url is None for part in parts):
+        return message_text(message)
+    return [
+        {"type": "text", "text": part.text}
+        if part.image_url is None
+        else {"type": "image_url", "image_url": part.image_url}
+        for part in parts
+    ]
+
+
 def template_messages(messages: Sequence[ChatMessage]) -> list[dict[str, Any]]:
-    """Give templates what they know: `developer` is what newer clients call `system`."""
+    """Give templates what they know: `developer` is what newer clients call `system`.
+
+    The content is a text, or a list of parts where some are images.
+    """
     return [
         {
             "role": "system" if message.role == "developer" else message.role,
-            "content": message_text(message),
+            "content": _content(message),
             **_tool_parts(message),
         }
         for message in messages

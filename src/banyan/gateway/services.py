@@ -19,6 +19,7 @@ from banyan.gateway.metrics.metrics import Metrics
 from banyan.gateway.metrics.naming import Names
 from banyan.gateway.records import RequestObserver
 from banyan.models.classifier import Classifier
+from banyan.models.vision.conversation import ImageLimits
 
 Result = TypeVar("Result")
 
@@ -53,6 +54,7 @@ class GatewaySettings:
         max_sound_bytes: larger files of sound are refused with 413.
         tool_call_parser: how the model writes calls of tools, None when it calls none.
         reasoning_parser: how the model marks its reasoning, None when it writes none.
+        image_limits: how much of images one request may bring.
     """
 
     model_name: str
@@ -68,6 +70,7 @@ class GatewaySettings:
     max_sound_bytes: int = 25 * 2**20
     tool_call_parser: str | None = None
     reasoning_parser: str | None = None
+    image_limits: ImageLimits = field(default_factory=ImageLimits)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

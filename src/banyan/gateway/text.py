@@ -7,6 +7,7 @@ from banyan.engine.pooling.prompt import PoolingPrompt
 from banyan.foundation.errors import RequestError
 from banyan.models.chat_rendering import ORDINARY_RENDERING, ChatRendering
 from banyan.models.pairs import Pairs
+from banyan.models.vision.conversation import ImagePrompts, Vision
 
 
 class Tokenizer(Protocol):
@@ -39,20 +40,36 @@ RenderChat = Callable[[Sequence[Mapping[str, Any]], ChatRendering], str]
 class PromptText:
     """Encodes prompts with a tokenizer, conversations with `render_chat` before it.
 
-    `pairs` joins two texts for a model that scores them; others need none.
+    `pairs` joins two texts for a model that scores them, `vision` counts the tokens of images for
+    one that sees them; others need none.
+
+    Attributes:
+        image_prompts: writes prompts with images; None for a model that sees none.
     """
 
     def __init__(
-        self, tokenizer: Tokenizer, render_chat: RenderChat, pairs: Pairs | None = None
+        self,
+        tokenizer: Tokenizer,
+        render_chat: RenderChat,
+        pairs: Pairs | None = None,
+        vision: Vision | None = None,
     ) -> None:
         self._tokenizer = tokenizer
         self._pairs = pairs
         self._render_chat = render_chat
+        self.image_prompts: ImagePrompts | None = None
+        if vision is not None:
+            self.image_prompts = ImagePrompts(
+                vision,
+                render_chat,
+                lambda text, special: tokenizer.encode(text, add_special_tokens=special),
+                image_token=tokenizer.token_text(vision.image_token_id) or "",
+            )
 
     def become(self, other: "PromptText") -> None:
         """Read text as another one from now on: the model behind it was replaced."""
         self._tokenizer, self._render_chat = other._tokenizer, other._render_chat
-        self._pairs = other._pairs
+        self._pairs, self.image_prompts = other._pairs, other.image_prompts
 
     def encode(self, text: str, *, add_special_tokens: bool = True) -> list[int]:
         """Return the tokens of a plain prompt, with those the model wants around it."""

@@ -5,7 +5,8 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from banyan.gateway.body import read_body
-from banyan.gateway.rendering import rendering_of, template_messages
+from banyan.gateway.chat_prompt import chat_prompt
+from banyan.gateway.rendering import rendering_of
 from banyan.gateway.replies.tokenize import DetokenizeReply, TokenizeReply
 from banyan.gateway.services import Services, in_thread
 from banyan.gateway.wire.parsing import parse_request
@@ -38,14 +39,14 @@ async def _tokenize(services: Services, asked: TokenizeRequest) -> Response:
     if asked.model is not None:
         services.adapter_of(asked.model)
 
-    def work() -> list[int]:
-        if asked.messages is not None:
-            rendering = rendering_of(asked, services.settings)
-            return services.text.encode_chat(template_messages(asked.messages), rendering)
-        wants_special = asked.add_special_tokens is not False
-        return services.text.encode(asked.prompt or "", add_special_tokens=wants_special)
-
-    tokens = await in_thread(work)
+    if asked.messages is not None:
+        rendering = rendering_of(asked, services.settings)
+        tokens, _ = await chat_prompt(services, asked.messages, rendering)
+    else:
+        prompt, wants_special = asked.prompt or "", asked.add_special_tokens is not False
+        tokens = await in_thread(
+            lambda: services.text.encode(prompt, add_special_tokens=wants_special)
+        )
     names = None
     if asked.return_token_strs:
         names = [services.text.token_text(token) or "" for token in tokens]

@@ -27,6 +27,7 @@ from banyan.engine.speech.silence import NoSpeech
 from banyan.engine.speech.transcript import Transcript, TranscriptionOptions
 from banyan.foundation.errors import RequestError
 from banyan.foundation.settings import Settings
+from banyan.models.vision.media import Media
 
 if TYPE_CHECKING:
     from banyan.compiler.report import CompileReport
@@ -47,6 +48,7 @@ class TokenEngine(Protocol):
         options: SamplingOptions,
         context: RequestContext = ORDINARY,
         told: Sequence[Sequence[int] | None] = (),
+        media: Sequence[Media] = (),
     ) -> None:
         """Queue a request; raises `BanyanError` when it cannot be served."""
         ...
@@ -149,6 +151,7 @@ class WriterOfNothing:
         options: SamplingOptions,
         context: RequestContext = ORDINARY,
         told: Sequence[Sequence[int] | None] = (),
+        media: Sequence[Media] = (),
     ) -> None:
         """Refuse."""
         raise RequestError("this model answers no prompts with text", parameter="model")

@@ -41,6 +41,7 @@ from banyan.foundation.errors import (
     EnvironmentProblem,
     InputError,
 )
+from banyan.models.vision.media import Media
 
 _logger = logging.getLogger(__name__)
 
@@ -180,8 +181,11 @@ class EngineClient:
         prompt_token_ids: Sequence[int],
         options: SamplingOptions,
         context: RequestContext = ORDINARY,
+        media: Sequence[Media] = (),
     ) -> AsyncGenerator[TokenEvent, None]:
         """Yield the events of all `options.n` answers; closing the generator cancels them.
+
+        `media` are the images of the prompt, in order of their places.
 
         When the engine dies midway the next one takes the request up behind the last token told.
 
@@ -190,7 +194,10 @@ class EngineClient:
             Overloaded: there is no room for it now.
             EngineStopped: the engine is not there, or died and could not be replaced.
         """
-        told = Told(AddRequest(request_id, tuple(prompt_token_ids), options, context))
+        asked = AddRequest(
+            request_id, tuple(prompt_token_ids), options, context, media=tuple(media)
+        )
+        told = Told(asked)
         request, engine = told.request, self._ready()
         with self._callers.counted(context.caller):
             while True:

@@ -126,10 +126,12 @@ class EngineLoop:
 
     def _obey(self, command: Command) -> None:
         match command:
-            case AddRequest(request_id, prompt, options, context, told):
+            case AddRequest(request_id, prompt, options, context, told, media):
                 self._answer(
                     request_id,
-                    lambda: self._engine.add_request(request_id, prompt, options, context, told),
+                    lambda: self._engine.add_request(
+                        request_id, prompt, options, context, told, media
+                    ),
                 )
             case CancelRequest(request_id):
                 self._engine.cancel(request_id)

@@ -25,6 +25,7 @@ from banyan.foundation.errors import (
     RequestError,
     UnknownAdapter,
 )
+from banyan.models.vision.media import Media
 
 FAKE_MODEL = "fake"
 
@@ -66,6 +67,7 @@ class AddRequest(msgspec.Struct, frozen=True, tag=True):
     Attributes:
         told: for a request that another process began, the tokens of each answer that its reader
             has, None for an answer that is whole; empty for a new request.
+        media: the images of the prompt, in order of their places.
     """
 
     request_id: str
@@ -73,6 +75,7 @@ class AddRequest(msgspec.Struct, frozen=True, tag=True):
     options: SamplingOptions
     context: RequestContext = ORDINARY
     told: tuple[tuple[int, ...] | None, ...] = ()
+    media: tuple[Media, ...] = ()
 
 
 class CancelRequest(msgspec.Struct, frozen=True, tag=True):

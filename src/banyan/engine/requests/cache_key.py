@@ -1,7 +1,8 @@
 """Which requests may share cached prompts, and the keys of their blocks. Pure.
 
-Anything besides the tokens that changes keys and values (an adapter, an image) belongs into
-`cache_key_of`: two requests share blocks only when it is equal for both.
+Anything besides the tokens that changes the keys and values of a whole prompt, such as an adapter,
+belongs into `cache_key_of`: two requests share blocks only when it is equal for both. What changes
+them from some place on, such as an image, belongs into the keys of the blocks there.
 """
 
 from collections.abc import Sequence
@@ -9,8 +10,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from banyan.engine.cache.key_value_blocks import BLOCK_SIZE
+from banyan.engine.cache.key_value_blocks import BLOCK_SIZE, blocks_for
 from banyan.engine.requests.request import Request
+from banyan.engine.vision.prompt_sight import PlacedImage
 
 
 class CacheKey(NamedTuple):
@@ -43,10 +45,16 @@ def cache_key_of(request: Request) -> CacheKey:
     )
 
 
-def extend_block_keys(keys: list[bytes], token_ids: Sequence[int], num_blocks: int) -> None:
+def extend_block_keys(
+    keys: list[bytes],
+    token_ids: Sequence[int],
+    num_blocks: int,
+    images: Sequence[PlacedImage] = (),
+) -> None:
     """Append the keys of further whole blocks of `token_ids` until there are `num_blocks`.
 
-    A key is the tokens themselves, so two different blocks can never be taken for each other.
+    A key is the tokens themselves, so two different blocks can never be taken for each other; where
+    `images` stand it holds their digests and places, too, for all images have the same tokens.
     """
     start, end = len(keys) * BLOCK_SIZE, num_blocks * BLOCK_SIZE
     assert end <= len(token_ids), f"{num_blocks} blocks are not full with {len(token_ids)} tokens"
@@ -54,4 +62,10 @@ def extend_block_keys(keys: list[bytes], token_ids: Sequence[int], num_blocks: i
         return
     tokens = np.array(token_ids[start:end], dtype=np.int32).tobytes()
     size = 4 * BLOCK_SIZE
+    num_known = len(keys)
     keys.extend(tokens[place : place + size] for place in range(0, len(tokens), size))
+    for image in images:
+        first = max(num_known, image.start // BLOCK_SIZE)
+        for block in range(first, min(num_blocks, blocks_for(image.stop))):
+            offset = image.start - block * BLOCK_SIZE
+            keys[block] += image.digest + offset.to_bytes(8, "little", signed=True)

@@ -15,6 +15,7 @@ from banyan.engine.scheduling.scheduler import SequenceId
 from banyan.engine.tokens.detokenizer import TextStream
 from banyan.engine.tokens.prompt_scores import PromptScores
 from banyan.engine.tokens.sampler import SequenceSampler
+from banyan.engine.vision.prompt_sight import PromptSight
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +31,7 @@ class Request:
         stop_token_ids: tokens that end an answer, the model's own end tokens not included.
         end_token_ids: the model's end-of-sequence tokens, empty when they are ignored.
         adapter: what changes the weights for it, None for the base model.
+        sight: what its prompt shows, None when that is text alone.
     """
 
     request_id: str
@@ -40,6 +42,7 @@ class Request:
     stop_token_ids: frozenset[int]
     end_token_ids: frozenset[int]
     adapter: LoadedAdapter | None = None
+    sight: PromptSight | None = None
 
 
 class SequenceState(Enum):

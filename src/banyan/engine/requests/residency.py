@@ -119,6 +119,10 @@ class Residency:
             priority=answer.request.context.priority,
         )
 
+    def num_found(self, answer: Answer) -> int:
+        """How many tokens of a sequence that waits are in the cache."""
+        return len(self._find(answer)) * BLOCK_SIZE
+
     def waiting_demands(self, waiting: Iterable[Answer]) -> Iterator[Demand]:
         """Those that wait as the scheduler sees them, without such whose adapter finds no slot."""
         if self._adapters is not None:
@@ -196,7 +200,7 @@ class Residency:
             return
         assert answer.lane is not None
         namespace = cache_key_of(answer.request)
-        extend_block_keys(answer.block_keys, answer.token_ids, num_full)
+        _extend_keys(answer, num_full)
         for place in range(len(answer.path), num_full):
             own = answer.blocks[place]
             node = self._index.add(namespace, answer.path, answer.block_keys[place], own)
@@ -246,7 +250,7 @@ class Residency:
         if not self._shares_prefixes or answer.computes_all:
             return []
         num_blocks = (len(answer.token_ids) - 1) // BLOCK_SIZE
-        extend_block_keys(answer.block_keys, answer.token_ids, num_blocks)
+        _extend_keys(answer, num_blocks)
         keys = islice(answer.block_keys, num_blocks)
         return self._index.find(cache_key_of(answer.request), keys)
 
@@ -257,6 +261,12 @@ class Residency:
         cannot_share = not self._shares_prefixes or answer.computes_all
         if cannot_share or num_tokens < (len(path) + 1) * BLOCK_SIZE:
             return None
-        extend_block_keys(answer.block_keys, answer.token_ids, len(path) + 1)
+        _extend_keys(answer, len(path) + 1)
         before = path[-1].block if path else cache_key_of(answer.request)
         return (before, answer.block_keys[len(path)])
+
+
+def _extend_keys(answer: Answer, num_blocks: int) -> None:
+    sight = answer.request.sight
+    images = () if sight is None else sight.images
+    extend_block_keys(answer.block_keys, answer.token_ids, num_blocks, images)

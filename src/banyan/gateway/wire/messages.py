@@ -59,7 +59,7 @@ def check_message(message: ChatMessage, place: str) -> None:
         raise refuse(f"{place}.content is missing; it is required", parameter=f"{place}.content")
     if isinstance(message.content, list):
         for index, part in enumerate(message.content):
-            check_part(part, f"{place}.content[{index}]")
+            check_part(part, f"{place}.content[{index}]", role=message.role)
 
 
 def check_tool_results(messages: Sequence[ChatMessage]) -> None:

@@ -16,7 +16,10 @@ if TYPE_CHECKING:
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP")
 
 MAX_PIXELS = 64_000_000
-"""Of one picture when the operator says nothing; Pillow itself refuses more than 178 million."""
+"""Of one picture when the operator says nothing."""
+
+MOST_PIXELS = 89_000_000
+"""Of one picture whatever the operator says: Pillow warns of larger ones."""
 
 _ORIENTATION = 0x0112
 # Only these are asked for the way their camera was held: Pillow decodes a PNG to find it.
@@ -42,7 +45,7 @@ def image_size(content: bytes, *, max_pixels: int = MAX_PIXELS) -> tuple[int, in
     return (height, width) if is_turned else (width, height)
 
 
-def decode_image(content: bytes, *, max_pixels: int = MAX_PIXELS) -> "Image":
+def decode_image(content: bytes, *, max_pixels: int = MOST_PIXELS) -> "Image":
     """Return the picture in RGB, upright, the first one of several; transparent parts are white.
 
     Raises:

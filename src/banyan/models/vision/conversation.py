@@ -1,0 +1,242 @@
+"""Pictures in a conversation: taken out of its messages, then put into the prompt as placeholders.
+
+What the gateway and `LLM.chat` share. Pure but for reading files that a caller in this process
+names. Imports no NumPy.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from banyan.foundation.errors import ImageError, RequestError
+from banyan.models.chat_rendering import ORDINARY_RENDERING, ChatRendering
+from banyan.models.vision.data_url import MAX_IMAGE_BYTES, image_bytes
+from banyan.models.vision.image_file import MAX_PIXELS, image_size
+from banyan.models.vision.media import Media
+from banyan.models.vision.placeholders import expand_placeholders
+
+Message = Mapping[str, Any]
+RenderChat = Callable[[Sequence[Message], ChatRendering], str]
+
+# Nobody writes it by accident, and no template changes it.
+_MARK = "banyan7mark"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImageLimits:
+    """How much of pictures one request may bring.
+
+    Attributes:
+        max_images: pictures of one request.
+        max_bytes: of one picture's file.
+        max_pixels: of one picture, by its header.
+    """
+
+    max_images: int = 16
+    max_bytes: int = MAX_IMAGE_BYTES
+    max_pixels: int = MAX_PIXELS
+
+
+@dataclass(frozen=True, slots=True)
+class ChatImage:
+    """A picture of a conversation; `place` names the part that brought it."""
+
+    content: bytes
+    width: int
+    height: int
+    place: str
+
+
+class Counted(Protocol):
+    """How large a picture is among tokens; `images.ImageSize` is one."""
+
+    @property
+    def num_tokens(self) -> int:
+        """Places it takes among the tokens of a prompt."""
+        ...
+
+
+class Vision(Protocol):
+    """What is needed of a model's eyes to write a prompt; `loading.VisionModel` is one."""
+
+    @property
+    def image_token_id(self) -> int:
+        """Stands once for each picture in what a template writes."""
+        ...
+
+    @property
+    def processor(self) -> "Counts":
+        """Counts the tokens of a picture."""
+        ...
+
+
+class Counts(Protocol):
+    """Counts the tokens of a picture."""
+
+    def size_of(self, width: int, height: int) -> Counted:
+        """Say how many tokens a picture of so many pixels takes."""
+        ...
+
+
+def image_places(messages: Sequence[Message]) -> list[str]:
+    """Name the parts of messages that are pictures."""
+    return [
+        f"messages[{row}].content[{column}]"
+        for row, message in enumerate(messages)
+        for column, part in enumerate(_parts(message))
+        if _is_image(part)
+    ]
+
+
+def take_images(
+    messages: Sequence[Message], limits: ImageLimits, *, reads_files: bool = False
+) -> tuple[list[Message], tuple[ChatImage, ...]]:
+    """Take the pictures out of messages; `{"type": "image"}` is left in their places.
+
+    A part is `{"type": "image_url", "image_url": {"url": "data:..."}}`, or, where `reads_files`,
+    also `{"type": "image", "image": bytes or path}`.
+
+    Raises:
+        ImageError: a picture cannot be used, or there are too many; names the part at fault.
+    """
+    places = image_places(messages)
+    if len(places) > limits.max_images:
+        place = places[limits.max_images]
+        raise ImageError(
+            f"the conversation has {len(places)} images; one request may bring "
+            f"{limits.max_images}; {place} is the first too many",
+            parameter=place,
+        )
+    images: list[ChatImage] = []
+    shown: list[Message] = []
+    for row, message in enumerate(messages):
+        parts = _parts(message)
+        if not any(map(_is_image, parts)):
+            shown.append(message)
+            continue
+        left: list[Any] = []
+        for column, part in enumerate(parts):
+            if _is_image(part):
+                place = f"messages[{row}].content[{column}]"
+                images.append(_read(part, place, limits, reads_files=reads_files))
+                left.append({"type": "image"})
+            else:
+                left.append(part)
+        shown.append({**message, "content": left})
+    return shown, tuple(images)
+
+
+class ImagePrompts:
+    """Writes the prompts of conversations for one model with eyes.
+
+    Args:
+        vision: counts tokens.
+        render: writes the text of a conversation, with the placeholder of each picture.
+        encode: turns text into tokens; its second argument says whether to add special ones.
+        image_token: the placeholder as text, for templates that know no pictures.
+    """
+
+    def __init__(
+        self,
+        vision: Vision,
+        render: RenderChat,
+        encode: Callable[[str, bool], list[int]],
+        *,
+        image_token: str,
+    ) -> None:
+        self._vision = vision
+        self._render = render
+        self._encode = encode
+        self._image_token = image_token
+
+    def write(
+        self,
+        messages: Sequence[Message],
+        images: Sequence[ChatImage],
+        rendering: ChatRendering = ORDINARY_RENDERING,
+    ) -> tuple[list[int], tuple[Media, ...]]:
+        """Give the tokens of a conversation and its pictures at their places.
+
+        `messages` and `images` are what `take_images` gave.
+
+        Raises:
+            RequestError: the template refused the messages, or they hold a placeholder as text.
+            ImageError: a picture has a shape that the model cannot look at.
+        """
+        fitted = self._fitted(messages, rendering)
+        tokens = self._encode(self._render(fitted, rendering), rendering.add_special_tokens)
+        counts = [self._count(image) for image in images]
+        token_id = self._vision.image_token_id
+        expanded, starts = expand_placeholders(tokens, counts, image_token_id=token_id)
+        media = zip(images, starts, counts, strict=True)
+        return expanded, tuple(
+            Media(image.content, start, count, image.place) for image, start, count in media
+        )
+
+    def _count(self, image: ChatImage) -> int:
+        try:
+            return self._vision.processor.size_of(image.width, image.height).num_tokens
+        except ImageError as error:
+            raise ImageError(f"{image.place}: {error}", parameter=image.place) from error
+
+    def _fitted(self, messages: Sequence[Message], rendering: ChatRendering) -> list[Message]:
+        """Give contents as the template reads them: as texts, as lists of parts, or as either."""
+        takes_lists = self._shows([{"type": "text", "text": _MARK}], rendering)
+        takes_texts = self._shows(_MARK, rendering)
+        fitted: list[Message] = []
+        for message in messages:
+            content = message.get("content")
+            if isinstance(content, list) and not takes_lists:
+                content = "\n".join(
+                    self._image_token if _is_image(part) else str(part.get("text", ""))
+                    for part in content
+                )
+            elif isinstance(content, str) and content and takes_lists and not takes_texts:
+                content = [{"type": "text", "text": content}]
+            fitted.append({**message, "content": content})
+        return fitted
+
+    def _shows(self, content: Any, rendering: ChatRendering) -> bool:
+        """Whether the template writes the text of such a content, and nothing of its wrapping."""
+        probe = ChatRendering(variables=rendering.variables, template=rendering.template)
+        try:
+            text = self._render([{"role": "user", "content": content}], probe)
+        except RequestError:
+            return False
+        return _MARK in text and f"'{_MARK}" not in text
+
+
+def _parts(message: Message) -> list[Any]:
+    content = message.get("content")
+    return content if isinstance(content, list) else []
+
+
+def _is_image(part: Any) -> bool:
+    return isinstance(part, Mapping) and part.get("type") in {"image_url", "image"}
+
+
+def _read(part: Mapping[str, Any], place: str, limits: ImageLimits, *, reads_files: bool) -> Any:
+    try:
+        content = _content(part, limits, reads_files=reads_files)
+        width, height = image_size(content, max_pixels=limits.max_pixels)
+    except ImageError as error:
+        raise ImageError(f"{place}: {error}", parameter=place) from error
+    return ChatImage(content, width, height, place)
+
+
+def _content(part: Mapping[str, Any], limits: ImageLimits, *, reads_files: bool) -> bytes:
+    given = part.get("image") if reads_files else None
+    if isinstance(given, bytes):
+        return given
+    if given is not None:
+        try:
+            return Path(given).read_bytes()
+        except (OSError, TypeError, ValueError) as error:
+            raise ImageError(f"the image {given!r} cannot be read: {error}") from error
+    url = part.get("image_url")
+    if isinstance(url, Mapping):
+        url = url.get("url")
+    if not isinstance(url, str):
+        raise ImageError("the part holds no image; send {'image_url': {'url': 'data:...'}}")
+    return image_bytes(url, max_bytes=limits.max_bytes)
