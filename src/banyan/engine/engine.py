@@ -6,7 +6,6 @@ Not thread-safe: one thread calls it. Called by `LLM` and by the engine process.
 
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import replace
 
 from banyan.engine.adapters.library import AdapterLibrary
 from banyan.engine.cache.block_spill import BlockSpill
@@ -113,11 +112,10 @@ class Engine:
     ) -> None:
         """Queue a request; its events come out of `step`.
 
-        `media` are the images of the prompt, in order of their places.
-
-        `told` takes up a request that another engine began: for each of its answers the tokens
-        that its reader has, or None when the answer is whole. Only what is new comes out, and a
-        seed goes on as it would have there.
+        `media` are the images of the prompt, in order of their places. `told` takes up a request
+        that another engine began: for each of its answers the tokens that its reader has, or None
+        when the answer is whole. Only what is new comes out, and a seed goes on as it would have
+        there.
 
         Raises:
             RequestError: it cannot be served; the sentence says why.
@@ -136,9 +134,8 @@ class Engine:
             vocab_size=self.vocab_size,
             end_token_ids=self._end_token_ids,
             adapters=self.adapters,
+            sight=self._sight.read(prompt_token_ids, media, is_new=not told),
         )
-        if media:
-            request = replace(request, sight=self._sight.read(prompt_token_ids, media))
         if not told:  # one that was let in before is not turned away now
             begin_seconds = self._pacing.begin_seconds(len(prompt_token_ids))
             refusals = self._reception.make_room(
@@ -156,11 +153,11 @@ class Engine:
         ]
         if told:
             self._structuring.prepare(options)
-        self._sight.begin(answers)
         structure = options.structure
         is_ready = structure is None or self._structuring.admit(answers, structure)
         for answer in answers if told else ():
             replay(answer, told[answer.index] or ())
+        self._sight.begin(answers)
         if is_ready:
             self._join(answers)
         self._answers[request_id] = answers

@@ -10,6 +10,7 @@ from banyan.engine.options import EngineLimits
 from banyan.engine.request_context import ORDINARY, RequestContext
 from banyan.engine.requests.request import Request
 from banyan.engine.sampling import SamplingOptions
+from banyan.engine.vision.prompt_sight import PromptSight
 from banyan.foundation.errors import RequestError, UnknownAdapter
 
 
@@ -23,6 +24,7 @@ def admit(
     vocab_size: int,
     end_token_ids: Collection[int],
     adapters: AdapterLibrary | None = None,
+    sight: PromptSight | None = None,
 ) -> Request:
     """Check a request against the model and the limits and make it whole.
 
@@ -60,6 +62,7 @@ def admit(
         stop_token_ids=frozenset(options.stop_token_ids),
         end_token_ids=frozenset() if options.ignore_eos else frozenset(end_token_ids),
         adapter=_adapter(context.adapter, adapters),
+        sight=sight,
     )
 
 

@@ -34,7 +34,7 @@ from banyan.models.vision.media import Media
 MOST_FILE_BYTES = 256 * 2**20
 
 # Rows that wait for their turn, together; the next in line gets its own whatever others have.
-MOST_ROWS = 32_768
+MOST_ROWS = 16_384
 
 # So many in line are looked at, and so many pictures are decoded ahead of their turn.
 _LOOK_AHEAD = 8
@@ -97,8 +97,12 @@ class Sight:
             self._num_asked, self._num_encoded, self._num_rows_encoded, self._seconds
         )
 
-    def read(self, prompt_token_ids: Sequence[int], media: Sequence[Media]) -> PromptSight | None:
-        """Check the pictures of a new prompt; None when there are none.
+    def read(
+        self, prompt_token_ids: Sequence[int], media: Sequence[Media], *, is_new: bool = True
+    ) -> PromptSight | None:
+        """Check the pictures of a prompt; None when there are none.
+
+        One that is not new was let in before, and is not turned away now.
 
         Raises:
             RequestError: they cannot be used with this model or prompt.
@@ -107,7 +111,8 @@ class Sight:
         if not media:
             return None
         size = sum(len(item.content) for item in media)
-        self._bound.check(len(self._bytes), sum(self._bytes.values()), size=size)
+        if is_new:
+            self._bound.check(len(self._bytes), sum(self._bytes.values()), size=size)
         return read_prompt(prompt_token_ids, media, self._eyes)
 
     def begin(self, answers: Sequence[Answer]) -> None:
