@@ -79,7 +79,7 @@ bench: $(DEV_STAMP) ## Compare with llama.cpp in one run: make bench ROUNDS=3
 
 .PHONY: soak
 soak: $(DEV_STAMP) ## Twenty minutes at full load with all that goes wrong; fails when memory grows
-	@$(BIN)/python benchmarks/soak.py
+	@$(BIN)/python -m benchmarks.soak
 
 .PHONY: format
 format: $(DEV_STAMP) ## Format and mend what can be mended

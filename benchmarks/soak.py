@@ -1,11 +1,12 @@
 """Twenty minutes at full load with everything that goes wrong, and whether memory grew.
 
-    python benchmarks/soak.py [--model DIR] [--minutes 20] [--clients 24] [--limit-percent 1]
+    python -m benchmarks.soak [--model DIR] [--minutes 20] [--clients 24] [--limit-percent 1]
 
 Starts a server and keeps it full: whole answers, streams, readers who vanish or stall, malformed
-requests, and with --adapter DIR an adapter that comes and goes. Fails when resident memory of the
-server's processes grew by more than the limit after the warm-up (the first quarter), when a request
-hung, or when one was answered with a status of 500.
+requests, and an adapter that comes and goes under ever new names (--adapter DIR; one is made up for
+the model otherwise, and --no-adapters leaves them out). Fails when resident memory of the server's
+processes grew by more than the limit after the warm-up (the first quarter), when a request hung, or
+when one was answered with a status of 500.
 """
 
 import argparse
@@ -24,10 +25,15 @@ from pathlib import Path
 
 import httpx
 
+from banyan.models.loading import open_model
+from tests.models.adapters.files import make_adapter
+
 SEEDLING = Path(__file__).parent.parent / "models" / "seedling"
 OPTIONS = ("--max-model-len", "512", "--max-num-seqs", "16", "--threads", "2")
 HANG_SECONDS = 120.0
 WARM_SHARE = 0.25
+VANISHING_ADAPTED = 0.2
+"""Of the readers of an adapter's answers, so many hang up before it is dropped."""
 MALFORMED: tuple[bytes, ...] = (
     b"{",
     b"[]",
@@ -132,12 +138,16 @@ class Soak:
         return answer.status_code
 
     async def churn(self, http: httpx.AsyncClient, chance: random.Random) -> int:
-        """Load an adapter under a new name, ask it, and drop it."""
+        """Load an adapter under a new name, ask it, and drop it, sometimes in mid-answer."""
         name = f"adapter-{chance.randrange(10**9)}"
         load = {"lora_name": name, "lora_path": self.adapter}
         answer = await http.post(f"{self.url}/v1/load_lora_adapter", json=load)
         if answer.status_code == httpx.codes.OK:
-            await http.post(f"{self.url}/v1/completions", json=asked(chance) | {"model": name})
+            body = asked(chance) | {"model": name}
+            if chance.random() < VANISHING_ADAPTED:
+                await self._read(http, body, most_lines=chance.randint(0, 30), pause=0.0)
+            else:
+                await http.post(f"{self.url}/v1/completions", json=body)
             drop = {"lora_name": name}
             answer = await http.post(f"{self.url}/v1/unload_lora_adapter", json=drop)
         return answer.status_code
@@ -199,6 +209,12 @@ def family(process_id: int) -> list[int]:
     return [process_id]
 
 
+def made_up_adapter(model: str, folder: Path) -> str:
+    """Write an adapter of random numbers on every layer of a decoder, and return where."""
+    configuration = open_model(model).decoder_configuration()
+    return str(make_adapter(folder / "adapter", configuration, rank=8, size=0.05))
+
+
 async def soak_server(
     model: str, seconds: float, *, clients: int, seed: int, adapter: str | None
 ) -> Soak:
@@ -238,16 +254,21 @@ def main() -> int:
     parser.add_argument("--limit-percent", type=float, default=1.0)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--adapter")
+    parser.add_argument("--no-adapters", action="store_true")
     arguments = parser.parse_args()
-    soak = asyncio.run(
-        soak_server(
-            arguments.model,
-            60 * arguments.minutes,
-            clients=arguments.clients,
-            seed=arguments.seed,
-            adapter=arguments.adapter,
+    with tempfile.TemporaryDirectory() as folder:
+        adapter = arguments.adapter
+        if adapter is None and not arguments.no_adapters:
+            adapter = made_up_adapter(arguments.model, Path(folder))
+        soak = asyncio.run(
+            soak_server(
+                arguments.model,
+                60 * arguments.minutes,
+                clients=arguments.clients,
+                seed=arguments.seed,
+                adapter=adapter,
+            )
         )
-    )
     growth = 100 * soak.growth()
     print(json.dumps(dict(sorted(soak.counts.items())), indent=1))
     marks = soak.resident[:: max(1, len(soak.resident) // 12)]

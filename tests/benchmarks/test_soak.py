@@ -1,18 +1,21 @@
 """Slices of the soak; `make soak` runs it for twenty minutes."""
 
 import asyncio
+from pathlib import Path
 
 import pytest
 
-from benchmarks.soak import SEEDLING, Soak, soak_server
+from benchmarks.soak import SEEDLING, Soak, made_up_adapter, soak_server
 
 pytestmark = pytest.mark.end_to_end
 
 
-def judge(soak: Soak, *, limit: float) -> None:
+KINDS = {"whole", "stream", "vanish", "malformed", "stall"}
+
+
+def judge(soak: Soak, kinds: set[str], *, limit: float) -> None:
     assert soak.failures == []
-    kinds = {name.split()[0] for name in soak.counts}
-    assert kinds == {"whole", "stream", "vanish", "malformed", "stall"}
+    assert {name.split()[0] for name in soak.counts} == kinds
     assert {name for name in soak.counts if name.endswith(" 200")}
     assert not soak.counts["malformed 200"]
     assert soak.growth() < limit, soak.resident
@@ -25,10 +28,15 @@ def test_growth_is_measured_from_the_end_of_the_warm_up() -> None:
 
 
 def test_a_slice_of_the_soak_on_a_fake_model_grows_by_little_and_hangs_nobody() -> None:
-    judge(asyncio.run(soak_server("fake", 8.0, clients=12, seed=1, adapter=None)), limit=0.05)
+    soak = asyncio.run(soak_server("fake", 8.0, clients=12, seed=1, adapter=None))
+    judge(soak, KINDS, limit=0.05)
 
 
 @pytest.mark.wide
-def test_a_minute_of_the_soak_grows_by_little_and_hangs_nobody() -> None:
-    soak = asyncio.run(soak_server(str(SEEDLING), 60.0, clients=24, seed=2, adapter=None))
-    judge(soak, limit=0.02)
+def test_a_minute_of_the_soak_with_adapters_that_come_and_go_grows_by_little_and_hangs_nobody(
+    tmp_path: Path,
+) -> None:
+    adapter = made_up_adapter(str(SEEDLING), tmp_path)
+    soak = asyncio.run(soak_server(str(SEEDLING), 60.0, clients=24, seed=2, adapter=adapter))
+    judge(soak, KINDS | {"adapter"}, limit=0.02)
+    assert soak.counts["adapter 200"]
