@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from banyan.client import Answer, Client, Health, Message, Model, Piece, Usage
+from banyan.client import Answer, Client, Health, Message, Model, Piece, Swapped, Usage
 from banyan.foundation.errors import (
     BanyanError,
     EngineStopped,
@@ -170,3 +170,22 @@ def test_a_server_that_is_silent_for_too_long_is_given_up(script: Script) -> Non
 def test_what_is_not_an_address_is_refused(url: str) -> None:
     with pytest.raises(InputError, match="is not an address"):
         Client(url)
+
+
+def test_a_swap_names_the_model_and_tells_what_serves_then(script: Script) -> None:
+    script.reply("/v1/admin/swap", {"kind": "decoder", "max_model_len": 512})
+    assert Client(script.url).swap("/models/new") == Swapped("decoder", 512)
+    assert Client(script.url).swap() == Swapped("decoder", 512)
+    assert script.asked == [{"model": "/models/new"}, {"model": None}]
+
+
+def test_a_server_that_allows_no_swap_says_how_it_would(script: Script) -> None:
+    script.reply("/v1/admin/swap", {"error": {"message": "Not Found"}}, 404)
+    with pytest.raises(RequestError, match="start it with --allow-swap"):
+        Client(script.url).swap()
+
+
+def test_a_swap_that_fails_gives_the_reason_of_the_server(script: Script) -> None:
+    script.reply("/v1/admin/swap", {"error": {"message": "there is no model /x"}}, 400)
+    with pytest.raises(RequestError, match="there is no model /x"):
+        Client(script.url).swap("/x")

@@ -22,6 +22,7 @@ from banyan.foundation.errors import (
 )
 
 _CHAT = "/v1/chat/completions"
+_NOT_FOUND = 404
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +65,14 @@ class Model:
 
     name: str
     max_model_len: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Swapped:
+    """The model that serves after a swap: what it is for, and its longest prompt plus answer."""
+
+    kind: str
+    max_model_len: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,6 +154,25 @@ class Client:
         body = {"model": model, "input": list(texts)}
         reply = self._call("POST", "/v1/embeddings", body)
         return [item["embedding"] for item in reply["data"]]
+
+    def swap(self, model: str | None = None) -> Swapped:
+        """Replace the model that is served, None by itself from its files; waits until it serves.
+
+        Raises:
+            RequestError: the server allows no swaps, or cannot serve that model.
+            EngineStopped: the new engine died while it loaded.
+        """
+        with self._exchange("POST", "/v1/admin/swap", {"model": model}) as response:
+            payload = response.read()
+            if response.status == _NOT_FOUND:
+                raise RequestError(
+                    f"the server at {self.url} lets nobody replace its model; start it with "
+                    "--allow-swap, or send its process SIGHUP to load the same model anew"
+                )
+            if response.status >= 400:
+                raise _error(response.status, payload)
+        reply = _parsed(payload)
+        return Swapped(str(reply["kind"]), int(reply["max_model_len"]))
 
     def _call(self, method: str, path: str, body: Mapping[str, Any] | None) -> dict[str, Any]:
         with self._answered(method, path, body) as response:

@@ -25,7 +25,7 @@ def test_help_names_every_command_and_loads_nothing_heavy() -> None:
         [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True
     ).stdout
     assert "loaded []" in said
-    for command in ("serve", "chat", "demo", "compile", "devices", "doctor"):
+    for command in ("serve", "chat", "demo", "compile", "swap", "devices", "doctor"):
         assert f" {command} " in said
 
 

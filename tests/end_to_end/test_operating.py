@@ -1,8 +1,12 @@
 """Stopping, replacing and limiting a server while people use it."""
 
 import signal
+import subprocess
+import sys
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import httpx
 import pytest
@@ -14,6 +18,7 @@ from tests.end_to_end.servers import Server, running_server, wait_until
 pytestmark = pytest.mark.end_to_end
 
 LENGTH = 120
+SEEDLING = Path(__file__).parents[2] / "models" / "seedling"
 
 
 def write(server: Server, prompt: int, max_tokens: int = LENGTH) -> str:
@@ -63,9 +68,68 @@ def test_no_request_is_dropped_while_the_model_is_replaced_again_and_again() -> 
         assert min(counts) > 0
 
 
+def swap_command(*arguments: str) -> "subprocess.CompletedProcess[str]":
+    command = [sys.executable, "-m", "banyan.cli.main", "swap", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+
+
+def test_the_command_swaps_a_real_model_under_load_and_every_stream_ends_as_it_would() -> None:
+    """Streams that began before, during and after: each is whole, and says the same."""
+    options = ["--allow-swap", "--dtype", "float32", "--max-model-len", "256", "--threads", "1"]
+    with running_server(str(SEEDLING), [*options, "--max-num-seqs", "8"]) as server:
+        sdk = server.sdk()
+
+        def stream(number: int) -> str:
+            with sdk.completions.create(
+                model=server.name,
+                prompt=f"The {('river', 'tree', 'king')[number]} was",
+                max_tokens=60,
+                temperature=0,
+                stream=True,
+                extra_body={"ignore_eos": True},
+            ) as pieces:
+                return "".join(piece.choices[0].text for piece in pieces)
+
+        alone = [stream(number) for number in range(3)]
+        is_over = threading.Event()
+
+        def keep_asking(number: int) -> list[str]:
+            answers = [stream(number)]
+            while not is_over.is_set():
+                answers.append(stream(number))
+            return answers
+
+        with ThreadPoolExecutor(3) as pool:
+            streams = [pool.submit(keep_asking, number) for number in range(3)]
+            engine = server.newest_engine_process_id()
+            try:
+                done = swap_command(str(SEEDLING), "--url", server.url)
+                assert server.newest_engine_process_id() != engine
+                after = stream(0)
+            finally:
+                is_over.set()
+            assert done.returncode == 0, done.stderr
+            assert done.stdout == f"{server.url} now serves {SEEDLING}: decoder, 256 tokens\n"
+            assert after == alone[0]
+            for number, answered in enumerate(streams):
+                assert set(answered.result()) == {alone[number]}
+
+
+def test_the_command_says_why_nothing_was_replaced() -> None:
+    with running_server("fake", ["--allow-swap"]) as server:
+        refused = swap_command("/nowhere", "--url", server.url)
+        assert refused.returncode == 1
+        assert "/nowhere" in refused.stderr
+        assert refused.stderr.splitlines()[-1].startswith("error: ")
+        assert write(server, 1)
+
+
 def test_a_model_is_replaced_over_http_only_where_the_operator_allows_it() -> None:
     with running_server("fake") as server:
         assert httpx.post(f"{server.url}/v1/admin/swap", json={}).status_code == 404
+        refused = swap_command("--url", server.url)
+        assert refused.returncode == 1
+        assert "start it with --allow-swap" in refused.stderr
 
 
 def test_a_draining_server_answers_503_with_retry_after_and_ends_at_its_limit() -> None:

@@ -23,6 +23,7 @@ from banyan.cli.option_types import (
     ThreadsOption,
 )
 from banyan.cli.serve_arguments import ServeArguments
+from banyan.cli.swap import swap
 from banyan.foundation.errors import BanyanError
 from banyan.foundation.settings import Settings, load_settings
 
@@ -186,6 +187,7 @@ def quantize(
     )
 
 
+app.command(rich_help_panel=_SERVING)(swap)
 app.add_typer(bench, name="bench", rich_help_panel=_SERVING)
 
 
