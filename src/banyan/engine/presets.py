@@ -9,10 +9,19 @@ from banyan.foundation.errors import InputError
 
 PRESETS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
     {
-        # Short steps: a token is never behind more than a few prompts' worth of work.
-        "low-latency": {"max_num_seqs": 8, "max_num_batched_tokens": 256},
-        # Long steps: weights are read once for many tokens.
-        "throughput": {"max_num_seqs": 256, "max_num_batched_tokens": 4096},
+        # Ten tokens a second are more than people read, and prompts get what that leaves of a step.
+        "low-latency": {
+            "max_num_seqs": 8,
+            "max_num_batched_tokens": 256,
+            "latency_goal_ms": 100.0,
+        },
+        # Long steps: weights are read once for many tokens. Where a machine would take seconds for
+        # one, it is cut: by then there is nothing more to gain, and readers would wait for nothing.
+        "throughput": {
+            "max_num_seqs": 256,
+            "max_num_batched_tokens": 4096,
+            "latency_goal_ms": 1000.0,
+        },
     }
 )
 """Options by the name of the preset."""
