@@ -1,5 +1,6 @@
 """A compiled program with its memory: weights packed, states kept, arguments bound, kernels run."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
@@ -13,7 +14,7 @@ from banyan.compiler.executable import Argument, Array, Executable, evaluate_sha
 from banyan.compiler.interpreted import run_extern_node
 from banyan.compiler.ir.graph import Node
 from banyan.compiler.ir.symbols import evaluate
-from banyan.compiler.ir.types import TensorType
+from banyan.compiler.ir.types import DType, TensorType
 from banyan.compiler.packed_weights import WeightLoader, family_of, joined_memory
 from banyan.compiler.report import CompileReport
 from banyan.compiler.targets.memory import ExternCall, Location, Memory, Slot
@@ -76,6 +77,25 @@ class Manifest:
     report: CompileReport
 
 
+@dataclass(frozen=True, slots=True)
+class _Prepared:
+    """What follows from the sizes of a run alone; steps of an engine often have those of the last.
+
+    Attributes:
+        sizes: the value of every symbol.
+        offsets: where the slots of the arena start.
+        symbols: what the program takes: sizes, then offsets.
+        result_bytes: of each memory.
+        shapes: of the outputs.
+    """
+
+    sizes: Mapping[str, int]
+    offsets: tuple[int, ...]
+    symbols: tuple[int, ...]
+    result_bytes: tuple[int, ...]
+    shapes: tuple[tuple[int, ...], ...]
+
+
 @final
 class CompiledProgram(Executable):
     """An `Executable` whose kernels are machine code on a device.
@@ -104,6 +124,7 @@ class CompiledProgram(Executable):
         self._results: list[Buffer | None] = [None] * len(manifest.memories)
         self._reserved: dict[int, Buffer] = {}
         self._adopted: set[int] = set()
+        self._prepared: _Prepared | None = None
         self._places = [(i, a.name) for i, a in enumerate(inputs) if a.role == "argument"]
 
     def _load(self, place: int, array: Array) -> None:
@@ -135,15 +156,28 @@ class CompiledProgram(Executable):
 
     def _run(self, arguments: Mapping[str, Array], sizes: Mapping[str, int]) -> dict[str, Array]:
         """The arrays returned show memory that the next run overwrites."""
-        offsets = self._arena.offsets(sizes)
-        buffers = [*self._input_buffers(arguments), *self._output_buffers(sizes)]
-        self._launch(buffers, offsets, sizes)
+        run = self._prepare(sizes)
+        buffers = [*self._input_buffers(arguments), *self._output_buffers(run)]
+        self._launch(buffers, run)
         return {
             stored.argument.name: self._array(
-                stored.location, stored.argument.type, buffers, offsets, sizes
+                stored.location, stored.argument.type.dtype, shape, buffers, run
             )
-            for stored in self.manifest.outputs
+            for stored, shape in zip(self.manifest.outputs, run.shapes, strict=True)
         }
+
+    def _prepare(self, sizes: Mapping[str, int]) -> _Prepared:
+        offsets, known = self._arena.offsets(sizes), self._prepared
+        if known is not None and known.sizes is sizes and known.offsets is offsets:
+            return known
+        self._prepared = _Prepared(
+            sizes,
+            offsets,
+            (*(sizes[name] for name in self.manifest.symbols), *offsets),
+            tuple(_bytes(kind, sizes) for kind in self.manifest.memories),
+            tuple(evaluate_shape(out.argument.type, sizes) for out in self.manifest.outputs),
+        )
+        return self._prepared
 
     def _weight_memory(self, place: int) -> Buffer:
         """Memory for the weight of an input; joined weights lie in one piece."""
@@ -221,18 +255,15 @@ class CompiledProgram(Executable):
         """
         given = [b or kept for b, kept in zip(inputs, self._kept, strict=True)]
         buffers = [*(buffer for buffer in given if buffer is not None), *memories]
-        self._launch(buffers, self._arena.offsets(sizes), sizes)
+        self._launch(buffers, self._prepare(sizes))
 
-    def _launch(
-        self, buffers: Sequence[Buffer], offsets: Sequence[int], sizes: Mapping[str, int]
-    ) -> None:
+    def _launch(self, buffers: Sequence[Buffer], run: _Prepared) -> None:
         arena = self._arena.buffer or self._device.allocate(64)
-        symbols = [*(sizes[name] for name in self.manifest.symbols), *offsets]
         for number, segment in enumerate(self._segments):
-            self._device.launch(segment, [*buffers, arena], symbols)
+            self._device.launch(segment, [*buffers, arena], run.symbols)
             if number < len(self._externs):
                 self._device.synchronize()
-                self._call_extern(self._externs[number], buffers, offsets, sizes)
+                self._call_extern(self._externs[number], buffers, run)
         self._device.synchronize()
 
     def _input_buffers(self, arguments: Mapping[str, Array]) -> list[Buffer]:
@@ -244,11 +275,11 @@ class CompiledProgram(Executable):
             buffers[place] = self._device.adopt(array)
         return [buffer for buffer in buffers if buffer is not None]
 
-    def _output_buffers(self, sizes: Mapping[str, int]) -> list[Buffer]:
+    def _output_buffers(self, run: _Prepared) -> list[Buffer]:
         found: list[Buffer] = []
-        for i, kind in enumerate(self.manifest.memories):
+        kinds = zip(self.manifest.memories, run.result_bytes, strict=True)
+        for i, (kind, needed) in enumerate(kinds):
             buffer = self._results[i]
-            needed = _bytes(kind, sizes)
             if buffer is None or buffer.num_bytes < needed:
                 largest = kind.maximum_bytes
                 size = largest if largest <= LARGEST_FIXED_BYTES else needed
@@ -260,22 +291,21 @@ class CompiledProgram(Executable):
     def _array(
         self,
         location: Location,
-        kind: TensorType,
+        dtype: DType,
+        shape: tuple[int, ...],
         buffers: Sequence[Buffer],
-        offsets: Sequence[int],
-        sizes: Mapping[str, int],
+        run: _Prepared,
     ) -> Array:
         """The value at a location as a host array: its very memory where the host can see it."""
-        shape = evaluate_shape(kind, sizes)
-        buffer, start = self._memory_of(location, buffers, offsets)
+        buffer, start = self._memory_of(location, buffers, run.offsets)
         if not buffer.is_on_host:
-            found = np.empty(shape, kind.dtype.numpy)
+            found = np.empty(shape, dtype.numpy)
             self._device.copy_out(buffer, found, start)
             return found
         if start == 0:
-            return buffer.array(kind.dtype.numpy, shape)
-        whole = buffer.array(np.dtype(np.uint8), (start + _bytes(kind, sizes),))
-        return whole[start:].view(kind.dtype.numpy).reshape(shape)
+            return buffer.array(dtype.numpy, shape)
+        whole = buffer.array(np.dtype(np.uint8), (start + math.prod(shape) * dtype.num_bytes,))
+        return whole[start:].view(dtype.numpy).reshape(shape)
 
     def _memory_of(
         self, location: Location, buffers: Sequence[Buffer], offsets: Sequence[int]
@@ -286,18 +316,13 @@ class CompiledProgram(Executable):
         first = 0 if location.memory is Memory.INPUT else len(self.manifest.inputs)
         return buffers[first + location.index], 0
 
-    def _call_extern(
-        self,
-        call: ExternCall,
-        buffers: Sequence[Buffer],
-        offsets: Sequence[int],
-        sizes: Mapping[str, int],
-    ) -> None:
+    def _call_extern(self, call: ExternCall, buffers: Sequence[Buffer], run: _Prepared) -> None:
         """Let the framework compute one node, on the memory the program left its arguments in."""
+        sizes = run.sizes
         values = tuple(
             _constant(node)
             if location.memory is Memory.DATA
-            else self._array(location, node.tensor, buffers, offsets, sizes)
+            else self._array(location, node.dtype, evaluate_shape(node.tensor, sizes), buffers, run)
             for node, location in zip(call.node.args, call.arguments, strict=True)
         )
         results = run_extern_node(call.node, values, sizes)
@@ -310,7 +335,7 @@ class CompiledProgram(Executable):
                 raise InputError(
                     f"{call.node.attr('target')} gave shape {result.shape}, not {shape}"
                 )
-            buffer, start = self._memory_of(location, buffers, offsets)
+            buffer, start = self._memory_of(location, buffers, run.offsets)
             value = np.ascontiguousarray(result, kind.dtype.numpy)
             self._device.copy_in(value, buffer, start)
 

@@ -8,6 +8,8 @@ import ctypes
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import compress, count
+from operator import is_not
 from typing import Any, TypeAlias, final
 
 from numpy.typing import NDArray
@@ -45,6 +47,7 @@ class CpuProgram:
         entry: its C function.
         addresses: of the buffers of the last launch.
         given: these buffers; most of them, the weights, come again with every launch.
+        numbers: room for the symbols of a launch.
     """
 
     program: Program
@@ -52,6 +55,7 @@ class CpuProgram:
     entry: Any
     addresses: Any
     given: list[Buffer | None]
+    numbers: Any
 
     def place(self, buffers: Sequence[Buffer]) -> None:
         """Let `addresses` be those of `buffers`.
@@ -59,10 +63,9 @@ class CpuProgram:
         Raises:
             InputError: a buffer is not in the memory of the host.
         """
-        for i, (old, new) in enumerate(zip(self.given, buffers, strict=True)):
-            if old is not new:
-                self.addresses[i] = _address(new)
-                self.given[i] = new
+        for i in compress(count(), map(is_not, self.given, buffers)):
+            self.addresses[i] = _address(buffers[i])
+            self.given[i] = buffers[i]
 
 
 @final
@@ -146,9 +149,11 @@ class CpuDevice:
                 "delete it from the cache so that it is built again"
             ) from error
         self.thread_pool()
-        count = program.num_buffers
-        addresses = (ctypes.c_void_p * count)()
-        return CpuProgram(program, library, _Entry(address or 0), addresses, [None] * count)
+        num_buffers = program.num_buffers
+        addresses = (ctypes.c_void_p * num_buffers)()
+        numbers = (ctypes.c_int64 * program.num_symbols)()
+        entry = _Entry(address or 0)
+        return CpuProgram(program, library, entry, addresses, [None] * num_buffers, numbers)
 
     def launch(
         self, loaded: LoadedProgram, buffers: Sequence[Buffer], symbols: Sequence[int]
@@ -158,11 +163,11 @@ class CpuDevice:
         check_launch(program, buffers, symbols)
         if not isinstance(loaded, CpuProgram):
             raise InputError(f"program {program.name!r} was loaded by another device than the CPU")
-        values = (ctypes.c_int64 * len(symbols))(*symbols)
         with self._turn:
             loaded.place(buffers)
+            loaded.numbers[:] = symbols
             runtime = self._runtime(program)
-            code = self._invoke(loaded.entry, runtime, loaded.addresses, values)
+            code = self._invoke(loaded.entry, runtime, loaded.addresses, loaded.numbers)
         if code != 0:
             raise EnvironmentProblem(f"program {program.name!r} failed with code {code}")
 
