@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from banyan.compiler.executable import Executable
+from banyan.compiler.report import CompileReport
 from banyan.models.quantized_model import QuantizedModel
 from banyan.models.vision.grouping import group
 from banyan.models.vision.images import PreparedImage
@@ -25,6 +26,11 @@ class VisionRunner:
 
     def __init__(self, program: Executable, vision: VisionModel) -> None:
         self._program, self._vision = program, vision
+
+    @property
+    def report(self) -> CompileReport:
+        """What compiling the tower did."""
+        return self._program.report
 
     def prepare(self, content: bytes) -> PreparedImage:
         """Unpack, scale and cut the file of an image; may run beside `encode`.

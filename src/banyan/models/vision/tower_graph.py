@@ -1,19 +1,17 @@
-"""The graph of a tower, kept on disk or captured anew. Imports torch only to capture."""
+"""The graph of a tower, kept on disk or captured anew by a process of its own. Imports no torch."""
 
 from pathlib import Path
 
 from banyan.compiler.ir.graph import Graph
+from banyan.models.capturing import CaptureWork, capture_apart
 from banyan.models.graph_cache import cached_graph, graph_key
 from banyan.models.vision.configuration import Tower
 
 
 def vision_tower_graph(tower: Tower, *, dtype: str, cache_directory: Path | None = None) -> Graph:
     """Give the graph of a tower whose weights have `dtype`; see `vision.capture`."""
-
-    def capture() -> Graph:
-        # Imported here because it imports torch, which a warm start must not.
-        from banyan.models.vision.capture import capture_tower  # noqa: PLC0415
-
-        return capture_tower(tower, dtype=dtype)
-
-    return cached_graph(graph_key("vision tower", tower, dtype), cache_directory, capture)
+    work = CaptureWork(
+        "banyan.models.vision.capture", "capture_tower", {"tower": tower, "dtype": dtype}
+    )
+    key = graph_key("vision tower", tower, dtype)
+    return cached_graph(key, cache_directory, lambda: capture_apart(work))
