@@ -142,6 +142,11 @@ def read_configuration(directory: Path) -> ModelConfiguration | EncoderConfigura
     vision = find_vision_family(architecture)
     if vision is not None:
         return _read_seeing_decoder(fields, architecture, vision)
+    return read_decoder(fields, architecture)
+
+
+def read_decoder(fields: Fields, architecture: str) -> ModelConfiguration:
+    """Read the fields of a decoder of an architecture; raises as `read_configuration`."""
     family = find_family(architecture)
     if family is None:
         raise UnsupportedModelError(

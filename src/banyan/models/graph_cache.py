@@ -87,6 +87,7 @@ def _sources_digest() -> str:
         *models.glob("*.py"),
         *models.glob("speech/*.py"),
         *models.glob("vision/*.py"),
+        *models.glob("heads/*.py"),
         *compiler.glob("capture/*.py"),
         *compiler.glob("ir/*.py"),
     ]

@@ -48,14 +48,14 @@ IMAGE_ARGUMENTS = ("image_rows", "image_index")
 
 
 def capture_decoder_step(
-    configuration: ModelConfiguration, *, dtype: str, cache_format: str
+    configuration: ModelConfiguration, *, dtype: str, cache_format: str, gives_hidden: bool = False
 ) -> Graph:
     """Trace a decoder on fake tensors; no weight and no cache takes memory.
 
-    `cache_format` names one of `ir.cached`.
+    `cache_format` names one of `ir.cached`; `gives_hidden` adds the output `hidden`.
     """
     tracer = _Tracer(configuration, dtype, cache_format)
-    before, after = tracer.trace_before(), tracer.trace_after()
+    before, after = tracer.trace_before(), tracer.trace_after(gives_hidden=gives_hidden)
     kinds = [
         (configuration.sliding_windows[layer], configuration.is_sparse(layer))
         for layer in range(configuration.num_layers)
@@ -123,6 +123,16 @@ class _After(nn.Module):
         return logits_of_rows(hidden, logit_rows, self.norm, self.head)
 
 
+class _AfterWithHidden(_After):
+    """The last hidden states to logits, and to what heads that guess tokens read.
+
+    The logits are computed as ever, so that they are the same bits.
+    """
+
+    def forward(self, hidden: Tensor, logit_rows: Tensor) -> tuple[Tensor, Tensor]:  # type: ignore[override]
+        return super().forward(hidden, logit_rows), self.norm(hidden).float()
+
+
 @dataclass(frozen=True, slots=True)
 class _Part:
     """A captured part; `weight_prefixes` turn its weight names into those of the checkpoint."""
@@ -169,13 +179,13 @@ class _Tracer:
         prefixes = {"layer": "model.layers.{layer}"}
         return self._trace(module, names, outputs, prefixes, states=self.states)
 
-    def trace_after(self) -> _Part:
+    def trace_after(self, *, gives_hidden: bool) -> _Part:
         head = "model.embed_tokens" if self._decoder.lm_head is None else "lm_head"
         head = "score" if self._decoder.score is not None else head
         prefixes = {"norm": "model.norm", "head": head}
-        return self._trace(
-            _After(self._decoder), ["hidden", "logit_rows"], [self._output], prefixes
-        )
+        outputs = [self._output, "hidden"] if gives_hidden else [self._output]
+        after = _AfterWithHidden if gives_hidden else _After
+        return self._trace(after(self._decoder), ["hidden", "logit_rows"], outputs, prefixes)
 
     def _trace(
         self,
