@@ -12,7 +12,7 @@ from banyan.compiler.executable import Executable
 from banyan.compiler.ir.cached import CACHE_FORMATS
 from banyan.devices.device import Device
 from banyan.devices.discovery import find_device
-from banyan.engine.starting.loading import choose_dtype, compile_and_pack, plain_graph
+from banyan.engine.starting.compiling import choose_dtype, compile_and_pack, plain_graph
 from banyan.engine.workbench.accuracy import TextAccuracy, chunks_of, compare_texts, prepare
 from banyan.engine.workbench.quantizing import MOST_TOKENS
 from banyan.foundation.settings import Settings, load_settings

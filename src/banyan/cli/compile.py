@@ -16,7 +16,7 @@ from banyan.compiler.ir.graph import Graph
 from banyan.compiler.report import CompileReport
 from banyan.compiler.tuner.timeline import Timeline
 from banyan.devices.discovery import find_device
-from banyan.engine.starting.loading import choose_dtype, model_graph
+from banyan.engine.starting.compiling import choose_dtype, model_graph
 from banyan.engine.workbench.inspection import inspect_model
 from banyan.foundation.settings import Settings
 from banyan.models.loading import open_model

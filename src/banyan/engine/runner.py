@@ -24,6 +24,8 @@ class StepModel(Protocol):
     def run(self, arguments: Mapping[str, NDArray[Any]]) -> Mapping[str, NDArray[Any]]:
         """Return "logits" [R, V] float32 for arguments named as in `step_arguments`.
 
+        A model whose states are read by heads that guess also returns "hidden" [T, H] float32.
+
         The result may be overwritten by the next call.
         """
         ...
@@ -58,6 +60,10 @@ class Runner:
 
     `logits` come back for the tokens that want them, in the order of the slices and, within a
     slice, of its tokens. `seen` adds what is seen; None for a model that sees nothing.
+
+    Attributes:
+        hidden_TH: the hidden states of all tokens of the last run, in the same order; None where
+            the model does not give them. Overwritten by the next run.
     """
 
     def __init__(
@@ -66,6 +72,7 @@ class Runner:
         self._model = model
         self._table = table
         self._seen = seen
+        self.hidden_TH: FloatArray | None = None
 
     def run(self, slices: Sequence[LaneSlice]) -> FloatArray:
         """Run the model once over all slices, or not at all; returns logits [R, V]."""
@@ -74,7 +81,9 @@ class Runner:
         arguments: Mapping[str, NDArray[Any]] = step_arguments(self._table, slices)
         if self._seen is not None:
             arguments = self._seen(arguments, slices)
-        logits_RV: FloatArray = self._model.run(arguments)["logits"]
+        results = self._model.run(arguments)
+        self.hidden_TH = results.get("hidden")
+        logits_RV: FloatArray = results["logits"]
         return logits_RV[: sum(slice_.num_logits for slice_ in slices)]
 
 

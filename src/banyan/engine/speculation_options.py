@@ -7,7 +7,7 @@ from typing import Any
 
 from banyan.foundation.errors import InputError
 
-METHODS = ("ngram", "draft_model")
+METHODS = ("ngram", "draft_model", "eagle", "medusa")
 MOST_GUESSES = 32
 LONGEST_MATCH = 256
 
@@ -18,9 +18,9 @@ class SpeculationOptions:
 
     Attributes:
         method: "ngram" looks up what followed the same tokens before; "draft_model" asks a smaller
-            model.
+            model; "eagle" and "medusa" ask heads that read the model's hidden states.
         num_speculative_tokens: most guesses checked for one sequence in one step.
-        model: the directory or hub id of the draft model.
+        model: the directory or hub id of the draft model or of the heads.
         prompt_lookup_min: tokens that must match before "ngram" guesses.
         prompt_lookup_max: tokens beyond which a match is not looked at.
         always: check every guess; otherwise a request is left in peace while it does not pay.
@@ -41,9 +41,10 @@ class SpeculationOptions:
         _check_count("prompt_lookup_min", self.prompt_lookup_min, self.prompt_lookup_max)
         if not isinstance(self.always, bool):
             raise _wrong("always", self.always, "give true or false")
-        needs_model = self.method == "draft_model"
+        needs_model = self.method != "ngram"
         if needs_model and not (isinstance(self.model, str) and self.model):
-            raise _wrong("model", self.model, "the method draft_model needs a directory or hub id")
+            advice = f"the method {self.method} needs a directory or hub id"
+            raise _wrong("model", self.model, advice)
         if not needs_model and self.model is not None:
             raise _wrong("model", self.model, f"the method {self.method} takes none; leave it out")
 

@@ -61,7 +61,7 @@ def test_without_a_compiler_the_interpreter_answers_and_a_warning_says_so(
             raise CompilerMissing("no C++ compiler was found")
         return compile_graph(graph, device=device, target=target, options=options)
 
-    monkeypatch.setattr("banyan.engine.starting.loading.compile_graph", without_compiler)
+    monkeypatch.setattr("banyan.engine.starting.compiling.compile_graph", without_compiler)
     options = EngineOptions(dtype="float32", threads=1, max_model_len=32, max_num_seqs=1)
     with caplog.at_level(logging.WARNING, logger="banyan.engine"):
         loaded = loading.load_model(
@@ -143,7 +143,7 @@ def test_weights_that_are_missing_are_named_before_anything_is_compiled(
     def never(*_: Any, **__: Any) -> Any:
         raise AssertionError("compiled a model that lacks weights")
 
-    monkeypatch.setattr("banyan.engine.starting.loading.compile_graph", never)
+    monkeypatch.setattr("banyan.engine.starting.compiling.compile_graph", never)
     with pytest.raises(InputError, match=r"lacks tensors .* asks for: .*model\.norm\.weight"):
         loading.load_model(
             str(directory),

@@ -10,7 +10,7 @@ from banyan.compiler.schedules.known import open_evidence
 from banyan.compiler.tiling.options import LinearBlock, LinearShape
 from banyan.compiler.tuner.search import linear_shapes
 from banyan.devices.profile import save_profile
-from banyan.engine.starting.loading import model_graph
+from banyan.engine.starting.compiling import model_graph
 from banyan.engine.workbench.tuning import tune_model
 from banyan.foundation.settings import Settings
 from banyan.models.loading import open_model

@@ -21,18 +21,16 @@ from banyan.engine.pooling.decoder import (
 from banyan.engine.pooling.encoder import EncoderRunner
 from banyan.engine.pooling.runner import PoolingRunner
 from banyan.engine.starting.cache_size import choose_cache_format, choose_limits
-from banyan.engine.starting.loading import (
-    cache_shape,
+from banyan.engine.starting.compiling import (
     choose_dtype,
     compile_and_pack,
-    free_memory_bytes,
-    on_device,
     open_directory,
     packed_weights_key,
     plain_graph,
     quantized,
     say_nothing,
 )
+from banyan.engine.starting.loading import cache_shape, free_memory_bytes, on_device
 from banyan.engine.starting.memory_plan import SHARE_OF_FREE_MEMORY
 from banyan.foundation.errors import InputError, ModelError
 from banyan.foundation.settings import Settings

@@ -10,17 +10,17 @@ the decoder found in its cache of prompts: a pair counts its place from there, w
 its layer does not see. Legend: T pairs of a run, H hidden size.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from banyan.engine.key_value_blocks import blocks_for
+from banyan.engine.cache.key_value_blocks import blocks_for
+from banyan.engine.cache.sequence_table import SequenceTable
 from banyan.engine.options import EngineLimits
 from banyan.engine.runner import LaneSlice, StepModel, step_arguments
-from banyan.engine.scheduler import SequenceId
-from banyan.engine.sequence_table import SequenceTable
+from banyan.engine.scheduling.scheduler import SequenceId
 from banyan.engine.speculation.hidden_log import FloatArray, HiddenLog
 from banyan.engine.speculation.medusa import LEAST_CHANCE
 from banyan.engine.speculation.proposer import DraftDemand
@@ -133,8 +133,7 @@ class Eagle:
     def _run(self, slices: Sequence[LaneSlice], hidden_TH: FloatArray) -> "_Results":
         arguments = step_arguments(self._table, slices)
         arguments["hidden"] = hidden_TH
-        results: Any = self._model.run(arguments)
-        return results
+        return self._model.run(arguments)
 
     def _write(self, paths: "Sequence[_Path]", results: "_Results") -> "list[_Path]":
         """Add the likeliest word to each path; returns those that go on."""
@@ -155,7 +154,7 @@ class Eagle:
         return going
 
 
-_Results = dict[str, NDArray[Any]]
+_Results = Mapping[str, NDArray[Any]]
 
 
 class _Followed:

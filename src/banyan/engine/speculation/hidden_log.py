@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from banyan.engine.scheduler import SequenceId
+from banyan.engine.scheduling.scheduler import SequenceId
 
 FloatArray = NDArray[np.float32]
 
@@ -35,7 +35,8 @@ class HiddenLog:
         kept = self._kept.get(sequence_id)
         if kept is None or not kept.cut(start):
             kept = self._kept[sequence_id] = _Rows(start)
-        kept.append(rows_NH[-self._most_rows :].copy(), skipped=max(len(rows_NH) - self._most_rows, 0))
+        skipped = max(len(rows_NH) - self._most_rows, 0)
+        kept.append(rows_NH[skipped:].copy(), skipped=skipped)
         kept.shorten(self._most_rows)
 
     def take(self, sequence_id: SequenceId, end: int) -> tuple[int, FloatArray] | None:
@@ -53,7 +54,7 @@ class HiddenLog:
         return kept.first, kept.joined()
 
     def last(self, sequence_id: SequenceId, end: int) -> FloatArray | None:
-        """Give the state [H] of the token in front of position `end`, which stays; None if unknown."""
+        """Give the state [H] of the token in front of `end`, which stays; None if unknown."""
         kept = self._kept.get(sequence_id)
         if kept is None or not kept.first < end <= kept.end:
             return None

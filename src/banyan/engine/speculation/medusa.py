@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from banyan.engine.runner import StepModel
-from banyan.engine.scheduler import SequenceId
+from banyan.engine.scheduling.scheduler import SequenceId
 from banyan.engine.speculation.hidden_log import HiddenLog
 from banyan.engine.speculation.proposer import DraftDemand
 

@@ -7,9 +7,13 @@ guesses were checked, `finish_step` after it.
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
+import numpy as np
+from numpy.typing import NDArray
+
 from banyan.engine.requests.request import Sequence as Answer
 from banyan.engine.scheduling.scheduler import SequenceId
 from banyan.engine.speculation.decision import Acceptance, CostMeter, Prospect, choose_counts
+from banyan.engine.speculation.hidden_log import HiddenLog
 from banyan.engine.speculation.proposer import DraftDemand, Proposer
 
 # What is believed of a sequence before its first guesses were checked.
@@ -66,6 +70,7 @@ class Speculator:
         most: most guesses for one sequence in one step.
         always: check every guess, whether it pays or not.
         clock: seconds, to measure steps with.
+        log: where the proposer reads hidden states; None for one that reads none.
     """
 
     def __init__(
@@ -75,8 +80,10 @@ class Speculator:
         most: int,
         always: bool = False,
         clock: Callable[[], float] = time.perf_counter,
+        log: HiddenLog | None = None,
     ) -> None:
         self._proposer = proposer
+        self._log = log
         self._most = most
         self._always = always
         self._clock = clock
@@ -98,6 +105,13 @@ class Speculator:
         if not drafts:
             self._owed = self._clock() - self._started
         return drafts
+
+    def note_hidden(
+        self, sequence_id: SequenceId, start: int, rows_NH: NDArray[np.float32]
+    ) -> None:
+        """A step gave the hidden states [N, H] of a sequence's tokens from position `start` on."""
+        if self._log is not None:
+            self._log.note(sequence_id, start, rows_NH)
 
     def note(self, answer: Answer, *, num_drafted: int, num_accepted: int) -> None:
         """So many guesses for an answer were checked, and so many of them were right."""

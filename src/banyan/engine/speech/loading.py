@@ -12,12 +12,8 @@ from banyan.engine.options import EngineOptions
 from banyan.engine.speech.queue import TranscriptionQueue
 from banyan.engine.speech.runner import SpeechRunner
 from banyan.engine.speech.sound_file import read_sound
-from banyan.engine.starting.loading import (
-    choose_dtype,
-    compile_and_pack,
-    free_memory_bytes,
-    on_device,
-)
+from banyan.engine.starting.compiling import choose_dtype, compile_and_pack
+from banyan.engine.starting.loading import free_memory_bytes, on_device
 from banyan.foundation.errors import InputError
 from banyan.foundation.settings import Settings
 from banyan.models.quantized_model import QuantizedModel

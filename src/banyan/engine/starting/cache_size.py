@@ -15,18 +15,20 @@ class CacheShape:
     Attributes:
         num_layers, num_kv_heads, head_dim: of the model.
         form: how keys and values are kept.
+        bytes_beside: what a model that guesses keeps of the tokens of a block.
     """
 
     num_layers: int
     num_kv_heads: int
     head_dim: int
     form: CacheFormat
+    bytes_beside: int = 0
 
     @property
     def bytes_per_block(self) -> int:
         """Bytes of the keys and values of 16 tokens in all layers, with their scales."""
         rows = 2 * self.num_layers * self.num_kv_heads * BLOCK_SIZE
-        return rows * self.form.row_bytes(self.head_dim)
+        return rows * self.form.row_bytes(self.head_dim) + self.bytes_beside
 
 
 def choose_cache_format(asked: str, *, dtype: str, head_dim: int) -> CacheFormat:

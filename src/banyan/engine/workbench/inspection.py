@@ -17,12 +17,8 @@ from banyan.devices.recorder import LaunchRecorder
 from banyan.engine.batch_generation import Progress
 from banyan.engine.options import EngineOptions
 from banyan.engine.pooling.loading import LoadedPooler, load_pooler
-from banyan.engine.starting.loading import (
-    LoadedModel,
-    choose_dtype,
-    load_model,
-    model_graph,
-)
+from banyan.engine.starting.compiling import choose_dtype, model_graph
+from banyan.engine.starting.loading import LoadedModel, load_model
 from banyan.engine.workbench.rehearsal import (
     Rehearsal,
     Stage,

@@ -8,7 +8,7 @@ from pathlib import Path
 from banyan.devices.device import Device
 from banyan.devices.discovery import find_device
 from banyan.engine.batch_generation import Progress
-from banyan.engine.starting.loading import (
+from banyan.engine.starting.compiling import (
     choose_dtype,
     compile_and_pack,
     plain_graph,

@@ -12,7 +12,7 @@ from banyan.devices.discovery import find_device
 from banyan.devices.measure import bytes_to_read, kept_or_measured_profile
 from banyan.devices.recorder import LaunchRecorder
 from banyan.engine.batch_generation import Progress
-from banyan.engine.starting.loading import choose_dtype, model_graph
+from banyan.engine.starting.compiling import choose_dtype, model_graph
 from banyan.foundation.settings import Settings
 from banyan.models.loading import open_model
 

@@ -1,4 +1,4 @@
-"""Capture heads that guess tokens as graphs. Imports torch; called when no graph is kept on disk."""
+"""Capture heads that guess as graphs. Imports torch; called when no graph is kept on disk."""
 
 from collections.abc import Callable
 from typing import Any

@@ -3,7 +3,9 @@
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
+from banyan.compiler.executable import WeightSource
 from banyan.compiler.ir.graph import Graph
 from banyan.foundation.errors import InputError
 from banyan.models.quantisation.graph import expert_layers, linear_layers, tied_layers
@@ -11,7 +13,7 @@ from banyan.models.quantisation.importers.layer import Array
 from banyan.models.quantisation.rounding import Rounding, require_finite, round_weight
 from banyan.models.quantisation.scheme import ACTIVATIONS, FORMATS, LinearScheme, Parts
 from banyan.models.quantisation.settings import matches, problem_of_pattern
-from banyan.models.weights import CheckpointWeights, require_tensors
+from banyan.models.weights import Checked, require_tensors
 
 KEPT = ("lm_head", "gate")
 """Layers that stay floats unless named: the output matrix, and routers of experts."""
@@ -119,11 +121,19 @@ class RoundingChoice:
         }
 
 
+class PlainWeights(WeightSource, Checked, Protocol):
+    """Weights that are floats."""
+
+    def names(self) -> Collection[str]:
+        """Every tensor there is."""
+        ...
+
+
 class RoundedWeights:
     """A weight source that rounds one layer at a time, when its first part is read."""
 
     def __init__(
-        self, weights: CheckpointWeights, schemes: Mapping[str, LinearScheme], graph: Graph
+        self, weights: PlainWeights, schemes: Mapping[str, LinearScheme], graph: Graph
     ) -> None:
         """Take a checkpoint and its plain graph."""
         self._weights = weights
