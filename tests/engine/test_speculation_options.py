@@ -31,6 +31,7 @@ def test_a_model_alone_is_a_draft_model() -> None:
         ({}, "method=None cannot be used; use one of ngram"),
         ({"method": "magic"}, "method='magic' cannot be used"),
         ({"method": "draft_model"}, "needs a directory or hub id"),
+        ({"method": "eagle"}, "the method eagle needs a directory or hub id"),
         ({"method": "ngram", "model": "x"}, "the method ngram takes none"),
         ({"method": "ngram", "num_speculative_tokens": 0}, "from 1 to 32"),
         ({"method": "ngram", "num_speculative_tokens": True}, "from 1 to 32"),

@@ -84,6 +84,28 @@ def test_the_graph_of_a_step_gives_the_logits_of_the_eager_decoder(
     assert error <= 1e-5
 
 
+@torch.no_grad()
+def test_a_step_gives_the_states_behind_the_last_norm_only_when_asked(
+    checkpoint: Checkpoint,
+) -> None:
+    model = open_model(str(checkpoint("llama_tied")))
+    configuration = model.decoder_configuration()
+    plain = step_graph_of(checkpoint("llama_tied"), "float32")
+    graph = decoder_step_graph(configuration, dtype="float32", gives_hidden=True)
+    outputs = [output.name for output in plain.outputs]
+    assert [output.name for output in graph.outputs] == ["logits", "hidden", *outputs[1:]]
+    inputs = {**weights_of(graph, model), **empty_states(graph), **step_arguments()}
+    found, bare = run_graph(graph, inputs), run_graph(plain, inputs)
+    np.testing.assert_array_equal(found["logits"], bare["logits"])
+    # The tied matrix behind them gives the logits of every token.
+    decoder = load_decoder(configuration, model.open_weights(), dtype=torch.float32)
+    logits = found["hidden"] @ decoder.model.embed_tokens.weight.numpy().T
+    expected = np.concatenate(
+        [reference_logits(decoder, configuration, p) for p in (FIRST, SECOND)]
+    )
+    assert np.abs(logits - expected).max() <= 1e-5 * np.abs(expected).max()
+
+
 @pytest.mark.parametrize(("form", "tolerance"), [("int8", 0.01), ("fp8", 0.05), ("int4", 0.25)])
 def test_the_graph_over_a_quantised_cache_gives_the_logits_of_the_eager_decoder(
     checkpoint: Checkpoint, form: str, tolerance: float

@@ -9,7 +9,9 @@ import pytest
 from banyan import LLM, SamplingOptions
 from banyan.engine.outputs import RequestOutput
 from banyan.foundation.errors import InputError
+from banyan.models.loading import open_model
 from tests.conftest import Checkpoint
+from tests.models.heads.files import write_eagle, write_medusa
 
 SEEDLING = Path(__file__).parents[3] / "models" / "seedling"
 QUESTION = {"role": "user", "content": "How do I run the tests?"}
@@ -60,3 +62,49 @@ def test_answers_are_the_same_in_fewer_steps(
 def test_a_draft_model_of_another_vocabulary_is_refused(checkpoint: Checkpoint) -> None:
     with pytest.raises(InputError, match=r"has another vocabulary than .*seedling"):
         LLM(SEEDLING, threads=1, max_model_len=64, speculation={"model": str(checkpoint("llama"))})
+
+
+@pytest.mark.parametrize("method", ["eagle", "medusa"])
+@pytest.mark.parametrize("quantization", [None, pytest.param("int8", marks=pytest.mark.wide)])
+def test_heads_that_know_nothing_change_no_token(
+    checkpoint: Checkpoint, tmp_path: Path, method: str, quantization: str | None
+) -> None:
+    base = checkpoint("llama_tied")
+    sizes = open_model(str(base)).decoder_configuration()
+    if method == "eagle":
+        write_eagle(tmp_path, base)
+    else:
+        write_medusa(tmp_path, hidden_size=sizes.hidden_size, vocab_size=sizes.vocab_size)
+    choices: dict[str, Any] = {
+        "dtype": "float32",
+        "threads": 1,
+        "max_model_len": 96,
+        "max_num_seqs": 3,
+        "quantization": quantization,
+    }
+    prompts = [list(range(5, 5 + count)) for count in (3, 20, 41)]
+    options = [
+        SamplingOptions(temperature=0.0, max_tokens=12),
+        SamplingOptions(temperature=0.8, seed=3, max_tokens=12),
+        SamplingOptions(temperature=0.0, max_tokens=12, frequency_penalty=0.5),
+    ]
+    speculation = {"method": method, "model": str(tmp_path), "always": True}
+    with LLM(base, **choices) as llm:
+        plain = llm.generate(prompts, options)
+    with LLM(base, **choices, speculation=speculation) as llm:
+        # So that guesses are made, however little they are believed.
+        llm._open().engine._speculator._proposer._least_chance = 0.0  # type: ignore[union-attr]
+        guessed = llm.generate(prompts, options)
+        assert llm._open().engine.statistics().tokens_drafted > 20
+    assert [output.outputs for output in guessed] == [output.outputs for output in plain]
+
+
+def test_heads_of_another_kind_are_refused(checkpoint: Checkpoint, tmp_path: Path) -> None:
+    write_eagle(tmp_path, checkpoint("llama_tied"))
+    with pytest.raises(InputError, match="holds heads for the method eagle, not medusa; change"):
+        LLM(
+            checkpoint("llama_tied"),
+            threads=1,
+            max_model_len=64,
+            speculation={"method": "medusa", "model": str(tmp_path)},
+        )
