@@ -48,7 +48,7 @@ def capture_medusa(heads: MedusaHeads, *, dtype: str) -> Graph:
     return _renamed(graph, lambda name: OWN + name.removeprefix("heads."))
 
 
-def capture_eagle(head: EagleHead, *, dtype: str) -> Graph:
+def capture_eagle(heads: EagleHead, *, dtype: str) -> Graph:
     """Trace an EAGLE head: the arguments of a decoder's step and `hidden` [T, H] float32.
 
     Its outputs are `token_ids` [R], `chances` [R] and `hidden` [R, H], its states those of a
@@ -56,15 +56,15 @@ def capture_eagle(head: EagleHead, *, dtype: str) -> Graph:
     """
     mode = FakeTensorMode()
     kind = getattr(torch, dtype)
-    module = build_fake(lambda: Eagle(head), mode, dtype=kind)
+    module = build_fake(lambda: Eagle(heads), mode, dtype=kind)
     with mode:
-        keys, values = empty_caches(head.layers, num_blocks=NUM_BLOCKS, form=dtype)
-        arguments = _examples(head.layers.hidden_size)
+        keys, values = empty_caches(heads.layers, num_blocks=NUM_BLOCKS, form=dtype)
+        arguments = _examples(heads.layers.hidden_size)
     shapes = _shapes()
     states = [
         f"{kind}_cache.{layer}"
         for kind in ("key", "value")
-        for layer in range(head.layers.num_layers)
+        for layer in range(heads.layers.num_layers)
     ]
     graph = capture_module(
         module,

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from banyan.compiler.ir.graph import Graph
+from banyan.models.capturing import CaptureWork, capture_apart
 from banyan.models.graph_cache import cached_graph, graph_key
 from banyan.models.heads.reading import Heads, MedusaHeads
 
@@ -12,14 +13,8 @@ def heads_graph(heads: Heads, *, dtype: str, cache_directory: Path | None = None
 
     Without `cache_directory` it is captured every time.
     """
-
-    def capture() -> Graph:
-        # Imported here because it imports torch, which a warm start must not.
-        from banyan.models.heads.capture import capture_eagle, capture_medusa  # noqa: PLC0415
-
-        if isinstance(heads, MedusaHeads):
-            return capture_medusa(heads, dtype=dtype)
-        return capture_eagle(heads, dtype=dtype)
-
-    kind = "Medusa heads" if isinstance(heads, MedusaHeads) else "EAGLE head"
-    return cached_graph(graph_key(kind, heads, dtype), cache_directory, capture)
+    is_medusa = isinstance(heads, MedusaHeads)
+    function = "capture_medusa" if is_medusa else "capture_eagle"
+    work = CaptureWork("banyan.models.heads.capture", function, {"heads": heads, "dtype": dtype})
+    key = graph_key("Medusa heads" if is_medusa else "EAGLE head", heads, dtype)
+    return cached_graph(key, cache_directory, lambda: capture_apart(work))
