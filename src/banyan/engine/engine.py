@@ -218,7 +218,8 @@ class Engine:
         unscored = self._score_prompts(step, lane_slices)
         logits_RV = self._runner.run(unscored)
         self._counts.steps += 1
-        self._note_hidden(unscored)
+        if self._speculator is not None:
+            self._speculator.note_hidden(self._runner.hidden_TH, unscored, answers=self._running)
         self._note_computed(step)
         if ends:
             masks.wait()
@@ -306,18 +307,6 @@ class Engine:
         if self._speculator is None or not self._running:
             return {}
         return self._speculator.drafts(self._running.values())
-
-    def _note_hidden(self, slices: Sequence[LaneSlice]) -> None:
-        """Tell what guesses what the model thought of each token that it just computed."""
-        hidden_TH = self._runner.hidden_TH
-        if self._speculator is None or hidden_TH is None or not slices:
-            return
-        owners = {answer.lane: answer.sequence_id for answer in self._running.values()}
-        row = 0
-        for slice_ in slices:
-            rows_NH = hidden_TH[row : row + slice_.num_tokens]
-            self._speculator.note_hidden(owners[slice_.lane], slice_.start, rows_NH)
-            row += slice_.num_tokens
 
     def _note_accepted(self, answer: Answer, guesses: Sequence[int], *, num_accepted: int) -> None:
         if self._speculator is not None and guesses:

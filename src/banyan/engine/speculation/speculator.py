@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from banyan.engine.requests.request import Sequence as Answer
+from banyan.engine.runner import LaneSlice
 from banyan.engine.scheduling.scheduler import SequenceId
 from banyan.engine.speculation.decision import Acceptance, CostMeter, Prospect, choose_counts
 from banyan.engine.speculation.hidden_log import HiddenLog
@@ -107,11 +108,24 @@ class Speculator:
         return drafts
 
     def note_hidden(
-        self, sequence_id: SequenceId, start: int, rows_NH: NDArray[np.float32]
+        self,
+        hidden_TH: NDArray[np.float32] | None,
+        slices: Sequence[LaneSlice],
+        *,
+        answers: Mapping[SequenceId, Answer],
     ) -> None:
-        """A step gave the hidden states [N, H] of a sequence's tokens from position `start` on."""
-        if self._log is not None:
-            self._log.note(sequence_id, start, rows_NH)
+        """A step computed these slices of answers, and gave the hidden states of their tokens.
+
+        Heads that guess read them later; None where the model gives none.
+        """
+        if self._log is None or hidden_TH is None:
+            return
+        owners = {answer.lane: sequence_id for sequence_id, answer in answers.items()}
+        row = 0
+        for slice_ in slices:
+            rows_NH = hidden_TH[row : row + slice_.num_tokens]
+            self._log.note(owners[slice_.lane], slice_.start, rows_NH)
+            row += slice_.num_tokens
 
     def note(self, answer: Answer, *, num_drafted: int, num_accepted: int) -> None:
         """So many guesses for an answer were checked, and so many of them were right."""
