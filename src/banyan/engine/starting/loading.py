@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 
 from banyan.compiler.compile import Executable
 from banyan.compiler.ir.cached import CacheFormat
+from banyan.compiler.ir.graph import Graph
 from banyan.devices.cpu_probe import CpuProbe
 from banyan.devices.device import Device
 from banyan.devices.discovery import find_device
@@ -23,7 +24,7 @@ from banyan.engine.batch_generation import Progress
 from banyan.engine.engine import Engine
 from banyan.engine.options import EngineOptions
 from banyan.engine.sampling import SamplingOptions
-from banyan.engine.speculation.making import make_speculator
+from banyan.engine.speculation.making import LoadedDraft, make_speculator
 from banyan.engine.starting.cache_size import CacheShape, choose_cache_format
 from banyan.engine.starting.compiling import (
     choose_dtype,
@@ -98,13 +99,7 @@ def load_model(
         require_deterministic(options, device)
         say("Capturing the graph", 0, 1)
         draft = load_draft(directory, options, device, dtype=dtype, settings=settings, say=say)
-        graph = plain_graph(
-            directory,
-            dtype,
-            settings,
-            cache_format=form.name,
-            gives_hidden=draft is not None and draft.reads_hidden,
-        )
+        graph = _step_graph(directory, dtype, settings, form, draft)
         model = quantized(directory, weights, graph, options, dtype)
         room = adapter_room(options, configuration, dtype, free_bytes=free_bytes)
         if room is not None:
@@ -114,7 +109,6 @@ def load_model(
         executable = compile_model(model, device, settings=settings, say=say, mode=options.mode)
         free_bytes -= draft.executable.weight_bytes if draft else 0
         shape, longest = cache_shape(configuration, form), configuration.max_position_embeddings
-        # What guesses keeps as many blocks as the model that checks.
         shape = replace(shape, bytes_beside=draft.bytes_per_block if draft else 0)
         plan = plan_memory(options, executable, device, free_bytes=free_bytes, longest=longest)
         limits = plan.limits(options, shape, longest=longest)
@@ -141,6 +135,23 @@ def load_model(
         return LoadedModel(directory, engine, executable, defaults, device)
 
     return on_device(options, settings, build)
+
+
+def _step_graph(
+    directory: ModelDirectory,
+    dtype: str,
+    settings: Settings,
+    form: CacheFormat,
+    draft: LoadedDraft | None,
+) -> Graph:
+    """The graph of a step, with the hidden states where what guesses reads them."""
+    return plain_graph(
+        directory,
+        dtype,
+        settings,
+        cache_format=form.name,
+        gives_hidden=draft is not None and draft.reads_hidden,
+    )
 
 
 def _structures(directory: ModelDirectory, configuration: ModelConfiguration) -> StructureCompiler:
