@@ -74,6 +74,20 @@ def test_a_size_without_bound_places_memory_once_for_each_power_of_two(
         assert len(placed) == times
 
 
+def test_what_is_kept_of_one_size_is_not_taken_for_another(device: Device, cache: Path) -> None:
+    builder = Builder()
+    x = builder.input("x", TensorType((symbol("n", 1, 8), 4), F32))
+    doubled = builder.add("add", (x, x))
+    total = builder.add("reduce", (doubled,), axes=(1,), kind="sum")
+    graph = Graph("sizes", (x,), (Output("y", doubled), Output("total", total)))
+    program = compile_graph(graph, device=device, options=options(cache))
+    program.allocate_state({})
+    for count, value in ((2, 1.0), (2, 3.0), (5, 1.0), (2, 2.0), (5, 4.0)):
+        found = program.run({"x": np.full((count, 4), value, np.float32)})
+        assert found["y"].tolist() == [[2 * value] * 4] * count
+        assert found["total"].tolist() == [8 * value] * count
+
+
 def test_a_size_that_falls_as_another_rises_gets_the_memory_it_needs(
     device: Device, cache: Path
 ) -> None:

@@ -1,8 +1,12 @@
-"""Golden text of two small kernels: what a reader of generated code sees."""
+"""Text of small kernels: what a reader of generated code sees, and what decides its speed."""
 
+from banyan.compiler.ir.cached import CACHE_FORMATS
 from banyan.compiler.ir.graph import Builder, Kernel, Node, Region, scalar_type
 from banyan.compiler.ir.symbols import ceil_divide, symbol
 from banyan.compiler.ir.types import DType, TensorType
+from banyan.compiler.programs.attention_types import AttentionOptions, AttentionTypes
+from banyan.compiler.programs.paged_attention import paged_attention_kernel
+from banyan.compiler.targets.cpp.dialect import CPP
 from banyan.compiler.targets.cpp.kernel import print_kernel
 
 T = symbol("T", 1, 4096)
@@ -95,3 +99,36 @@ def test_a_linear_reads_its_rows_and_weights_where_they_lie() -> None:
 def test_equal_kernels_print_equal_texts() -> None:
     texts = [print_kernel(rotate_kernel(Builder()), "portable").body for _ in range(2)]
     assert texts[0] == texts[1]
+
+
+def rounded_attention() -> str:
+    """The text of attention over keys and values in int8."""
+    form, heads, size = CACHE_FORMATS["int8"], 2, 16
+    blocks, sequences = symbol("blocks", 1, 64), symbol("sequences", 1, 8)
+    scales = TensorType((blocks, *form.scale_shape(heads)), DType.FLOAT32)
+    types = AttentionTypes(
+        queries=TensorType((T, 2 * heads, size), DType.BFLOAT16),
+        keys=TensorType((blocks, *form.key_shape(heads, size)), form.dtype),
+        values=TensorType((blocks, *form.value_shape(heads, size)), form.dtype),
+        tables=TensorType((sequences, symbol("columns", 1, 64)), DType.INT32),
+        starts=TensorType((sequences + 1,), DType.INT32),
+        lengths=TensorType((sequences,), DType.INT32),
+        key_scales=scales,
+        value_scales=scales,
+    )
+    options = AttentionOptions(scale=0.25, window=0, value_size=size, step_blocks=16)
+    return print_kernel(paged_attention_kernel(Builder(), types, options), "portable").body
+
+
+def test_the_scales_of_a_step_are_asked_for_before_its_products() -> None:
+    steps = rounded_attention().split("for (index_t r")[-2:]
+    for step in steps:
+        assert 0 <= step.find("__builtin_prefetch") < step.find("banyan::block_columns")
+        assert step.count("__builtin_prefetch") == 4  # two heads, keys and values
+
+
+def test_booleans_that_a_tile_keeps_are_bytes() -> None:
+    text = rounded_attention()
+    assert "uint8_t* const" in text
+    assert "bool* const" not in text
+    assert CPP.scratch("t1", DType.BOOL, 64).startswith("uint8_t* const t1 = ")
