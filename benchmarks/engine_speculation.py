@@ -6,6 +6,9 @@ to nothing. Times are those of decoding, prompts not included. The seedling is s
 weights stay in the cache; `--grow 4` measures a model with the same words and sixteen times the
 weights (see grown_seedling.py), which is how larger models behave.
 
+Heads of one's own are measured with `--method eagle --heads DIR`; `python -m seedling.heads` trains
+them for the seedling.
+
 Run: python -m benchmarks.engine_speculation [--grow 4] [--tokens 4 8] [--rounds 5]
 """
 
@@ -125,6 +128,8 @@ def compare(llm: LLM, rounds: int) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--grow", type=int, default=1, help="times the width of the seedling")
+    parser.add_argument("--method", default="ngram", choices=("ngram", "eagle", "medusa"))
+    parser.add_argument("--heads", help="directory of the heads of --method eagle or medusa")
     parser.add_argument("--dtype", default="bfloat16")
     parser.add_argument("--quantization")
     parser.add_argument("--tokens", type=int, nargs="+", default=[4, 8])
@@ -142,7 +147,9 @@ def main() -> None:
             "enable_prefix_caching": False,
         }
         for count in chosen.tokens:
-            speculation = {"method": "ngram", "num_speculative_tokens": count}
+            speculation = {"method": chosen.method, "num_speculative_tokens": count}
+            if chosen.heads:
+                speculation["model"] = chosen.heads
             with LLM(model, speculation=speculation, **options) as llm:
                 print(f"{chosen.dtype}, {chosen.quantization}, grown {chosen.grow}: {count}")
                 compare(llm, chosen.rounds)

@@ -141,3 +141,30 @@ def test_wrong_guesses_are_counted_and_cost_no_extra_step() -> None:
     assert engine.statistics().num_steps == plain_engine.statistics().num_steps
     assert engine.statistics().tokens_accepted == 0
     assert engine.statistics().tokens_drafted > 0
+
+
+class Silent:
+    """Takes its time and has nothing to say."""
+
+    is_free = False
+
+    def __init__(self) -> None:
+        self.num_asked = 0
+
+    def propose(self, demands: Sequence[DraftDemand]) -> list[list[int]]:
+        self.num_asked += 1
+        return [[] for _ in demands]
+
+    def forget(self, sequence_id: SequenceId) -> None:
+        """Nothing to forget."""
+
+
+def test_who_is_asked_for_guesses_and_has_none_is_asked_less_and_less() -> None:
+    proposer = Silent()
+    # Only steps take time, so that it is not the time spent in vain that makes it rest.
+    speculator = Speculator(proposer, most=4, clock=lambda: engine.statistics().num_steps)
+    engine = fake_engine(speculator=speculator)
+    engine.add_request("a", b"hello", SamplingOptions(temperature=0.0, max_tokens=200))
+    while engine.has_work():
+        engine.step()
+    assert 0 < proposer.num_asked < 40

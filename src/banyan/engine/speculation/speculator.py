@@ -160,6 +160,7 @@ class Speculator:
             counts = self._counts(awake, [self._most] * len(awake))
             self._try_again(awake, counts)
             found = self._propose(awake, counts)
+            self._note_silence(awake, found, counts)
         return {
             answer.sequence_id: guesses[:count]
             for answer, guesses, count in zip(awake, found, counts, strict=True)
@@ -210,6 +211,14 @@ class Speculator:
             if guesses and not count:
                 record = self._records[answer.sequence_id]
                 record.lie_down(len(answer.token_ids), guesses, _LONGEST_REST)
+
+    def _note_silence(
+        self, answers: Sequence[Answer], found: Sequence[list[int]], counts: Sequence[int]
+    ) -> None:
+        """To be asked for guesses and have none cost time: it counts as a guess that was wrong."""
+        for answer, guesses, count in zip(answers, found, counts, strict=True):
+            if count and not guesses:
+                self._records[answer.sequence_id].acceptance.note(1, 0)
 
     def _try_again(self, answers: Sequence[Answer], counts: list[int]) -> None:
         """Sequences that do not pay rest, and those that have rested are tried again."""
