@@ -107,7 +107,8 @@ class EagleTrainee(nn.Module):
         length = stream.shape[1]
         mask = torch.full((length, length), float("-inf")).triu(1)[None, None]
         result = self.layers[0](stream, attention_mask=mask, position_embeddings=rotation)
-        return result[0] if isinstance(result, tuple) else result
+        guessed: Tensor = result[0] if isinstance(result, tuple) else result
+        return guessed
 
 
 class MedusaTrainee(nn.ModuleList):
@@ -126,8 +127,9 @@ class MedusaTrainee(nn.ModuleList):
 
     def forward(self, hidden: Tensor, number: int) -> Tensor:
         """What a head thinks of every word, for states [..., H]."""
-        block, matrix = self[number]
-        logits: Tensor = matrix(hidden + functional.silu(block.linear(hidden)))
+        parts = self.get_submodule(str(number))
+        linear, matrix = parts.get_submodule("0.linear"), parts.get_submodule("1")
+        logits: Tensor = matrix(hidden + functional.silu(linear(hidden)))
         return logits
 
 
