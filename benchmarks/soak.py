@@ -4,21 +4,22 @@
 
 Starts a server and keeps it full: whole answers, streams, readers who vanish or stall, malformed
 requests, and an adapter that comes and goes under ever new names (--adapter DIR; one is made up for
-the model otherwise, and --no-adapters leaves them out). Fails when resident memory of the server's
-processes grew by more than the limit after the warm-up (the first quarter), when a request hung, or
-when one was answered with a status of 500.
+the model otherwise, and --no-adapters leaves them out). Fails when the memory that the server's
+processes hold grew by more than the limit after the warm-up (the first quarter), when a request
+hung, or when one was answered with a status of 500.
 """
 
 import argparse
 import asyncio
 import json
+import math
 import random
 import statistics
 import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -31,6 +32,7 @@ from tests.models.adapters.files import make_adapter
 SEEDLING = Path(__file__).parent.parent / "models" / "seedling"
 OPTIONS = ("--max-model-len", "512", "--max-num-seqs", "16", "--threads", "2")
 HANG_SECONDS = 120.0
+STOPPED_SECONDS = 10.0
 WARM_SHARE = 0.25
 VANISHING_ADAPTED = 0.2
 """Of the readers of an adapter's answers, so many hang up before it is dropped."""
@@ -47,6 +49,15 @@ MALFORMED: tuple[bytes, ...] = (
 )
 
 
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """Bytes of the server's processes at a time in seconds: see `memory_of`."""
+
+    at: float
+    resident: int
+    own: int
+
+
 @dataclass(slots=True)
 class Soak:
     """One run: what it does and what it saw.
@@ -57,7 +68,9 @@ class Soak:
         adapter: a folder to load and drop, None for none.
         counts: acts by kind and answer.
         failures: what must not happen.
-        resident: seconds since the start and bytes of all processes.
+        marks: memory of all processes, every few seconds.
+        stops: when it was noticed, on the clock of the event loop, that this process had been
+            stopped for a while, and the server probably with it: a laptop that slept, a debugger.
     """
 
     url: str
@@ -65,7 +78,8 @@ class Soak:
     adapter: str | None = None
     counts: Counter[str] = field(default_factory=Counter)
     failures: list[str] = field(default_factory=list)
-    resident: list[tuple[float, int]] = field(default_factory=list)
+    marks: list[Mark] = field(default_factory=list)
+    stops: list[float] = field(default_factory=list)
 
     async def run(self, seconds: float, *, clients: int, seed: int) -> None:
         """Keep so many clients busy for so long."""
@@ -81,9 +95,12 @@ class Soak:
 
             async def watch() -> None:
                 pause = max(0.5, seconds / 240)
-                while time.monotonic() - began < seconds:
-                    total = sum(resident_bytes(number) for number in self.process_ids())
-                    self.resident.append((time.monotonic() - began, total))
+                due = math.inf
+                while (now := time.monotonic()) - began < seconds:
+                    if now > due + STOPPED_SECONDS:
+                        self.stops.append(now)
+                    due = now + pause
+                    self.marks.append(Mark(now - began, *memory_of(self.process_ids())))
                     await asyncio.sleep(pause)
 
             await asyncio.gather(watch(), *(client(number) for number in range(clients)))
@@ -101,11 +118,17 @@ class Soak:
             acts.append((4, "adapter", self.churn))
         weights = [weight for weight, _, _ in acts]
         _, name, work = chance.choices(acts, weights)[0]
+        begun = time.monotonic()
         try:
             async with asyncio.timeout(HANG_SECONDS):
                 status = await work(http, chance)
-        except TimeoutError:
-            self.failures.append(f"{name} hung for {HANG_SECONDS:g} s")
+        except (TimeoutError, httpx.TimeoutException):
+            # The clock of a timeout runs on while nobody works; the watch tells of that at once.
+            await asyncio.sleep(STOPPED_SECONDS)
+            if any(stop >= begun for stop in self.stops):
+                self.counts[f"{name} stopped"] += 1
+            else:
+                self.failures.append(f"{name} hung for {HANG_SECONDS:g} s")
             return
         except httpx.HTTPError as error:
             self.failures.append(f"{name}: {type(error).__name__} {error}")
@@ -166,12 +189,14 @@ class Soak:
         return answer.status_code
 
     def growth(self) -> float:
-        """How much resident memory grew after the warm-up, as a share of what it was."""
-        seconds = self.resident[-1][0]
-        warm = [total for at, total in self.resident if at >= WARM_SHARE * seconds]
+        """How much the processes took after the warm-up, as a share of what was resident then."""
+        seconds = self.marks[-1].at
+        warm = [mark for mark in self.marks if mark.at >= WARM_SHARE * seconds]
         part = max(1, len(warm) // 5)
-        before, after = statistics.median(warm[:part]), statistics.median(warm[-part:])
-        return after / before - 1
+        before, after = (
+            statistics.median(mark.own for mark in marks) for marks in (warm[:part], warm[-part:])
+        )
+        return (after - before) / statistics.median(mark.resident for mark in warm[:part])
 
 
 def asked(chance: random.Random) -> dict[str, object]:
@@ -192,13 +217,24 @@ def asked(chance: random.Random) -> dict[str, object]:
     return body
 
 
-def resident_bytes(process_id: int) -> int:
-    """Resident memory of a process, 0 when it is gone."""
-    with suppress(OSError):
-        for line in Path(f"/proc/{process_id}/status").read_text().splitlines():
-            if line.startswith("VmRSS:"):
-                return int(line.split()[1]) * 1024
-    return 0
+def memory_of(process_ids: Iterable[int]) -> tuple[int, int]:
+    """Bytes of processes that are resident, and bytes that they alone hold; none for one gone.
+
+    Pages of files are resident too, but the kernel takes them back and reads them again as it
+    likes. What the processes hold themselves is the rest, wherever the kernel keeps it.
+    """
+    resident = own = 0
+    for process_id in process_ids:
+        with suppress(OSError):
+            lines = Path(f"/proc/{process_id}/status").read_text().splitlines()
+            sizes = {
+                name: int(rest.split()[0]) * 1024
+                for name, _, rest in (line.partition(":") for line in lines)
+                if name in {"VmRSS", "RssAnon", "RssShmem", "VmSwap"}
+            }
+            resident += sizes["VmRSS"]
+            own += sizes["RssAnon"] + sizes["RssShmem"] + sizes["VmSwap"]
+    return resident, own
 
 
 def family(process_id: int) -> list[int]:
@@ -271,8 +307,8 @@ def main() -> int:
         )
     growth = 100 * soak.growth()
     print(json.dumps(dict(sorted(soak.counts.items())), indent=1))
-    marks = soak.resident[:: max(1, len(soak.resident) // 12)]
-    print("resident MB:", " ".join(f"{at:.0f}s:{total / 1e6:.1f}" for at, total in marks))
+    for mark in soak.marks[:: max(1, len(soak.marks) // 12)]:
+        print(f"{mark.at:5.0f} s  {mark.resident / 1e6:.1f} MB, {mark.own / 1e6:.1f} their own")
     print(f"growth after the warm-up: {growth:+.2f} % (limit {arguments.limit_percent:g} %)")
     for failure, count in Counter(soak.failures).items():
         print(f"FAILED {count} x: {failure}")

@@ -1,11 +1,12 @@
 """Slices of the soak; `make soak` runs it for twenty minutes."""
 
 import asyncio
+import os
 from pathlib import Path
 
 import pytest
 
-from benchmarks.soak import SEEDLING, Soak, made_up_adapter, soak_server
+from benchmarks.soak import SEEDLING, Mark, Soak, made_up_adapter, memory_of, soak_server
 
 pytestmark = pytest.mark.end_to_end
 
@@ -18,13 +19,25 @@ def judge(soak: Soak, kinds: set[str], *, limit: float) -> None:
     assert {name.split()[0] for name in soak.counts} == kinds
     assert {name for name in soak.counts if name.endswith(" 200")}
     assert not soak.counts["malformed 200"]
-    assert soak.growth() < limit, soak.resident
+    assert soak.growth() < limit, soak.marks
 
 
 def test_growth_is_measured_from_the_end_of_the_warm_up() -> None:
     soak = Soak("", list)
-    soak.resident = [(float(at), 1000 if at < 25 else 2000 + at) for at in range(100)]
-    assert soak.growth() == pytest.approx(92 / 2032 - 32 / 2032, abs=0.002)
+    soak.marks = [Mark(float(at), 5000, 1000 if at < 25 else 2000 + at) for at in range(100)]
+    assert soak.growth() == pytest.approx(60 / 5000, abs=0.001)
+
+
+def test_pages_of_files_that_the_kernel_takes_back_hide_no_growth() -> None:
+    soak = Soak("", list)
+    soak.marks = [Mark(float(at), 5000 - 20 * at, 2000 + at) for at in range(100)]
+    assert soak.growth() > 0.01
+
+
+def test_the_memory_of_this_process_is_told_and_that_of_one_gone_is_none() -> None:
+    resident, own = memory_of([os.getpid()])
+    assert 0 < own < resident
+    assert memory_of([2**22 + 1]) == (0, 0)
 
 
 def test_a_slice_of_the_soak_on_a_fake_model_grows_by_little_and_hangs_nobody() -> None:
