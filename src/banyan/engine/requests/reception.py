@@ -26,6 +26,8 @@ from banyan.foundation.errors import DeadlineMissed, Overloaded
 
 # A prompt so long that it alone misses the goal may still wait for this part of it.
 _LEAST_SHARE_OF_GOAL_TO_WAIT = 0.5
+# The goal is its reader's: the way from the reader to here and back takes this part of it.
+_SHARE_OF_GOAL_FOR_THE_WAY = 0.04
 _LEAST_LIMITS_TO_SWEEP = 64
 
 
@@ -142,7 +144,8 @@ class Reception:
             self.line.append(answer)
         goal = self._policy.first_token_goal_seconds
         if goal is not None:
-            most_to_wait = max(goal - begin_seconds, _LEAST_SHARE_OF_GOAL_TO_WAIT * goal)
+            in_here = (1 - _SHARE_OF_GOAL_FOR_THE_WAY) * goal
+            most_to_wait = max(in_here - begin_seconds, _LEAST_SHARE_OF_GOAL_TO_WAIT * goal)
             self._limit(answer.arrived + most_to_wait, answer, is_deadline=False)
         deadline = answer.request.context.deadline_seconds
         if deadline is not None:
