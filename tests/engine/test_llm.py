@@ -142,6 +142,41 @@ def test_a_conversation_is_rendered_by_the_chat_template(llama: LLM) -> None:
         llama.chat([], options)
 
 
+def test_tools_and_other_choices_reach_the_chat_template(llama: LLM) -> None:
+    options = SamplingOptions(max_tokens=2, temperature=0.0)
+    messages = [{"role": "user", "content": "Hi"}]
+    tool = {"type": "function", "function": {"name": "look", "parameters": {"type": "object"}}}
+    template = (
+        "{% for tool in tools or [] %}<{{ tool.function.name }}>{% endfor %}"
+        "{% for m in messages %}{{ m.content }}{% for c in m.tool_calls or [] %}"
+        "{% for name, value in c.function.arguments.items() %}{{ name }}={{ value }}{% endfor %}"
+        "{% endfor %}{% endfor %}{{ mood }}{% if add_generation_prompt %}>{% endif %}"
+    )
+    (output,) = llama.chat(
+        messages,
+        options,
+        tools=[tool],
+        chat_template=template,
+        chat_template_kwargs={"mood": "!"},
+    )
+    assert output.prompt == "<look>Hi!>"
+    call = {"type": "function", "function": {"name": "look", "arguments": '{"at": "x"}'}}
+    turns = [*messages, {"role": "assistant", "content": "", "tool_calls": [call]}]
+    (output,) = llama.chat(turns, options, chat_template=template, add_generation_prompt=False)
+    assert output.prompt == "Hiat=x"
+
+
+def test_wrong_choices_of_a_conversation_are_refused(llama: LLM) -> None:
+    messages = [{"role": "user", "content": "Hi"}]
+    with pytest.raises(RequestError, match=r"tools\[0\] is no function"):
+        llama.chat(messages, GREEDY, tools=[{"name": "look"}])
+    with pytest.raises(TypeError, match="unexpected keyword argument 'tool'"):
+        llama.chat(messages, GREEDY, tool=[])  # type: ignore[call-arg]
+    call = {"type": "function", "function": {"name": "look", "arguments": "{"}}
+    with pytest.raises(RequestError, match=r"messages\[0\].tool_calls are no JSON"):
+        llama.chat([{"role": "assistant", "content": "", "tool_calls": [call]}], GREEDY)
+
+
 def test_options_for_each_prompt_must_be_as_many(llama: LLM) -> None:
     with pytest.raises(InputError, match="2 prompts but 1 options; give one for each, or one"):
         llama.generate(["a", "b"], [GREEDY])

@@ -21,7 +21,22 @@ from banyan.models.tokenizer import EncodedPair
 from banyan.models.vision.conversation import Vision
 from banyan.models.vision.media import Media
 
-READY = EngineStatus("ready", "the engine is ready", ModelFacts("decoder", 64, {"device": "cpu"}))
+READY = EngineStatus(
+    "ready",
+    "the engine is ready",
+    ModelFacts(
+        "decoder",
+        64,
+        {"device": "cpu"},
+        max_adapters=8,
+        cache={
+            "block_size": "16",
+            "cache_dtype": "int8",
+            "enable_prefix_caching": "True",
+            "swap_space": "0",
+        },
+    ),
+)
 ENCODER = EngineStatus("ready", "the engine is ready", ModelFacts("embedder", 16))
 CLASSIFIER = EngineStatus("ready", "the engine is ready", ModelFacts("classifier", 16))
 LOADING = EngineStatus("loading", "Packing weights", None)
@@ -74,6 +89,10 @@ class ScriptedBackend:
             tokens_prefilled=6,
             preemptions=7,
             num_steps=8,
+            step_sizes=(3, 4, *(0,) * 10, 1, 0),
+            step_tokens=9000,
+            adapters_running=("french", "legal"),
+            adapters_waiting=("legal",),
         )
 
     async def generate(

@@ -6,12 +6,20 @@ from typing import Any
 import pytest
 
 from banyan.engine.sampling import SamplingOptions
+from banyan.foundation.errors import EngineStopped
 from banyan.gateway.metrics.engine_collector import READINGS
 from banyan.gateway.metrics.families import ENGINE, all_families
 from banyan.gateway.metrics.metrics import Metrics
 from banyan.gateway.metrics.naming import Naming
 from banyan.gateway.records import RequestRecord, observed
-from tests.gateway.scripted import LOADING, ScriptedBackend, chat_body, completion_body, connect
+from tests.gateway.scripted import (
+    ENCODER,
+    LOADING,
+    ScriptedBackend,
+    chat_body,
+    completion_body,
+    connect,
+)
 
 
 def test_metrics_tell_of_the_engine_and_of_the_requests_answered() -> None:
@@ -85,9 +93,62 @@ def test_dashboards_made_for_vllm_find_their_metrics() -> None:
     assert value(lines, "vllm:request_params_max_tokens_sum") == 50
 
 
+def test_steps_are_told_by_their_tokens() -> None:
+    lines = scraped()
+    assert value(lines, "vllm:iteration_tokens_total_bucket", le="1.0") == 3
+    assert value(lines, "vllm:iteration_tokens_total_bucket", le="8.0") == 7
+    assert value(lines, "vllm:iteration_tokens_total_bucket", le="8192.0") == 7
+    assert value(lines, "vllm:iteration_tokens_total_bucket", le="16384.0") == 8
+    assert value(lines, "vllm:iteration_tokens_total_bucket", le="+Inf") == 8
+    assert value(lines, "vllm:iteration_tokens_total_count") == 8
+    assert value(lines, "vllm:iteration_tokens_total_sum") == 9000
+    assert "banyan_step_tokens_sum 9000.0" in lines
+
+
+def test_labels_tell_of_the_cache_and_of_the_adapters_in_use() -> None:
+    lines = scraped()
+    told = {"block_size": "16", "cache_dtype": "int8", "enable_prefix_caching": "True"}
+    assert value(lines, "vllm:cache_config_info", **told, swap_space="0", num_gpu_blocks="4") == 1
+    used = {"running_lora_adapters": "french,legal", "waiting_lora_adapters": "legal"}
+    when = value(lines, "vllm:lora_requests_info", max_lora="8", **used)
+    assert when == pytest.approx(time.time(), abs=60)
+
+
+def test_requests_for_vectors_are_counted_and_timed() -> None:
+    async def exchange() -> str:
+        async with connect(ScriptedBackend(status=ENCODER)) as client:
+            body = {"model": "tiny", "input": ["ab", "cde"]}
+            assert (await client.post("/v1/embeddings", json=body)).status_code == 200
+            return (await client.get("/metrics")).text
+
+    lines = asyncio.run(exchange()).splitlines()
+    assert "banyan_prompts_pooled_total 2.0" in lines
+    assert value(lines, "vllm:request_success_total", finished_reason="stop") == 2
+    assert value(lines, "vllm:e2e_request_latency_seconds_count") == 1
+    assert value(lines, "vllm:request_prompt_tokens_count") == 2
+    tokens = value(lines, "vllm:prompt_tokens_total")
+    assert value(lines, "vllm:request_prompt_tokens_sum") == tokens > 4
+
+
+def test_a_request_for_vectors_that_fails_is_an_error_and_has_no_time() -> None:
+    async def exchange() -> str:
+        failing = ScriptedBackend(status=ENCODER, failure=EngineStopped("gone"))
+        async with connect(failing) as client:
+            body = {"model": "tiny", "input": "ab"}
+            assert (await client.post("/v1/embeddings", json=body)).status_code == 503
+            return (await client.get("/metrics")).text
+
+    lines = asyncio.run(exchange()).splitlines()
+    assert value(lines, "vllm:request_success_total", finished_reason="error") == 1
+    assert value(lines, "vllm:e2e_request_latency_seconds_count") == 0
+    assert "banyan_prompts_pooled_total 0.0" in lines
+
+
 def test_an_operator_may_choose_whose_names_are_published() -> None:
     ours, theirs = scraped(metric_names="banyan"), scraped(metric_names="vllm")
-    assert [line for line in ours if line.startswith("vllm:") and "prompt_tokens" not in line] == []
+    only_theirs = ("vllm:prompt_tokens", "vllm:cache_config_info", "vllm:lora_requests_info")
+    named = [line for line in ours if line.startswith("vllm:")]
+    assert [line for line in named if not line.startswith(only_theirs)] == []
     assert "banyan_requests_running 2.0" in ours
     assert "banyan_requests_running 2.0" not in theirs
     # What vLLM has no name for stays, whoever's names are chosen.

@@ -12,6 +12,7 @@ from banyan.engine.cache.block_spill import BlockSpill
 from banyan.engine.events import EngineStatistics, TokenEvent
 from banyan.engine.options import EngineLimits, QueuePolicy
 from banyan.engine.request_context import ORDINARY, RequestContext
+from banyan.engine.requests.adapter_use import AdapterUse, adapter_use
 from banyan.engine.requests.admission import admit
 from banyan.engine.requests.answer_maker import AnswerMaker
 from banyan.engine.requests.counts import EngineCounts
@@ -217,7 +218,7 @@ class Engine:
         masks = self._structuring.begin_masks(answers, checked)
         unscored = self._score_prompts(step, lane_slices)
         logits_RV = self._runner.run(unscored)
-        self._counts.steps += 1
+        self._counts.note_step(step)
         if self._speculator is not None:
             self._speculator.note_hidden(self._runner.hidden_TH, unscored, answers=self._running)
         self._note_computed(step)
@@ -235,8 +236,10 @@ class Engine:
 
     def statistics(self) -> EngineStatistics:
         """Counters as of now."""
+        has_any = self.adapters is not None
+        used = adapter_use(self._answers, self._running) if has_any else AdapterUse()
         return self._counts.statistics(
-            len(self._running), self._reception, self._residency, self._sight
+            len(self._running), self._reception, self._residency, self._sight, used
         )
 
     def _plan(self, drafts: Mapping[SequenceId, Sequence[int]]) -> Step:

@@ -60,7 +60,7 @@ class TokenEvent:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EngineStatistics:
-    """Counters of an engine; all but the first four and `image_rows_held` only grow.
+    """Counters of an engine; numbers but the first four and `image_rows_held` only grow.
 
     Attributes:
         num_waiting: sequences that hold no blocks yet.
@@ -84,6 +84,11 @@ class EngineStatistics:
         images_encoded: images that were turned into rows, not found in the cache.
         image_rows: how many rows that were.
         image_seconds: how long it took.
+        step_sizes: steps by their number of tokens, as `step_sizes.StepSizes` counts them; empty
+            for an engine that has no steps.
+        step_tokens: tokens of all steps.
+        adapters_running: names of the adapters of answers that hold blocks.
+        adapters_waiting: names of the adapters of answers in the queue.
     """
 
     num_waiting: int = 0
@@ -107,3 +112,7 @@ class EngineStatistics:
     images_encoded: int = 0
     image_rows: int = 0
     image_seconds: float = 0.0
+    step_sizes: tuple[int, ...] = ()
+    step_tokens: int = 0
+    adapters_running: tuple[str, ...] = ()
+    adapters_waiting: tuple[str, ...] = ()

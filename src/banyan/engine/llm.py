@@ -7,10 +7,11 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from types import TracebackType
-from typing import Any, TypeAlias, cast
+from typing import Any, TypeAlias, Unpack, cast
 
 from banyan.engine.adapters.library import AdapterLibrary
 from banyan.engine.batch_generation import Progress, Prompt, run_prompts
+from banyan.engine.conversation import ChatChoices, chat_rendering, template_messages
 from banyan.engine.options import EngineOptions
 from banyan.engine.outputs import RequestOutput
 from banyan.engine.sampling import SamplingOptions
@@ -148,17 +149,29 @@ class LLM:
         *,
         adapter: Adapters = None,
         progress: Progress | None = None,
+        **choices: Unpack[ChatChoices],
     ) -> list[RequestOutput]:
         """Answer one conversation or many, each a list of {"role": ..., "content": ...}.
+
+        Args:
+            messages: one conversation or several.
+            options: for all conversations, or one for each; None takes what the model proposes.
+            adapter: as in `generate`.
+            progress: as in `generate`.
+            choices: `tools` and other ways to use the chat template; see `ChatChoices`.
 
         Raises:
             RequestError: the model has no chat template, or it refuses the messages.
         """
+        rendering = chat_rendering(choices)
         loaded = self._open()
         if not messages:
             raise RequestError("messages is empty; give at least one message", parameter="messages")
         many = [messages] if isinstance(messages[0], Mapping) else messages
-        texts = [loaded.directory.render_chat(cast(Messages, one)) for one in many]
+        texts = [
+            loaded.directory.render_chat(template_messages(cast(Messages, one)), rendering)
+            for one in many
+        ]
         tokenizer = loaded.directory.tokenizer
         batch = [Prompt(tokenizer.encode(text, add_special_tokens=False), text) for text in texts]
         choices = self._options_for(batch, options)

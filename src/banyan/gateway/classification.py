@@ -1,5 +1,7 @@
 """`POST /v1/classify`: the likeliest label of a text, and the probability of each."""
 
+import time
+
 import msgspec
 from fastapi import APIRouter, Request
 from starlette.responses import Response
@@ -28,6 +30,7 @@ def classification_routes(services: Services) -> APIRouter:
 
 
 async def _answer(services: Services, request: Request) -> Response:
+    arrived = time.perf_counter()
     body = await read_body(request, limit_bytes=services.settings.max_body_bytes)
     asked = parse_request(body, ClassifyRequest)
     services.adapter_of(asked.model)
@@ -36,7 +39,7 @@ async def _answer(services: Services, request: Request) -> Response:
     cut_to = asked.truncate_prompt_tokens
     prompts = await encode_inputs(services, asked.input, cut_to=cut_to, model=model)
     caller = caller_of_key(request)
-    work = rows_of(services, prompts, prefix="classify", caller=caller)
+    work = rows_of(services, prompts, prefix="classify", caller=caller, arrived=arrived)
     rows = await unless_hung_up(request.receive, work)
     count = num_tokens(prompts)
     reply = ClassifyReply(

@@ -3,6 +3,7 @@
 import base64
 import math
 import struct
+import time
 
 import msgspec
 from fastapi import APIRouter, Request
@@ -30,6 +31,7 @@ def embedding_routes(services: Services) -> APIRouter:
 
 
 async def _answer(services: Services, request: Request) -> Response:
+    arrived = time.perf_counter()
     body = await read_body(request, limit_bytes=services.settings.max_body_bytes)
     asked = parse_request(body, EmbeddingRequest)
     services.adapter_of(asked.model)
@@ -42,7 +44,8 @@ async def _answer(services: Services, request: Request) -> Response:
     model = services.ready_model("embedder")
     cut_to = asked.truncate_prompt_tokens
     prompts = await encode_inputs(services, asked.input, cut_to=cut_to, model=model)
-    work = rows_of(services, prompts, prefix="embd", caller=caller_of_key(request))
+    caller = caller_of_key(request)
+    work = rows_of(services, prompts, prefix="embd", caller=caller, arrived=arrived)
     vectors = await unless_hung_up(request.receive, work)
     if asked.dimensions is not None:
         vectors = [shortened(vector, asked.dimensions) for vector in vectors]

@@ -67,13 +67,23 @@ async def encode_inputs(
 
 
 async def rows_of(
-    services: Services, prompts: Sequence[PoolingPrompt], *, prefix: str, caller: str
+    services: Services,
+    prompts: Sequence[PoolingPrompt],
+    *,
+    prefix: str,
+    caller: str,
+    arrived: float,
 ) -> list[bytes]:
-    """Have the engine compute one row per prompt, in order; others come between the commands."""
+    """Have the engine compute one row per prompt, in order; others come between the commands.
+
+    `arrived` is when the request came, by `time.perf_counter()`.
+    """
     rows: list[bytes] = []
-    for start in range(0, len(prompts), _PROMPTS_PER_COMMAND):
-        batch = prompts[start : start + _PROMPTS_PER_COMMAND]
-        rows += await services.backend.pool(new_id(prefix), batch, caller=caller)
+    with services.metrics.whole(arrived=arrived, num_answers=len(prompts)):
+        for start in range(0, len(prompts), _PROMPTS_PER_COMMAND):
+            batch = prompts[start : start + _PROMPTS_PER_COMMAND]
+            rows += await services.backend.pool(new_id(prefix), batch, caller=caller)
+        services.metrics.note_pooled([len(prompt.token_ids) for prompt in prompts])
     return rows
 
 

@@ -5,6 +5,7 @@ one, and the score is the cosine of their vectors.
 """
 
 import math
+import time
 from collections.abc import Sequence
 
 import msgspec
@@ -57,6 +58,7 @@ def ranking_routes(services: Services) -> APIRouter:
 
 
 async def _rerank(services: Services, request: Request) -> Response:
+    arrived = time.perf_counter()
     body = await read_body(request, limit_bytes=services.settings.max_body_bytes)
     asked = parse_request(body, RerankRequest)
     services.adapter_of(asked.model)
@@ -76,6 +78,7 @@ async def _rerank(services: Services, request: Request) -> Response:
         longest_prompt(cut_to, model),
         field_name="documents",
         caller=caller_of_key(request),
+        arrived=arrived,
     )
     scores, count = await unless_hung_up(request.receive, scorer.scores(pairs))
     best = sorted(range(len(scores)), key=lambda index: (-scores[index], index))[: asked.top_n]
@@ -96,6 +99,7 @@ async def _rerank(services: Services, request: Request) -> Response:
 
 
 async def _score(services: Services, request: Request) -> Response:
+    arrived = time.perf_counter()
     body = await read_body(request, limit_bytes=services.settings.max_body_bytes)
     asked = parse_request(body, ScoreRequest)
     services.adapter_of(asked.model)
@@ -104,7 +108,13 @@ async def _score(services: Services, request: Request) -> Response:
     limit = longest_prompt(asked.truncate_prompt_tokens, model)
     is_cut = asked.truncate_prompt_tokens is not None
     scorer = _Scorer(
-        services, model, limit, field_name="text_2", caller=caller_of_key(request), is_cut=is_cut
+        services,
+        model,
+        limit,
+        field_name="text_2",
+        caller=caller_of_key(request),
+        arrived=arrived,
+        is_cut=is_cut,
     )
     scores, count = await unless_hung_up(request.receive, scorer.scores(pairs))
     reply = ScoreReply(
@@ -146,9 +156,11 @@ class _Scorer:
         *,
         field_name: str,
         caller: str,
+        arrived: float,
         is_cut: bool = True,
     ) -> None:
         self._caller = caller
+        self._arrived = arrived
         self._services = services
         self._model = model
         self._max_tokens = max_tokens
@@ -185,7 +197,7 @@ class _Scorer:
 
         prompts = await in_thread(encode)
         self._refuse_long(prompts)
-        rows = await rows_of(self._services, prompts, prefix="score", caller=self._caller)
+        rows = await self._rows(prompts)
         scores = [apply_activation(numbers_of(row), classifier.relevance)[0] for row in rows]
         return scores, num_tokens(prompts)
 
@@ -199,9 +211,14 @@ class _Scorer:
 
         prompts = await in_thread(encode)
         self._refuse_long(prompts)
-        rows = await rows_of(self._services, prompts, prefix="score", caller=self._caller)
+        rows = await self._rows(prompts)
         vectors = {text: numbers_of(row) for text, row in zip(texts, rows, strict=True)}
         return [cosine(vectors[left], vectors[right]) for left, right in pairs], num_tokens(prompts)
+
+    async def _rows(self, prompts: Sequence[PoolingPrompt]) -> list[bytes]:
+        return await rows_of(
+            self._services, prompts, prefix="score", caller=self._caller, arrived=self._arrived
+        )
 
     def _refuse_long(self, prompts: Sequence[PoolingPrompt]) -> None:
         for prompt in prompts:

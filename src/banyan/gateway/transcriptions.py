@@ -1,6 +1,7 @@
 """`POST /v1/audio/transcriptions` and `/v1/audio/translations`: what is said in a file of sound."""
 
 import math
+import time
 from collections.abc import Mapping
 from typing import Literal
 
@@ -60,6 +61,7 @@ def transcription_routes(services: Services) -> APIRouter:
 
 
 async def _answer(services: Services, request: Request, task: Task) -> Response:
+    arrived = time.perf_counter()
     upload = await read_upload(request, limit_bytes=services.settings.max_sound_bytes)
     services.adapter_of(_one(upload, "model"))
     services.ready_model("transcriber")
@@ -80,7 +82,10 @@ async def _answer(services: Services, request: Request, task: Task) -> Response:
     )
     caller = caller_of_key(request)
     work = services.backend.transcribe(new_id("transcribe"), upload.file, options, caller=caller)
-    return _reply(await unless_hung_up(request.receive, work), form, task)
+    with services.metrics.whole(arrived=arrived):
+        found = await unless_hung_up(request.receive, work)
+    services.metrics.note_heard(found.duration_seconds)
+    return _reply(found, form, task)
 
 
 def _one(upload: Upload, name: str, default: str | None = None) -> str:

@@ -217,3 +217,21 @@ def test_churn_under_traffic_changes_no_answer(folder: Path, data: st.DataObject
     for request_id, text in expected.items():
         assert texts[request_id] == text
     assert engine.statistics().num_free_blocks == engine.statistics().num_blocks
+
+
+def test_the_counters_name_the_adapters_that_are_used_and_waited_for(folder: Path) -> None:
+    engine = fake_engine(num_slots=2, max_num_seqs=2)
+    for name in NAMES:
+        load(engine, folder, name)
+    for number, adapter in enumerate(["two", "one", "three", None, "one"]):
+        ask(engine, number, adapter)
+    assert engine.statistics().adapters_running == ()
+    assert engine.statistics().adapters_waiting == ("one", "three", "two")
+    engine.step()
+    assert engine.statistics().adapters_running == ("one", "two")
+    assert engine.statistics().adapters_waiting == ("one", "three")
+    finish(engine)
+    counted = engine.statistics()
+    assert (counted.adapters_running, counted.adapters_waiting) == ((), ())
+    assert sum(counted.step_sizes) == counted.num_steps
+    assert counted.step_tokens >= counted.tokens_prefilled

@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from banyan.engine.adapters.library import AdapterLibrary, load_named
-from banyan.engine.cache.key_value_blocks import blocks_for
+from banyan.engine.cache.key_value_blocks import BLOCK_SIZE, blocks_for
 from banyan.engine.engine import Engine
 from banyan.engine.events import EngineStatistics, TokenEvent
 from banyan.engine.fake import fake_engine
-from banyan.engine.options import DEFAULT_TOKEN_BUDGET
+from banyan.engine.options import DEFAULT_TOKEN_BUDGET, EngineOptions
 from banyan.engine.pooling.prompt import PoolingPrompt
 from banyan.engine.pooling.queue import NoPooling, PooledRows, PoolingQueue
 from banyan.engine.process.adapter_desk import facts_of, restore
@@ -192,7 +192,7 @@ def _build_fake(settings: EngineSettings) -> Served:
     )
     if engine.adapters is not None:
         load_named(engine.adapters, options.lora_modules)
-    facts = ModelFacts("decoder", max_model_len)
+    facts = ModelFacts("decoder", max_model_len, cache=_cache_facts(options))
     return _with_adapters(Served(engine, no_vectors(), facts, lambda: None), engine, settings)
 
 
@@ -202,9 +202,19 @@ def _with_adapters(served: Served, engine: Engine, settings: EngineSettings) -> 
     if library is None:
         return served
     restore(library, settings.adapters)
-    return replace(
-        served, adapters=library, model=replace(served.model, adapters=facts_of(library))
+    facts = replace(
+        served.model, adapters=facts_of(library), max_adapters=settings.options.max_loras
     )
+    return replace(served, adapters=library, model=facts)
+
+
+def _cache_facts(options: EngineOptions) -> dict[str, str]:
+    return {
+        "block_size": str(BLOCK_SIZE),
+        "cache_dtype": options.kv_cache_dtype,
+        "enable_prefix_caching": str(options.enable_prefix_caching),
+        "swap_space": f"{options.swap_space_gb:g}",
+    }
 
 
 def no_vectors() -> NoPooling:
@@ -243,6 +253,7 @@ def _build_decoder(
         "decoder",
         decoder.engine.limits.max_model_len,
         _report(decoder.device.name, decoder.executable.report, started),
+        cache=_cache_facts(settings.options),
     )
     served = Served(decoder.engine, no_vectors(), facts, decoder.close)
     return _with_adapters(served, decoder.engine, settings)

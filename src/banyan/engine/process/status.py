@@ -32,12 +32,17 @@ class ModelFacts:
         max_model_len: most tokens of one prompt and its answer together.
         report: what was compiled, for which device, and how long it took, as JSON values.
         adapters: those that requests can name, oldest first.
+        max_adapters: most adapters that one step can use; 0 for a model without room for any.
+        cache: how the KV cache was asked for, by vLLM's names of the options; empty for a model
+            that keeps none.
     """
 
     kind: ModelKind
     max_model_len: int
     report: Mapping[str, Any] = field(default_factory=dict)
     adapters: tuple[AdapterFacts, ...] = ()
+    max_adapters: int = 0
+    cache: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,11 +1,14 @@
 """What an engine has done so far, and the statistics made of it."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from banyan.engine.events import EngineStatistics
+from banyan.engine.requests.adapter_use import AdapterUse
 from banyan.engine.requests.reception import Reception
 from banyan.engine.requests.residency import Residency
 from banyan.engine.requests.sight import Sight
+from banyan.engine.scheduling.scheduler import Step
+from banyan.engine.step_sizes import StepSizes
 
 
 @dataclass(slots=True)
@@ -19,6 +22,7 @@ class EngineCounts:
         steps: steps that ran the model.
         drafted: guesses that the model checked.
         accepted: guesses that were right.
+        step_sizes: steps by their number of tokens.
     """
 
     generated: int = 0
@@ -27,9 +31,20 @@ class EngineCounts:
     steps: int = 0
     drafted: int = 0
     accepted: int = 0
+    step_sizes: StepSizes = field(default_factory=StepSizes)
+
+    def note_step(self, step: Step) -> None:
+        """Count a step that ran the model, and its tokens, guessed ones included."""
+        self.steps += 1
+        self.step_sizes.note(sum(slice_.num_tokens + slice_.drafts for slice_ in step.slices))
 
     def statistics(
-        self, num_running: int, reception: Reception, residency: Residency, sight: Sight
+        self,
+        num_running: int,
+        reception: Reception,
+        residency: Residency,
+        sight: Sight,
+        used: AdapterUse,
     ) -> EngineStatistics:
         """Give these and what the parts of the engine count."""
         seen = sight.counts
@@ -55,4 +70,8 @@ class EngineCounts:
             images_encoded=seen.images_encoded,
             image_rows=seen.rows_encoded,
             image_seconds=seen.encode_seconds,
+            step_sizes=self.step_sizes.counts(),
+            step_tokens=self.step_sizes.num_tokens,
+            adapters_running=used.running,
+            adapters_waiting=used.waiting,
         )

@@ -1,14 +1,27 @@
 """The engine's counters, read at the moment of a scrape."""
 
+import time
 from collections.abc import Callable, Iterator, Mapping
+from itertools import accumulate
 
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+)
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
 from banyan.engine.events import EngineStatistics
+from banyan.engine.process.status import ModelFacts
 from banyan.gateway.backend import Backend
-from banyan.gateway.metrics.families import ENGINE, Family
+from banyan.gateway.metrics.families import (
+    ADAPTERS_IN_USE,
+    CACHE_CONFIG,
+    ENGINE,
+    STEP_TOKENS,
+    Family,
+)
 from banyan.gateway.metrics.naming import Naming
 
 READINGS: Mapping[str, Callable[[EngineStatistics], float]] = {
@@ -45,10 +58,39 @@ class EngineCollector(Collector):
             return
         for key, read in READINGS.items():
             yield from self._named(ENGINE[key], read(counted))
+        if counted.step_sizes:
+            yield from self._step_tokens(counted)
+        if status.model is not None:
+            yield from self._facts(status.model, counted)
 
-    def _named(self, family: Family, value: float) -> Iterator[Metric]:
+    def _step_tokens(self, counted: EngineStatistics) -> Iterator[Metric]:
+        bounds = (*(str(float(bound)) for bound in STEP_TOKENS.buckets), "+Inf")
+        buckets = list(zip(bounds, accumulate(counted.step_sizes), strict=True))
+        for name, fixed in self._naming.of(STEP_TOKENS):
+            metric = HistogramMetricFamily(name, STEP_TOKENS.meaning, labels=tuple(fixed))
+            metric.add_metric(tuple(fixed.values()), buckets, counted.step_tokens)
+            yield metric
+
+    def _facts(self, model: ModelFacts, counted: EngineStatistics) -> Iterator[Metric]:
+        """Yield what is told by labels alone."""
+        if model.cache:
+            told = {**model.cache, "num_gpu_blocks": str(counted.num_blocks)}
+            yield from self._named(CACHE_CONFIG, 1, told)
+        if model.max_adapters:
+            told = {
+                "max_lora": str(model.max_adapters),
+                "running_lora_adapters": ",".join(counted.adapters_running),
+                "waiting_lora_adapters": ",".join(counted.adapters_waiting),
+            }
+            yield from self._named(ADAPTERS_IN_USE, time.time(), told)
+
+    def _named(
+        self, family: Family, value: float, told: Mapping[str, str] | None = None
+    ) -> Iterator[Metric]:
+        own = told or {}
         kind = CounterMetricFamily if family.kind == "counter" else GaugeMetricFamily
         for name, fixed in self._naming.of(family):
-            metric = kind(name, family.meaning, labels=tuple(fixed))
-            metric.add_metric(tuple(fixed.values()), value)
+            labels = fixed | {label: own[label] for label in family.labels}
+            metric = kind(name, family.meaning, labels=tuple(labels))
+            metric.add_metric(tuple(labels.values()), value)
             yield metric

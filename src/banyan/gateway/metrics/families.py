@@ -6,6 +6,8 @@
 from dataclasses import dataclass
 from typing import Literal
 
+from banyan.engine.step_sizes import SIZES
+
 Kind = Literal["gauge", "counter", "histogram"]
 
 _FIRST_TOKEN = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
@@ -108,6 +110,27 @@ ENGINE: dict[str, Family] = {
     ),
 }
 
+STEP_TOKENS = Family(
+    kind="histogram",
+    ours="step_tokens",
+    vllm=("iteration_tokens_total",),
+    meaning="Tokens of a step that ran the model, of prompts and answers together.",
+    buckets=SIZES,
+)
+CACHE_CONFIG = Family(
+    kind="gauge",
+    ours=None,
+    vllm=("cache_config_info",),
+    meaning="Always 1; its labels say how the KV cache is kept.",
+    labels=("block_size", "cache_dtype", "enable_prefix_caching", "swap_space", "num_gpu_blocks"),
+)
+ADAPTERS_IN_USE = Family(
+    kind="gauge",
+    ours=None,
+    vllm=("lora_requests_info",),
+    meaning="The time; its labels say which adapters are used, and waited for, by answers.",
+    labels=("max_lora", "running_lora_adapters", "waiting_lora_adapters"),
+)
 REQUESTS = Family(
     kind="counter",
     ours="requests",
@@ -215,6 +238,15 @@ ASKED_TOKENS = Family(
     buckets=_TOKENS,
 )
 
+POOLED = Family(
+    kind="counter",
+    ours="prompts_pooled",
+    meaning="Prompts that were turned into a vector or into scores.",
+)
+HEARD = Family(
+    kind="counter", ours="sound_seconds", meaning="Seconds of sound that were written down."
+)
+
 OBSERVED: tuple[Family, ...] = (
     REQUESTS,
     IN_FLIGHT,
@@ -232,9 +264,11 @@ OBSERVED: tuple[Family, ...] = (
     ANSWER_LENGTH,
     ASKED_ANSWERS,
     ASKED_TOKENS,
+    POOLED,
+    HEARD,
 )
 
 
 def all_families() -> tuple[Family, ...]:
     """Every metric there is, those of the engine first."""
-    return (*ENGINE.values(), *OBSERVED)
+    return (*ENGINE.values(), STEP_TOKENS, CACHE_CONFIG, ADAPTERS_IN_USE, *OBSERVED)

@@ -3,7 +3,13 @@
 Keeps its own registry, so that two servers can live in one process.
 """
 
+import asyncio
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
 from prometheus_client import CollectorRegistry, generate_latest
+from starlette.requests import ClientDisconnect
 
 from banyan.engine.events import TokenEvent
 from banyan.gateway.backend import Backend
@@ -44,6 +50,8 @@ class Metrics:
         self._answer_length = timed(families.ANSWER_LENGTH)
         self._asked_answers = timed(families.ASKED_ANSWERS)
         self._asked_tokens = timed(families.ASKED_TOKENS)
+        self._pooled = Counted(families.POOLED, naming, self._registry)
+        self._heard = Counted(families.HEARD, naming, self._registry)
 
     def count_request(self, route: str, status: int) -> None:
         """Count one answered request."""
@@ -79,6 +87,34 @@ class Metrics:
             self._prefill.observe(times.prefill)
             self._decode.observe(times.decode)
             self._inference.observe(times.prefill + times.decode)
+
+    @contextmanager
+    def whole(self, *, arrived: float, num_answers: int = 1) -> Iterator[None]:
+        """Note the end of a request without tokens to stream, however it comes.
+
+        `arrived` is a time of `time.perf_counter()`.
+        """
+        reason = "error"
+        try:
+            yield
+            reason = "stop"
+            self._end_to_end.observe(time.perf_counter() - arrived)
+        except (asyncio.CancelledError, ClientDisconnect):
+            reason = "abort"
+            raise
+        finally:
+            self._ended.add(num_answers, reason)
+
+    def note_pooled(self, lengths: Sequence[int]) -> None:
+        """Note prompts of so many tokens that became vectors or scores."""
+        self._pooled.add(len(lengths))
+        self._read_tokens.add(sum(lengths))
+        for length in lengths:
+            self._prompt_length.observe(length)
+
+    def note_heard(self, seconds: float) -> None:
+        """Note sound that was written down."""
+        self._heard.add(seconds)
 
     def render(self) -> bytes:
         """Return all metrics in Prometheus' text format."""
