@@ -161,7 +161,10 @@ def test_tools_and_other_choices_reach_the_chat_template(llama: LLM) -> None:
     )
     assert output.prompt == "<look>Hi!>"
     call = {"type": "function", "function": {"name": "look", "arguments": '{"at": "x"}'}}
-    turns = [*messages, {"role": "assistant", "content": "", "tool_calls": [call]}]
+    turns: list[dict[str, Any]] = [
+        *messages,
+        {"role": "assistant", "content": "", "tool_calls": [call]},
+    ]
     (output,) = llama.chat(turns, options, chat_template=template, add_generation_prompt=False)
     assert output.prompt == "Hiat=x"
 

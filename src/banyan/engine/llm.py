@@ -149,7 +149,7 @@ class LLM:
         *,
         adapter: Adapters = None,
         progress: Progress | None = None,
-        **choices: Unpack[ChatChoices],
+        **template: Unpack[ChatChoices],
     ) -> list[RequestOutput]:
         """Answer one conversation or many, each a list of {"role": ..., "content": ...}.
 
@@ -158,12 +158,12 @@ class LLM:
             options: for all conversations, or one for each; None takes what the model proposes.
             adapter: as in `generate`.
             progress: as in `generate`.
-            choices: `tools` and other ways to use the chat template; see `ChatChoices`.
+            template: `tools` and other ways to use the chat template; see `ChatChoices`.
 
         Raises:
             RequestError: the model has no chat template, or it refuses the messages.
         """
-        rendering = chat_rendering(choices)
+        rendering = chat_rendering(template)
         loaded = self._open()
         if not messages:
             raise RequestError("messages is empty; give at least one message", parameter="messages")
