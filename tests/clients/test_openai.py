@@ -179,3 +179,50 @@ def test_models_are_listed_and_described(sdk: OpenAI) -> None:
     assert sdk.models.retrieve("fake").owned_by == "banyan"
     with pytest.raises(openai.NotFoundError, match="not served here"):
         sdk.models.retrieve("other")
+
+
+def test_endpoints_that_are_not_here_are_told_apart_from_models_that_are_not(sdk: OpenAI) -> None:
+    with pytest.raises(openai.NotFoundError, match="nothing at /v1/moderations; this server has"):
+        sdk.moderations.create(input="Hi")
+    with pytest.raises(openai.NotFoundError, match="/v1/audio/transcriptions"):
+        sdk.audio.speech.create(model="fake", input="Hi", voice="alloy")
+    with pytest.raises(openai.NotFoundError, match="nothing at /v1/images/generations"):
+        sdk.images.generate(model="fake", prompt="a banyan")
+    with pytest.raises(openai.NotFoundError, match="nothing at /v1/files"):
+        sdk.files.list()
+    with pytest.raises(openai.BadRequestError, match="writes text") as caught:
+        sdk.audio.transcriptions.create(model="fake", file=("a.wav", b"RIFF"))
+    assert caught.value.type == "invalid_request_error"
+
+
+def test_fields_of_vllm_have_their_effect_through_the_sdk(sdk: OpenAI) -> None:
+    def text(**extra: Any) -> str:
+        reply = sdk.completions.create(
+            model="fake", prompt="Hi", max_tokens=8, temperature=0, extra_body=extra
+        )
+        return reply.choices[0].text
+
+    plain = text()
+    assert len(plain) == 8
+    assert text(guided_choice=["yes", "no"]) in {"yes", "no"}
+    assert text(structured_outputs={"choice": ["up", "down"]}) in {"up", "down"}
+    assert text(guided_regex="[0-9]{3}").isdigit()
+    assert text(structured_outputs={"regex": "[a-c]{4}"}).strip("abc") == ""
+    assert json.loads(text(guided_json={"type": "boolean"})) in {True, False}
+    assert text(guided_grammar='start: "left" | "right"') in {"left", "right"}
+    assert text(stop=[plain[3]], include_stop_str_in_output=True).endswith(plain[3])
+    assert text(stop_token_ids=[ord(plain[2])]) in plain
+    assert text(allowed_token_ids=[122]) == "z" * 8
+    assert text(logit_bias={"120": 100}) == "x" * 8
+    # These change nothing of a greedy answer.
+    for same in (
+        {"min_p": 0.1, "top_k": 5, "min_tokens": 2, "ignore_eos": True},
+        {"priority": -1, "cache_salt": "a", "truncate_prompt_tokens": -1},
+        {"skip_special_tokens": False, "spaces_between_special_tokens": True},
+        {"repetition_penalty": 1.0, "return_token_ids": True, "request_id": "mine"},
+    ):
+        assert text(**same) == plain, same
+    with pytest.raises(openai.BadRequestError, match="thinking_token_budget is not served"):
+        text(thinking_token_budget=5)
+    with pytest.raises(openai.BadRequestError, match="min_tokenz is not a field"):
+        text(min_tokenz=5)

@@ -86,6 +86,9 @@ def test_openai_for_javascript(
     assert told["float_matches"] is True
     refusal = {"name": "BadRequestError", "status": 400, "param": "temperature"}
     assert told["refusal"] == refusal
+    assert told["missing"] == [["NotFoundError", 404, True]] * 3
+    assert told["unheard"]["status"] == 400
+    assert "writes text" in told["unheard"]["words"]
     # The stream it left is given up, and nothing of it stays; some of it had come already.
     assert 3 <= told["leaving"] < 3000
     running = "banyan_requests_running"

@@ -25,6 +25,8 @@ def test_an_unknown_path_and_a_wrong_method_are_answered_in_openais_shape() -> N
     missing = get("/v2/chat")
     assert missing.status_code == 404
     assert "nothing at /v2/chat" in missing.json()["error"]["message"]
+    assert "/v1/chat/completions" in missing.json()["error"]["message"]
+    assert "/v1/audio/transcriptions" in missing.json()["error"]["message"]
     wrong = get(CHAT)
     assert (wrong.status_code, wrong.headers["allow"]) == (405, "POST")
     assert "use POST" in wrong.json()["error"]["message"]

@@ -150,6 +150,28 @@ def test_a_call_that_must_be_made_is_enforced_behind_the_reasoning() -> None:
     assert sent(tools=[WEATHER], tool_choice="auto").structure is None
 
 
+def allowed(mode: str, *names: str) -> dict[str, Any]:
+    tools = [{"type": "function", "function": {"name": name}} for name in names]
+    return {"type": "allowed_tools", "allowed_tools": {"mode": mode, "tools": tools}}
+
+
+def test_of_the_tools_only_those_that_are_allowed_can_be_called() -> None:
+    other = {"type": "function", "function": {"name": "ping"}}
+    asked: dict[str, Any] = {"tools": [WEATHER, other]}
+    forced = sent(**asked, tool_choice=allowed("required", "ping")).structure
+    assert "get_weather" not in forced.text
+    assert "ping" in forced.text
+    assert sent(**asked, tool_choice=allowed("auto", "ping")).structure is None
+    for choice, place in (
+        (allowed("auto", "pong"), "tool_choice.allowed_tools.tools[0].function.name"),
+        (allowed("never", "ping"), "tool_choice.allowed_tools.mode"),
+        (allowed("auto"), "tool_choice.allowed_tools.tools"),
+        ({"type": "custom", "custom": {"name": "x"}}, "tool_choice.type"),
+    ):
+        reply = post(PATH, chat_body(**asked, tool_choice=choice), **HERMES)
+        assert (reply.status_code, reply.json()["error"]["param"]) == (400, place), reply.text
+
+
 def test_json_or_calls_may_be_asked_for_together() -> None:
     structure = sent(tools=[WEATHER], response_format={"type": "json_object"}).structure
     assert "start: calls | answer" in structure.text

@@ -192,3 +192,20 @@ def check_read_or_refused(body: bytes) -> None:
     except ApiError as error:
         problem = error
     assert problem is None or (problem.status == 400 and problem.message)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "thinking_token_budget",
+        "repetition_detection",
+        "logprob_token_ids",
+        "mm_processor_kwargs",
+        "kv_transfer_params",
+        "truncation_side",
+    ],
+)
+def test_fields_of_vllm_that_are_known_but_not_served_are_refused_as_such(name: str) -> None:
+    error = refusal(chat(**{name: "right"}))
+    assert (error.parameter, error.code) == (name, "unsupported_parameter")
+    parse_request(chat(truncation_side="left"), ChatRequest)

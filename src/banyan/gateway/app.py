@@ -19,6 +19,7 @@ from banyan.gateway.chat import chat_routes
 from banyan.gateway.classification import classification_routes
 from banyan.gateway.completions import completion_routes
 from banyan.gateway.embeddings import embedding_routes
+from banyan.gateway.endpoints import ASKED_PATHS
 from banyan.gateway.errors import ApiError, error_response, to_api_error
 from banyan.gateway.information import information_routes
 from banyan.gateway.metrics.counting import CountRequests
@@ -89,7 +90,7 @@ async def _answer_http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     path = request.url.path
     if error.status_code == HTTPStatus.NOT_FOUND:
-        sentence = f"there is nothing at {path}; the API begins at /v1"
+        sentence = f"there is nothing at {path}; this server has {', '.join(ASKED_PATHS)}"
     elif error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
         allowed = (error.headers or {}).get("Allow", "another method")
         sentence = f"{request.method} is not possible at {path}; use {allowed}"

@@ -155,6 +155,14 @@ ENDPOINTS: tuple[Endpoint, ...] = (
     Endpoint("GET", "/openapi.json", "This API as an OpenAPI 3.1 document."),
 )
 
+ASKED_PATHS = tuple(
+    point.path
+    for point in ENDPOINTS
+    if point.path.startswith("/v1/") and (point.method == "POST" or point.path == "/v1/models")
+    if "{" not in point.path and "lora" not in point.path
+)
+"""What a caller who took a wrong path may have wanted."""
+
 # In this order: a path without parameters stands for itself.
 _EXACT = frozenset(point.path for point in ENDPOINTS if "{" not in point.path)
 _PATTERNS = tuple(

@@ -192,6 +192,13 @@ def _tools(tools: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
 
 
 def _choice(choice: str | Mapping[str, Any] | None) -> str | dict[str, Any] | None:
+    if isinstance(choice, Mapping) and choice.get("type") == "allowed_tools":
+        named = [
+            {"type": tool.get("type"), "function": {"name": tool.get("name")}}
+            for tool in choice.get("tools") or ()
+        ]
+        allowed = {"mode": choice.get("mode", "auto"), "tools": named}
+        return {"type": "allowed_tools", "allowed_tools": allowed}
     if isinstance(choice, Mapping):
         return {"type": choice.get("type"), "function": {"name": choice.get("name")}}
     return choice

@@ -24,7 +24,12 @@ from banyan.gateway.parsing.tools import KnownTools
 from banyan.gateway.services import GatewaySettings
 from banyan.gateway.structure import require_valid
 from banyan.gateway.tool_grammar import calls_grammar
-from banyan.gateway.wire.tools import NamedToolChoice, Tool, ToolFields
+from banyan.gateway.wire.tools import (
+    AllowedToolsChoice,
+    NamedToolChoice,
+    Tool,
+    ToolFields,
+)
 
 # The prompt's last tokens, enough to see whether it ends within a section of reasoning.
 _TAIL_TOKENS = 24
@@ -63,7 +68,18 @@ class AnswerReading:
 
 def tools_of(asked: ToolFields) -> list[Tool]:
     """Return the tools the model is told of: none when it may not call them."""
-    return [] if asked.tool_choice == "none" else list(asked.tools or ())
+    tools = list(asked.tools or ())
+    if isinstance(asked.tool_choice, AllowedToolsChoice):
+        allowed = asked.tool_choice.names()
+        return [tool for tool in tools if tool.function.name in allowed]
+    return [] if asked.tool_choice == "none" else tools
+
+
+def _must_call(asked: ToolFields) -> bool:
+    choice = asked.tool_choice
+    if isinstance(choice, AllowedToolsChoice):
+        return choice.allowed_tools.mode == "required"
+    return choice == "required" or isinstance(choice, NamedToolChoice)
 
 
 def template_tools(tools: Sequence[Tool]) -> list[dict[str, Any]] | None:
@@ -147,7 +163,7 @@ async def _call_structure(
     asked: ToolFields, answer: Structure | None, reading: AnswerReading, text: TextModel
 ) -> Structure | None:
     """The structure of an answer that must call tools, or may instead of keeping to `answer`."""
-    is_forced = asked.tool_choice == "required" or isinstance(asked.tool_choice, NamedToolChoice)
+    is_forced = _must_call(asked)
     if reading.style is None or not (is_forced or answer is not None):
         return answer
     tools = tools_of(asked)

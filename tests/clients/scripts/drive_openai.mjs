@@ -83,6 +83,25 @@ try {
 } catch (error) {
   refusal = { name: error.constructor.name, status: error.status, param: error.param };
 }
+const missing = [];
+for (const ask of [
+  () => client.moderations.create({ input: "Hi" }),
+  () => client.audio.speech.create({ model: "fake", input: "Hi", voice: "alloy" }),
+  () => client.images.generate({ model: "fake", prompt: "a banyan" }),
+]) {
+  try {
+    await ask();
+  } catch (error) {
+    missing.push([error.constructor.name, error.status, error.message.includes("/v1/chat")]);
+  }
+}
+let unheard = {};
+try {
+  const file = new File([new Uint8Array(44)], "a.wav");
+  await client.audio.transcriptions.create({ model: "fake", file });
+} catch (error) {
+  unheard = { status: error.status, words: error.message };
+}
 let leaving = 0;
 const controller = new AbortController();
 const endless = await client.completions.create(
@@ -116,6 +135,8 @@ console.log(
       (value, place) => Math.abs(value - embedded.data[0].embedding[place]) < 1e-6,
     ),
     refusal,
+    missing,
+    unheard,
     leaving,
   }),
 );

@@ -18,6 +18,8 @@ class ChatRequest(RenderingFields, frozen=True, kw_only=True, forbid_unknown_fie
         "prediction": (),
         "verbosity": (),
         "web_search_options": (),
+        "media_io_kwargs": ({},),
+        "mm_processor_kwargs": ({},),
     }
 
     messages: list[ChatMessage]
@@ -29,6 +31,8 @@ class ChatRequest(RenderingFields, frozen=True, kw_only=True, forbid_unknown_fie
     prediction: Any = None
     verbosity: Any = None
     web_search_options: Any = None
+    media_io_kwargs: Any = None
+    mm_processor_kwargs: Any = None
 
     def check(self) -> None:
         """Refuse conversations that are empty or hold turns that are not served."""

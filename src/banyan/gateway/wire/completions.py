@@ -1,5 +1,8 @@
 """The body of `POST /v1/completions`."""
 
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
 from banyan.gateway.errors import refuse
 from banyan.gateway.wire.body import SmallInteger, TokenId
 from banyan.gateway.wire.structure import StructureFields
@@ -13,7 +16,10 @@ class CompletionRequest(StructureFields, frozen=True, kw_only=True, forbid_unkno
     follows the answer, for models that can fill in a middle.
     """
 
+    not_served: ClassVar[Mapping[str, tuple[Any, ...]]] = {"prompt_embeds": ()}
+
     prompt: str | list[str | TokenId | list[TokenId]]
+    prompt_embeds: Any = None
     logprobs: SmallInteger | None = None
     echo: bool | None = None
     suffix: str | None = None

@@ -32,6 +32,11 @@ class SamplingFields(CallerFields, frozen=True, kw_only=True, forbid_unknown_fie
         "logits_processors": ([],),
         "kv_transfer_params": ({},),
         "vllm_xargs": ({},),
+        "ec_transfer_params": ({},),
+        "logprob_token_ids": ([],),
+        "repetition_detection": (),
+        "thinking_token_budget": (),
+        "truncation_side": ("left",),
     }
 
     model: str
@@ -66,6 +71,12 @@ class SamplingFields(CallerFields, frozen=True, kw_only=True, forbid_unknown_fie
     logits_processors: Any = None
     kv_transfer_params: Any = None
     vllm_xargs: Any = None
+    ec_transfer_params: Any = None
+    logprob_token_ids: Any = None
+    repetition_detection: Any = None
+    thinking_token_budget: Any = None
+    # A prompt that is cut keeps its last tokens, which is vLLM's default, too.
+    truncation_side: str | None = None
     # Accepted without effect: it has one only for tokenizers written in Python.
     spaces_between_special_tokens: bool | None = None
 

@@ -11,6 +11,7 @@ from banyan.gateway.wire.structure import StructureFields
 
 MAX_TOOLS = 128
 TOOL_CHOICES = ("none", "auto", "required")
+ALLOWED_MODES = ("auto", "required")
 REASONING_EFFORTS = ("none", "minimal", "low", "medium", "high", "xhigh")
 # Names of OpenAI, and dots and colons, which tools of MCP servers have.
 _NAME = re.compile(r"[a-zA-Z0-9_.:-]{1,128}")
@@ -38,11 +39,51 @@ class ChosenFunction(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     name: str
 
 
-class NamedToolChoice(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class NamedToolChoice(
+    msgspec.Struct,
+    frozen=True,
+    kw_only=True,
+    forbid_unknown_fields=True,
+    tag_field="type",
+    tag="function",
+):
     """A tool that must be called."""
 
-    type: str
     function: ChosenFunction
+
+
+class AllowedTool(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One of the tools that may be called."""
+
+    type: str = "function"
+    function: ChosenFunction
+
+
+class AllowedTools(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Some of the tools, and whether one of them must be called (`auto`, `required`)."""
+
+    mode: str
+    tools: list[AllowedTool]
+
+
+class AllowedToolsChoice(
+    msgspec.Struct,
+    frozen=True,
+    kw_only=True,
+    forbid_unknown_fields=True,
+    tag_field="type",
+    tag="allowed_tools",
+):
+    """The model is told of these tools only."""
+
+    allowed_tools: AllowedTools
+
+    def names(self) -> list[str]:
+        """Names of the tools that may be called."""
+        return [tool.function.name for tool in self.allowed_tools.tools]
+
+
+ToolChoice = str | NamedToolChoice | AllowedToolsChoice
 
 
 class ToolFields(StructureFields, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -54,7 +95,7 @@ class ToolFields(StructureFields, frozen=True, kw_only=True, forbid_unknown_fiel
     }
 
     tools: list[Tool] | None = None
-    tool_choice: str | NamedToolChoice | None = None
+    tool_choice: ToolChoice | None = None
     parallel_tool_calls: bool | None = None
     functions: Any = None
     function_call: Any = None
@@ -105,21 +146,21 @@ def _check_tools(tools: Sequence[Tool]) -> None:
         names.add(name)
 
 
-def _check_choice(choice: str | NamedToolChoice | None, tools: Sequence[Tool]) -> None:
+def _check_choice(choice: ToolChoice | None, tools: Sequence[Tool]) -> None:
+    known = [tool.function.name for tool in tools]
     if isinstance(choice, NamedToolChoice):
-        if choice.type != "function":
+        _check_known(choice.function.name, known, "tool_choice.function.name")
+    elif isinstance(choice, AllowedToolsChoice):
+        place = "tool_choice.allowed_tools"
+        if choice.allowed_tools.mode not in ALLOWED_MODES:
             raise refuse(
-                f"tool_choice.type is {choice.type!r}; only 'function' is served",
-                parameter="tool_choice.type",
-                code="unsupported_parameter",
+                f"{place}.mode is {choice.allowed_tools.mode!r}; use auto or required",
+                parameter=f"{place}.mode",
             )
-        known = [tool.function.name for tool in tools]
-        if choice.function.name not in known:
-            raise refuse(
-                f"tool_choice names {choice.function.name!r}, which is none of the tools "
-                f"({', '.join(known) or 'none were given'})",
-                parameter="tool_choice.function.name",
-            )
+        if not choice.allowed_tools.tools:
+            raise refuse(f"{place}.tools is empty; name one", parameter=f"{place}.tools")
+        for index, name in enumerate(choice.names()):
+            _check_known(name, known, f"{place}.tools[{index}].function.name")
     elif choice is not None and choice not in TOOL_CHOICES:
         raise refuse(
             f"tool_choice is {choice!r}; use one of {', '.join(TOOL_CHOICES)}, or name a function",
@@ -127,3 +168,12 @@ def _check_choice(choice: str | NamedToolChoice | None, tools: Sequence[Tool]) -
         )
     elif choice == "required" and not tools:
         raise refuse("tool_choice is 'required', but no tools were given", parameter="tool_choice")
+
+
+def _check_known(name: str, known: Sequence[str], place: str) -> None:
+    if name not in known:
+        raise refuse(
+            f"tool_choice names {name!r}, which is none of the tools "
+            f"({', '.join(known) or 'none were given'})",
+            parameter=place,
+        )
