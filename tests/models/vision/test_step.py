@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from banyan.compiler.ir.types import DType
 from banyan.models.configuration import ModelConfiguration, read_configuration
 from banyan.models.decoder import with_image_rows
 from banyan.models.rope import Rope
@@ -28,7 +29,7 @@ def test_a_step_takes_rows_of_images_behind_the_arguments_of_others(
     tokens = arguments["token_ids"].shape
     assert arguments["positions"].shape == (*axes, *tokens)
     assert arguments["image_index"].shape == tokens
-    assert str(arguments["image_index"].dtype) == "int32"
+    assert arguments["image_index"].dtype is DType.INT32
     rows = arguments["image_rows"]
     assert rows.shape[1] == 64
     assert rows.dtype is graph.outputs[0].node.dtype
