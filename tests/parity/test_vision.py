@@ -24,7 +24,7 @@ from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLIm
 from banyan.compiler.executable import Executable
 from banyan.devices.device import Device
 from banyan.devices.discovery import find_device
-from banyan.engine.starting.loading import compile_and_pack
+from banyan.engine.starting.compiling import compile_and_pack
 from banyan.engine.vision.runner import VisionRunner, load_vision
 from banyan.foundation.settings import Settings
 from banyan.models.loading import open_model
