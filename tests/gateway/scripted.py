@@ -1,7 +1,7 @@
 """A backend that says what a test tells it to, and an application in front of it."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -17,6 +17,7 @@ from banyan.engine.speech.transcript import Transcript, TranscriptionOptions
 from banyan.gateway.app import create_app
 from banyan.gateway.services import GatewaySettings
 from banyan.gateway.text import PromptText, plain_chat
+from banyan.models.chat_rendering import ChatRendering
 from banyan.models.tokenizer import EncodedPair
 from banyan.models.vision.conversation import Vision
 from banyan.models.vision.media import Media
@@ -185,23 +186,43 @@ class BytePairs:
         return EncodedPair(ids, (*(0 for _ in first), 0, *(1 for _ in second))[:max_tokens])
 
 
+def seeing_chat(messages: Sequence[Mapping[str, Any]], rendering: ChatRendering) -> str:
+    """Render a conversation with a zero byte for each picture."""
+    shown = [
+        message
+        if isinstance(message["content"], str)
+        else {
+            **message,
+            "content": "|".join(part.get("text", "\0") for part in message["content"]),
+        }
+        for message in messages
+    ]
+    return plain_chat(shown, rendering)
+
+
 def connect(
     backend: ScriptedBackend, *, vision: Vision | None = None, **settings: Any
 ) -> httpx.AsyncClient:
     """Open a client of an application in this process."""
+    render = plain_chat if vision is None else seeing_chat
     chosen = GatewaySettings(model_name="tiny", created=7, **settings)
-    app = create_app(backend, PromptText(FakeTokenizer(), plain_chat, BytePairs(), vision), chosen)
+    app = create_app(backend, PromptText(FakeTokenizer(), render, BytePairs(), vision), chosen)
     transport = httpx.ASGITransport(app, raise_app_exceptions=False)
     return httpx.AsyncClient(transport=transport, base_url="http://banyan")
 
 
 def post(
-    path: str, body: Any, *, backend: ScriptedBackend | None = None, **settings: Any
+    path: str,
+    body: Any,
+    *,
+    backend: ScriptedBackend | None = None,
+    vision: Vision | None = None,
+    **settings: Any,
 ) -> httpx.Response:
     """Post one body (JSON, or raw bytes) and return the reply."""
 
     async def exchange() -> httpx.Response:
-        async with connect(backend or ScriptedBackend(), **settings) as client:
+        async with connect(backend or ScriptedBackend(), vision=vision, **settings) as client:
             if isinstance(body, bytes):
                 headers = {"content-type": "application/json"}
                 return await client.post(path, content=body, headers=headers)

@@ -1,11 +1,12 @@
 """What an operator chooses about the API alone: templates, names of metrics, traces."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from banyan.foundation.errors import InputError
 from banyan.gateway.metrics.naming import NAMES, Names
 from banyan.gateway.parsing.registry import AUTO, choose_reasoning_parser, choose_tool_parser
+from banyan.models.vision.conversation import ImageLimits
 
 if TYPE_CHECKING:
     from banyan.gateway.tracing import Tracing
@@ -21,6 +22,7 @@ class ApiOptions:
         traces_endpoint: a collector of OpenTelemetry spans; None makes no spans.
         tool_call_parser: how the model writes calls of tools; "auto" asks its chat template.
         reasoning_parser: how it marks its reasoning; "auto" asks its chat template.
+        image_limits: how much of images one request may bring.
     """
 
     trust_request_chat_template: bool = False
@@ -28,6 +30,7 @@ class ApiOptions:
     traces_endpoint: str | None = None
     tool_call_parser: str = AUTO
     reasoning_parser: str = AUTO
+    image_limits: ImageLimits = field(default_factory=ImageLimits)
 
     def open_tracing(self, *, model_name: str) -> "Tracing | None":
         """Make the spans' way out, or nothing when no collector is named.
@@ -51,6 +54,7 @@ def api_options(
     metric_names: str,
     traces_endpoint: str | None,
     parsers: tuple[str, str] = (AUTO, AUTO),
+    image_limits: ImageLimits | None = None,
 ) -> ApiOptions:
     """Read the options of the command line; `parsers` are those of tool calls and of reasoning.
 
@@ -68,5 +72,6 @@ def api_options(
                 traces_endpoint=traces_endpoint,
                 tool_call_parser=tool_call_parser,
                 reasoning_parser=reasoning_parser,
+                image_limits=image_limits or ImageLimits(),
             )
     raise InputError(f"--metric-names={metric_names!r} is not known; use one of {', '.join(NAMES)}")

@@ -68,6 +68,7 @@ def make_server(
         may_change_adapters=engine.settings.options.enable_lora,
         trust_request_chat_template=api.trust_request_chat_template,
         metric_names=api.metric_names,
+        image_limits=api.image_limits,
         tool_call_parser=choose_tool_parser(api.tool_call_parser, served.chat_template),
         reasoning_parser=choose_reasoning_parser(api.reasoning_parser, served.chat_template),
     )

@@ -21,6 +21,8 @@ from banyan.cli.serve_option_types import (
     HostOption,
     LatencyGoalOption,
     LengthOption,
+    MaxImagePixelsOption,
+    MaxImagesOption,
     MemoryOption,
     MetricNamesOption,
     ModeOption,
@@ -100,6 +102,8 @@ class ServeArguments:
     otlp_traces_endpoint: TracesOption = None
     tool_call_parser: ToolParserOption = "auto"
     reasoning_parser: ReasoningParserOption = "auto"
+    max_images: MaxImagesOption = 16
+    max_image_megapixels: MaxImagePixelsOption = 64
 
     def serve_options(self) -> "ServeOptions":
         """Read what was asked.
@@ -111,6 +115,7 @@ class ServeArguments:
         from banyan.cli.api_options import api_options  # noqa: PLC0415
         from banyan.cli.serve import ServeOptions  # noqa: PLC0415
         from banyan.cli.shipped import find_model  # noqa: PLC0415
+        from banyan.models.vision.conversation import ImageLimits  # noqa: PLC0415
 
         return ServeOptions(
             model=find_model(self.model),
@@ -128,6 +133,11 @@ class ServeArguments:
                 self.metric_names,
                 self.otlp_traces_endpoint,
                 (self.tool_call_parser, self.reasoning_parser),
+                ImageLimits(
+                    max_images=self.max_images,
+                    max_bytes=self.max_body_megabytes * 2**20,
+                    max_pixels=self.max_image_megapixels * 10**6,
+                ),
             ),
         )
 

@@ -43,6 +43,15 @@ ToolParserOption = Annotated[
         help="How the model writes tool calls: auto, none, hermes, qwen3_coder, mistral, ...",
     ),
 ]
+MaxImagesOption = Annotated[
+    int, typer.Option("--max-images", min=0, help="Most images of one request.")
+]
+MaxImagePixelsOption = Annotated[
+    int,
+    typer.Option(
+        "--max-image-megapixels", min=1, max=89, help="Most pixels of one image, in millions."
+    ),
+]
 ReasoningParserOption = Annotated[
     str,
     typer.Option(

@@ -54,6 +54,7 @@ def open_text(model: str, *, offline: bool, task: str = "auto") -> ServedText:
         return ServedText(FAKE_MODEL, FAKE_MODEL, PromptText(FakeTokenizer(), plain_chat), {})
     # Compiles templates and tokenizers, which the start of the engine need not wait for.
     from banyan.models.loading import open_model  # noqa: PLC0415
+    from banyan.models.vision.loading import open_vision  # noqa: PLC0415
 
     location = find_model_directory(model, offline=offline)
     if is_speech_model(location):
@@ -70,7 +71,12 @@ def open_text(model: str, *, offline: bool, task: str = "auto") -> ServedText:
     return ServedText(
         location=str(directory.path),
         name=_name_of(model),
-        text=PromptText(directory.tokenizer, directory.render_chat, directory.pairs()),
+        text=PromptText(
+            directory.tokenizer,
+            directory.render_chat,
+            directory.pairs(),
+            open_vision(directory.path),
+        ),
         sampling_defaults={name: value for name, value in defaults.items() if value is not None},
         classifier=directory.classifier,
         chat_template="" if directory.chat_template is None else directory.chat_template.source,

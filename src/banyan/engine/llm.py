@@ -11,6 +11,7 @@ from typing import Any, TypeAlias, Unpack, cast
 
 from banyan.engine.adapters.library import AdapterLibrary
 from banyan.engine.batch_generation import Progress, Prompt, run_prompts
+from banyan.engine.chat_prompt import chat_prompt
 from banyan.engine.conversation import ChatChoices, chat_rendering, template_messages
 from banyan.engine.options import EngineOptions
 from banyan.engine.outputs import RequestOutput
@@ -153,6 +154,9 @@ class LLM:
     ) -> list[RequestOutput]:
         """Answer one conversation or many, each a list of {"role": ..., "content": ...}.
 
+        A content is a text or a list of parts: {"type": "text", "text": ...} and, for a model that
+        sees, {"type": "image", "image": path or bytes} or OpenAI's image_url with a data URL.
+
         Args:
             messages: one conversation or several.
             options: for all conversations, or one for each; None takes what the model proposes.
@@ -162,18 +166,20 @@ class LLM:
 
         Raises:
             RequestError: the model has no chat template, or it refuses the messages.
+            ImageError: an image cannot be used.
         """
         rendering = chat_rendering(template)
         loaded = self._open()
         if not messages:
             raise RequestError("messages is empty; give at least one message", parameter="messages")
         many = [messages] if isinstance(messages[0], Mapping) else messages
-        texts = [
-            loaded.directory.render_chat(template_messages(cast(Messages, one)), rendering)
+        vision = None if loaded.eyes is None else loaded.eyes.vision
+        batch = [
+            chat_prompt(
+                loaded.directory, vision, template_messages(cast(Messages, one)), rendering
+            )
             for one in many
         ]
-        tokenizer = loaded.directory.tokenizer
-        batch = [Prompt(tokenizer.encode(text, add_special_tokens=False), text) for text in texts]
         choices = self._options_for(batch, options)
         return run_prompts(
             loaded.engine, _with_adapters(batch, adapter), choices, progress=progress

@@ -36,6 +36,7 @@ async def chat_prompt(
 
     def write() -> tuple[list[int], tuple[Media, ...]]:
         left, images = take_images(shown, limits)
-        return prompts.write(left, images, rendering)
+        written = prompts.write(left, images, rendering)
+        return written.token_ids, written.media
 
     return await in_thread(write)

@@ -106,6 +106,9 @@ def _left_open(messages: Sequence[Message]) -> list[Message]:
     content = last.get("content")
     if isinstance(content, str):
         return [*messages[:-1], {**last, "content": content + _OPEN_END}]
+    if isinstance(content, list) and content and content[-1].get("type") == "text":
+        marked = {**content[-1], "text": content[-1]["text"] + _OPEN_END}
+        return [*messages[:-1], {**last, "content": [*content[:-1], marked]}]
     raise RequestError(
         "continue_final_message needs a last message with text", parameter="continue_final_message"
     )
@@ -150,18 +153,24 @@ def read_chat_template(
 ) -> ChatTemplate | None:
     """Read the template of a model directory, or give None when it has none.
 
-    `chat_template.jinja` wins over the field in `tokenizer_config.json`, which is a string or a
-    list of named templates ("default", "tool_use").
+    `chat_template.jinja` wins over `chat_template.json`, which models that see have, and that over
+    the field in `tokenizer_config.json`: a string or a list of named templates ("default",
+    "tool_use").
     """
     path = directory / "chat_template.jinja"
     if path.is_file():
         return ChatTemplate(_read_text(path), special_tokens=special_tokens)
-    configuration = directory / "tokenizer_config.json"
-    if not configuration.is_file():
-        return None
-    value = Fields.read(configuration).values.get("chat_template")
-    if value is None:
-        return None
+    for name in ("chat_template.json", "tokenizer_config.json"):
+        configuration = directory / name
+        if not configuration.is_file():
+            continue
+        value = Fields.read(configuration).values.get("chat_template")
+        if value is not None:
+            return _chosen(value, configuration, special_tokens)
+    return None
+
+
+def _chosen(value: Any, configuration: Path, special_tokens: Mapping[str, str]) -> ChatTemplate:
     sources = _named_sources(value, configuration)
     if "default" not in sources:
         raise ModelError(

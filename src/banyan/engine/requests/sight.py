@@ -25,16 +25,13 @@ from banyan.engine.scheduling.scheduler import SequenceId
 from banyan.engine.scheduling.waiting_bound import WaitingBound
 from banyan.engine.vision.eyes import Eyes
 from banyan.engine.vision.prompt_sight import PlacedImage, PromptSight, read_prompt
-from banyan.engine.vision.row_store import RowStore
+from banyan.engine.vision.row_store import MOST_ROWS, RowStore
 from banyan.engine.vision.step_images import seen_arguments
 from banyan.foundation.errors import ImageError
 from banyan.models.vision.media import Media
 
 # Files of pictures that requests bring, together.
 MOST_FILE_BYTES = 256 * 2**20
-
-# Rows that wait for their turn, together; the next in line gets its own whatever others have.
-MOST_ROWS = 16_384
 
 # So many in line are looked at, and so many pictures are decoded ahead of their turn.
 _LOOK_AHEAD = 8

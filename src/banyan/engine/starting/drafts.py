@@ -65,6 +65,11 @@ def _load_model(
     directory = open_directory(name, replace(options, task="generate"), settings, say)
     configuration = directory.decoder_configuration()
     vocab_size = target.decoder_configuration().vocab_size
+    if directory.decoder_configuration().sees_images:
+        raise InputError(
+            f"speculation: the draft model {directory.name} sees images; draft with a model of "
+            "text alone"
+        )
     same_words = all(
         directory.tokenizer.token_text(i) == target.tokenizer.token_text(i)
         for i in range(vocab_size)

@@ -10,6 +10,7 @@ import os
 import resource
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, TypeVar
 
 from banyan.compiler.compile import Executable
@@ -28,6 +29,7 @@ from banyan.engine.speculation.making import LoadedDraft, make_speculator
 from banyan.engine.starting.cache_size import CacheShape, choose_cache_format
 from banyan.engine.starting.compiling import (
     choose_dtype,
+    compile_and_pack,
     compile_model,
     fill,
     open_directory,
@@ -41,6 +43,9 @@ from banyan.engine.starting.drafts import load_draft
 from banyan.engine.starting.memory_plan import plan_memory
 from banyan.engine.starting.spill_choice import choose_spill
 from banyan.engine.structure.guidance import StructureCompiler
+from banyan.engine.vision.eyes import SeeingStep
+from banyan.engine.vision.model_eyes import ModelEyes
+from banyan.engine.vision.opening import open_eyes
 from banyan.foundation.settings import Settings
 from banyan.models.adapters.graph import adapted_graph
 from banyan.models.configuration import ModelConfiguration
@@ -61,6 +66,7 @@ class LoadedModel:
         executable: the compiled step, with its report.
         default_options: what the model's generation_config.json proposes.
         device: runs the step; closed by `close`.
+        eyes: what turns images into rows, None for a model that reads text only.
     """
 
     directory: ModelDirectory
@@ -68,6 +74,7 @@ class LoadedModel:
     executable: Executable
     default_options: SamplingOptions
     device: Device
+    eyes: ModelEyes | None = None
 
     def close(self) -> None:
         """Stop the threads of the engine and of the device."""
@@ -107,14 +114,18 @@ def load_model(
             free_bytes -= room.num_bytes
         key = packed_weights_key(directory, model)
         executable = compile_model(model, device, settings=settings, say=say, mode=options.mode)
+        load = partial(compile_and_pack, device=device, settings=settings, say=say)
+        eyes = open_eyes(directory, dtype, settings, load)
         free_bytes -= draft.executable.weight_bytes if draft else 0
+        free_bytes -= eyes.num_bytes if eyes else 0
         shape, longest = cache_shape(configuration, form), configuration.max_position_embeddings
         shape = replace(shape, bytes_beside=draft.bytes_per_block if draft else 0)
         plan = plan_memory(options, executable, device, free_bytes=free_bytes, longest=longest)
         limits = plan.limits(options, shape, longest=longest)
         fill(executable, model, device, settings=settings, say=say, key=key)
         executable.allocate_state({"num_blocks": limits.num_blocks})
-        prove_mode(options.mode, executable, limits, vocab_size=configuration.vocab_size)
+        step = SeeingStep(executable, eyes) if eyes else executable
+        prove_mode(options.mode, step, limits, vocab_size=configuration.vocab_size)
         engine = Engine(
             executable,
             limits,
@@ -130,9 +141,10 @@ def load_model(
             policy=options.queue_policy(),
             spill=choose_spill(options, executable, limits, model_key=key),
             adapters=open_library(options, room, executable),
+            eyes=eyes,
         )
         defaults = options_from_defaults(directory.generation)
-        return LoadedModel(directory, engine, executable, defaults, device)
+        return LoadedModel(directory, engine, executable, defaults, device, eyes)
 
     return on_device(options, settings, build)
 

@@ -67,6 +67,23 @@ class Eyes(Protocol):
         ...
 
 
+def unseen_arguments(
+    arguments: Mapping[str, NDArray[Any]], eyes: Eyes
+) -> Mapping[str, NDArray[Any]]:
+    """Complete the arguments of a step that sees nothing, or only part of whose tokens do.
+
+    Tokens without a picture are words, one place behind the other.
+    """
+    given = dict(arguments)
+    if "image_index" not in given:
+        # Programs are made for at least one row.
+        given["image_rows"] = np.zeros((1, eyes.row_size), dtype=eyes.row_dtype)
+        given["image_index"] = np.full(len(given["token_ids"]), -1, dtype=np.int32)
+    if eyes.has_grid_positions and given["positions"].ndim == 1:
+        given["positions"] = np.tile(given["positions"], (3, 1))
+    return given
+
+
 class SeeingStep:
     """The step of a model with eyes: whoever knows of no pictures need not say so.
 
@@ -77,16 +94,8 @@ class SeeingStep:
 
     def __init__(self, model: StepModel, eyes: Eyes) -> None:
         self._model = model
-        self._has_grid_positions = eyes.has_grid_positions
-        # Programs are made for at least one row.
-        self._no_rows = np.zeros((1, eyes.row_size), dtype=eyes.row_dtype)
+        self._eyes = eyes
 
     def run(self, arguments: Mapping[str, NDArray[Any]]) -> Mapping[str, NDArray[Any]]:
-        """Run a step; tokens without a picture are words, one place behind the other."""
-        given = dict(arguments)
-        if "image_index" not in given:
-            given["image_rows"] = self._no_rows
-            given["image_index"] = np.full(len(given["token_ids"]), -1, dtype=np.int32)
-        if self._has_grid_positions and given["positions"].ndim == 1:
-            given["positions"] = np.tile(given["positions"], (3, 1))
-        return self._model.run(given)
+        """Run a step."""
+        return self._model.run(unseen_arguments(arguments, self._eyes))

@@ -7,6 +7,9 @@ from numpy.typing import NDArray
 
 from banyan.engine.scheduling.scheduler import SequenceId
 
+MOST_ROWS = 16_384
+"""That wait for their turn, together; the next in line gets its own whatever others have."""
+
 
 @dataclass(slots=True)
 class _Held:

@@ -102,7 +102,7 @@ def _timelines(
 ) -> Iterator[Timeline]:
     rehearsals: Iterator[Rehearsal] = iter(())
     if isinstance(loaded, LoadedModel):
-        rehearsals = decoder_rehearsals(loaded.engine.limits)
+        rehearsals = decoder_rehearsals(loaded.engine.limits, loaded.eyes)
     elif isinstance(loaded.directory.configuration, EncoderConfiguration):
         rehearsals = encoder_rehearsals(loaded.runner.max_tokens)
     cache = last_cache_bytes(CpuProbe().topology())

@@ -4,7 +4,7 @@ For `banyan compile --report` and `--dump`. The tokens mean nothing; the work is
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -21,6 +21,7 @@ from banyan.engine.cache.key_value_blocks import blocks_for
 from banyan.engine.cache.sequence_table import SequenceTable
 from banyan.engine.options import EngineLimits
 from banyan.engine.runner import LaneSlice, step_arguments
+from banyan.engine.vision.eyes import Eyes, unseen_arguments
 
 CONTEXT = 512
 SEQUENCES = 16
@@ -36,8 +37,15 @@ class Rehearsal:
     state_sizes: Mapping[str, int] = field(default_factory=dict)
 
 
-def decoder_rehearsals(limits: EngineLimits) -> Iterator[Rehearsal]:
-    """Steps of a decoder that fit its limits."""
+def decoder_rehearsals(limits: EngineLimits, eyes: Eyes | None = None) -> Iterator[Rehearsal]:
+    """Steps of a decoder that fit its limits; one with `eyes` sees nothing in them."""
+    for rehearsal in _text_rehearsals(limits):
+        arguments = rehearsal.arguments
+        given = arguments if eyes is None else unseen_arguments(arguments, eyes)
+        yield replace(rehearsal, arguments=given)
+
+
+def _text_rehearsals(limits: EngineLimits) -> Iterator[Rehearsal]:
     states = {"num_blocks": limits.num_blocks}
     context = min(CONTEXT, limits.max_model_len - 1)
     if context < 1:

@@ -38,6 +38,10 @@ READINGS: Mapping[str, Callable[[EngineStatistics], float]] = {
     "cache_hits": lambda counted: counted.prefix_cache_hits,
     "drafted": lambda counted: counted.tokens_drafted,
     "accepted": lambda counted: counted.tokens_accepted,
+    "images_asked": lambda counted: counted.images_asked,
+    "images_encoded": lambda counted: counted.images_encoded,
+    "image_rows": lambda counted: counted.image_rows,
+    "image_seconds": lambda counted: counted.image_seconds,
 }
 
 

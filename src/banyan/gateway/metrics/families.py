@@ -108,6 +108,25 @@ ENGINE: dict[str, Family] = {
         vllm=("spec_decode_num_accepted_tokens",),
         meaning="Guessed tokens that were right.",
     ),
+    "images_asked": Family(
+        kind="counter",
+        ours="images_asked",
+        vllm=("mm_cache_queries",),
+        meaning="Images of the answers that began to run.",
+    ),
+    "images_encoded": Family(
+        kind="counter",
+        ours="images_encoded",
+        meaning="Images that were turned into rows, not found in the cache.",
+    ),
+    "image_rows": Family(
+        kind="counter", ours="image_rows", meaning="Rows that images were turned into."
+    ),
+    "image_seconds": Family(
+        kind="counter",
+        ours="image_encode_seconds",
+        meaning="Time that turning images into rows took, between steps.",
+    ),
 }
 
 STEP_TOKENS = Family(

@@ -48,6 +48,15 @@ class ChatImage:
     place: str
 
 
+@dataclass(frozen=True, slots=True)
+class WrittenPrompt:
+    """A conversation as a model reads it: the text of its template, and the tokens with images."""
+
+    text: str
+    token_ids: list[int]
+    media: tuple[Media, ...]
+
+
 class Counted(Protocol):
     """How large a picture is among tokens; `images.ImageSize` is one."""
 
@@ -155,8 +164,8 @@ class ImagePrompts:
         messages: Sequence[Message],
         images: Sequence[ChatImage],
         rendering: ChatRendering = ORDINARY_RENDERING,
-    ) -> tuple[list[int], tuple[Media, ...]]:
-        """Give the tokens of a conversation and its pictures at their places.
+    ) -> WrittenPrompt:
+        """Give the prompt of a conversation, with its pictures at their places.
 
         `messages` and `images` are what `take_images` gave.
 
@@ -165,14 +174,14 @@ class ImagePrompts:
             ImageError: a picture has a shape that the model cannot look at.
         """
         fitted = self._fitted(messages, rendering)
-        tokens = self._encode(self._render(fitted, rendering), rendering.add_special_tokens)
+        text = self._render(fitted, rendering)
+        tokens = self._encode(text, rendering.add_special_tokens)
         counts = [self._count(image) for image in images]
         token_id = self._vision.image_token_id
         expanded, starts = expand_placeholders(tokens, counts, image_token_id=token_id)
-        media = zip(images, starts, counts, strict=True)
-        return expanded, tuple(
-            Media(image.content, start, count, image.place) for image, start, count in media
-        )
+        placed = zip(images, starts, counts, strict=True)
+        media = [Media(image.content, start, count, image.place) for image, start, count in placed]
+        return WrittenPrompt(text, expanded, tuple(media))
 
     def _count(self, image: ChatImage) -> int:
         try:
