@@ -157,7 +157,7 @@ def seeing(
 
 TALKS: tuple[Sequence[str | Image.Image], ...] = (
     ("Look at this: ", photo(1), "What is it?"),
-    (photo(2, 23, 57), photo(3, 31, 30), "Which one?"),
+    (photo(2, 23, 57), " or ", photo(3, 31, 30), "Which one?"),
     ("The tree has roots.",),
 )
 

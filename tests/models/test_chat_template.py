@@ -194,3 +194,20 @@ def test_a_template_may_be_replaced_by_one_that_knows_the_same_special_tokens() 
     assert own.replaced_by("{{ messages[0].content }}{{ eos_token }}").render(USER) == "Hi</s>"
     with pytest.raises(RequestError, match="error in line 1"):
         own.replaced_by("{% for %}")
+
+
+def test_the_template_of_a_processor_wins_over_that_of_the_tokenizer(tmp_path: Path) -> None:
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps({"chat_template": "tokens"}))
+    (tmp_path / "chat_template.json").write_text(json.dumps({"chat_template": "pictures"}))
+    template = read_chat_template(tmp_path, special_tokens={})
+    assert template is not None
+    assert template.render(USER) == "pictures"
+
+
+def test_a_last_message_of_parts_is_continued_behind_its_last_text() -> None:
+    source = "{% for part in messages[-1].content %}[{{ part.text }}]{% endfor %}"
+    parts = [{"type": "text", "text": "one"}, {"type": "text", "text": "two"}]
+    text = ChatTemplate(source).render([{"role": "assistant", "content": parts}], CONTINUED)
+    assert text == "[one][two"
+    with pytest.raises(RequestError, match="a last message with text"):
+        ChatTemplate(source).render([{"role": "user", "content": [{"type": "image"}]}], CONTINUED)

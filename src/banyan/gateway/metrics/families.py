@@ -111,7 +111,6 @@ ENGINE: dict[str, Family] = {
     "images_asked": Family(
         kind="counter",
         ours="images_asked",
-        vllm=("mm_cache_queries",),
         meaning="Images of the answers that began to run.",
     ),
     "images_encoded": Family(
