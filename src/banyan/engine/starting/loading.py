@@ -24,6 +24,7 @@ from banyan.engine.adapters.opening import adapter_room, open_library
 from banyan.engine.batch_generation import Progress
 from banyan.engine.engine import Engine
 from banyan.engine.options import EngineOptions
+from banyan.engine.runner import StepModel
 from banyan.engine.sampling import SamplingOptions
 from banyan.engine.speculation.making import LoadedDraft, make_speculator
 from banyan.engine.starting.cache_size import CacheShape, choose_cache_format
@@ -97,7 +98,6 @@ def load_model(
     configuration = directory.decoder_configuration()
     weights = directory.open_weights()
     dtype = choose_dtype(options.dtype, configuration.checkpoint_dtype)
-
     form = choose_cache_format(options.kv_cache_dtype, dtype=dtype, head_dim=configuration.head_dim)
 
     def build(device: Device) -> LoadedModel:
@@ -114,28 +114,24 @@ def load_model(
             free_bytes -= room.num_bytes
         key = packed_weights_key(directory, model)
         executable = compile_model(model, device, settings=settings, say=say, mode=options.mode)
-        load = partial(compile_and_pack, device=device, settings=settings, say=say)
-        eyes = open_eyes(directory, dtype, settings, load)
-        free_bytes -= draft.executable.weight_bytes if draft else 0
-        free_bytes -= eyes.num_bytes if eyes else 0
+        eyes = _open_eyes(directory, dtype, device, settings=settings, say=say)
+        free_bytes -= _bytes_beside(draft, eyes)
         shape, longest = cache_shape(configuration, form), configuration.max_position_embeddings
         shape = replace(shape, bytes_beside=draft.bytes_per_block if draft else 0)
         plan = plan_memory(options, executable, device, free_bytes=free_bytes, longest=longest)
         limits = plan.limits(options, shape, longest=longest)
         fill(executable, model, device, settings=settings, say=say, key=key)
         executable.allocate_state({"num_blocks": limits.num_blocks})
-        step = SeeingStep(executable, eyes) if eyes else executable
-        prove_mode(options.mode, step, limits, vocab_size=configuration.vocab_size)
+        words = configuration.vocab_size
+        prove_mode(options.mode, _step(executable, eyes), limits, vocab_size=words)
         engine = Engine(
             executable,
             limits,
-            vocab_size=configuration.vocab_size,
+            vocab_size=words,
             end_token_ids=directory.generation.eos_token_ids,
             tokenizer=directory.tokenizer,
             seed=options.seed,
-            speculator=make_speculator(
-                options.speculation, limits, draft, configuration.vocab_size
-            ),
+            speculator=make_speculator(options.speculation, limits, draft, words),
             structures=_structures(directory, configuration),
             enable_prefix_caching=options.enable_prefix_caching,
             policy=options.queue_policy(),
@@ -147,6 +143,25 @@ def load_model(
         return LoadedModel(directory, engine, executable, defaults, device, eyes)
 
     return on_device(options, settings, build)
+
+
+def _open_eyes(
+    directory: ModelDirectory, dtype: str, device: Device, *, settings: Settings, say: Progress
+) -> ModelEyes | None:
+    """The eyes of a model on the device of its decoder."""
+    load = partial(compile_and_pack, device=device, settings=settings, say=say)
+    return open_eyes(directory, dtype, settings, load)
+
+
+def _bytes_beside(draft: LoadedDraft | None, eyes: ModelEyes | None) -> int:
+    """Memory of what is loaded beside the decoder."""
+    of_draft = draft.executable.weight_bytes if draft else 0
+    return of_draft + (eyes.num_bytes if eyes else 0)
+
+
+def _step(executable: Executable, eyes: ModelEyes | None) -> StepModel:
+    """The decoder as those see it who know of no images."""
+    return SeeingStep(executable, eyes) if eyes else executable
 
 
 def _step_graph(
