@@ -175,9 +175,7 @@ class LLM:
         many = [messages] if isinstance(messages[0], Mapping) else messages
         vision = None if loaded.eyes is None else loaded.eyes.vision
         batch = [
-            chat_prompt(
-                loaded.directory, vision, template_messages(cast(Messages, one)), rendering
-            )
+            chat_prompt(loaded.directory, vision, template_messages(cast(Messages, one)), rendering)
             for one in many
         ]
         choices = self._options_for(batch, options)
