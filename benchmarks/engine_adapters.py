@@ -4,6 +4,7 @@ Both serve the same model and the same prompts; one has an adapter for each sequ
 (normal numbers). A round times one decoding step of each; only ratios of medians of one run count.
 
 Run: python benchmarks/engine_adapters.py MODEL [--batch 32] [--rank 8] [--modules all]
+    [--quantization int8] [--lora-dtype int8]
 """
 
 import argparse
@@ -14,15 +15,14 @@ from collections.abc import Collection, Sequence
 
 import numpy as np
 
-from banyan.compiler.ir.types import DType
 from banyan.engine.adapters.memory import DecoderAdapterMemory
+from banyan.engine.adapters.opening import adapter_room
 from banyan.engine.engine import Engine
 from banyan.engine.options import EngineOptions
 from banyan.engine.request_context import RequestContext
 from banyan.engine.sampling import SamplingOptions
 from banyan.engine.starting.loading import LoadedModel, load_model
 from banyan.foundation.settings import load_settings
-from banyan.models.adapters.graph import AdapterRoom
 from banyan.models.adapters.reading import Adapter, LowRankPair
 from banyan.models.adapters.targets import known_targets
 from banyan.models.configuration import ModelConfiguration
@@ -51,7 +51,13 @@ def made_up_adapter(
 
 def open_engine(arguments: argparse.Namespace, *, enable_lora: bool) -> LoadedModel:
     """Load the model with room for the adapters, or without."""
-    options = EngineOptions(
+    options = options_of(arguments, enable_lora=enable_lora)
+    return load_model(arguments.model, options, settings=load_settings(os.environ))
+
+
+def options_of(arguments: argparse.Namespace, *, enable_lora: bool) -> EngineOptions:
+    """What the engine is started with."""
+    return EngineOptions(
         dtype=arguments.dtype,
         threads=arguments.threads,
         max_model_len=arguments.context + 8 * arguments.rounds + 64,
@@ -62,16 +68,17 @@ def open_engine(arguments: argparse.Namespace, *, enable_lora: bool) -> LoadedMo
         enable_lora=enable_lora,
         max_loras=arguments.batch,
         max_lora_rank=arguments.rank,
+        lora_dtype=arguments.lora_dtype,
     )
-    return load_model(arguments.model, options, settings=load_settings(os.environ))
 
 
 def add_adapters(loaded: LoadedModel, arguments: argparse.Namespace) -> None:
     """Load as many adapters as there are sequences."""
     engine, model = loaded.engine, loaded.directory.decoder_configuration()
     assert engine.adapters is not None
-    dtype = DType.FLOAT32 if arguments.dtype == "float32" else DType.BFLOAT16
-    room = AdapterRoom(model, arguments.batch, arguments.rank, dtype)
+    options = options_of(arguments, enable_lora=True)
+    room = adapter_room(options, model, arguments.dtype, free_bytes=1 << 62)
+    assert room is not None
     memory = DecoderAdapterMemory(room, loaded.executable)
     modules = MODULES[arguments.modules]
     for number in range(arguments.batch):
@@ -133,6 +140,8 @@ def read_arguments() -> argparse.Namespace:
     parser.add_argument("--threads", type=int, default=None)
     parser.add_argument("--dtype", default="bfloat16")
     parser.add_argument("--quantization", default=None)
+    parser.add_argument("--lora-dtype", default="auto")
+    parser.add_argument("--cases", type=int, default=3, help="only the last so many rows")
     return parser.parse_args()
 
 
@@ -150,7 +159,7 @@ def main() -> None:
     }
     print(f"{batch} sequences, rank {arguments.rank}, layers: {arguments.modules}")
     print(f"{'adapters':14} {'base ms':>9} {'ms':>9} {'cost':>8}", flush=True)
-    for name, names in cases.items():
+    for name, names in list(cases.items())[-arguments.cases :]:
         plain, adapted = compare(
             base.engine, other.engine, names, context=arguments.context, rounds=arguments.rounds
         )

@@ -71,6 +71,7 @@ def test_a_language_model_takes_these_arguments() -> None:
         "enable_lora=False",
         "max_loras=8",
         "max_lora_rank=16",
+        "lora_dtype='auto'",
         "progress=None",
     ]
     assert parameters(LLM.generate) == [

@@ -17,6 +17,14 @@ MaxLorasOption = Annotated[
 LoraRankOption = Annotated[
     int, typer.Option("--max-lora-rank", min=1, help="Largest rank of an adapter.")
 ]
+LoraDtypeOption = Annotated[
+    str,
+    typer.Option(
+        "--lora-dtype",
+        help="How adapters are stored: plain, int8 (rounded), or auto: int8 for a base that "
+        "--quantization rounds.",
+    ),
+]
 CpuLorasOption = Annotated[
     int | None, typer.Option("--max-cpu-loras", min=1, help="Most adapters loaded at once.")
 ]

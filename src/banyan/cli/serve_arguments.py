@@ -94,6 +94,7 @@ class ServeArguments:
     enable_lora: lora.EnableLoraOption = False
     max_loras: lora.MaxLorasOption = 8
     max_lora_rank: lora.LoraRankOption = 16
+    lora_dtype: lora.LoraDtypeOption = "auto"
     max_cpu_loras: lora.CpuLorasOption = None
     lora_modules: lora.LoraModulesOption = None
     until_input_ends: UntilInputEndsOption = False

@@ -51,6 +51,8 @@ class LLM:
         enable_lora: make room for low-rank adapters; see `load_adapter`.
         max_loras: adapters that one step can use; others that are loaded take turns.
         max_lora_rank: the largest rank an adapter may have.
+        lora_dtype: how adapters are stored: "plain", "int8" (rounded), or "auto", which rounds them
+            where the base is rounded.
         mode: "deterministic" gives a request the same tokens whatever is computed beside it.
         progress: called while the model loads with a stage, how much is done, how much there is.
 
@@ -83,6 +85,7 @@ class LLM:
         enable_lora: bool = False,
         max_loras: int = 8,
         max_lora_rank: int = 16,
+        lora_dtype: str = "auto",
         progress: Progress | None = None,
     ) -> None:
         options = EngineOptions(
@@ -105,6 +108,7 @@ class LLM:
             enable_lora=enable_lora,
             max_loras=max_loras,
             max_lora_rank=max_lora_rank,
+            lora_dtype=lora_dtype,
         )
         settings = load_settings(os.environ)
         self._loaded: LoadedModel | None = load_model(

@@ -19,6 +19,8 @@ MODES = ("fast", "deterministic")
 DTYPES = ("auto", "float32", "bfloat16")
 KV_CACHE_DTYPES = ("auto", "bfloat16", "int8", "fp8", "int4")
 TASKS = ("auto", "generate", "embed", "classify", "rerank")
+LORA_DTYPES = ("auto", "plain", "int8")
+
 _CHOICES: tuple[tuple[str, tuple[str | None, ...]], ...] = (
     ("dtype", DTYPES),
     ("kv_cache_dtype", KV_CACHE_DTYPES),
@@ -27,6 +29,7 @@ _CHOICES: tuple[tuple[str, tuple[str | None, ...]], ...] = (
     ("quantization", (None, *FORMATS)),
     ("quantization_output", (None, *OUTPUT_FORMATS)),
     ("activation", (None, *ACTIVATIONS)),
+    ("lora_dtype", LORA_DTYPES),
 )
 
 
@@ -100,6 +103,8 @@ class EngineOptions:
         enable_lora: make room for low-rank adapters, which requests then choose by name.
         max_loras: adapters that one step can use; others that are loaded take turns.
         max_lora_rank: the largest rank an adapter may have; every slot has room for it.
+        lora_dtype: how adapters are stored: "plain" as activations are, "int8" rounded to bytes,
+            "auto" rounded where `quantization` rounds the base.
         max_cpu_loras: most adapters that are loaded at once; None sets no limit.
         lora_modules: adapters to start with, as (name, path); they switch `enable_lora` on.
     """
@@ -131,6 +136,7 @@ class EngineOptions:
     enable_lora: bool = False
     max_loras: int = 8
     max_lora_rank: int = 16
+    lora_dtype: str = "auto"
     max_cpu_loras: int | None = None
     lora_modules: tuple[tuple[str, str], ...] = ()
 

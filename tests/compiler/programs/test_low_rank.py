@@ -16,17 +16,27 @@ NUM_ADAPTERS, DEPTH, RANK, COLUMNS = 5, 32, 4, (32, 16, 16)
 NONE = NUM_ADAPTERS
 
 
-def low_rank_graph(dtype: DType, columns: tuple[int, ...] = COLUMNS) -> Graph:
-    """One group of layers over rows [rows, 32]."""
+def low_rank_graph(
+    dtype: DType,
+    columns: tuple[int, ...] = COLUMNS,
+    *,
+    depth: int = DEPTH,
+    is_rounded: bool = False,
+) -> Graph:
+    """One group of layers over rows [rows, depth]."""
     builder, rows, pack = Builder(), symbol("rows", 1, 64), 4 // dtype.num_bytes
+    stored = DType.INT8 if is_rounded else dtype
     width = -(-RANK * len(columns) // 16) * 16
-    down, up = (DEPTH // pack, width, pack), (RANK // pack, 16, pack)
+    down, up = (depth // pack, 16, pack), (RANK // pack, 16, pack)
     inputs = (
-        builder.input("x", TensorType((rows, DEPTH), dtype)),
-        builder.input("down", TensorType((NUM_ADAPTERS, *down), dtype), "state"),
-        builder.input("up", TensorType((NUM_ADAPTERS * sum(columns) // 16, *up), dtype), "state"),
+        builder.input("x", TensorType((rows, depth), dtype)),
+        builder.input("down", TensorType((NUM_ADAPTERS * width // 16, *down), stored), "state"),
+        builder.input("up", TensorType((NUM_ADAPTERS * sum(columns) // 16, *up), stored), "state"),
         builder.input("chosen", TensorType((rows,), DType.INT32)),
     )
+    if is_rounded:
+        scales = TensorType((NUM_ADAPTERS, width), DType.FLOAT32)
+        inputs = (*inputs, builder.input("scales", scales, "state"))
     node = builder.add("low_rank", inputs, columns=columns)
     return Graph("low_rank", inputs, (Output("out", node),))
 
@@ -39,8 +49,15 @@ def arrays(graph: Graph, chosen: list[int]) -> dict[str, Any]:
         name = str(node.attr("name"))
         if name != "chosen":
             shape = [size if isinstance(size, int) else len(chosen) for size in node.shape]
-            found[name] = generator.normal(size=shape).astype(node.dtype.numpy)
+            size = 1e-4 if name == "scales" else 40 if node.dtype is DType.INT8 else 1
+            found[name] = generator.normal(0, size, shape).astype(node.dtype.numpy)
     return found
+
+
+def unpacked(blocks: Any) -> Any:
+    """[N/16, K/p, 16, p] as [K, N]."""
+    columns, lines, width, pack = blocks.shape
+    return blocks.transpose(1, 3, 0, 2).reshape(lines * pack, columns * width)
 
 
 def expected(given: dict[str, Any], columns: tuple[int, ...]) -> Any:
@@ -50,10 +67,12 @@ def expected(given: dict[str, Any], columns: tuple[int, ...]) -> Any:
         if adapter == NONE:
             rows.append(np.zeros(sum(columns), np.float32))
             continue
-        down = given["down"][adapter].transpose(0, 2, 1).reshape(DEPTH, -1)
-        blocks = np.split(given["up"], NUM_ADAPTERS)[adapter]
-        up = np.concatenate([b.transpose(0, 2, 1).reshape(RANK, 16) for b in blocks], axis=1)
-        narrow, start, parts = row @ down, 0, []
+        down, up = (
+            unpacked(np.split(given[half], NUM_ADAPTERS)[adapter]).astype(np.float32)
+            for half in ("down", "up")
+        )
+        scale = given["scales"][adapter] if "scales" in given else np.float32(1)
+        narrow, start, parts = row @ down * scale, 0, []
         for i, size in enumerate(columns):
             parts.append(narrow[i * RANK : (i + 1) * RANK] @ up[:, start : start + size])
             start += size
@@ -70,18 +89,22 @@ CHOSEN = [
 ]
 
 
+@pytest.mark.parametrize("is_rounded", [False, True])
 @pytest.mark.parametrize("chosen", CHOSEN)
-def test_each_row_gets_the_change_of_its_adapter(chosen: list[int]) -> None:
-    graph = low_rank_graph(DType.FLOAT32)
+def test_each_row_gets_the_change_of_its_adapter(chosen: list[int], is_rounded: bool) -> None:
+    graph = low_rank_graph(DType.FLOAT32, is_rounded=is_rounded)
     given = arrays(graph, chosen)
     found = run_graph(graph, given)["out"]
     np.testing.assert_allclose(found, expected(given, COLUMNS), rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("chosen", CHOSEN)
-@pytest.mark.parametrize("dtype", [DType.FLOAT32, DType.BFLOAT16])
-def test_the_kernel_means_the_same(dtype: DType, chosen: list[int]) -> None:
-    graph = low_rank_graph(dtype)
+@pytest.mark.parametrize(
+    ("dtype", "is_rounded"),
+    [(DType.FLOAT32, False), (DType.BFLOAT16, False), (DType.BFLOAT16, True)],
+)
+def test_the_kernel_means_the_same(dtype: DType, is_rounded: bool, chosen: list[int]) -> None:
+    graph = low_rank_graph(dtype, is_rounded=is_rounded)
     assert_same_results(graph, tile(graph), arrays(graph, chosen))
 
 

@@ -1,17 +1,22 @@
 """Adapters through `LLM`: the tokens of transformers and peft, merged, beside each other."""
 
+import shutil
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import transformers
+from safetensors.numpy import load_file, save_file
 
 from banyan import LLM, SamplingOptions
 from banyan.foundation.errors import InputError, ModelError, RequestError
+from banyan.models.adapters.reading import read_adapter
 from banyan.models.loading import open_model
 from tests.conftest import Checkpoint
 from tests.models.adapters.files import make_adapter
+from tests.models.quantisation.packers import MIXED, write_pair
 
 GREEDY = SamplingOptions(temperature=0.0, max_tokens=12, ignore_eos=True)
 PROMPT = [5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21]
@@ -69,6 +74,41 @@ def test_adapters_in_one_batch_write_what_peft_writes(
             llm.generate([PROMPT, PROMPT], GREEDY, adapter=["adapter-0"])
         with pytest.raises(ModelError, match="there is no adapter directory"):
             llm.load_adapter("other", tmp_path / "nothing")
+
+
+def merged_checkpoint(base: Path, adapter: Path, directory: Path) -> Path:
+    """A copy of a checkpoint whose weights have the adapter in, computed here in float64."""
+    shutil.copytree(base, directory)
+    pairs = read_adapter(adapter, open_model(str(base)).decoder_configuration(), max_rank=16).pairs
+    weights = load_file(directory / "model.safetensors")
+    for (layer, path), pair in pairs.items():
+        name = f"model.layers.{layer}.{path}.weight"
+        change = pair.up.astype(np.float64) @ pair.down.astype(np.float64)
+        weights[name] = (weights[name].astype(np.float64) + change).astype(np.float32)
+    save_file(weights, directory / "model.safetensors")
+    return directory
+
+
+def test_adapters_on_a_quantised_base_write_what_its_merged_weights_write(
+    checkpoint: Checkpoint, tmp_path: Path
+) -> None:
+    quantised, plain = write_pair(checkpoint("llama"), tmp_path, MIXED)
+    path = make_adapter(
+        tmp_path / "adapter", open_model(str(plain)).decoder_configuration(), size=0.2
+    )
+    merged = merged_checkpoint(plain, path, tmp_path / "merged")
+    options: dict[str, Any] = {"dtype": "float32", "threads": 2, "max_model_len": 64}
+    with LLM(quantised, enable_lora=True, **options) as llm:
+        llm.load_adapter("a", path)
+        found = llm.generate([PROMPT, PROMPT], GREEDY, adapter=["a", None])
+    with LLM(merged, **options) as llm:
+        (wanted,) = llm.generate([PROMPT], GREEDY)
+    assert found[0].token_ids == wanted.token_ids != found[1].token_ids
+
+
+def test_factors_in_bytes_need_activations_in_bfloat16(checkpoint: Checkpoint) -> None:
+    with pytest.raises(InputError, match="lora_dtype='int8' needs a model that computes in bfloat"):
+        LLM(checkpoint("qwen3"), dtype="float32", enable_lora=True, lora_dtype="int8")
 
 
 def test_an_llm_without_room_says_how_to_get_it(checkpoint: Checkpoint, tmp_path: Path) -> None:

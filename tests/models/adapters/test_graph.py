@@ -182,14 +182,15 @@ def test_a_batch_of_32_adapters_equals_32_merged_models(
 
 
 @needs_compiler
-def test_bfloat16_and_quantised_bases_take_adapters_too(
-    checkpoint: Checkpoint, tmp_path: Path, program_cache: Path
+@pytest.mark.parametrize("is_rounded", [False, True])
+def test_a_bfloat16_base_takes_adapters_as_they_are_and_rounded(
+    checkpoint: Checkpoint, tmp_path: Path, program_cache: Path, is_rounded: bool
 ) -> None:
     model = open_model(str(checkpoint("qwen3")))
     configuration = model.decoder_configuration()
     graph = captured(checkpoint("qwen3"), "bfloat16")
     adapters = make_adapters(tmp_path, configuration, 4)
-    room = AdapterRoom(configuration, slots=4, max_rank=6, dtype=DType.BFLOAT16)
+    room = AdapterRoom(configuration, 4, 6, DType.BFLOAT16, is_rounded)
     plain = plain_weights(graph, model)
     step = step_of(prompts(6))
     of_token = np.repeat(np.array([0, 1, 2, 3, -1, 1], np.int32), np.diff(step["query_starts"]))
@@ -202,6 +203,33 @@ def test_bfloat16_and_quantised_bases_take_adapters_too(
         alone.load_weights(Weights(changed))
         wanted = alone.run(step)["logits"][row]
         assert np.abs(found[row] - wanted).max() <= 0.04 * np.abs(wanted).max()
+
+
+def test_rounded_factors_are_nearer_than_half_a_step_of_either(
+    checkpoint: Checkpoint, tmp_path: Path
+) -> None:
+    configuration = open_model(str(checkpoint("qwen3"))).decoder_configuration()
+    (adapter,) = make_adapters(tmp_path, configuration, 1)
+    plain = AdapterRoom(configuration, 1, 6, DType.FLOAT32)
+    rounded = AdapterRoom(configuration, 1, 6, DType.BFLOAT16, is_rounded=True)
+    exact, found = plain.factors(adapter), rounded.factors(adapter)
+    _, group = next(plain.groups())
+    assert 2 * rounded.num_bytes < plain.num_bytes
+
+    def matrices(factors: Mapping[str, NDArray[Any]]) -> list[NDArray[Any]]:
+        halves = (factors[f"adapter_{half}.0.{group.name}"] for half in ("down", "up"))
+        return [
+            half.transpose(0, 2, 1, 3).reshape(half.shape[0] * 16, -1).astype(np.float64)
+            for half in halves
+        ]
+
+    (down, up), (near_down, near_up) = matrices(exact), matrices(found)
+    scales = found[f"adapter_scales.0.{group.name}"]
+    rows = group.outputs[0]
+    wanted, given = up[:rows] @ down[:6], near_up[:rows] * scales[:6] @ near_down[:6]
+    # A byte is off by at most half a step of 1/127 of the largest: of each factor, and of both.
+    bound = (np.abs(up[:rows]).max(0) * np.abs(down[:6]).max(1)).sum() * (1 / 127 + 1 / 254**2)
+    assert 0 < np.abs(wanted - given).max() < bound
 
 
 def test_a_quantised_graph_keeps_its_layers_and_gains_the_changes(checkpoint: Checkpoint) -> None:

@@ -5,6 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 from banyan.compiler.ir.cached import CACHE_BLOCK, quantized_format
+from banyan.compiler.ir.symbols import fixed
 from banyan.compiler.ir.type_rules import Call, Rule
 from banyan.compiler.ir.types import DType, TupleType, ValueType
 
@@ -100,16 +101,21 @@ def _paged_latent_attention(call: Call) -> ValueType:
 
 
 def _low_rank(call: Call) -> ValueType:
-    x, down, up, chosen = call.types
+    x, down, up, chosen, *scales = call.types
     columns, pack = call.attrs["columns"], down.shape[-1]
     call.require(x.rank == 2 and down.rank == up.rank == 4, "takes [T,K] and two stacks of pairs")
-    call.require(x.dtype is down.dtype is up.dtype, "element types must be equal; use cast")
+    stored = DType.INT8 if scales else x.dtype
+    call.require(stored is down.dtype is up.dtype, "factors are as the rows, or bytes with scales")
     call.require(x.shape[1] == down.shape[1] * pack, "contracted sizes differ")
     width, whole = up.shape[2], all(size % up.shape[2] == 0 for size in columns)
     call.require(whole, "layers have whole blocks of columns")
-    call.require(up.shape[0] * width == down.shape[0] * sum(columns), "not a pair for each adapter")
-    rank = up.shape[1] * up.shape[3]
-    call.require(down.shape[2] >= rank * len(columns), "a first factor for each layer")
+    num_adapters, rest = divmod(fixed(up.shape[0]) * width, sum(columns))
+    each, left = divmod(fixed(down.shape[0]), num_adapters)
+    call.require(rest == left == 0, "not a pair for each adapter")
+    wide, rank = each * down.shape[2], up.shape[1] * up.shape[3]
+    call.require(wide >= rank * len(columns), "a first factor for each layer")
+    fits = all(scale.shape == (num_adapters, wide) for scale in scales)
+    call.require(fits, "a scale for each column of the first factors")
     call.require(chosen.shape == x.shape[:1], "one adapter for each row")
     return call.like((x.shape[0], sum(columns)))
 

@@ -39,8 +39,9 @@ models      attention_forward{causal, scale}(q[B,H,Tq,D], k[B,G,Tk,D], v[B,G,Tk,
             key_scales?, value_scales?): a quantised cache has scales for each row of a head
             paged_latent_attention{scale, window, value_size}(q[T,H,D], keys, tables, starts,
             lengths) -> [T,H,value_size]: one head of keys, values are the first part of keys
-            low_rank{columns}(x[T,K], down[S,K/p,C,p], up[S*N/16,R/p,16,p], chosen[T]) -> [T,N]:
-            both factors of adapter chosen[t] < S, zeros for S; part i of N reads C at i * R
+            low_rank{columns}(x[T,K], down[S*C/16,K/p,16,p], up[S*N/16,R/p,16,p], chosen[T],
+            scales f32[S,C]?) -> [T,N]: both factors of adapter chosen[t] < S, zeros for S; part i
+            of N reads C at i * R, times scales if the factors are i8
 escape      extern{target, static, types, reason}(...): calls the framework    get{index}(tuple)
 kernel      call{kernel}(...) -> its written pointers in order
 kernel only load{index, sizes}(pointer, i...)  store{index, sizes}(pointer, value, i...)

@@ -149,9 +149,9 @@ def _group_rows(context: Context, experts: Node, groups: int) -> Node:
 
 
 def _low_rank(context: Context, node: Node) -> Node:
-    x, down, up, chosen = (arg.tensor for arg in node.args)
-    types = LowRank(x, down, up, chosen, integers(node, "columns"))
-    groups = _group_rows(context, node.args[3], fixed(down.shape[0]))
+    x, down, up, chosen, *scales = (arg.tensor for arg in node.args)
+    types = LowRank(x, down, up, chosen, integers(node, "columns"), *scales)
+    groups = _group_rows(context, node.args[3], types.num_adapters)
     order = [context.result(groups, index) for index in range(2)]
     arguments = [*context.values(node.args), *order]
     return context.result(context.call(low_rank_kernel, (types,), arguments))

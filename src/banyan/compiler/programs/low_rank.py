@@ -28,10 +28,11 @@ class LowRank:
 
     Attributes:
         rows: [T, K].
-        down: [S, K/p, C, p].
-        up: [S * N/16, R/p, 16, p]: blocks of sixteen columns, so that memory is read in order.
+        down: [S * C/16, K/p, 16, p], both in blocks of sixteen columns: memory is read in order.
+        up: [S * N/16, R/p, 16, p].
         chosen: [T] integers; S stands for no adapter.
         columns: outputs of each layer; they add up to N.
+        scales: [S, C] of factors in bytes: what a product of both is worth, for each rank.
     """
 
     rows: TensorType
@@ -39,6 +40,7 @@ class LowRank:
     up: TensorType
     chosen: TensorType
     columns: tuple[int, ...]
+    scales: TensorType | None = None
 
     @property
     def rank(self) -> int:
@@ -48,7 +50,12 @@ class LowRank:
     @property
     def num_adapters(self) -> int:
         """S."""
-        return fixed(self.down.shape[0])
+        return fixed(self.up.shape[0]) * PANEL_COLUMNS // sum(self.columns)
+
+    @property
+    def width(self) -> int:
+        """C."""
+        return fixed(self.down.shape[0]) // self.num_adapters * PANEL_COLUMNS
 
     @property
     def result(self) -> TensorType:
@@ -57,7 +64,10 @@ class LowRank:
 
 
 def low_rank_kernel(builder: Builder, types: LowRank) -> Kernel:
-    """Pointers (rows, down, up, chosen, order, starts, out); one program for each block of rows."""
+    """Pointers (rows, down, up, chosen, scales?, order, starts, out).
+
+    One program for each block of rows.
+    """
     return _Program(Tiles(builder), types).kernel()
 
 
@@ -71,6 +81,8 @@ class _Program:
         self.down = pointer("down", types.down, "read")
         self.up = pointer("up", types.up, "read")
         self.chosen = pointer("chosen", types.chosen, "read")
+        scales = types.scales
+        self.scales = None if scales is None else pointer("scales", scales, "read")
         self.order = pointer("order", TensorType((num_rows,), i32), "read")
         self.starts = pointer("starts", TensorType((num_adapters + 1,), i32), "read")
         self.out = pointer("out", types.result, "write")
@@ -96,6 +108,7 @@ class _Program:
         zeros = self._over_rows((rest, end), "other_rows", self._zeros)
         pointers = (
             *(self.rows, self.down, self.up, self.chosen),
+            *(() if self.scales is None else (self.scales,)),
             self.order,
             self.starts,
             self.out,
@@ -126,31 +139,34 @@ class _Program:
     def _change(self, numbers: Node, adapter: Node) -> list[Node]:
         """Write what an adapter adds to its rows."""
         tiles, index, types = self.tiles, self.tiles.indices, self.types
-        at, dtype = At(adapter), types.rows.dtype
-        depth, rank = whole(index, types.rows.shape[1]), types.rank
-        rows = tiles.read(self.rows, (Each(numbers), depth))
-        lines, columns, width = (whole(index, size) for size in types.down.shape[1:])
-        narrow = self._product(rows, tiles.read(self.down, (at, lines, columns, width)))
+        dtype, rank = types.rows.dtype, types.rank
+        rows = tiles.read(self.rows, (Each(numbers), whole(index, types.rows.shape[1])))
+        narrow = self._product(
+            rows, self._factor(self.down, adapter, types.width, (0, types.width))
+        )
+        if self.scales is not None:
+            scale = tiles.read(self.scales, (At(adapter), whole(index, types.width)))
+            narrow = narrow * tiles.rows(scale, narrow.shape[0])
         narrow = tiles.cast(narrow, dtype)
         stores = []
         borders = [sum(types.columns[:i]) for i in range(len(types.columns) + 1)]
         for part, (low, high) in enumerate(pairwise(borders)):
             own = narrow.slice(1, part * rank, (part + 1) * rank)
-            change = self._product(own, self._up_factor(adapter, low, high))
+            factor = self._factor(self.up, adapter, borders[-1], (low, high))
+            change = self._product(own, factor)
             across = Span(index.number(low), high - low)
             stores.append(tiles.store(self.out, tiles.cast(change, dtype), (Each(numbers), across)))
         return stores
 
-    def _up_factor(self, adapter: Node, low: int, high: int) -> Node:
-        """Columns `low` to `high` of an adapter's second factor, [R/p, high - low, p]."""
-        tiles, index, types = self.tiles, self.tiles.indices, self.types
-        each, first = sum(types.columns) // PANEL_COLUMNS, low // PANEL_COLUMNS
-        count = (high - low) // PANEL_COLUMNS
+    def _factor(self, pointer: Node, adapter: Node, width: int, part: tuple[int, int]) -> Node:
+        """The columns `part` of one of an adapter's factors, [K/p, high - low, p]."""
+        tiles, index, (low, high) = self.tiles, self.tiles.indices, part
+        each, first = width // PANEL_COLUMNS, low // PANEL_COLUMNS
         start = index.add(index.multiply(adapter, each), index.number(first))
-        numbers = index.add(index.count(count), start)
-        lines, columns, pair = types.up.shape[1:]
+        numbers = index.add(index.count((high - low) // PANEL_COLUMNS), start)
+        lines, columns, pair = pointer.shape[1:]
         inner = tuple(whole(index, size) for size in (lines, columns, pair))
-        blocks = tiles.read(self.up, (Each(numbers), *inner))
+        blocks = tiles.cast(tiles.read(pointer, (Each(numbers), *inner)), self.types.rows.dtype)
         return blocks.permute((1, 0, 2, 3)).reshape((lines, high - low, pair))
 
     def _product(self, rows: Node, factor: Node) -> Node:

@@ -18,11 +18,12 @@ def adapter_room(
     """The room that the options ask for in a decoder that computes in `dtype`; None for none.
 
     Raises:
-        InputError: it does not fit into memory.
+        InputError: it does not fit into memory, or adapters cannot be stored as they should.
     """
     if not options.has_adapters:
         return None
-    room = AdapterRoom(model, options.max_loras, options.max_lora_rank, _DTYPES[dtype])
+    is_rounded = _is_rounded(options, dtype)
+    room = AdapterRoom(model, options.max_loras, options.max_lora_rank, _DTYPES[dtype], is_rounded)
     if room.num_bytes > free_bytes:
         raise InputError(
             f"max_loras={room.slots} with max_lora_rank={room.max_rank} takes "
@@ -30,6 +31,16 @@ def adapter_room(
             "of them"
         )
     return room
+
+
+def _is_rounded(options: EngineOptions, dtype: str) -> bool:
+    if options.lora_dtype == "int8" and dtype != "bfloat16":
+        raise InputError(
+            f"lora_dtype='int8' needs a model that computes in bfloat16, and this one computes in "
+            f"{dtype}; leave lora_dtype at 'auto' or set dtype='bfloat16'"
+        )
+    wants = options.lora_dtype == "auto" and options.quantization is not None
+    return dtype == "bfloat16" and (wants or options.lora_dtype == "int8")
 
 
 def open_library(

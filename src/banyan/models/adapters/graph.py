@@ -6,6 +6,10 @@ theirs. Its factors are states of the graph, one slot for each of S adapters at 
 each kind of group which slots change it at all, so that others cost nothing there. A graph without
 room for adapters is not touched.
 
+A step with many adapters takes as long as memory takes to give their factors. Stored as bytes they
+are half as long: each rank of a layer has two scales, the largest number of its row of the first
+factor and of its column of the second one over 127, and their product is multiplied in between.
+
 Legend: S slots, K inputs, C columns of all first factors of a group, R largest rank, N outputs of a
 group, p numbers packed side by side.
 """
@@ -31,6 +35,8 @@ ARGUMENT = "adapters"
 
 _PRODUCTS = frozenset({"dot", "quantized_linear"})
 _HALVES = ("down", "up")
+_SCALES = "scales"
+_LARGEST = 127
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,13 +47,15 @@ class AdapterRoom:
         model: the decoder.
         slots: S, how many adapters have a place at once.
         max_rank: R, rounded up to whole pairs where numbers are packed in pairs.
-        dtype: of the activations, and so of the factors.
+        dtype: of the activations.
+        is_rounded: whether factors are stored as bytes, rounded; otherwise as the activations.
     """
 
     model: ModelConfiguration
     slots: int
     max_rank: int
     dtype: DType
+    is_rounded: bool = False
 
     @property
     def rank(self) -> int:
@@ -61,8 +69,11 @@ class AdapterRoom:
             for group in target_groups(self.model, layer):
                 yield layer, group
 
-    def types(self, group: TargetGroup) -> tuple[TensorType, TensorType]:
-        """The types of both states of a group: down [S, K/p, C, p] and up [S, N/16, R/p, 16, p].
+    def types(self, group: TargetGroup) -> dict[str, TensorType]:
+        """The types of the states of a group, both factors in blocks of sixteen columns.
+
+        They are down [S, C/16, K/p, 16, p], up [S, N/16, R/p, 16, p] and, of factors in bytes,
+        scales float32 [S, C].
 
         Raises:
             UnsupportedModelError: K is no multiple of p, or N none of 16.
@@ -75,16 +86,25 @@ class AdapterRoom:
                     f"{PANEL_COLUMNS} outputs; {group.name} of this model maps {group.inputs} to "
                     f"{', '.join(map(str, group.outputs))}"
                 )
-        wide = -(-self.rank * len(group.targets) // PANEL_COLUMNS) * PANEL_COLUMNS
-        down = (self.slots, group.inputs // pack, wide, pack)
-        blocks = sum(group.outputs) // PANEL_COLUMNS
-        up = (self.slots, blocks, self.rank // pack, PANEL_COLUMNS, pack)
-        return TensorType(down, self.dtype), TensorType(up, self.dtype)
+        stored = DType.INT8 if self.is_rounded else self.dtype
+        narrow, wide = (size // PANEL_COLUMNS for size in (self.width(group), sum(group.outputs)))
+        down = (self.slots, narrow, group.inputs // pack, PANEL_COLUMNS, pack)
+        up = (self.slots, wide, self.rank // pack, PANEL_COLUMNS, pack)
+        found = {"down": TensorType(down, stored), "up": TensorType(up, stored)}
+        if self.is_rounded:
+            found[_SCALES] = TensorType((self.slots, self.width(group)), DType.FLOAT32)
+        return found
+
+    def width(self, group: TargetGroup) -> int:
+        """C: whole blocks."""
+        return -(-self.rank * len(group.targets) // PANEL_COLUMNS) * PANEL_COLUMNS
 
     @property
     def num_bytes(self) -> int:
         """Memory of all slots."""
-        return sum(kind.maximum_bytes for _, group in self.groups() for kind in self.types(group))
+        return sum(
+            kind.maximum_bytes for _, group in self.groups() for kind in self.types(group).values()
+        )
 
     def factors(self, adapter: Adapter) -> dict[str, NDArray[Any]]:
         """What the states hold in the slot of an adapter, by the name of the state.
@@ -98,11 +118,14 @@ class AdapterRoom:
             if group.name not in changed:
                 continue
             pairs = [adapter.pairs.get((layer, target.path)) for target in group.targets]
-            down, up = self._factors(group, pairs)
-            names = [state_name(half, layer, group) for half in _HALVES]
-            blocks = up.reshape(-1, PANEL_COLUMNS, self.rank)
-            stored = _paired(down), np.stack([_paired(block) for block in blocks])
-            found |= dict(zip(names, stored, strict=True))
+            factors = self._factors(group, pairs)
+            if self.is_rounded:
+                down, up, scales = _rounded(*factors, group)
+                found[state_name(_SCALES, layer, group)] = scales
+                factors = down, up
+            for half, factor in zip(_HALVES, factors, strict=True):
+                stored = factor if self.is_rounded else factor.astype(self.dtype.numpy)
+                found[state_name(half, layer, group)] = _blocks(stored, pack_width(self.dtype))
         return found
 
     def places(self, changed: Collection[str], slot: int) -> dict[str, NDArray[Any]]:
@@ -124,10 +147,8 @@ class AdapterRoom:
         self, group: TargetGroup, pairs: list[LowRankPair | None]
     ) -> tuple[NDArray[Any], NDArray[Any]]:
         """The first factors beside each other [C, K], the second one behind the other [N, R]."""
-        wide = self.types(group)[0].shape[2]
-        assert isinstance(wide, int)
-        down = np.zeros((wide, group.inputs), self.dtype.numpy)
-        up = np.zeros((sum(group.outputs), self.rank), self.dtype.numpy)
+        down = np.zeros((self.width(group), group.inputs), np.float32)
+        up = np.zeros((sum(group.outputs), self.rank), np.float32)
         row = 0
         for number, (pair, target) in enumerate(zip(pairs, group.targets, strict=True)):
             if pair is not None:
@@ -139,7 +160,7 @@ class AdapterRoom:
 
 
 def state_name(half: str, layer: int, group: TargetGroup) -> str:
-    """The name of the state that holds the "down" or "up" factors of a group."""
+    """The name of the state that holds the "down" or "up" factors of a group, or their "scales"."""
     return f"adapter_{half}.{layer}.{group.name}"
 
 
@@ -148,11 +169,30 @@ def places_name(group: TargetGroup) -> str:
     return f"adapter_places.{group.name}"
 
 
-def _paired(factor: NDArray[Any]) -> NDArray[Any]:
-    """[N, K] as [K/p, N, p]."""
+def _rounded(
+    down: NDArray[Any], up: NDArray[Any], group: TargetGroup
+) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
+    """Factors [C, K] and [N, R] as bytes, and what a product of both is worth, float32 [C]."""
+    scales = np.zeros(len(down), np.float32)
+    whole = [np.zeros(factor.shape, np.int8) for factor in (down, up)]
+    rank, row = up.shape[1], 0
+    for number, target in enumerate(group.targets):
+        first, last = slice(number * rank, (number + 1) * rank), slice(row, row + target.outputs)
+        row += target.outputs
+        own, other = np.abs(down[first]).max(1), np.abs(up[last]).max(0)
+        scales[first] = (own / _LARGEST) * (other / _LARGEST)
+        for factor, place, most in ((0, first, own[:, None]), (1, last, other[None])):
+            given = (down, up)[factor][place]
+            steps = given * np.divide(_LARGEST, most, out=np.zeros_like(most), where=most > 0)
+            whole[factor][place] = np.rint(steps).clip(-_LARGEST, _LARGEST)
+    return whole[0], whole[1], scales
+
+
+def _blocks(factor: NDArray[Any], pack: int) -> NDArray[Any]:
+    """[N, K] as [N/16, K/p, 16, p]."""
     columns, depth = factor.shape
-    pack = 4 // factor.dtype.itemsize
-    return np.ascontiguousarray(factor.reshape(columns, depth // pack, pack).swapaxes(0, 1))
+    shape = (columns // PANEL_COLUMNS, PANEL_COLUMNS, depth // pack, pack)
+    return np.ascontiguousarray(factor.reshape(shape).swapaxes(1, 2))
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,14 +253,16 @@ class _Changes:
     def of(self, place: _Place, rows: Node) -> Node:
         """What the adapter of each row adds to one layer."""
         factors = []
-        for half, kind in zip(_HALVES, self._room.types(place.group), strict=True):
-            name = state_name(half, place.layer, place.group)
-            state = self._state(name, kind)
-            # Of the second factor, the blocks of all adapters in one row.
-            shape = kind.shape if half == "down" else (product(kind.shape[:2]), *kind.shape[2:])
-            factors.append(state.reshape(shape))
-        columns = place.group.outputs
-        change = rows.apply("low_rank", *factors, self._chosen(place.group), columns=columns)
+        for half, kind in self._room.types(place.group).items():
+            state = self._state(state_name(half, place.layer, place.group), kind)
+            # Of the factors, the blocks of all adapters in one row.
+            is_whole = half == _SCALES
+            factors.append(
+                state if is_whole else state.reshape((product(kind.shape[:2]), *kind.shape[2:]))
+            )
+        columns, chosen = place.group.outputs, self._chosen(place.group)
+        # Scales come last.
+        change = rows.apply("low_rank", *factors[:2], chosen, *factors[2:], columns=columns)
         return change.slice(1, place.start, place.stop)
 
 

@@ -13,7 +13,6 @@ from banyan.compiler.targets.interpreter.arithmetic import (
     Attributes,
     Values,
     pack_panels,
-    unpack_pairs,
     unpack_panels,
     wide,
 )
@@ -225,16 +224,19 @@ def group_rows(values: Values, attrs: Attributes) -> tuple[Array, Array]:
 
 def low_rank(values: Values, attrs: Attributes) -> Array:
     """What the adapter of each row adds; between the factors numbers have the type of the rows."""
-    x, down, up, chosen = values
-    num_adapters, pack = down.shape[0], down.shape[-1]
-    rank = up.shape[1] * pack
+    x, down, up, chosen, *scales = values
+    rank = up.shape[1] * up.shape[-1]
     ends = np.cumsum([0, *attrs["columns"]])
-    ups = up.reshape(num_adapters, -1, *up.shape[1:])
+    num_adapters = up.shape[0] * up.shape[2] // int(ends[-1])
+    downs, ups = (part.reshape(num_adapters, -1, *part.shape[1:]) for part in (down, up))
     result = np.zeros((x.shape[0], int(ends[-1])), np.float32)
     for adapter in np.unique(chosen[chosen < num_adapters]):
         rows = chosen == adapter
-        first, second = unpack_pairs(wide(down[adapter])), unpack_panels(wide(ups[adapter]))
-        narrow = wide((wide(x[rows]) @ first).astype(x.dtype))
+        first, second = (unpack_panels(wide(part[adapter])) for part in (downs, ups))
+        narrow = wide(x[rows]) @ first
+        for scale in scales:
+            narrow = narrow * scale[adapter]
+        narrow = wide(narrow.astype(x.dtype))
         for part, (low, high) in enumerate(pairwise(ends)):
             own = narrow[:, part * rank : (part + 1) * rank]
             result[rows, low:high] = own @ second[:, low:high]

@@ -69,6 +69,7 @@ namespace avx512_bf16 {
 constexpr int kBlockRows = 6;
 // Blocks read side by side, line by line: the hardware runs ahead of several streams at once.
 constexpr int kStreams = 4;
+constexpr int64_t kStreamAhead = 4096;  // bytes
 
 template <class B>
 BANYAN_INLINE void fetch_line(const B* line, int64_t i) {
@@ -131,6 +132,44 @@ static float to_integers(const bfloat16* row, int64_t k, int16_t* to) {
   return is_finite ? largest / most : float_from_bits(0x7fc00000u);
 }
 
+// Sums of R rows and P panels. Those of a lone panel are made in two chains, so that one needs not wait
+// for the other.
+template <int R, int P, class B>
+struct Sums {
+  using Sum = typename Line<B>::Sum;
+  static constexpr int kChains = P == 1 ? 2 : 1;
+  Sum sum[kChains][R][P];
+
+  BANYAN_INLINE Sums() {
+#pragma GCC unroll 2
+    for (int chain = 0; chain < kChains; ++chain) {
+#pragma GCC unroll 8
+      for (int r = 0; r < R; ++r) {
+#pragma GCC unroll 4
+        for (int p = 0; p < P; ++p) sum[chain][r][p] = Line<B>::zero();
+      }
+    }
+  }
+  BANYAN_INLINE void add(int chain, int r, int p, __m512i x, __m512i weight) {
+    sum[chain][r][p] = Line<B>::add(sum[chain][r][p], x, weight);
+  }
+  // Calls `step(chain, line)` for all lines of pairs.
+  template <class F>
+  static BANYAN_INLINE void each_line(int64_t lines, F step) {
+    int64_t i = 0;
+#pragma GCC unroll 2
+    for (; i + kChains <= lines; i += kChains) {
+      step(0, i);
+      if (kChains == 2) step(kChains - 1, i + 1);
+    }
+    if (kChains == 2 && i < lines) step(0, i);
+  }
+  BANYAN_INLINE __m512 value(int r, int p, float scale) const {
+    const Sum first = sum[0][r][p];
+    return Line<B>::value(kChains == 1 ? first : Line<B>::both(first, sum[kChains - 1][r][p]), scale);
+  }
+};
+
 // R rows against P blocks side by side.
 template <int R, int P, class B>
 static void columns_of(const RowsFor<B>& a, const B* const* blocks, int64_t k, float* c,
@@ -139,15 +178,9 @@ static void columns_of(const RowsFor<B>& a, const B* const* blocks, int64_t k, f
   const B* any = nullptr;
   for (int p = 0; p < P; ++p) any = blocks[p] != nullptr ? blocks[p] : any;
   const Streams<P, B> from(blocks, ahead, any);
-  typename Line<B>::Sum sum[R][P];
-#pragma GCC unroll 8
-  for (int r = 0; r < R; ++r) {
-#pragma GCC unroll 4
-    for (int p = 0; p < P; ++p) sum[r][p] = Line<B>::zero();
-  }
+  Sums<R, P, B> sums;
   const int64_t pairs = any == nullptr ? 0 : k / 2;
-#pragma GCC unroll 2
-  for (int64_t i = 0; i < pairs; ++i) {
+  sums.each_line(pairs, [&](int chain, int64_t i) __attribute__((always_inline)) {
     __m512i x[R];
 #pragma GCC unroll 8
     for (int r = 0; r < R; ++r) x[r] = pair_of(a.data + r * a.stride + 2 * i);
@@ -156,14 +189,14 @@ static void columns_of(const RowsFor<B>& a, const B* const* blocks, int64_t k, f
       fetch_line(from.next[p] + i * line, i);
       const __m512i weight = Line<B>::load(from.here[p] + i * line);
 #pragma GCC unroll 8
-      for (int r = 0; r < R; ++r) sum[r][p] = Line<B>::add(sum[r][p], x[r], weight);
+      for (int r = 0; r < R; ++r) sums.add(chain, r, p, x[r], weight);
     }
-  }
+  });
 #pragma GCC unroll 8
   for (int r = 0; r < R; ++r) {
 #pragma GCC unroll 4
     for (int p = 0; p < P; ++p) {
-      const __m512 value = Line<B>::value(sum[r][p], a.scale[r]);
+      const __m512 value = sums.value(r, p, a.scale[r]);
       _mm512_store_ps(c + r * ldc + p * kPanelColumns,
                       blocks[p] != nullptr ? value : _mm512_setzero_ps());
     }
@@ -291,9 +324,64 @@ static void rows_of(const RowsFor<B>& a, const Present<B>& blocks, int64_t k, in
   }
 }
 
+// Do the blocks lie one behind the other?
+template <class B>
+static bool in_line(const B* const* blocks, int64_t count, int64_t k) {
+  const int64_t each = k / 2 * Line<B>::kStride;
+  for (int64_t i = 0; i < count; ++i) {
+    if (blocks[i] == nullptr || blocks[i] != blocks[0] + i * each) return false;
+  }
+  return count > 0;
+}
+
+// The same for blocks that do, such as factors of an adapter: streams that are fetched far ahead, past
+// their ends too, where the next ones mostly start. The sums are those of columns_of.
+template <int R, int P, class B>
+static void columns_in_line(const RowsFor<B>& a, const B* block, int64_t k, float* c, int64_t ldc) {
+  constexpr int64_t line = Line<B>::kStride;
+  constexpr int64_t every = 64 / (line * sizeof(B));  // lines of pairs in one of memory
+  const int64_t each = k / 2 * line;
+  Sums<R, P, B> sums;
+  sums.each_line(k / 2, [&](int chain, int64_t i) __attribute__((always_inline)) {
+    __m512i weight[P];
+#pragma GCC unroll 4
+    for (int p = 0; p < P; ++p) {
+      const B* const from = block + p * each + i * line;
+      if (i % every == 0) __builtin_prefetch((const char*)from + kStreamAhead, 0, 3);
+      weight[p] = Line<B>::load(from);
+    }
+#pragma GCC unroll 8
+    for (int r = 0; r < R; ++r) {
+      const __m512i x = pair_of(a.data + r * a.stride + 2 * i);
+#pragma GCC unroll 4
+      for (int p = 0; p < P; ++p) sums.add(chain, r, p, x, weight[p]);
+    }
+  });
+#pragma GCC unroll 8
+  for (int r = 0; r < R; ++r) {
+#pragma GCC unroll 4
+    for (int p = 0; p < P; ++p) {
+      _mm512_store_ps(c + r * ldc + p * kPanelColumns, sums.value(r, p, a.scale[r]));
+    }
+  }
+}
+
 template <int R, class B>
 static void columns_of_all(const RowsFor<B>& a, const B* const* blocks, int64_t count, int64_t k,
                            float* c, int64_t ldc, const B* const* ahead) {
+  if (ahead == nullptr && in_line(blocks, count, k)) {
+    const int64_t last = count - count % kStreams;
+    for (int64_t i = 0; i < last; i += kStreams) {
+      columns_in_line<R, kStreams>(a, blocks[i], k, c + i * kPanelColumns, ldc);
+    }
+    float* const rest = c + last * kPanelColumns;
+    switch (count - last) {
+      case 1: return columns_in_line<R, 1>(a, blocks[last], k, rest, ldc);
+      case 2: return columns_in_line<R, 2>(a, blocks[last], k, rest, ldc);
+      case 3: return columns_in_line<R, 3>(a, blocks[last], k, rest, ldc);
+      default: return;
+    }
+  }
   int64_t i = 0;
   for (; i + kStreams <= count; i += kStreams) {
     const bool is_last = i + 2 * kStreams > count;
@@ -367,6 +455,16 @@ static void columns(const bfloat16* a, int64_t lda, const B* const* blocks, int6
   });
 }
 
+// Long sums of bytes would leave few bits to whole numbers of a row: they are made of its floats.
+static void columns(const bfloat16* a, int64_t lda, const int8_t* const* blocks, int64_t count,
+                    int64_t k, int64_t rows, float* c, int64_t ldc, const int8_t* const* ahead,
+                    int16_t* wide) {
+  if (k <= kMostOfIntegers) return columns<int8_t>(a, lda, blocks, count, k, rows, c, ldc, ahead, wide);
+  const auto as_floats = reinterpret_cast<const FloatByte* const*>(blocks);
+  columns<FloatByte>(a, lda, as_floats, count, k, rows, c, ldc,
+                     reinterpret_cast<const FloatByte* const*>(ahead), (bfloat16*)nullptr);
+}
+
 template <class B, class W>
 static void rows(const bfloat16* a, int64_t lda, const B* const* blocks, int64_t count, int64_t k,
                  int64_t num_rows, int64_t n, float* c, int64_t ldc, bool accumulate,
@@ -434,9 +532,13 @@ inline void block_columns(const DotSession& session, const bfloat16* a, int64_t 
     return;
   }
 #endif
-  const Widened widened(blocks, count, k, kPanelColumns, wide, ahead, false);
-  block_columns(session, a, lda, widened.blocks(), count, k, rows, c, ldc,
-                static_cast<const bfloat16* const*>(nullptr));
+  for (int64_t first = 0; first < count; first += Widened::kMost) {
+    const int64_t some = least(Widened::kMost, count - first);
+    const Widened widened(blocks + first, some, k, kPanelColumns, wide,
+                          ahead == nullptr ? nullptr : ahead + first, false);
+    block_columns(session, a, lda, widened.blocks(), some, k, rows, c + first * kPanelColumns, ldc,
+                  static_cast<const bfloat16* const*>(nullptr));
+  }
 }
 
 template <class B>

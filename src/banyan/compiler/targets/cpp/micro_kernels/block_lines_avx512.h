@@ -24,6 +24,7 @@ struct FloatSums {
     return _mm512_dpbf16_ps(sum, (__m512bh)row, (__m512bh)line);
   }
   static BANYAN_INLINE Sum zero() { return _mm512_setzero_ps(); }
+  static BANYAN_INLINE Sum both(Sum one, Sum other) { return _mm512_add_ps(one, other); }
   static BANYAN_INLINE __m512 value(Sum sum, float) { return sum; }
 };
 
@@ -34,6 +35,7 @@ struct IntegerSums {
     return _mm512_dpwssd_epi32(sum, row, line);
   }
   static BANYAN_INLINE Sum zero() { return _mm512_setzero_si512(); }
+  static BANYAN_INLINE Sum both(Sum one, Sum other) { return _mm512_add_epi32(one, other); }
   static BANYAN_INLINE __m512 value(Sum sum, float scale) {
     // The form without a mask starts from an undefined register, which g++ 12 warns of.
     return _mm512_mul_ps(_mm512_maskz_cvtepi32_ps(0xffff, sum), _mm512_set1_ps(scale));
@@ -69,6 +71,33 @@ struct Line<int8_t> : IntegerSums, PairLines<int8_t> {
     return _mm512_cvtepi8_epi16(_mm256_loadu_si256((const __m256i*)line));
   }
   static BANYAN_INLINE __m512i load_values(const int8_t* block, int64_t i, int64_t n,
+                                           int64_t first, int p) {
+    return load(panel(block, i, n, first, p));
+  }
+};
+
+// A byte that is multiplied as bfloat16, which holds every one exactly.
+struct FloatByte {
+  int8_t value;
+};
+constexpr int64_t kMostOfIntegers = 512;  // with more, 16-bit rows of int8 sums keep under 15 bits
+
+template <>
+struct Line<FloatByte> : FloatSums, PairLines<FloatByte> {
+  static constexpr int kFirst = 0;
+  static constexpr int64_t kEvery = 2;
+  static BANYAN_INLINE __m512i load(const FloatByte* line) {
+    const __m512i pairs = _mm512_cvtepi8_epi16(_mm256_loadu_si256((const __m256i*)line));
+    const __m512 even = number(_mm512_srai_epi32(_mm512_slli_epi32(pairs, 16), 16));
+    const __m512 odd = number(_mm512_srai_epi32(pairs, 16));
+    constexpr __mmask32 kOdd = 0xaaaaaaaa;
+    const __m512i low = _mm512_srli_epi32(_mm512_castps_si512(even), 16);
+    return _mm512_mask_mov_epi16(low, kOdd, _mm512_castps_si512(odd));
+  }
+  static BANYAN_INLINE __m512 number(__m512i whole) {
+    return _mm512_maskz_cvtepi32_ps(0xffff, whole);
+  }
+  static BANYAN_INLINE __m512i load_values(const FloatByte* block, int64_t i, int64_t n,
                                            int64_t first, int p) {
     return load(panel(block, i, n, first, p));
   }

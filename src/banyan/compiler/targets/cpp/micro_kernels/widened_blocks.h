@@ -58,6 +58,8 @@ inline void widen_values(const uint8_t* from, int64_t k, int64_t n, bfloat16* to
 // Blocks as bfloat16, one after the other; null stays null. `ahead` is fetched.
 class Widened {
  public:
+  static constexpr int64_t kMost = 64;  // blocks that attention takes at a time
+
   template <class B>
   Widened(const B* const* blocks, int64_t count, int64_t k, int64_t n, bfloat16* to,
           const B* const* ahead, bool is_values) {
@@ -80,7 +82,6 @@ class Widened {
   const bfloat16* const* blocks() const { return blocks_; }
 
  private:
-  static constexpr int64_t kMost = 64;  // blocks that attention takes at a time
   const bfloat16* blocks_[kMost];
 
   template <class B>
