@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from banyan.compiler.ir.graph import Builder, Graph, Output
+from banyan.compiler.ir.graph import Builder, Graph, Node, Output
 from banyan.compiler.ir.symbols import symbol
 from banyan.compiler.ir.types import DType, TensorType
 from banyan.compiler.passes.tile import tile
@@ -28,7 +28,7 @@ def low_rank_graph(
     stored = DType.INT8 if is_rounded else dtype
     width = -(-RANK * len(columns) // 16) * 16
     down, up = (depth // pack, 16, pack), (RANK // pack, 16, pack)
-    inputs = (
+    inputs: tuple[Node, ...] = (
         builder.input("x", TensorType((rows, depth), dtype)),
         builder.input("down", TensorType((NUM_ADAPTERS * width // 16, *down), stored), "state"),
         builder.input("up", TensorType((NUM_ADAPTERS * sum(columns) // 16, *up), stored), "state"),
