@@ -62,6 +62,7 @@ def test_a_language_model_takes_these_arguments() -> None:
         "max_num_batched_tokens=None",
         "num_blocks=None",
         "quantization=None",
+        "quantization_output=None",
         "activation=None",
         "kv_cache_dtype='auto'",
         "seed=None",
