@@ -1,5 +1,7 @@
 """Memory into limits: small numbers, so that each case can be checked by hand."""
 
+from dataclasses import replace
+
 import pytest
 
 from banyan.compiler.ir.cached import CACHE_FORMATS
@@ -14,6 +16,7 @@ PLENTY = 10**12
 
 def test_a_block_holds_the_keys_and_values_of_sixteen_tokens() -> None:
     assert SHAPE.bytes_per_block == 512
+    assert replace(SHAPE, bytes_beside=100).bytes_per_block == 612
 
 
 @pytest.mark.parametrize(
