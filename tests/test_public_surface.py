@@ -90,6 +90,7 @@ def test_a_language_model_takes_these_arguments() -> None:
         "*",
         "adapter=None",
         "progress=None",
+        "template",
     ]
 
 

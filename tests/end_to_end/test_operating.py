@@ -1,6 +1,8 @@
 """Stopping, replacing and limiting a server while people use it."""
 
+import json
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -184,3 +186,22 @@ def test_one_caller_may_not_have_more_requests_than_allowed() -> None:
         refused = next(reply for reply in replies if reply.status_code == 429)
         assert refused.headers["retry-after"] == "1"
         assert "requests under way" in refused.json()["error"]["message"]
+
+
+def test_a_reader_who_never_reads_loses_his_answer_and_holds_up_nobody() -> None:
+    body = json.dumps({"model": "fake", "prompt": "a", "max_tokens": 59_000, "stream": True})
+    request = (
+        "POST /v1/completions HTTP/1.1\r\nHost: here\r\nContent-Type: application/json\r\n"
+        f"Content-Length: {len(body)}\r\n\r\n{body}"
+    )
+    with running_server("fake", ["--max-model-len", "60000"]) as server, socket.socket() as reader:
+        # What the network keeps for him is small, so that the server has to.
+        reader.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        reader.connect(("127.0.0.1", int(server.url.rpartition(":")[2])))
+        reader.sendall(request.encode())
+        wait_until("it streams", lambda: server.running() == 1)
+        wait_until("the answer is given up", lambda: server.running() == 0, seconds=120)
+        assert server.metric("vllm:generation_tokens_total{.*?}") < 59_000
+        reply = server.sdk().completions.create(model="fake", prompt="b", max_tokens=3)
+        assert reply.usage is not None
+        assert reply.usage.completion_tokens == 3
