@@ -15,6 +15,7 @@ from banyan.devices.discovery import find_device
 from banyan.engine.options import EngineOptions
 from banyan.engine.sampling import SamplingOptions
 from banyan.engine.starting import loading
+from banyan.engine.starting.compiling import choose_dtype
 from banyan.foundation.errors import CompilerMissing, InputError
 from banyan.foundation.settings import Settings
 from banyan.models.loading import GenerationDefaults
@@ -35,7 +36,7 @@ from tests.conftest import Checkpoint
 def test_the_dtype_is_the_one_asked_for_or_the_checkpoint_s(
     asked: str, stored: str | None, chosen: str
 ) -> None:
-    assert loading.choose_dtype(asked, stored) == chosen
+    assert choose_dtype(asked, stored) == chosen
 
 
 def test_a_model_s_proposals_become_options_and_gaps_stay_ours() -> None:
