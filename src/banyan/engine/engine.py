@@ -356,6 +356,8 @@ class Engine:
             answer = self._running.pop(sequence_id)
             self._sight.leave(answer)
             self._residency.leave(answer)
+            if self._speculator is not None:
+                self._speculator.stand_back(sequence_id)
             answer.stand_back()
             self._reception.line.stand_back(answer)
             self._counts.preemptions += 1

@@ -18,6 +18,7 @@ from banyan.engine.cache.key_value_blocks import BLOCK_SIZE
 from banyan.engine.engine import Engine
 from banyan.engine.fake import FakeModel, FakeTokenizer
 from banyan.engine.options import EngineLimits
+from banyan.engine.request_context import RequestContext
 from banyan.engine.sampling import SamplingOptions
 from banyan.engine.scheduling.scheduler import SequenceId
 from banyan.engine.speculation.eagle import Eagle
@@ -140,6 +141,33 @@ def run(engine: Engine, max_tokens: int = 30, **options: Any) -> dict[str, list[
         for event in engine.step():
             tokens[event.request_id].extend(event.token_ids)
     return tokens
+
+
+def test_a_sequence_that_has_to_wait_gives_its_place_to_those_that_go_on() -> None:
+    limits = limits_of(lanes=1)
+    speculator = speculator_of("eagle", limits=limits)
+    engine = Engine(
+        Adder(limits.num_blocks),
+        limits,
+        vocab_size=FakeTokenizer.vocab_size,
+        tokenizer=FakeTokenizer(),
+        speculator=speculator,
+    )
+    options = SamplingOptions(temperature=0.0, max_tokens=40)
+    engine.add_request("slow", PROMPTS[0], options, RequestContext(priority=1))
+    for _ in range(4):
+        engine.step()
+    drafted = engine.statistics().tokens_drafted
+    assert drafted > 0
+    engine.add_request("urgent", PROMPTS[1], options)
+    ended: set[str] = set()
+    while "urgent" not in ended:
+        ended |= {event.request_id for event in engine.step() if event.finish_reason}
+    assert engine.statistics().preemptions == 1
+    assert engine.statistics().tokens_drafted >= drafted + 30
+    while engine.has_work():
+        engine.step()
+    assert engine.statistics().tokens_accepted == engine.statistics().tokens_drafted
 
 
 @pytest.mark.parametrize("num_blocks", [16, 128])

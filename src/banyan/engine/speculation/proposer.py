@@ -39,5 +39,5 @@ class Proposer(Protocol):
         ...
 
     def forget(self, sequence_id: SequenceId) -> None:
-        """A sequence ended; one that was never heard of is no error."""
+        """A sequence ended, or waits anew; one that was never heard of is no error."""
         ...

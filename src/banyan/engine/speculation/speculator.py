@@ -1,7 +1,7 @@
 """Between the engine and a proposer: whom to guess for, how much, and what it was worth.
 
 Owned by one engine, called on its thread: `drafts` before each step, `note` for each sequence whose
-guesses were checked, `finish_step` after it.
+guesses were checked, `finish_step` after it; `stand_back` for those that have to make room.
 """
 
 import time
@@ -142,6 +142,10 @@ class Speculator:
         if self._owed > 0.0:
             share = _SHARE_IN_VAIN * seconds
             self._owed = min(self._owed, _LONGEST_NAP * share) - share
+
+    def stand_back(self, sequence_id: SequenceId) -> None:
+        """A sequence waits again, maybe for long: what guesses for it makes room for others."""
+        self._proposer.forget(sequence_id)
 
     def forget(self, sequence_id: SequenceId) -> None:
         """A sequence ended."""
