@@ -140,6 +140,11 @@ def test_a_conversation_is_rendered_by_the_chat_template(llama: LLM) -> None:
     assert [one.token_ids for one in both] == [output.token_ids] * 2
     with pytest.raises(RequestError, match="messages is empty"):
         llama.chat([], options)
+    with pytest.raises(RequestError, match=r"messages\[0\] is a str; give a list of messages"):
+        llama.chat("Hello", options)  # type: ignore[arg-type]
+    for calls in (["x"], [{"function": "x"}], 5):
+        with pytest.raises(RequestError, match=r"messages\[0\].tool_calls"):
+            llama.chat([{"role": "assistant", "content": "", "tool_calls": calls}], options)
 
 
 def test_tools_and_other_choices_reach_the_chat_template(llama: LLM) -> None:

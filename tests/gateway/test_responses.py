@@ -20,6 +20,12 @@ def body(**fields: Any) -> dict[str, Any]:
     return {"model": "tiny", "input": "Hi"} | fields
 
 
+def allowing(tools: Any) -> dict[str, Any]:
+    """Fields of a request that allows some tools only."""
+    choice = {"type": "allowed_tools", "mode": "auto", "tools": tools}
+    return {"tools": [{"type": "function", "name": "ping"}], "tool_choice": choice}
+
+
 def events(response: httpx.Response) -> list[dict[str, Any]]:
     """Return the events of a stream, each named by its type."""
     found = []
@@ -165,6 +171,8 @@ def test_items_of_former_answers_and_results_of_tools_become_turns() -> None:
             "'input_file'",
         ),
         ({"tools": [{"type": "web_search"}]}, "tools[0].type", "only 'function'"),
+        (allowing(["ping"]), "tool_choice.tools[0]", "is str"),
+        (allowing("ping"), "tool_choice.tools", "is str"),
         ({"text": {"format": {"type": "yaml"}}}, "text.format.type", "'yaml'"),
         ({"include": ["file_search_call.results"]}, "include[0]", "are served"),
         ({"temperature": -1}, "temperature", "temperature=-1"),

@@ -58,20 +58,32 @@ def template_messages(messages: Sequence[Message]) -> list[Message]:
     """Give templates the arguments of former calls as values; OpenAI's messages hold them as text.
 
     Raises:
-        RequestError: the text is no JSON object.
+        RequestError: a message is no mapping, a call is none, or its text is no JSON object.
     """
     return [_with_values(message, f"messages[{n}]") for n, message in enumerate(messages)]
 
 
 def _with_values(message: Message, place: str) -> Message:
+    if not isinstance(message, Mapping):
+        raise RequestError(
+            f"{place} is a {type(message).__name__}; give a list of messages, each "
+            '{"role": ..., "content": ...}',
+            parameter="messages",
+        )
     calls = message.get("tool_calls")
     if not calls:
         return message
+    if not isinstance(calls, Sequence):
+        raise RequestError(f"{place}.tool_calls is a {type(calls).__name__}; give a list")
     return {**message, "tool_calls": [_call(call, f"{place}.tool_calls") for call in calls]}
 
 
 def _call(call: Mapping[str, Any], place: str) -> Mapping[str, Any]:
-    function = call.get("function") or {}
+    function = (call.get("function") or {}) if isinstance(call, Mapping) else None
+    if not isinstance(function, Mapping):
+        raise RequestError(
+            f'{place} holds no call; give {{"function": {{"name": ..., "arguments": ...}}}}'
+        )
     arguments = function.get("arguments")
     if not isinstance(arguments, str):
         return call

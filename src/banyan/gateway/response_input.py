@@ -193,15 +193,32 @@ def _tools(tools: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
 
 def _choice(choice: str | Mapping[str, Any] | None) -> str | dict[str, Any] | None:
     if isinstance(choice, Mapping) and choice.get("type") == "allowed_tools":
-        named = [
-            {"type": tool.get("type"), "function": {"name": tool.get("name")}}
-            for tool in choice.get("tools") or ()
-        ]
+        named = _allowed(choice.get("tools"))
         allowed = {"mode": choice.get("mode", "auto"), "tools": named}
         return {"type": "allowed_tools", "allowed_tools": allowed}
     if isinstance(choice, Mapping):
         return {"type": choice.get("type"), "function": {"name": choice.get("name")}}
     return choice
+
+
+def _allowed(tools: object) -> list[dict[str, Any]]:
+    if tools is not None and not isinstance(tools, list):
+        raise refuse(
+            f"tool_choice.tools is {type(tools).__name__}; send a list of tools",
+            parameter="tool_choice.tools",
+            code="invalid_type",
+        )
+    found = []
+    for index, tool in enumerate(tools or ()):
+        if not isinstance(tool, Mapping):
+            raise refuse(
+                f"tool_choice.tools[{index}] is {type(tool).__name__}; send "
+                '{"type": "function", "name": ...}',
+                parameter=f"tool_choice.tools[{index}]",
+                code="invalid_type",
+            )
+        found.append({"type": tool.get("type"), "function": {"name": tool.get("name")}})
+    return found
 
 
 def _format(asked: ResponsesRequest) -> dict[str, Any] | None:
