@@ -11,6 +11,7 @@ grows). A burst of eight requests finds the rate to begin with. See benchmarks/M
 
 import argparse
 import asyncio
+import math
 import signal
 import socket
 import statistics
@@ -108,8 +109,10 @@ def main(
         return 1
     best = best_goodputs(windows)
     console.print(table_of(windows, best, options))
+    may_reach = unsettled(windows)
     for ours in (name for name in best if contestants[name].is_ours):
-        console.print(verdict(ours, best, contestants), highlight=False, markup=False, emoji=False)
+        told = verdict(ours, best, contestants, may_reach)
+        console.print(told, highlight=False, markup=False, emoji=False)
     append_record(options.history, record_of(windows, best, options))
     return 0
 
@@ -141,7 +144,7 @@ def climb(
     """Start a server and try rates until one is kept and the next is not."""
     place = Place(options.model_root, options.threads, free_port())
     lengths = Lengths(options.input_len, options.output_len)
-    with started(contestant.command(place), contestant.environment, place.port) as url:
+    with started(contestant.command(place), contestant.environment(place), place.port) as url:
         server = Server(url=url, model="model", extra=dict(contestant.fields))
         words = words_for(server, lengths)
         asked = Workload(mix="fixed", num_requests=BURST, seed=options.seed, fixed=words)
@@ -211,21 +214,40 @@ def best_goodputs(windows: Sequence[Window]) -> dict[str, list[float]]:
     return {engine: list(rounds.values()) for engine, rounds in best.items()}
 
 
+def unsettled(windows: Sequence[Window]) -> dict[str, float]:
+    """Servers with a round in which no rate was kept or each was: the rate that they may reach."""
+    rounds: dict[tuple[str, int], list[Window]] = {}
+    for window in windows:
+        rounds.setdefault((window.engine, window.number), []).append(window)
+    found: dict[str, float] = {}
+    for (engine, _), tried in rounds.items():
+        if len({window.kept for window in tried}) == 1:
+            least = min((window.rate for window in tried if not window.kept), default=math.inf)
+            found[engine] = max(least, found.get(engine, 0.0))
+    return found
+
+
 def verdict(
-    ours: str, best: Mapping[str, Sequence[float]], contestants: Mapping[str, Contestant]
+    ours: str,
+    best: Mapping[str, Sequence[float]],
+    contestants: Mapping[str, Contestant],
+    may_reach: Mapping[str, float],
 ) -> str:
-    """Our goodput by the best peer's."""
+    """Our goodput by the best peer's; `may_reach` are rates that were not tried to their end."""
     theirs = {
         name: statistics.median(values)
         for name, values in best.items()
         if not contestants[name].is_ours
     }
-    own = statistics.median(best[ours])
-    if not theirs or not max(theirs.values()):
-        return f"{ours}: {own:.2f} requests/s; no peer kept the goals at any rate"
+    own, most = statistics.median(best[ours]), max(theirs.values(), default=0.0)
+    better = [name for name in theirs if may_reach.get(name, 0.0) > most]
+    is_open = f"open, more rates must be tried with {', '.join(better)}: raise --most"
+    if not most:
+        none = f"{ours}: {own:.2f} requests/s; no peer kept the goals at any rate that was tried"
+        return f"{none} ({is_open})" if better else none
     peer = max(theirs, key=lambda name: theirs[name])
-    ratio = own / theirs[peer]
-    word = "met" if ratio >= BAR else "not met"
+    ratio = own / most
+    word = is_open if better else "met" if ratio >= BAR else "not met"
     return f"{ours}: {ratio:.2f} times the goodput of {peer} (bar {BAR}: {word})"
 
 

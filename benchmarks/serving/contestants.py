@@ -40,13 +40,13 @@ class Contestant:
 
     Attributes:
         command: its words, by where it runs.
-        environment: variables beside those of this process.
+        environment: variables beside those of this process, by where it runs.
         fields: of every request; None leaves out what this server refuses.
         is_ours: whether it is Banyan.
     """
 
     command: Callable[[Place], list[str]]
-    environment: Mapping[str, str] = field(default_factory=dict)
+    environment: Callable[[Place], Mapping[str, str]] = lambda place: {}
     fields: Mapping[str, Any] = field(default_factory=dict)
     is_ours: bool = False
 
@@ -102,11 +102,11 @@ def vllm() -> Contestant:
 
     return Contestant(
         command=command,
-        environment={
+        environment=lambda place: {
             "VLLM_CPU_KVCACHE_SPACE": "4",
-            "VLLM_CPU_OMP_THREADS_BIND": "0-1",
+            "VLLM_CPU_OMP_THREADS_BIND": f"0-{place.threads - 1}",
             # Without it vLLM takes one thread of two for itself.
-            "OMP_NUM_THREADS": "2",
+            "OMP_NUM_THREADS": str(place.threads),
             "VLLM_LOGGING_LEVEL": "WARNING",
         },
     )
@@ -136,7 +136,7 @@ def transformers() -> Contestant:
 
     return Contestant(
         command=command,
-        environment={"OMP_NUM_THREADS": "2"},
+        environment=lambda place: {"OMP_NUM_THREADS": str(place.threads)},
         # It answers 422 to fields that it does not know.
         fields={"ignore_eos": None, "stream_options": None, "model": None},
     )

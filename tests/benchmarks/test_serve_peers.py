@@ -1,6 +1,7 @@
 """The comparison of servers, in small: ours with a scripted model, and a peer's front."""
 
 import json
+import math
 import sys
 from collections.abc import Mapping
 from dataclasses import replace
@@ -11,7 +12,7 @@ import pytest
 from banyan.cli.load.outcome import Outcome, summarise
 from banyan.cli.load.workload import Workload
 from benchmarks import serve_peers as bench
-from benchmarks.serve_peers import Window, best_goodputs, judged, verdict
+from benchmarks.serve_peers import Window, best_goodputs, judged, unsettled, verdict
 from benchmarks.serving.contestants import CONTESTANTS, Contestant, Place, banyan
 
 # The front with a pipeline that writes one token a step, each after a while.
@@ -52,7 +53,7 @@ def peer(file: Path, *, step_seconds: float) -> Contestant:
     file.write_text(PEER, encoding="utf-8")
     return Contestant(
         command=lambda place: [sys.executable, str(file), str(place.port), str(step_seconds)],
-        environment={"PYTHONPATH": ":".join(path for path in sys.path if path)},
+        environment=lambda place: {"PYTHONPATH": ":".join(path for path in sys.path if path)},
     )
 
 
@@ -124,11 +125,44 @@ def test_the_bar_is_of_the_best_peer() -> None:
         "vllm:bf16": [1.0],
         "llamacpp:q8_0": [2.0],
     }
-    told = verdict("banyan:int8", best, CONTESTANTS)
+    told = verdict("banyan:int8", best, CONTESTANTS, {})
     assert told == "banyan:int8: 2.50 times the goodput of llamacpp:q8_0 (bar 2.5: met)"
-    assert "0.50 times" in verdict("banyan:bf16", best, CONTESTANTS)
-    alone = verdict("banyan:int8", {"banyan:int8": [5.0], "vllm:bf16": [0.0]}, CONTESTANTS)
+    assert "0.50 times" in verdict("banyan:bf16", best, CONTESTANTS, {})
+    alone = verdict("banyan:int8", {"banyan:int8": [5.0], "vllm:bf16": [0.0]}, CONTESTANTS, {})
     assert "no peer kept the goals" in alone
+
+
+def test_a_peer_whose_rates_were_not_tried_to_their_end_leaves_the_bar_open() -> None:
+    settled = [window("vllm:bf16", 0, 2.0), window("vllm:bf16", 0, 2.5, kept=False)]
+    assert unsettled(settled) == {}
+    rising = [window("llamacpp:q8_0", 0, rate) for rate in (1.0, 1.5)]
+    falling = [window("openvino:int8", 0, rate, kept=False) for rate in (3.0, 2.4, 1.9)]
+    found = unsettled([*settled, *rising, *falling])
+    assert found == {"llamacpp:q8_0": math.inf, "openvino:int8": 1.9}
+    best = {
+        "banyan:int8": [6.0],
+        "vllm:bf16": [2.0],
+        "llamacpp:q8_0": [1.5],
+        "openvino:int8": [0.0],
+    }
+    told = verdict("banyan:int8", best, CONTESTANTS, found)
+    # OpenVINO failed at less than vLLM kept up; llama.cpp might have gone on.
+    assert told.endswith(
+        "(bar 2.5: open, more rates must be tried with llamacpp:q8_0: raise --most)"
+    )
+    alone = verdict("banyan:int8", {"banyan:int8": [6.0], "vllm:bf16": [0.0]}, CONTESTANTS, found)
+    assert alone.endswith("at any rate that was tried")
+
+
+def test_every_server_is_told_the_same_number_of_threads(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LLAMA_SERVER", "/opt/llama-server")
+    place = Place(tmp_path, 6, 4321)
+    for name, contestant in CONTESTANTS.items():
+        told = [*contestant.command(place), *contestant.environment(place).values()]
+        assert "6" in told, name
+    assert CONTESTANTS["vllm:bf16"].environment(place)["VLLM_CPU_OMP_THREADS_BIND"] == "0-5"
 
 
 def test_every_server_has_a_command_with_its_port_and_threads(
