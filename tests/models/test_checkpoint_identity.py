@@ -41,3 +41,12 @@ def test_a_change_of_time_configuration_or_place_is_another_checkpoint(tmp_path:
     shutil.copytree(folder, tmp_path / "b")
     seen.add(checkpoint_identity(tmp_path / "b"))
     assert len(seen) == 4
+
+
+def test_another_way_to_prepare_images_is_another_checkpoint(tmp_path: Path) -> None:
+    folder = written(tmp_path / "a", 1.0)
+    seen = {checkpoint_identity(folder)}
+    for name in ("preprocessor_config.json", "processor_config.json"):
+        (folder / name).write_text('{"image_mean": [0, 0, 0]}')
+        seen.add(checkpoint_identity(folder))
+    assert len(seen) == 3

@@ -4,7 +4,14 @@ import hashlib
 from functools import cache
 from pathlib import Path
 
-_CONFIGURATIONS = ("config.json", "quantize_config.json", "hf_quant_config.json")
+_CONFIGURATIONS = (
+    "config.json",
+    "quantize_config.json",
+    "hf_quant_config.json",
+    # Kept keys and values are of images prepared this way.
+    "preprocessor_config.json",
+    "processor_config.json",
+)
 _SAMPLE_BYTES = 4096
 _NUM_SAMPLES = 16
 _LONGEST_HEADER = 16 * 2**20
