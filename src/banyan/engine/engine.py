@@ -87,10 +87,10 @@ class Engine:
         self._residency = Residency(
             limits, shares_prefixes=enable_prefix_caching, adapters=adapters, spill=spill
         )
-        self._sight = Sight(eyes)
+        policy = policy or QueuePolicy()
+        self._sight = Sight(eyes, most_file_bytes=policy.most_image_bytes)
         seeing = model if eyes is None else SeeingStep(model, eyes)
         self._runner = Runner(seeing, self._residency.table, self._sight.seen)
-        policy = policy or QueuePolicy()
         self._reception = Reception(policy)
         self._pacing = Pacing(policy, limits)
         if spill is not None:

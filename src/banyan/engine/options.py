@@ -32,6 +32,9 @@ _CHOICES: tuple[tuple[str, tuple[str | None, ...]], ...] = (
     ("lora_dtype", LORA_DTYPES),
 )
 
+# Of a server; a request that comes alone may bring more.
+MOST_IMAGE_BYTES = 256 * 2**20
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QueuePolicy:
@@ -48,6 +51,15 @@ class QueuePolicy:
     max_waiting_tokens: int | None = None
     first_token_goal_seconds: float | None = None
     latency_goal_seconds: float | None = None
+
+    @property
+    def most_image_bytes(self) -> float:
+        """Of the files of images that unfinished requests brought, together.
+
+        A queue without bounds is that of a caller in this process, who holds the files anyway.
+        """
+        bounds = (self.max_waiting_requests, self.max_waiting_tokens, self.first_token_goal_seconds)
+        return MOST_IMAGE_BYTES if any(bound is not None for bound in bounds) else math.inf
 
     def __post_init__(self) -> None:
         for name in ("max_waiting_requests", "max_waiting_tokens"):

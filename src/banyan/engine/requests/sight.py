@@ -17,6 +17,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
+from banyan.engine.options import MOST_IMAGE_BYTES
 from banyan.engine.requests.reception import Refusal
 from banyan.engine.requests.request import Sequence as Answer
 from banyan.engine.requests.step_failures import StepFailures
@@ -29,9 +30,6 @@ from banyan.engine.vision.row_store import MOST_ROWS, RowStore
 from banyan.engine.vision.step_images import seen_arguments
 from banyan.foundation.errors import ImageError
 from banyan.models.vision.media import Media
-
-# Files of pictures that requests bring, together.
-MOST_FILE_BYTES = 256 * 2**20
 
 # So many in line are looked at, and so many pictures are decoded ahead of their turn.
 _LOOK_AHEAD = 8
@@ -65,7 +63,7 @@ class Sight:
         eyes: Eyes | None,
         *,
         most_rows: int = MOST_ROWS,
-        most_file_bytes: int = MOST_FILE_BYTES,
+        most_file_bytes: float = MOST_IMAGE_BYTES,
     ) -> None:
         self._eyes = eyes
         self._most_rows = most_rows
