@@ -8,7 +8,9 @@ import ml_dtypes
 import numpy as np
 import pytest
 
+from banyan.compiler import compiled
 from banyan.compiler.compile import CompileOptions, compile_graph
+from banyan.compiler.compiled import CompiledProgram
 from banyan.compiler.ir.graph import Builder, Graph, Output
 from banyan.compiler.ir.symbols import symbol
 from banyan.compiler.ir.types import DType, TensorType
@@ -86,6 +88,35 @@ def test_what_is_kept_of_one_size_is_not_taken_for_another(device: Device, cache
         found = program.run({"x": np.full((count, 4), value, np.float32)})
         assert found["y"].tolist() == [[2 * value] * 4] * count
         assert found["total"].tolist() == [8 * value] * count
+
+
+def test_equal_sizes_in_another_mapping_are_not_worked_out_again(
+    device: Device, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    builder = Builder()
+    x = builder.input("x", TensorType((symbol("n", 1, 8), 16), F32))
+    graph = Graph("plus", (x,), (Output("y", x + 1.0),))
+    program = compile_graph(graph, device=device, options=options(cache))
+    assert isinstance(program, CompiledProgram)
+    given, made = device.allocate(8 * 64), device.allocate(8 * 64)
+    rows, zeros = (memory.array(np.dtype(np.float32), (8, 16)) for memory in (made, given))
+    zeros[:] = 0.0
+    sizes = {"n": 3}
+    program.run_on([given], [made], sizes)
+
+    def refuse(*_: Any) -> tuple[int, ...]:
+        raise AssertionError("worked out anew")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(compiled, "evaluate_shape", refuse)
+        program.run_on([given], [made], dict(sizes))
+        rows[:] = 0.0
+        # A mapping that its owner changed is another.
+        sizes["n"] = 2
+        with pytest.raises(AssertionError, match="worked out anew"):
+            program.run_on([given], [made], sizes)
+    program.run_on([given], [made], sizes)
+    assert rows[:, 0].tolist() == [1.0] * 2 + [0.0] * 6
 
 
 def test_a_size_that_falls_as_another_rises_gets_the_memory_it_needs(

@@ -168,10 +168,11 @@ class CompiledProgram(Executable):
 
     def _prepare(self, sizes: Mapping[str, int]) -> _Prepared:
         offsets, known = self._arena.offsets(sizes), self._prepared
-        if known is not None and known.sizes is sizes and known.offsets is offsets:
+        # By value: torch.compile gives the sizes of each call in a mapping of its own.
+        if known is not None and known.sizes == sizes and known.offsets is offsets:
             return known
         self._prepared = _Prepared(
-            sizes,
+            dict(sizes),
             offsets,
             (*(sizes[name] for name in self.manifest.symbols), *offsets),
             tuple(_bytes(kind, sizes) for kind in self.manifest.memories),
