@@ -1,3 +1,5 @@
+import struct
+import tracemalloc
 import zlib
 
 import pytest
@@ -131,6 +133,22 @@ def test_pixels_in_too_many_pieces_are_refused_too() -> None:
     assert image_size(content) == (8, 6)
     with pytest.raises(ImageError, match="too many pieces"):
         decode_image(content)
+
+
+def test_notes_of_a_camera_that_share_their_bytes_take_them_once() -> None:
+    num_notes, num_bytes = 200, 2**19
+    entries = b"".join(
+        struct.pack("<HHII", 0x1000 + number, 7, num_bytes, 4096) for number in range(num_notes)
+    )
+    notes = b"II*\0" + struct.pack("<IH", 8, num_notes) + entries
+    exif = b"Exif\0\0" + notes.ljust(4096 + num_bytes + 100_000, b"\0")
+    content = file_of(picture(12, 8), "WEBP", exif=exif)
+    tracemalloc.start()
+    try:
+        assert image_size(content) == (12, 8)
+        assert tracemalloc.get_traced_memory()[1] < 20 * num_bytes
+    finally:
+        tracemalloc.stop()
 
 
 def test_a_photograph_drawn_a_thousand_times_is_refused() -> None:
