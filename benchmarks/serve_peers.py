@@ -192,10 +192,11 @@ def goals_of(options: argparse.Namespace) -> dict[str, float]:
 
 def judged(engine: str, number: int, workload: Workload, summary: Summary) -> Window:
     """Whether a rate was kept, and the goodput at it."""
+    # Of answers that came in one piece nobody knows the time per token: that goal is not kept.
     late = [
         name
         for name, limit in summary.goals.items()
-        if summary.milliseconds.get(name, {}).get("p99", 0.0) > limit
+        if summary.milliseconds.get(name, {}).get("p99", math.inf) > limit
     ]
     # By the time of the arrivals: a window ends with answers that no new ones follow, and the
     # shorter it is, the more their time would count against slow servers.

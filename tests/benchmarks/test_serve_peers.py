@@ -98,6 +98,8 @@ def test_a_rate_is_kept_when_the_slowest_percent_keeps_the_goals() -> None:
     late = judged("x", 0, workload, summarise([outcome(0.5), outcome(1.1)], goals))
     assert not late.kept
     assert late.goodput == 2.0
+    in_one_piece = [outcome(0.5, num_tokens=1), outcome(0.9, num_tokens=1)]
+    assert not judged("x", 0, workload, summarise(in_one_piece, goals)).kept
     lost = replace(outcome(0.5), problem="status 503")
     assert not judged("x", 0, workload, summarise([outcome(0.5), lost], goals)).kept
 
