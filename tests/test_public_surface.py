@@ -60,6 +60,7 @@ def test_a_language_model_takes_these_arguments() -> None:
         "max_model_len=None",
         "max_num_seqs=64",
         "max_num_batched_tokens=None",
+        "max_image_tokens=None",
         "num_blocks=None",
         "quantization=None",
         "quantization_output=None",

@@ -258,3 +258,15 @@ def test_a_model_in_this_process_sees_too(seeing: Seeing, tmp_path: Path) -> Non
             options = SamplingOptions(temperature=0.0, max_tokens=NUM_TOKENS)
             (answer,) = llm.chat([{"role": "user", "content": parts}], options)
     assert list(answer.outputs[0].token_ids) == seeing.expected(TALKS[0])
+
+
+def test_an_image_takes_no_more_tokens_than_the_operator_wants(seeing: Seeing) -> None:
+    part = {"type": "image", "image": file_of(photo(1, 200, 150))}
+    options = SamplingOptions(temperature=0.0, max_tokens=1)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("BANYAN_CACHE", str(PROGRAM_CACHE))
+        with LLM(seeing.directory, threads=2, num_blocks=80, max_image_tokens=20) as llm:
+            (answer,) = llm.chat([{"role": "user", "content": [part]}], options)
+    count = list(answer.prompt_token_ids).count(IMAGE_TOKEN)
+    # LLaVA sees every image as one square.
+    assert count == (SIDE // 4) ** 2 if seeing.kind == "llava" else 10 <= count <= 20

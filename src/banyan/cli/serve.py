@@ -137,7 +137,12 @@ def _open(
     """Import the web framework, read the tokenizer and build the API; a thread's work."""
     from banyan.cli.api_server import make_server  # noqa: PLC0415
 
-    served = open_text(options.model, offline=settings.offline, task=options.engine.task)
+    served = open_text(
+        options.model,
+        offline=settings.offline,
+        task=options.engine.task,
+        max_image_tokens=options.engine.max_image_tokens,
+    )
     switch = ModelSwitch(
         engine,
         served,

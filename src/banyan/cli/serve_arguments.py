@@ -23,6 +23,7 @@ from banyan.cli.serve_option_types import (
     LengthOption,
     MaxImagePixelsOption,
     MaxImagesOption,
+    MaxImageTokensOption,
     MemoryOption,
     MetricNamesOption,
     ModeOption,
@@ -105,6 +106,7 @@ class ServeArguments:
     reasoning_parser: ReasoningParserOption = "auto"
     max_images: MaxImagesOption = 16
     max_image_megapixels: MaxImagePixelsOption = 64
+    max_image_tokens: MaxImageTokensOption = None
 
     def serve_options(self) -> "ServeOptions":
         """Read what was asked.

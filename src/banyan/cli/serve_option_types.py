@@ -52,6 +52,14 @@ MaxImagePixelsOption = Annotated[
         "--max-image-megapixels", min=1, max=89, help="Most pixels of one image, in millions."
     ),
 ]
+MaxImageTokensOption = Annotated[
+    int | None,
+    typer.Option(
+        "--max-image-tokens",
+        min=1,
+        help="Scale images down until they take no more tokens. Default: the model's own limit.",
+    ),
+]
 ReasoningParserOption = Annotated[
     str,
     typer.Option(

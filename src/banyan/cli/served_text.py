@@ -45,8 +45,13 @@ def locate(model: str, *, offline: bool) -> str:
     return FAKE_MODEL if model == FAKE_MODEL else str(find_model_directory(model, offline=offline))
 
 
-def open_text(model: str, *, offline: bool, task: str = "auto") -> ServedText:
-    """Read what the API process needs of a model: tokenizer, chat template, defaults."""
+def open_text(
+    model: str, *, offline: bool, task: str = "auto", max_image_tokens: int | None = None
+) -> ServedText:
+    """Read what the API process needs of a model: tokenizer, chat template, defaults.
+
+    `max_image_tokens` is as in `EngineOptions`: both processes count the tokens of an image.
+    """
     if model == FAKE_MODEL:
         # Pulls in NumPy, which the API process otherwise does without.
         from banyan.engine.fake import FakeTokenizer  # noqa: PLC0415
@@ -75,7 +80,7 @@ def open_text(model: str, *, offline: bool, task: str = "auto") -> ServedText:
             directory.tokenizer,
             directory.render_chat,
             directory.pairs(),
-            open_vision(directory.path),
+            open_vision(directory.path, max_image_tokens=max_image_tokens),
         ),
         sampling_defaults={name: value for name, value in defaults.items() if value is not None},
         classifier=directory.classifier,

@@ -76,4 +76,10 @@ class ModelSwitch:
 
     def _open(self, name: str) -> ServedText:
         location = locate(name, offline=self._offline)
-        return open_text(location, offline=self._offline, task=self._engine.settings.options.task)
+        options = self._engine.settings.options
+        return open_text(
+            location,
+            offline=self._offline,
+            task=options.task,
+            max_image_tokens=options.max_image_tokens,
+        )

@@ -39,6 +39,8 @@ class LLM:
             fits into memory.
         max_num_seqs: most sequences computed together.
         max_num_batched_tokens: most tokens of one step; None chooses.
+        max_image_tokens: images are scaled down until they take no more; None takes the model's
+            own limit.
         num_blocks: size of the KV cache in blocks of 16 tokens; None chooses by free memory.
         quantization: round ordinary weights while loading: "int8", "int4" or "fp8".
         quantization_output: the output matrix then: "int8", or "int4" for speed.
@@ -73,6 +75,7 @@ class LLM:
         max_model_len: int | None = None,
         max_num_seqs: int = 64,
         max_num_batched_tokens: int | None = None,
+        max_image_tokens: int | None = None,
         num_blocks: int | None = None,
         quantization: str | None = None,
         quantization_output: str | None = None,
@@ -96,6 +99,7 @@ class LLM:
             max_model_len=max_model_len,
             max_num_seqs=max_num_seqs,
             max_num_batched_tokens=max_num_batched_tokens,
+            max_image_tokens=max_image_tokens,
             num_blocks=num_blocks,
             quantization=quantization,
             quantization_output=quantization_output,

@@ -87,6 +87,8 @@ class EngineOptions:
             what fits into memory when that is less.
         max_num_seqs: most sequences computed together.
         max_num_batched_tokens: most tokens of one step; None chooses.
+        max_image_tokens: images are scaled down until they take no more tokens, where the model
+            leaves a choice; None takes the model's own limit.
         num_blocks: blocks of 16 tokens in the KV cache; None chooses by free memory.
         quantization: round ordinary weights while loading: "int8", "int4" or "fp8".
         quantization_output: how `quantization` rounds the output matrix, and the embedding where it
@@ -128,6 +130,7 @@ class EngineOptions:
     max_model_len: int | None = None
     max_num_seqs: int = 64
     max_num_batched_tokens: int | None = None
+    max_image_tokens: int | None = None
     num_blocks: int | None = None
     quantization: str | None = None
     quantization_output: str | None = None
@@ -173,6 +176,7 @@ class EngineOptions:
             "threads",
             "max_model_len",
             "max_num_batched_tokens",
+            "max_image_tokens",
             "num_blocks",
             "max_cpu_loras",
         ):

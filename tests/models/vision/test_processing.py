@@ -160,3 +160,20 @@ def test_counting_tokens_needs_no_array_library() -> None:
         "assert not {'numpy', 'torch', 'PIL'} & set(sys.modules)\n"
     )
     subprocess.run([sys.executable, "-c", script], check=True)
+
+
+@given(width=st.integers(60, 900), height=st.integers(60, 900), most=st.integers(16, 100))
+def test_a_cap_bounds_the_tokens_and_changes_no_smaller_image(
+    width: int, height: int, most: int
+) -> None:
+    full, before = (one.size_of(width, height) for one in (grid(max_pixels=10**7), grid()))
+    after = grid().capped(most).size_of(width, height)
+    assert after == before if full.num_tokens <= most else after.num_tokens <= most
+
+
+def test_a_cap_is_kept_when_an_image_is_prepared_and_squares_stay_squares() -> None:
+    capped = grid().capped(20)
+    assert len(capped.prepare(png(200, 150)).patches) // 4 == capped.size_of(200, 150).num_tokens
+    assert capped.size_of(200, 150).num_tokens in range(10, 21)
+    assert grid().capped(10**6) == grid()
+    assert square().capped(1) == square()

@@ -114,7 +114,7 @@ def load_model(
             free_bytes -= room.num_bytes
         key = packed_weights_key(directory, model)
         executable = compile_model(model, device, settings=settings, say=say, mode=options.mode)
-        eyes = _open_eyes(directory, dtype, device, settings=settings, say=say)
+        eyes = _open_eyes(directory, dtype, device, options, settings=settings, say=say)
         free_bytes -= _bytes_beside(draft, eyes)
         shape, longest = cache_shape(configuration, form), configuration.max_position_embeddings
         shape = replace(shape, bytes_beside=draft.bytes_per_block if draft else 0)
@@ -146,11 +146,17 @@ def load_model(
 
 
 def _open_eyes(
-    directory: ModelDirectory, dtype: str, device: Device, *, settings: Settings, say: Progress
+    directory: ModelDirectory,
+    dtype: str,
+    device: Device,
+    options: EngineOptions,
+    *,
+    settings: Settings,
+    say: Progress,
 ) -> ModelEyes | None:
     """The eyes of a model on the device of its decoder."""
     load = partial(compile_and_pack, device=device, settings=settings, say=say)
-    return open_eyes(directory, dtype, settings, load)
+    return open_eyes(directory, dtype, settings, load, options.max_image_tokens)
 
 
 def _bytes_beside(draft: LoadedDraft | None, eyes: ModelEyes | None) -> int:

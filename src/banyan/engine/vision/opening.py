@@ -19,10 +19,12 @@ def open_eyes(
     dtype: str,
     settings: Settings,
     load: Callable[[QuantizedModel], Executable],
+    max_image_tokens: int | None = None,
 ) -> ModelEyes | None:
     """Make the eyes of a model ready; None for one that reads text only.
 
-    `load` compiles a graph for the device of the decoder and fills it with its weights.
+    `load` compiles a graph for the device of the decoder and fills it with its weights;
+    `max_image_tokens` is as in `open_vision`.
 
     Raises:
         ModelError: the tower cannot be used.
@@ -30,7 +32,7 @@ def open_eyes(
     configuration = directory.decoder_configuration()
     if not configuration.sees_images:
         return None
-    vision = open_vision(directory.path)
+    vision = open_vision(directory.path, max_image_tokens=max_image_tokens)
     assert vision is not None, "a decoder that sees has a tower"
     towers: list[Executable] = []
 

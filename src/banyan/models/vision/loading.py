@@ -83,8 +83,10 @@ class VisionModel:
         return TowerWeights(self.path)
 
 
-def open_vision(directory: Path) -> VisionModel | None:
+def open_vision(directory: Path, *, max_image_tokens: int | None = None) -> VisionModel | None:
     """Open the eyes of a model; None for a model without.
+
+    Images are scaled down to `max_image_tokens`, where the model leaves a choice.
 
     Raises:
         UnsupportedModelError: a tower or a way of preparing images that is not known here.
@@ -107,6 +109,8 @@ def open_vision(directory: Path) -> VisionModel | None:
         tower, processor = _grid(vision, family, directory, decoder.hidden_size)
     else:
         tower, processor = _square(fields, vision, directory, decoder.hidden_size)
+    if max_image_tokens is not None:
+        processor = processor.capped(max_image_tokens)
     return VisionModel(directory, processor, tower, token, family.grid_positions)
 
 

@@ -5,7 +5,7 @@ tokens of an image. The steps are those of the image processors of transformers,
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -27,6 +27,10 @@ class ImageProcessor(Protocol):
 
     def prepare(self, data: bytes) -> PreparedImage:
         """Unpack, scale and cut an image; raises `ImageError`."""
+        ...
+
+    def capped(self, max_tokens: int) -> "ImageProcessor":
+        """Scale images down to so many tokens, where the model leaves a choice."""
         ...
 
 
@@ -52,6 +56,11 @@ class GridProcessor:
             ImageError: the image is too narrow.
         """
         return self._size(*self._scaled(width, height))
+
+    def capped(self, max_tokens: int) -> "GridProcessor":
+        """Scale images down to so many tokens; but for long strips, which take one row at least."""
+        most = min(self.most_pixels, max_tokens * (self.patch_size * self.merge) ** 2)
+        return replace(self, most_pixels=most, fewest_pixels=min(self.fewest_pixels, most))
 
     def _size(self, tall: int, wide: int) -> ImageSize:
         rows, columns = tall // self.patch_size, wide // self.patch_size
@@ -118,6 +127,10 @@ class SquareProcessor:
         self._scaled(width, height)
         patches = self.side // self.patch_size
         return ImageSize(patches, patches, self.num_tokens)
+
+    def capped(self, max_tokens: int) -> "SquareProcessor":
+        """Change nothing: every image is of the one size that the tower was made for."""
+        return self
 
     def _scaled(self, width: int, height: int) -> tuple[int, int]:
         """Height and width before the square is cut out."""
