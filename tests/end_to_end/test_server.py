@@ -141,8 +141,8 @@ def test_our_own_client_speaks_with_the_server(fake_server: Server) -> None:
 def test_an_engine_killed_under_load_hangs_nobody_and_is_back_in_three_seconds() -> None:
     with running_server("fake", ["--max-model-len", "4000"]) as server:
 
-        def write(number: int) -> str:
-            stream = server.sdk().completions.create(
+        def write(number: int, sdk: openai.OpenAI | None = None) -> str:
+            stream = (sdk or server.sdk()).completions.create(
                 model="fake",
                 prompt=[number],
                 max_tokens=600,
@@ -156,6 +156,8 @@ def test_an_engine_killed_under_load_hangs_nobody_and_is_back_in_three_seconds()
 
         begun: list[int] = []
         alone = [write(number) for number in range(3)]
+        # Made ahead: making it takes long enough for the engine to come back.
+        asks_early = server.sdk()
         with ThreadPoolExecutor(16) as pool:
             answers = [pool.submit(write, number % 3) for number in range(16)]
             wait_until("all are running", lambda: len(begun) == 3 + 16)
@@ -163,7 +165,7 @@ def test_an_engine_killed_under_load_hangs_nobody_and_is_back_in_three_seconds()
             died = time.monotonic()
             wait_until("it is noticed", lambda: Client(server.url).health().status != "ready")
             with pytest.raises(openai.InternalServerError, match=r"signal 9.*again") as caught:
-                write(0)
+                write(0, asks_early)
             assert caught.value.status_code == 503
             assert caught.value.response.headers["retry-after"] == "5"
             wait_until("the engine is back", lambda: Client(server.url).health().status == "ready")
