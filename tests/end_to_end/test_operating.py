@@ -75,6 +75,7 @@ def swap_command(*arguments: str) -> "subprocess.CompletedProcess[str]":
     return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
 
 
+@pytest.mark.wide
 def test_the_command_swaps_a_real_model_under_load_and_every_stream_ends_as_it_would() -> None:
     """Streams that began before, during and after: each is whole, and says the same."""
     options = ["--allow-swap", "--dtype", "float32", "--max-model-len", "256", "--threads", "1"]

@@ -143,7 +143,7 @@ def make(kind: str, directory: Path) -> Path:
     return directory
 
 
-@pytest.fixture(scope="module", params=sorted(TEMPLATES))
+@pytest.fixture(scope="module", params=["qwen2_vl", pytest.param("llava", marks=pytest.mark.wide)])
 def seeing(
     request: pytest.FixtureRequest,
     tmp_path_factory: pytest.TempPathFactory,

@@ -11,7 +11,7 @@ from banyan.engine.sampling import SamplingOptions
 from banyan.engine.starting.loading import LoadedModel, load_model
 from banyan.foundation.settings import load_settings
 
-SEEDLING = Path(__file__).parents[2] / "models" / "seedling"
+SEEDLING = Path(__file__).parents[3] / "models" / "seedling"
 PROMPT = [(7 * i * i + 3 * i) % 4000 for i in range(200)]
 
 

@@ -21,7 +21,7 @@ from banyan.engine.sampling import SamplingOptions
 from banyan.engine.starting.loading import LoadedModel, load_model
 from banyan.foundation.settings import load_settings
 
-SEEDLING = Path(__file__).parents[2] / "models" / "seedling"
+SEEDLING = Path(__file__).parents[3] / "models" / "seedling"
 STEP = 67
 """Tokens of a step: no multiple of a block."""
 

@@ -15,7 +15,7 @@ from banyan.engine.starting.determinism import prove_deterministic, require_dete
 from banyan.foundation.errors import EnvironmentProblem, InputError
 from tests.engine.batch_mixes import answers_among_others, requests_of
 
-SEEDLING = Path(__file__).parents[2] / "models" / "seedling"
+SEEDLING = Path(__file__).parents[3] / "models" / "seedling"
 LIMITS = EngineLimits(max_model_len=64, max_num_seqs=4, token_budget=64, num_blocks=16)
 
 

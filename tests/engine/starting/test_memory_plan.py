@@ -12,7 +12,7 @@ from banyan.engine.starting.memory_plan import MemoryPlan, largest_step
 from banyan.foundation.errors import InputError
 from banyan.foundation.settings import load_settings
 
-SEEDLING = Path(__file__).parents[2] / "models" / "seedling"
+SEEDLING = Path(__file__).parents[3] / "models" / "seedling"
 GB = 10**9
 
 

@@ -182,7 +182,7 @@ def test_a_batch_of_32_adapters_equals_32_merged_models(
 
 
 @needs_compiler
-@pytest.mark.parametrize("is_rounded", [False, True])
+@pytest.mark.parametrize("is_rounded", [pytest.param(False, marks=pytest.mark.wide), True])
 def test_a_bfloat16_base_takes_adapters_as_they_are_and_rounded(
     checkpoint: Checkpoint, tmp_path: Path, program_cache: Path, is_rounded: bool
 ) -> None:

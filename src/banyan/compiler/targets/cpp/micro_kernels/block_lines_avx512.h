@@ -88,10 +88,13 @@ struct Line<FloatByte> : FloatSums, PairLines<FloatByte> {
   static constexpr int64_t kEvery = 2;
   static BANYAN_INLINE __m512i load(const FloatByte* line) {
     const __m512i pairs = _mm512_cvtepi8_epi16(_mm256_loadu_si256((const __m256i*)line));
-    const __m512 even = number(_mm512_srai_epi32(_mm512_slli_epi32(pairs, 16), 16));
-    const __m512 odd = number(_mm512_srai_epi32(pairs, 16));
+    // The forms without a mask start from an undefined register, which g++ 12 warns of.
+    constexpr __mmask16 kAll = 0xffff;
+    const __m512i lifted = _mm512_maskz_slli_epi32(kAll, pairs, 16);
+    const __m512 even = number(_mm512_maskz_srai_epi32(kAll, lifted, 16));
+    const __m512 odd = number(_mm512_maskz_srai_epi32(kAll, pairs, 16));
     constexpr __mmask32 kOdd = 0xaaaaaaaa;
-    const __m512i low = _mm512_srli_epi32(_mm512_castps_si512(even), 16);
+    const __m512i low = _mm512_maskz_srli_epi32(kAll, _mm512_castps_si512(even), 16);
     return _mm512_mask_mov_epi16(low, kOdd, _mm512_castps_si512(odd));
   }
   static BANYAN_INLINE __m512 number(__m512i whole) {
