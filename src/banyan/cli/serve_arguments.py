@@ -106,7 +106,8 @@ class ServeArguments:
     reasoning_parser: ReasoningParserOption = "auto"
     max_images: MaxImagesOption = 16
     max_image_megapixels: MaxImagePixelsOption = 64
-    max_image_tokens: MaxImageTokensOption = None
+    # Some models let a photograph take 16,384 tokens: minutes on a CPU in which nobody is answered.
+    max_image_tokens: MaxImageTokensOption = 1280
 
     def serve_options(self) -> "ServeOptions":
         """Read what was asked.

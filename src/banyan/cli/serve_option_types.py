@@ -53,11 +53,11 @@ MaxImagePixelsOption = Annotated[
     ),
 ]
 MaxImageTokensOption = Annotated[
-    int | None,
+    int,
     typer.Option(
         "--max-image-tokens",
         min=1,
-        help="Scale images down until they take no more tokens. Default: the model's own limit.",
+        help="Scale images down until they take no more tokens, where the model has a choice.",
     ),
 ]
 ReasoningParserOption = Annotated[
