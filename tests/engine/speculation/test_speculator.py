@@ -113,7 +113,8 @@ def test_guesses_never_change_an_answer_and_every_block_comes_back(
     guessed = run(engine, choices)
     assert [summary(events) for events in guessed] == [summary(events) for events in plain]
     assert engine.statistics().num_free_blocks == num_blocks
-    assert sorted(prophet.forgotten) == [1, 2, 3, 4]
+    # One that had to wait was forgotten then, too: its room is for those who write.
+    assert set(prophet.forgotten) == {1, 2, 3, 4}
 
 
 @pytest.mark.parametrize("max_tokens", [1, 2, 7, 16])

@@ -109,6 +109,7 @@ def test_a_decoder_is_compared_with_the_original_on_a_text(
         assert llm.generate([[5, 6, 7]], greedy)[0].token_ids
 
 
+@pytest.mark.wide
 def test_an_encoder_is_compared_by_its_vectors(checkpoint: Checkpoint, tmp_path: Path) -> None:
     report = quantized(checkpoint("bert"), tmp_path / "out", RoundingChoice("int8"), TEXT)
     assert isinstance(report.accuracy, VectorAccuracy)

@@ -271,6 +271,7 @@ def test_the_emulated_amx_kernels_do_use_tiles(object_cache: Path) -> None:
     assert kernels.tile_products() - before == 16
 
 
+@pytest.mark.wide
 def test_the_true_amx_kernels_compile_to_tile_instructions(tmp_path: Path) -> None:
     compiler = find_compiler()
     if not isinstance(compiler, Compiler):
