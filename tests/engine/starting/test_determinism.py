@@ -74,7 +74,7 @@ def seedling() -> Iterator[LLM]:
         max_model_len=256,
         max_num_seqs=8,
         max_num_batched_tokens=67,
-        num_blocks=26,
+        num_blocks=18,
         speculation={"method": "ngram", "prompt_lookup_min": 1, "always": True},
     ) as llm:
         yield llm
