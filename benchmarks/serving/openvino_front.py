@@ -142,7 +142,7 @@ def open_pipeline(model: Path, *, threads: int, together: int, cache_gigabytes: 
     """OpenVINO's continuous batching on this processor."""
     import numpy as np  # noqa: PLC0415  (of OpenVINO's environment)
     import openvino  # noqa: PLC0415
-    import openvino_genai as genai  # type: ignore[import-not-found]  # noqa: PLC0415
+    import openvino_genai as genai  # type: ignore[import-not-found]  # noqa: PLC0415  (as above)
 
     scheduling = genai.SchedulerConfig()
     scheduling.cache_size = cache_gigabytes

@@ -19,7 +19,7 @@ from banyan.gateway.services import GatewaySettings
 from banyan.gateway.text import PromptText, plain_chat
 from banyan.models.chat_rendering import ChatRendering
 from banyan.models.tokenizer import EncodedPair
-from banyan.models.vision.conversation import Vision
+from banyan.models.vision.image_prompts import Vision
 from banyan.models.vision.media import Media
 
 READY = EngineStatus(

@@ -8,7 +8,7 @@ import httpx
 import pytest
 
 from banyan.foundation.errors import ImageError
-from banyan.models.vision.conversation import ImageLimits
+from banyan.models.vision.image_prompts import ImageLimits
 from tests.gateway.scripted import ScriptedBackend, chat_body, post
 from tests.models.vision.pictures import bomb, png
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from banyan.foundation.errors import InputError
 from banyan.gateway.metrics.naming import NAMES, Names
 from banyan.gateway.parsing.registry import AUTO, choose_reasoning_parser, choose_tool_parser
-from banyan.models.vision.conversation import ImageLimits
+from banyan.models.vision.image_prompts import ImageLimits
 
 if TYPE_CHECKING:
     from banyan.gateway.tracing import Tracing

@@ -119,7 +119,7 @@ class ServeArguments:
         from banyan.cli.api_options import api_options  # noqa: PLC0415
         from banyan.cli.serve import ServeOptions  # noqa: PLC0415
         from banyan.cli.shipped import find_model  # noqa: PLC0415
-        from banyan.models.vision.conversation import ImageLimits  # noqa: PLC0415
+        from banyan.models.vision.image_prompts import ImageLimits  # noqa: PLC0415
 
         return ServeOptions(
             model=find_model(self.model),

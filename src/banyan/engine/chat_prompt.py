@@ -7,7 +7,7 @@ from banyan.engine.batch_generation import Prompt
 from banyan.foundation.errors import RequestError
 from banyan.models.chat_rendering import ORDINARY_RENDERING, ChatRendering
 from banyan.models.loading import ModelDirectory
-from banyan.models.vision.conversation import (
+from banyan.models.vision.image_prompts import (
     ImageLimits,
     ImagePrompts,
     Vision,
@@ -39,12 +39,7 @@ def chat_prompt(
             )
         text = directory.render_chat(messages, rendering)
         return Prompt(tokenizer.encode(text, add_special_tokens=False), text)
-    prompts = ImagePrompts(
-        vision,
-        directory.render_chat,
-        lambda text, special: tokenizer.encode(text, add_special_tokens=special),
-        image_token=tokenizer.token_text(vision.image_token_id) or "",
-    )
+    prompts = ImagePrompts(vision, directory.render_chat, tokenizer)
     left, images = take_images(messages, ImageLimits(), reads_files=True)
     written = prompts.write(left, images, rendering)
     return Prompt(written.token_ids, written.text, media=written.media)

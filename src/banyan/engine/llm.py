@@ -11,8 +11,8 @@ from typing import Any, TypeAlias, Unpack, cast
 
 from banyan.engine.adapters.library import AdapterLibrary
 from banyan.engine.batch_generation import Progress, Prompt, run_prompts
+from banyan.engine.chat_choices import ChatChoices, chat_rendering, template_messages
 from banyan.engine.chat_prompt import chat_prompt
-from banyan.engine.conversation import ChatChoices, chat_rendering, template_messages
 from banyan.engine.options import EngineOptions
 from banyan.engine.outputs import RequestOutput
 from banyan.engine.sampling import SamplingOptions

@@ -6,7 +6,7 @@
       |   |   + UnsupportedModelError   an architecture, rope or quantisation we do not know
       |   + RequestError         a request that cannot be served as asked
       |       + UnknownAdapter   it names an adapter that is not loaded
-      |       + ImageError       a picture that cannot be read or is too large
+      |       + ImageError       an image that cannot be read or is too large
       + EnvironmentProblem       the machine's fault: something missing or full
       |   + CompilerMissing      no C++ compiler
       |   + DeviceMissing        the device asked for is not here
@@ -50,7 +50,7 @@ class UnknownAdapter(RequestError):
 
 
 class ImageError(RequestError):
-    """A picture that comes with a request cannot be read, or is too large."""
+    """An image that comes with a request cannot be read, or is too large."""
 
 
 class EnvironmentProblem(BanyanError, RuntimeError):

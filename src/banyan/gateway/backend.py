@@ -15,7 +15,7 @@ from banyan.engine.request_context import ORDINARY, RequestContext
 from banyan.engine.sampling import SamplingOptions
 from banyan.engine.speech.transcript import Transcript, TranscriptionOptions
 from banyan.models.chat_rendering import ORDINARY_RENDERING, ChatRendering
-from banyan.models.vision.conversation import ImagePrompts
+from banyan.models.vision.image_prompts import ImagePrompts
 from banyan.models.vision.media import Media
 
 

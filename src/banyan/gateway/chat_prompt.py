@@ -7,7 +7,7 @@ from banyan.gateway.rendering import template_messages
 from banyan.gateway.services import Services, in_thread
 from banyan.gateway.wire.messages import ChatMessage
 from banyan.models.chat_rendering import ChatRendering
-from banyan.models.vision.conversation import image_places, take_images
+from banyan.models.vision.image_prompts import image_places, take_images
 from banyan.models.vision.media import Media
 
 

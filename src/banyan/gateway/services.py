@@ -19,7 +19,7 @@ from banyan.gateway.metrics.metrics import Metrics
 from banyan.gateway.metrics.naming import Names
 from banyan.gateway.records import RequestObserver
 from banyan.models.classifier import Classifier
-from banyan.models.vision.conversation import ImageLimits
+from banyan.models.vision.image_prompts import ImageLimits
 
 Result = TypeVar("Result")
 

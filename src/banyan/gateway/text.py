@@ -7,7 +7,7 @@ from banyan.engine.pooling.prompt import PoolingPrompt
 from banyan.foundation.errors import RequestError
 from banyan.models.chat_rendering import ORDINARY_RENDERING, ChatRendering
 from banyan.models.pairs import Pairs
-from banyan.models.vision.conversation import ImagePrompts, Vision
+from banyan.models.vision.image_prompts import ImagePrompts, Vision
 
 
 class Tokenizer(Protocol):
@@ -59,12 +59,7 @@ class PromptText:
         self._render_chat = render_chat
         self.image_prompts: ImagePrompts | None = None
         if vision is not None:
-            self.image_prompts = ImagePrompts(
-                vision,
-                render_chat,
-                lambda text, special: tokenizer.encode(text, add_special_tokens=special),
-                image_token=tokenizer.token_text(vision.image_token_id) or "",
-            )
+            self.image_prompts = ImagePrompts(vision, render_chat, tokenizer)
 
     def become(self, other: "PromptText") -> None:
         """Read text as another one from now on: the model behind it was replaced."""

@@ -157,10 +157,10 @@ class _Tracer:
         self.states = CACHE_FORMATS[cache_format].states
         with self._mode:
             caches = empty_caches(configuration, num_blocks=NUM_BLOCKS, form=cache_format)
-            self._examples = _example_arguments(configuration, kind) | {
+            self._examples = example_arguments(configuration, kind) | {
                 name: of_layers[0] for name, of_layers in zip(self.states, caches, strict=True)
             }
-        self._dims = _dims(configuration) | dict.fromkeys(self.states, NUM_BLOCKS_DIM)
+        self._dims = step_dims(configuration) | dict.fromkeys(self.states, NUM_BLOCKS_DIM)
 
     def trace_before(self) -> _Part:
         prefixes = {"embed_tokens": "model.embed_tokens"}
@@ -210,7 +210,7 @@ class _Tracer:
         return _Part(graph, prefixes)
 
 
-def _example_arguments(configuration: ModelConfiguration, dtype: torch.dtype) -> dict[str, Tensor]:
+def example_arguments(configuration: ModelConfiguration, dtype: torch.dtype) -> dict[str, Tensor]:
     """Give arguments of one step; every free size is another number, so none is confused."""
     num_tokens, num_sequences, num_table_blocks, num_logit_rows = 11, 5, 7, 3
     num_image_rows, half = 17, configuration.head_dim // 2
@@ -232,7 +232,8 @@ def _example_arguments(configuration: ModelConfiguration, dtype: torch.dtype) ->
     return {name: torch.zeros(shape, dtype=kind) for name, (shape, kind) in shapes.items()}
 
 
-def _dims(configuration: ModelConfiguration) -> dict[str, dict[int, Any]]:
+def step_dims(configuration: ModelConfiguration) -> dict[str, dict[int, Any]]:
+    """Name the free sizes of the arguments of a step."""
     tokens = Dim("num_tokens", min=1, max=MAX_STEP_TOKENS)
     num_tokens = {0: tokens}
     num_sequences = Dim("num_sequences", min=1, max=MAX_STEP_SEQUENCES)

@@ -2,7 +2,7 @@
 
 Owns block numbers only; the memory itself belongs to the compiled program. A block with known
 contents may have several holders, and stays known when the last one leaves, until its place is
-needed. Called by `engine.residency`.
+needed. Called by `engine.requests.residency`.
 """
 
 from bisect import bisect_left

@@ -127,7 +127,7 @@ class PoolingQueue:
         names = list(dict.fromkeys(name for name, _ in chosen))
         try:
             rows = self._runner.run(self._prompts(chosen))
-        except Exception as error:
+        except Exception as error:  # whatever the model raises: the failures judge
             if len(names) == 1:
                 self.cancel(names[0])
                 self._failures.give_up(names[0], error)

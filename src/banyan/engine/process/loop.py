@@ -161,7 +161,7 @@ class EngineLoop:
             work()
         except BanyanError as error:
             self._send(refused(request_id, error))
-        except Exception as error:
+        except Exception as error:  # no request may end the others
             _logger.exception("request %s failed", request_id)
             self._send(refused(request_id, error))
 
@@ -203,7 +203,7 @@ def serve(endpoint: str, *, parent_fd: int, builder: Builder) -> int:
     except BanyanError as error:
         socket.send(encode(Failed(str(error), is_input=isinstance(error, InputError))))
         return EXIT_REFUSED
-    except Exception as error:
+    except Exception as error:  # the last thing this process does is to say why it ends
         _logger.exception("the engine failed")
         message = f"the engine failed ({type(error).__name__}: {error})"
         socket.send(encode(Failed(message, is_input=False)))

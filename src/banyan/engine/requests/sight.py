@@ -1,8 +1,8 @@
-"""Pictures on their way to the model: decoded in a thread, encoded between steps, kept until used.
+"""Images on their way to the model: decoded in a thread, encoded between steps, kept until used.
 
 Owned by `engine.Engine` and called on its thread. A sequence joins the line like any other and is
-passed over until the rows of its pictures are there; between two steps at most one picture is
-encoded, so that answers under way stand still for one picture at most. What the prefix cache has
+passed over until the rows of its images are there; between two steps at most one image is
+encoded, so that answers under way stand still for one image at most. What the prefix cache has
 is neither decoded nor encoded. Rows go when the prompt has been computed past them; one that has to
 stand back gets them again as if it had just come.
 """
@@ -31,7 +31,7 @@ from banyan.engine.vision.step_images import seen_arguments
 from banyan.foundation.errors import ImageError
 from banyan.models.vision.media import Media
 
-# So many in line are looked at, and so many pictures are decoded ahead of their turn.
+# So many in line are looked at, and so many images are decoded ahead of their turn.
 _LOOK_AHEAD = 8
 _MOST_PREPARED = 2
 _IDLE_WAIT_SECONDS = 0.01
@@ -42,11 +42,13 @@ NumFound = Callable[[Answer], int]
 
 @dataclass(frozen=True, slots=True)
 class SightCounts:
-    """Attributes:
-    images_asked: pictures of the answers that began to run.
-    images_encoded: pictures that were turned into rows.
-    rows_encoded: how many rows that were.
-    encode_seconds: how long it took.
+    """What images have come to so far.
+
+    Attributes:
+        images_asked: images of the answers that began to run.
+        images_encoded: images that were turned into rows.
+        rows_encoded: how many rows that were.
+        encode_seconds: how long it took.
     """
 
     images_asked: int = 0
@@ -73,7 +75,7 @@ class Sight:
         self._rows = RowStore()
         self._pool: ThreadPoolExecutor | None = None
         self._preparing: dict[bytes, Future[Any]] = {}
-        # Unfinished answers whose prompt has pictures, with the bytes of their files.
+        # Unfinished answers whose prompt has images, with the bytes of their files.
         self._bytes: dict[SequenceId, int] = {}
         self._lanes: dict[int, PromptSight] = {}
         self._asked: set[SequenceId] = set()
@@ -95,7 +97,7 @@ class Sight:
     def read(
         self, prompt_token_ids: Sequence[int], media: Sequence[Media], *, is_new: bool = True
     ) -> PromptSight | None:
-        """Check the pictures of a prompt; None when there are none.
+        """Check the images of a prompt; None when there are none.
 
         One that is not new was let in before, and is not turned away now.
 
@@ -120,18 +122,18 @@ class Sight:
     def advance(
         self, line: Iterable[Answer], num_found: NumFound, *, is_idle: bool
     ) -> list[Refusal]:
-        """Decode and encode for those next in line, one picture at most.
+        """Decode and encode for those next in line, one image at most.
 
         Args:
             line: who waits, the next one first.
             num_found: what they would find in the cache.
-            is_idle: nothing else is to be done, so a picture is waited for, for a moment.
+            is_idle: nothing else is to be done, so an image is waited for, for a moment.
 
         Returns:
-            The requests whose picture cannot be used.
+            The requests whose image cannot be used.
 
         Raises:
-            Exception: the model fails at whatever picture it is given.
+            Exception: the model fails at whatever image it is given.
         """
         if self._bytes:
             wanted = self._wanted(line, num_found)
@@ -162,10 +164,14 @@ class Sight:
         self.note_computed(answer)
 
     def note_computed(self, answer: Answer) -> None:
-        """Let go of pictures that the prompt of a running answer has passed."""
+        """Let go of images that the prompt of a running answer has passed."""
         sight = answer.request.sight
-        for image in () if sight is None else sight.images:
-            if image.stop <= answer.num_computed and not self._is_needed(sight, image, answer):
+        if sight is None:
+            return
+        # The same image may stand once more behind what is computed.
+        ahead = {image.digest for image in sight.images if image.stop > answer.num_computed}
+        for image in sight.images:
+            if image.digest not in ahead:
                 self._rows.release(image.digest, answer.sequence_id)
 
     def leave(self, answer: Answer) -> None:
@@ -196,16 +202,8 @@ class Sight:
             self._pool.shutdown(cancel_futures=True)
             self._pool = None
 
-    def _is_needed(self, sight: PromptSight | None, image: PlacedImage, answer: Answer) -> bool:
-        """Whether the same picture stands once more behind what is computed."""
-        assert sight is not None
-        return any(
-            other.digest == image.digest and other.stop > answer.num_computed
-            for other in sight.images
-        )
-
     def _lacking(self, answer: Answer, num_found: NumFound) -> Iterator[PlacedImage]:
-        """The pictures whose rows a waiting answer still needs; holds those that are there."""
+        """The images whose rows a waiting answer still needs; holds those that are there."""
         sight = answer.request.sight
         if sight is None:
             return
@@ -217,7 +215,7 @@ class Sight:
     def _wanted(
         self, line: Iterable[Answer], num_found: NumFound
     ) -> list[tuple[Answer, PlacedImage]]:
-        """Pictures to be encoded, the most urgent first."""
+        """Images to be encoded, the most urgent first."""
         wanted: list[tuple[Answer, PlacedImage]] = []
         num_rows = self._rows.num_rows
         for position, answer in enumerate(islice(line, _LOOK_AHEAD)):
@@ -243,7 +241,7 @@ class Sight:
                 self._preparing[image.digest] = job
 
     def _encode(self, answer: Answer, image: PlacedImage, *, is_idle: bool) -> None:
-        """Encode a picture if it is decoded."""
+        """Encode an image if it is decoded."""
         assert self._eyes is not None
         job = self._preparing[image.digest]
         if is_idle:
@@ -259,11 +257,11 @@ class Sight:
             wrong = ImageError(f"{place}: {error}", parameter=place)
             self._refusals.append(Refusal(answer.request.request_id, wrong))
             return
-        except Exception as error:
+        except Exception as error:  # whatever the model raises: the failures judge
             self._failures.give_up(answer.request.request_id, error)
             return
         self._failures.succeed()
-        assert len(rows) == image.stop - image.start, "a picture has not as many rows as places"
+        assert len(rows) == image.stop - image.start, "an image has not as many rows as places"
         self._rows.add(image.digest, rows, answer.sequence_id)
         self._num_encoded += 1
         self._num_rows_encoded += len(rows)

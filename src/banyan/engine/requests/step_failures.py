@@ -1,6 +1,7 @@
 """When a step fails: whose fault it is, and when the model itself has to be given up.
 
-Used by the queues of pooling and of speech, whose models keep nothing between two requests.
+Used by the queues of pooling and of speech and for images, whose models keep nothing between two
+requests.
 """
 
 import logging

@@ -1,6 +1,6 @@
 """How much may wait for a model that answers as a whole, and when to come back.
 
-Used by the queues of pooling and of speech; text that is written has `reception`.
+Used by the queues of pooling and of speech and for images; text that is written has `reception`.
 """
 
 from banyan.engine.scheduling.expected_wait import LineSpeed, retry_after_seconds

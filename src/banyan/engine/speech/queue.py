@@ -155,7 +155,7 @@ class TranscriptionQueue:
             seek = job.seek
             try:
                 self._advance(job, logits_RV)
-            except Exception as error:
+            except Exception as error:  # whatever the model raises: the failures judge
                 self._give_up(job, error)
                 continue
             seconds_heard += (job.seek - seek) / FRAMES_PER_SECOND
@@ -181,7 +181,7 @@ class TranscriptionQueue:
                     heard = True
                     self._hear(lane, job)
                 running.append((lane, job, self._new_tokens(lane, job)))
-            except Exception as error:
+            except Exception as error:  # whatever the model raises: the failures judge
                 self._give_up(job, error)
         return running
 
@@ -197,7 +197,7 @@ class TranscriptionQueue:
             return []
         try:
             found = self._model.step([new for _, _, new in running])
-        except Exception as error:
+        except Exception as error:  # whatever the model raises: the failures judge
             if len(running) == 1:
                 self._give_up(running[0][1], error)
                 return []

@@ -12,7 +12,7 @@ Grid = tuple[int, int, int]
 
 
 class MeasuredImage(Protocol):
-    """A picture whose size is known; `models.vision.images.ImageSize` is one."""
+    """An image whose size is known; `models.vision.images.ImageSize` is one."""
 
     @property
     def num_tokens(self) -> int:
@@ -26,11 +26,11 @@ class MeasuredImage(Protocol):
 
 
 class Eyes(Protocol):
-    """Turns pictures into rows that stand where embeddings of tokens would."""
+    """Turns images into rows that stand where embeddings of tokens would."""
 
     @property
     def image_token_id(self) -> int:
-        """Stands in a prompt once for each row of a picture."""
+        """Stands in a prompt once for each row of an image."""
         ...
 
     @property
@@ -49,15 +49,15 @@ class Eyes(Protocol):
         ...
 
     def measure(self, content: bytes) -> MeasuredImage:
-        """Say how large a picture is, from the header of its file; raises `ImageError`."""
+        """Say how large an image is, from the header of its file; raises `ImageError`."""
         ...
 
     def prepare(self, content: bytes) -> Any:
-        """Decode a picture for `encode`; may run in any thread; raises `ImageError`."""
+        """Decode an image for `encode`; may run in any thread; raises `ImageError`."""
         ...
 
     def encode(self, prepared: Any) -> NDArray[Any]:
-        """Return the rows [num_tokens, row_size] of a prepared picture, as an array of its own."""
+        """Return the rows [num_tokens, row_size] of a prepared image, as an array of its own."""
         ...
 
     def positions_of(
@@ -72,7 +72,7 @@ def unseen_arguments(
 ) -> Mapping[str, NDArray[Any]]:
     """Complete the arguments of a step that sees nothing, or only part of whose tokens do.
 
-    Tokens without a picture are words, one place behind the other.
+    Tokens without an image are words, one place behind the other.
     """
     given = dict(arguments)
     if "image_index" not in given:
@@ -85,7 +85,7 @@ def unseen_arguments(
 
 
 class SeeingStep:
-    """The step of a model with eyes: whoever knows of no pictures need not say so.
+    """The step of a model with eyes: whoever knows of no images need not say so.
 
     Args:
         model: takes `image_rows` [rows, row_size] and `image_index` [tokens], which names the row

@@ -1,6 +1,6 @@
-"""Eyes without weights for the fake model: a picture is a line of text such as `IMG 3x2 a cat`.
+"""Eyes without weights for the fake model: an image is a line of text such as `IMG 3x2 a cat`.
 
-Its rows are a function of all of its bytes, so an engine that mixes up pictures, rows or places
+Its rows are a function of all of its bytes, so an engine that mixes up images, rows or places
 gets other tokens.
 """
 
@@ -22,7 +22,7 @@ ROW_SIZE = 2
 
 @dataclass(frozen=True, slots=True)
 class FakeSize:
-    """Rows and columns of a fake picture."""
+    """Rows and columns of a fake image."""
 
     rows: int
     columns: int
@@ -43,10 +43,10 @@ class FakeEyes:
 
     Args:
         has_grid_positions: as of a model that turns by rows and columns.
-        prepare_seconds: how long a picture takes in the thread.
+        prepare_seconds: how long an image takes in the thread.
 
     Attributes:
-        seen: the pictures that were encoded, in order.
+        seen: the images that were encoded, in order.
         num_prepared: how many were decoded.
     """
 
@@ -86,7 +86,7 @@ class FakeEyes:
     def positions_of(
         self, token_ids: Sequence[int], grids: Sequence[Grid]
     ) -> tuple[NDArray[np.int32], int]:
-        """Count text on all three numbers, pictures by row and column, as in Qwen2-VL."""
+        """Count text on all three numbers, images by row and column, as in Qwen2-VL."""
         places: list[tuple[int, int, int]] = []
         left = iter(grids)
         following = skip = 0

@@ -1,4 +1,4 @@
-"""The pictures of one prompt, checked against its tokens. Pure but for reading headers of files."""
+"""The images of one prompt, checked against its tokens. Pure but for reading headers of files."""
 
 import hashlib
 from collections.abc import Sequence
@@ -16,10 +16,10 @@ Positions = NDArray[np.int64]
 
 @dataclass(frozen=True, slots=True)
 class PlacedImage:
-    """A picture among the tokens `start` .. `stop` of a prompt.
+    """An image among the tokens `start` .. `stop` of a prompt.
 
     Attributes:
-        digest: SHA-256 of its file: equal for pictures that become the same rows.
+        digest: SHA-256 of its file: equal for images that become the same rows.
         media: its file, and the field it came in.
     """
 
@@ -60,11 +60,11 @@ class PromptSight:
 def read_prompt(
     prompt_token_ids: Sequence[int], media: Sequence[Media], eyes: Eyes | None
 ) -> PromptSight | None:
-    """Check the pictures of a prompt; None when there are none.
+    """Check the images of a prompt; None when there are none.
 
     Raises:
-        RequestError: the model sees nothing, or a picture is not where it is said to be.
-        ImageError: a file is no picture.
+        RequestError: the model sees nothing, or an image is not where it is said to be.
+        ImageError: a file is no image.
     """
     if not media:
         return None

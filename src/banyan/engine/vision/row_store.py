@@ -1,4 +1,4 @@
-"""Rows of pictures that were encoded, each kept as long as an answer needs it. Pure."""
+"""Rows of images that were encoded, each kept as long as an answer needs it. Pure."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,17 +13,17 @@ MOST_ROWS = 16_384
 
 @dataclass(slots=True)
 class _Held:
-    """The rows of one picture, and who needs them."""
+    """The rows of one image, and who needs them."""
 
     rows: NDArray[Any]
     holders: set[SequenceId] = field(default_factory=set)
 
 
 class RowStore:
-    """Rows by the digest of their picture: answers that show the same one share them.
+    """Rows by the digest of their image: answers that show the same one share them.
 
     Attributes:
-        num_rows: of all pictures together.
+        num_rows: of all images together.
     """
 
     def __init__(self) -> None:
@@ -38,7 +38,7 @@ class RowStore:
         return len(self._held)
 
     def rows(self, digest: bytes) -> NDArray[Any]:
-        """Give the rows [tokens, numbers] of a picture that somebody holds."""
+        """Give the rows [tokens, numbers] of an image that somebody holds."""
         return self._held[digest].rows
 
     def add(self, digest: bytes, rows: NDArray[Any], holder: SequenceId) -> None:

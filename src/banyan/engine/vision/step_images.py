@@ -1,6 +1,6 @@
 """What the tokens of a step see and where they stand, as arrays for the decoder. Pure.
 
-Dims: T tokens of the step, R rows of pictures in it.
+Dims: T tokens of the step, R rows of images in it.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -21,13 +21,13 @@ def seen_arguments(
     sights: Mapping[int, PromptSight],
     rows_of: RowsOf,
 ) -> dict[str, NDArray[Any]]:
-    """Give the arguments of a step that pictures change; empty when nothing of it is seen.
+    """Give the arguments of a step that images change; empty when nothing of it is seen.
 
     Args:
-        arguments: those of the step without pictures.
+        arguments: those of the step without images.
         slices: the step.
-        sights: by lane, of those sequences whose prompt has pictures.
-        rows_of: gives the rows of a picture by its digest.
+        sights: by lane, of those sequences whose prompt has images.
+        rows_of: gives the rows of an image by its digest.
     """
     positions_3T = None
     index_T = np.full(len(arguments["token_ids"]), -1, dtype=np.int32)

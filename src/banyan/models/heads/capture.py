@@ -1,10 +1,8 @@
 """Capture heads that guess as graphs. Imports torch; called when no graph is kept on disk."""
 
 from collections.abc import Callable
-from typing import Any
 
 import torch
-from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.export import Dim
 
@@ -18,10 +16,10 @@ from banyan.models.reference import empty_caches
 from banyan.models.step_capture import (
     ARGUMENTS,
     MAX_STEP_SEQUENCES,
-    MAX_STEP_TOKENS,
-    MAX_TABLE_BLOCKS,
     NUM_BLOCKS,
     NUM_BLOCKS_DIM,
+    example_arguments,
+    step_dims,
 )
 
 _SHARED = {
@@ -59,8 +57,11 @@ def capture_eagle(heads: EagleHead, *, dtype: str) -> Graph:
     module = build_fake(lambda: Eagle(heads), mode, dtype=kind)
     with mode:
         keys, values = empty_caches(heads.layers, num_blocks=NUM_BLOCKS, form=dtype)
-        arguments = _examples(heads.layers.hidden_size)
-    shapes = _shapes()
+        examples = example_arguments(heads.layers, kind)
+        # Between steps states are float32, whatever the weights are.
+        examples["hidden"] = examples["hidden"].float()
+    arguments = {name: examples[name] for name in (*ARGUMENTS, "hidden")}
+    shapes = step_dims(heads.layers)
     states = [
         f"{kind}_cache.{layer}"
         for kind in ("key", "value")
@@ -82,36 +83,6 @@ def capture_eagle(heads: EagleHead, *, dtype: str) -> Graph:
         ),
     )
     return _renamed(graph, lambda name: _SHARED.get(name, OWN + name))
-
-
-def _examples(hidden_size: int) -> dict[str, Tensor]:
-    """Arguments of one step; every free size is another number, so none is confused."""
-    num_tokens, num_sequences, num_table_blocks, num_rows = 11, 5, 7, 3
-    shapes: dict[str, tuple[tuple[int, ...], torch.dtype]] = {
-        "token_ids": ((num_tokens,), torch.int64),
-        "positions": ((num_tokens,), torch.int64),
-        "slots": ((num_tokens,), torch.int64),
-        "block_tables": ((num_sequences, num_table_blocks), torch.int32),
-        "query_starts": ((num_sequences + 1,), torch.int32),
-        "context_lengths": ((num_sequences,), torch.int32),
-        "logit_rows": ((num_rows,), torch.int64),
-        "hidden": ((num_tokens, hidden_size), torch.float32),
-    }
-    names = (*ARGUMENTS, "hidden")
-    return {name: torch.zeros(shapes[name][0], dtype=shapes[name][1]) for name in names}
-
-
-def _shapes() -> dict[str, dict[int, Any]]:
-    num_tokens = {0: Dim("num_tokens", min=1, max=MAX_STEP_TOKENS)}
-    num_sequences = Dim("num_sequences", min=1, max=MAX_STEP_SEQUENCES)
-    num_table_blocks = Dim("num_table_blocks", min=1, max=MAX_TABLE_BLOCKS)
-    by_token = ("token_ids", "positions", "slots", "hidden")
-    return dict.fromkeys(by_token, num_tokens) | {
-        "block_tables": {0: num_sequences, 1: num_table_blocks},
-        "query_starts": {0: num_sequences + 1},
-        "context_lengths": {0: num_sequences},
-        "logit_rows": {0: Dim("num_logit_rows", min=1, max=MAX_STEP_TOKENS)},
-    }
 
 
 def _renamed(graph: Graph, name_of: Callable[[str], str]) -> Graph:

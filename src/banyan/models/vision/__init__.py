@@ -1,1 +1,1 @@
-"""Models that see: pictures into rows that stand among the rows of words."""
+"""Models that see: images into rows that stand among the rows of words."""

@@ -35,13 +35,8 @@ def _capture_grid(tower: GridTower, dtype: str) -> Graph:
         patches = torch.zeros(num_groups, size, tower.patch_values)
         places = torch.zeros(2, num_groups, size, dtype=torch.int64)
         present = torch.zeros(num_groups, size, dtype=torch.int64)
-    arguments, shapes = (
-        {"patches": patches, "places": places},
-        {
-            "patches": {0: groups},
-            "places": {1: groups},
-        },
-    )
+    arguments = {"patches": patches, "places": places}
+    shapes = {"patches": {0: groups}, "places": {1: groups}}
     if tower.window_merges:
         arguments["present"], shapes["present"] = present, {0: groups}
     return capture_module(

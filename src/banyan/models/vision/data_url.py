@@ -1,4 +1,4 @@
-"""The bytes of a picture out of its `data:` URL (RFC 2397); nothing is ever fetched.
+"""The bytes of an image out of its `data:` URL (RFC 2397); nothing is ever fetched.
 
 A server that followed an address it is given could be made to read what only it can reach, so
 addresses are refused by name.
@@ -10,7 +10,7 @@ import binascii
 from banyan.foundation.errors import ImageError
 
 MAX_IMAGE_BYTES = 16 * 2**20
-"""Of one picture's file when the operator says nothing."""
+"""Of one image's file when the operator says nothing."""
 
 _SHOWN_CHARACTERS = 40
 # Some encoders break lines.

@@ -16,8 +16,8 @@ from torch.nn import functional
 from banyan.models.encoder import LayerNorm
 from banyan.models.layers import Linear, RootMeanSquareNorm
 from banyan.models.rotary import rotate
-from banyan.models.vision.activations import activate
 from banyan.models.vision.configuration import GridTower
+from banyan.models.vision.perceptron import Perceptron
 
 _EPSILON = 1e-6
 
@@ -62,20 +62,6 @@ class _Attention(nn.Module):
         return result
 
 
-class _TwoMatrices(nn.Module):
-    """The block of Qwen2-VL."""
-
-    def __init__(self, tower: GridTower) -> None:
-        super().__init__()
-        self._activation = tower.activation
-        self.fc1 = Linear(tower.hidden_size, tower.intermediate_size, bias=True)
-        self.fc2 = Linear(tower.intermediate_size, tower.hidden_size, bias=True)
-
-    def forward(self, x: Tensor) -> Tensor:
-        result: Tensor = self.fc2(activate(self.fc1(x), self._activation))
-        return result
-
-
 class _Gated(nn.Module):
     """The block of Qwen2.5-VL."""
 
@@ -95,12 +81,18 @@ def _norm(tower: GridTower) -> nn.Module:
     return kind(tower.hidden_size, _EPSILON)
 
 
+def _gated_or_plain(tower: GridTower) -> nn.Module:
+    if tower.kind == "qwen2_5":
+        return _Gated(tower)
+    return Perceptron(tower.hidden_size, tower.intermediate_size, tower.activation)
+
+
 class _Block(nn.Module):
     def __init__(self, tower: GridTower, *, in_groups: bool) -> None:
         super().__init__()
         self.norm1, self.norm2 = _norm(tower), _norm(tower)
         self.attn = _Attention(tower, in_groups=in_groups)
-        self.mlp = _Gated(tower) if tower.kind == "qwen2_5" else _TwoMatrices(tower)
+        self.mlp = _gated_or_plain(tower)
 
     def forward(self, hidden: Tensor, rotation: tuple[Tensor, Tensor], seen: _Seen) -> Tensor:
         hidden = hidden + self.attn(self.norm1(hidden), rotation, seen)

@@ -1,9 +1,9 @@
-"""The file of a picture: its size from the header alone, and its pixels.
+"""The file of an image: its size from the header alone, and its pixels.
 
-Owns which formats are read and how large a picture may be. The size is known before a pixel is
+Owns which formats are read and how large an image may be. The size is known before a pixel is
 decoded, so that a small file that would unfold into gigabytes is refused for its header; one cut
 into so many pieces that looking at each takes seconds is refused as well. Pillow is an extra and
-imported when the first picture comes. Imports no NumPy.
+imported when the first image comes. Imports no NumPy.
 """
 
 from io import BytesIO
@@ -17,14 +17,14 @@ if TYPE_CHECKING:
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP")
 
 MAX_PIXELS = 64_000_000
-"""Of one picture when the operator says nothing."""
+"""Of one image when the operator says nothing."""
 
 MOST_PIXELS = 89_000_000
-"""Of one picture whatever the operator says: Pillow warns of larger ones."""
+"""Of one image whatever the operator says: Pillow warns of larger ones."""
 
 _ORIENTATION = 0x0112
 # Only these are asked for the way their camera was held: Pillow decodes a PNG to find it. MPO is a
-# JPEG with further pictures behind the first, as telephones write it.
+# JPEG with further images behind the first, as telephones write it.
 _WITH_ORIENTATION = ("JPEG", "MPO", "WEBP")
 # Of the ways a camera is held, those in which width and height change places.
 _TURNED = range(5, 9)
@@ -34,11 +34,11 @@ _MOST_READS_OF_HEADER = 10_000
 _MOST_READS_OF_PIXELS = 100_000
 
 # A scan of a progressive JPEG of 64 million pixels takes 30 ms and 100 bytes; encoders write ten.
-# What stands before or behind the picture, such as a film, may hold these two bytes by chance.
+# What stands before or behind the image, such as a film, may hold these two bytes by chance.
 _BEGIN_OF_SCAN = b"\xff\xda"
 _MOST_SCANS = 500
 
-# What is made of a picture with transparent parts at a time.
+# What is made of an image with transparent parts at a time.
 _STRIP_PIXELS = 2**20
 
 
@@ -60,10 +60,10 @@ class _CountedFile(BytesIO):
 
 
 def image_size(content: bytes, *, max_pixels: int = MAX_PIXELS) -> tuple[int, int]:
-    """Return (width, height) as the picture is looked at; decodes no pixel.
+    """Return (width, height) as the image is looked at; decodes no pixel.
 
     Raises:
-        ImageError: it is no picture of a known format, or has more than `max_pixels`.
+        ImageError: it is no image of a known format, or has more than `max_pixels`.
     """
     with _open(_CountedFile(content), len(content)) as image:
         width, height = image.size
@@ -77,7 +77,7 @@ def image_size(content: bytes, *, max_pixels: int = MAX_PIXELS) -> tuple[int, in
 
 
 def decode_image(content: bytes, *, max_pixels: int = MOST_PIXELS) -> "Image":
-    """Return the picture in RGB, upright, the first one of several; transparent parts are white.
+    """Return the image in RGB, upright, the first one of several; transparent parts are white.
 
     Raises:
         ImageError: as `image_size`, or its pixels are damaged.
@@ -123,7 +123,7 @@ def _orientation(image: "Image") -> int:
         return 1
     try:
         return int(image.getexif().get(_ORIENTATION, 1))
-    except Exception:  # a camera's notes may be damaged; the picture is shown as it is
+    except Exception:  # a camera's notes may be damaged; the image is shown as it is
         return 1
 
 
@@ -160,7 +160,7 @@ def _on_white(image: "Image") -> "Image":
 
     if not image.has_transparency_data:
         return image.convert("RGB")
-    # In strips: three more copies of a large picture are a gigabyte, and laying one over the other
+    # In strips: three more copies of a large image are a gigabyte, and laying one over the other
     # stops every other thread until it is done.
     shown = Image.new("RGB", image.size)
     num_rows = max(1, _STRIP_PIXELS // image.width)

@@ -1,11 +1,11 @@
-"""A picture that comes with a prompt: plain data that crosses from process to process."""
+"""An image that comes with a prompt: plain data that crosses from process to process."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
 class Media:
-    """One picture and where it stands in the prompt.
+    """One image and where it stands in the prompt.
 
     Attributes:
         content: the bytes of its file.

@@ -1,6 +1,6 @@
-"""Where pictures stand in a prompt: one placeholder each becomes as many as the picture has rows.
+"""Where images stand in a prompt: one placeholder each becomes as many as the image has rows.
 
-Pure. Chat templates write one placeholder token for a picture; the model reads one for each row
+Pure. Chat templates write one placeholder token for an image; the model reads one for each row
 that its tower makes of it.
 """
 
@@ -15,10 +15,10 @@ def expand_placeholders(
     """Repeat the k-th placeholder `counts[k]` times.
 
     Returns:
-        The tokens, and the place of each picture's first placeholder among them.
+        The tokens, and the place of each image's first placeholder among them.
 
     Raises:
-        RequestError: there are not as many placeholders as pictures.
+        RequestError: there are not as many placeholders as images.
     """
     num_found = sum(token_id == image_token_id for token_id in token_ids)
     if num_found != len(counts):

@@ -95,9 +95,9 @@ class GridProcessor:
         # Imports NumPy, which the process that only counts tokens does without.
         from banyan.models.vision.pixels import cut, numbers, resized  # noqa: PLC0415
 
-        picture = resized(data, self._scaled, self.scaling)
-        size = self._size(picture.height, picture.width)
-        pixels = numbers(picture, self.scaling)
+        image = resized(data, self._scaled, self.scaling)
+        size = self._size(image.height, image.width)
+        pixels = numbers(image, self.scaling)
         patches = cut(pixels, self.patch_size, merge=self.merge, frames=self.frames)
         return PreparedImage(patches, size.grid, size.num_tokens)
 
@@ -153,8 +153,8 @@ class SquareProcessor:
         """
         from banyan.models.vision.pixels import cut, middle, numbers, resized  # noqa: PLC0415
 
-        picture = middle(resized(data, self._scaled, self.scaling), self.side)
-        pixels = numbers(picture, self.scaling)
+        image = middle(resized(data, self._scaled, self.scaling), self.side)
+        pixels = numbers(image, self.scaling)
         patches = cut(pixels, self.patch_size, merge=1, frames=1)
         count = self.side // self.patch_size
         return PreparedImage(patches, (1, count, count), self.num_tokens)

@@ -11,8 +11,8 @@ from torch.nn import functional
 
 from banyan.models.encoder import LayerNorm
 from banyan.models.layers import Embedding, Linear
-from banyan.models.vision.activations import activate
 from banyan.models.vision.configuration import SquareTower
+from banyan.models.vision.perceptron import Perceptron, activate
 
 
 class _Attention(nn.Module):
@@ -35,27 +35,13 @@ class _Attention(nn.Module):
         return result
 
 
-class _Block(nn.Module):
-    """The two matrices of a layer; named `mlp` in checkpoints."""
-
-    def __init__(self, tower: SquareTower) -> None:
-        super().__init__()
-        self._activation = tower.activation
-        self.fc1 = Linear(tower.hidden_size, tower.intermediate_size, bias=True)
-        self.fc2 = Linear(tower.intermediate_size, tower.hidden_size, bias=True)
-
-    def forward(self, x: Tensor) -> Tensor:
-        result: Tensor = self.fc2(activate(self.fc1(x), self._activation))
-        return result
-
-
 class _Layer(nn.Module):
     def __init__(self, tower: SquareTower) -> None:
         super().__init__()
         self.layer_norm1 = LayerNorm(tower.hidden_size, tower.norm_epsilon)
         self.self_attn = _Attention(tower)
         self.layer_norm2 = LayerNorm(tower.hidden_size, tower.norm_epsilon)
-        self.mlp = _Block(tower)
+        self.mlp = Perceptron(tower.hidden_size, tower.intermediate_size, tower.activation)
 
     def forward(self, hidden: Tensor) -> Tensor:
         hidden = hidden + self.self_attn(self.layer_norm1(hidden))

@@ -8,7 +8,7 @@ import pytest
 from banyan.foundation.errors import ImageError, RequestError
 from banyan.models.chat_rendering import ChatRendering
 from banyan.models.chat_template import ChatTemplate
-from banyan.models.vision.conversation import (
+from banyan.models.vision.image_prompts import (
     ChatImage,
     ImageLimits,
     ImagePrompts,
@@ -56,20 +56,27 @@ class Vision:
     processor = Counts()
 
 
-def prompts(source: str) -> ImagePrompts:
-    template = ChatTemplate(source)
+class Letters:
+    """A token for each letter, and one for the placeholder."""
 
-    def render(messages: Sequence[Mapping[str, Any]], rendering: ChatRendering) -> str:
-        return template.render(messages, rendering)
-
-    def encode(text: str, special: bool) -> list[int]:
+    def encode(self, text: str, *, add_special_tokens: bool = True) -> list[int]:
         pieces = text.split("<image>")
         tokens = [100 + ord(letter) for letter in pieces[0]]
         for piece in pieces[1:]:
             tokens += [IMAGE, *(100 + ord(letter) for letter in piece)]
         return tokens
 
-    return ImagePrompts(Vision(), render, encode, image_token="<image>")
+    def token_text(self, token_id: int) -> str | None:
+        return "<image>" if token_id == IMAGE else None
+
+
+def prompts(source: str) -> ImagePrompts:
+    template = ChatTemplate(source)
+
+    def render(messages: Sequence[Mapping[str, Any]], rendering: ChatRendering) -> str:
+        return template.render(messages, rendering)
+
+    return ImagePrompts(Vision(), render, Letters())
 
 
 @pytest.mark.parametrize(

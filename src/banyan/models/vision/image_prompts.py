@@ -1,4 +1,4 @@
-"""Pictures in a conversation: taken out of its messages, then put into the prompt as placeholders.
+"""Images in a conversation: taken out of its messages, then put into the prompt as placeholders.
 
 What the gateway and `LLM.chat` share. Pure but for reading files that a caller in this process
 names. Imports no NumPy.
@@ -25,12 +25,12 @@ _MARK = "banyan7mark"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImageLimits:
-    """How much of pictures one request may bring.
+    """How much of images one request may bring.
 
     Attributes:
-        max_images: pictures of one request.
-        max_bytes: of one picture's file.
-        max_pixels: of one picture, by its header.
+        max_images: images of one request.
+        max_bytes: of one image's file.
+        max_pixels: of one image, by its header.
     """
 
     max_images: int = 16
@@ -40,7 +40,7 @@ class ImageLimits:
 
 @dataclass(frozen=True, slots=True)
 class ChatImage:
-    """A picture of a conversation; `place` names the part that brought it."""
+    """An image of a conversation; `place` names the part that brought it."""
 
     content: bytes
     width: int
@@ -58,7 +58,7 @@ class WrittenPrompt:
 
 
 class Counted(Protocol):
-    """How large a picture is among tokens; `images.ImageSize` is one."""
+    """How large an image is among tokens; `images.ImageSize` is one."""
 
     @property
     def num_tokens(self) -> int:
@@ -71,25 +71,37 @@ class Vision(Protocol):
 
     @property
     def image_token_id(self) -> int:
-        """Stands once for each picture in what a template writes."""
+        """Stands once for each image in what a template writes."""
         ...
 
     @property
     def processor(self) -> "Counts":
-        """Counts the tokens of a picture."""
+        """Counts the tokens of an image."""
         ...
 
 
 class Counts(Protocol):
-    """Counts the tokens of a picture."""
+    """Counts the tokens of an image."""
 
     def size_of(self, width: int, height: int) -> Counted:
-        """Say how many tokens a picture of so many pixels takes."""
+        """Say how many tokens an image of so many pixels takes."""
+        ...
+
+
+class ReadsText(Protocol):
+    """What is needed of a tokenizer; `models.tokenizer.Tokenizer` is one."""
+
+    def encode(self, text: str, *, add_special_tokens: bool = True) -> list[int]:
+        """Turn text into token ids."""
+        ...
+
+    def token_text(self, token_id: int) -> str | None:
+        """Give the vocabulary entry of an id, or None."""
         ...
 
 
 def image_places(messages: Sequence[Message]) -> list[str]:
-    """Name the parts of messages that are pictures."""
+    """Name the parts of messages that are images."""
     return [
         f"messages[{row}].content[{column}]"
         for row, message in enumerate(messages)
@@ -101,13 +113,13 @@ def image_places(messages: Sequence[Message]) -> list[str]:
 def take_images(
     messages: Sequence[Message], limits: ImageLimits, *, reads_files: bool = False
 ) -> tuple[list[Message], tuple[ChatImage, ...]]:
-    """Take the pictures out of messages; `{"type": "image"}` is left in their places.
+    """Take the images out of messages; `{"type": "image"}` is left in their places.
 
     A part is `{"type": "image_url", "image_url": {"url": "data:..."}}`, or, where `reads_files`,
     also `{"type": "image", "image": bytes or path}`.
 
     Raises:
-        ImageError: a picture cannot be used, or there are too many; names the part at fault.
+        ImageError: an image cannot be used, or there are too many; names the part at fault.
     """
     places = image_places(messages)
     if len(places) > limits.max_images:
@@ -141,23 +153,21 @@ class ImagePrompts:
 
     Args:
         vision: counts tokens.
-        render: writes the text of a conversation, with the placeholder of each picture.
-        encode: turns text into tokens; its second argument says whether to add special ones.
-        image_token: the placeholder as text, for templates that know no pictures.
+        render: writes the text of a conversation, with the placeholder of each image.
+        tokenizer: the model's; it also says how the placeholder is written, for templates that
+            know no images.
     """
 
     def __init__(
         self,
         vision: Vision,
         render: RenderChat,
-        encode: Callable[[str, bool], list[int]],
-        *,
-        image_token: str,
+        tokenizer: ReadsText,
     ) -> None:
         self._vision = vision
         self._render = render
-        self._encode = encode
-        self._image_token = image_token
+        self._tokenizer = tokenizer
+        self._image_token = tokenizer.token_text(vision.image_token_id) or ""
 
     def write(
         self,
@@ -165,17 +175,17 @@ class ImagePrompts:
         images: Sequence[ChatImage],
         rendering: ChatRendering = ORDINARY_RENDERING,
     ) -> WrittenPrompt:
-        """Give the prompt of a conversation, with its pictures at their places.
+        """Give the prompt of a conversation, with its images at their places.
 
         `messages` and `images` are what `take_images` gave.
 
         Raises:
             RequestError: the template refused the messages, or they hold a placeholder as text.
-            ImageError: a picture has a shape that the model cannot look at.
+            ImageError: an image has a shape that the model cannot look at.
         """
         fitted = self._fitted(messages, rendering)
         text = self._render(fitted, rendering)
-        tokens = self._encode(text, rendering.add_special_tokens)
+        tokens = self._tokenizer.encode(text, add_special_tokens=rendering.add_special_tokens)
         counts = [self._count(image) for image in images]
         token_id = self._vision.image_token_id
         expanded, starts = expand_placeholders(tokens, counts, image_token_id=token_id)
