@@ -190,7 +190,8 @@ def test_one_caller_may_not_have_more_requests_than_allowed() -> None:
 
 
 def test_a_reader_who_never_reads_loses_his_answer_and_holds_up_nobody() -> None:
-    body = json.dumps({"model": "fake", "prompt": "a", "max_tokens": 59_000, "stream": True})
+    asked = {"model": "fake", "prompt": "a", "max_tokens": 59_000, "stream": True}
+    body = json.dumps(asked | {"ignore_eos": True})
     request = (
         "POST /v1/completions HTTP/1.1\r\nHost: here\r\nContent-Type: application/json\r\n"
         f"Content-Length: {len(body)}\r\n\r\n{body}"

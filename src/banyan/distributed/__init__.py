@@ -1,0 +1,1 @@
+"""Messages and arrays between the processes and hosts that run one model."""
