@@ -67,7 +67,7 @@ docs: $(DEV_STAMP) ## Build the documentation into site/
 .PHONY: unit
 unit: $(DEV_STAMP) ## The test suite with its coverage gate
 	@echo "== tests"
-	$(TEST) --cov --cov-branch --cov-report=term:skip-covered --cov-fail-under=90
+	$(TEST) --durations=60 --durations-min=2 --cov --cov-branch --cov-report=term:skip-covered --cov-fail-under=90
 
 .PHONY: wide
 wide: $(DEV_STAMP) ## The sweeps that take minutes: more operations, models, graphs and chips

@@ -55,7 +55,12 @@ class Mark:
 
     at: float
     resident: int
-    own: int
+    own_by_process: tuple[int, ...]
+
+    @property
+    def own(self) -> int:
+        """What all of them hold themselves."""
+        return sum(self.own_by_process)
 
 
 @dataclass(slots=True)
@@ -217,13 +222,13 @@ def asked(chance: random.Random) -> dict[str, object]:
     return body
 
 
-def memory_of(process_ids: Iterable[int]) -> tuple[int, int]:
-    """Bytes of processes that are resident, and bytes that they alone hold; none for one gone.
+def memory_of(process_ids: Iterable[int]) -> tuple[int, tuple[int, ...]]:
+    """Bytes of all processes that are resident, and what each holds itself; none for one gone.
 
     Pages of files are resident too, but the kernel takes them back and reads them again as it
     likes. What the processes hold themselves is the rest, wherever the kernel keeps it.
     """
-    resident = own = 0
+    resident, own = 0, []
     for process_id in process_ids:
         with suppress(OSError):
             lines = Path(f"/proc/{process_id}/status").read_text().splitlines()
@@ -233,8 +238,8 @@ def memory_of(process_ids: Iterable[int]) -> tuple[int, int]:
                 if name in {"VmRSS", "RssAnon", "RssShmem", "VmSwap"}
             }
             resident += sizes["VmRSS"]
-            own += sizes["RssAnon"] + sizes["RssShmem"] + sizes["VmSwap"]
-    return resident, own
+            own.append(sizes["RssAnon"] + sizes["RssShmem"] + sizes["VmSwap"])
+    return resident, tuple(own)
 
 
 def family(process_id: int) -> list[int]:
@@ -308,7 +313,8 @@ def main() -> int:
     growth = 100 * soak.growth()
     print(json.dumps(dict(sorted(soak.counts.items())), indent=1))
     for mark in soak.marks[:: max(1, len(soak.marks) // 12)]:
-        print(f"{mark.at:5.0f} s  {mark.resident / 1e6:.1f} MB, {mark.own / 1e6:.1f} their own")
+        own = " + ".join(f"{size / 1e6:.1f}" for size in mark.own_by_process)
+        print(f"{mark.at:5.0f} s  {mark.resident / 1e6:.1f} MB, their own {own}")
     print(f"growth after the warm-up: {growth:+.2f} % (limit {arguments.limit_percent:g} %)")
     for failure, count in Counter(soak.failures).items():
         print(f"FAILED {count} x: {failure}")

@@ -24,20 +24,20 @@ def judge(soak: Soak, kinds: set[str], *, limit: float) -> None:
 
 def test_growth_is_measured_from_the_end_of_the_warm_up() -> None:
     soak = Soak("", list)
-    soak.marks = [Mark(float(at), 5000, 1000 if at < 25 else 2000 + at) for at in range(100)]
+    soak.marks = [Mark(float(at), 5000, (500, 500 if at < 25 else 1500 + at)) for at in range(100)]
     assert soak.growth() == pytest.approx(60 / 5000, abs=0.001)
 
 
 def test_pages_of_files_that_the_kernel_takes_back_hide_no_growth() -> None:
     soak = Soak("", list)
-    soak.marks = [Mark(float(at), 5000 - 20 * at, 2000 + at) for at in range(100)]
+    soak.marks = [Mark(float(at), 5000 - 20 * at, (2000 + at,)) for at in range(100)]
     assert soak.growth() > 0.01
 
 
 def test_the_memory_of_this_process_is_told_and_that_of_one_gone_is_none() -> None:
-    resident, own = memory_of([os.getpid()])
+    resident, (own,) = memory_of([os.getpid()])
     assert 0 < own < resident
-    assert memory_of([2**22 + 1]) == (0, 0)
+    assert memory_of([2**22 + 1]) == (0, ())
 
 
 def test_a_slice_of_the_soak_on_a_fake_model_grows_by_little_and_hangs_nobody() -> None:
