@@ -16,6 +16,7 @@ class DeviceType:
 
     Attributes:
         name: what a person calls it: "h200", "s60", "this-cpu".
+        kind: "accelerator" or "cpu"; only CPUs are asked to take attention or experts off others.
         vendor: who makes it; one process drives one vendor's devices.
         memory_bytes: what a model may take of it, weights and cache together.
         read_bytes_per_second: from its own memory.
@@ -35,6 +36,7 @@ class DeviceType:
     watts_busy: float = 0.0
     watts_idle: float = 0.0
     source: Literal["measured", "described"] = "described"
+    kind: Literal["accelerator", "cpu"] = "accelerator"
 
 
 @dataclass(frozen=True, slots=True)
