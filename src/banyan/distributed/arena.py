@@ -5,6 +5,8 @@ may keep one and let later ones go; therefore no ring, but the lowest gap that i
 lowest, because the same few megabytes are then used again and again and stay in the caches.
 """
 
+from bisect import insort
+
 from banyan.distributed.frames import ALIGNMENT
 
 
@@ -21,18 +23,21 @@ class Arena:
         """Nothing is taken."""
         return not self._taken
 
+    def find(self, size: int) -> int | None:
+        """Where a gap of `size` bytes starts, the lowest; None: there is none."""
+        start = 0
+        for begin, end, _ in self._taken:
+            if begin - start >= size:
+                return start
+            start = end
+        return start if self.capacity - start >= size else None
+
     def take(self, number: int, size: int) -> int | None:
         """Take `size` bytes for message `number`; where they start, or None: there is no room."""
         size = -(-size // ALIGNMENT) * ALIGNMENT
-        start = 0
-        for index, (begin, end, _) in enumerate(self._taken):
-            if begin - start >= size:
-                self._taken.insert(index, (start, start + size, number))
-                return start
-            start = end
-        if self.capacity - start < size:
-            return None
-        self._taken.append((start, start + size, number))
+        start = self.find(size)
+        if start is not None:
+            insort(self._taken, (start, start + size, number))
         return start
 
     def give_back(self, number: int) -> bool:

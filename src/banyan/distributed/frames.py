@@ -29,7 +29,7 @@ import ml_dtypes
 import msgspec
 import numpy as np
 
-from banyan.distributed.channel import FieldValue, Message
+from banyan.distributed.channel import Message
 from banyan.foundation.errors import DamagedMessage, InputError, PeerRefused
 
 PROTOCOL = 1
@@ -134,6 +134,7 @@ class MessageHead(msgspec.Struct, frozen=True, array_like=True):
         arrays: where each lies.
         arena_offset: where its arrays begin in the sender's arena; None: in the body.
         arena_bytes: how many bytes they take there.
+        credit: as in `Credit`, so that an answer needs no second frame.
     """
 
     kind: str
@@ -141,6 +142,7 @@ class MessageHead(msgspec.Struct, frozen=True, array_like=True):
     arrays: list[ArrayHead]
     arena_offset: int | None = None
     arena_bytes: int = 0
+    credit: list[int] = []
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,7 +197,7 @@ def describe_message(message: Message, limits: FrameLimits) -> tuple[MessageHead
         )
     heads, end = [], 0
     for name, array in message.arrays.items():
-        if DTYPES.get(array.dtype.name) != array.dtype or array.ndim > _MOST_DIMS:
+        if not _is_known(array.dtype) or array.ndim > _MOST_DIMS:
             raise InputError(
                 f"Array {name!r} of message {message.kind!r} is {array.ndim}-dimensional of"
                 f" {array.dtype}; sent are at most {_MOST_DIMS} dims of {', '.join(DTYPES)}."
@@ -208,6 +210,12 @@ def describe_message(message: Message, limits: FrameLimits) -> tuple[MessageHead
             f" sent at once: send it in parts."
         )
     return MessageHead(message.kind, dict(message.fields), heads), end
+
+
+def _is_known(dtype: np.dtype[Any]) -> bool:
+    known = DTYPES.get(dtype.name)
+    # Not equal where the bytes of numbers are in the other order.
+    return known is not None and known == dtype
 
 
 def print_message(head: MessageHead, sequence: int, body_bytes: int, limits: FrameLimits) -> bytes:
@@ -349,21 +357,14 @@ def _decode(decoder: msgspec.msgpack.Decoder[Any], frame: Frame) -> Any:
 
 def views(
     arrays: Sequence[ArrayHead], data: np.ndarray[Any, np.dtype[np.uint8]]
-) -> dict[str, np.ndarray[Any, Any]]:
-    """The arrays whose bytes lie in `data` (1-dimensional, checked before), read-only."""
-    found = {}
+) -> list[np.ndarray[Any, Any]]:
+    """The arrays whose bytes lie in `data` (1-dimensional, checked before)."""
+    found = []
     for head in arrays:
         dtype = DTYPES[head.dtype]
         end = head.offset + math.prod(head.shape) * dtype.itemsize
-        view = data[head.offset : end].view(dtype).reshape(head.shape)
-        view.flags.writeable = False
-        found[head.name] = view
+        found.append(data[head.offset : end].view(dtype).reshape(head.shape))
     return found
-
-
-def to_fields(values: Mapping[str, Any]) -> Mapping[str, FieldValue]:
-    """Decoded fields as fields of a message; MessagePack holds nothing else."""
-    return values
 
 
 def _aligned(size: int) -> int:

@@ -132,5 +132,5 @@ class DamagedMessage(ChannelError):
     """Bytes came that are no message, or a message was cut short."""
 
 
-class MessageLate(BanyanError, TimeoutError):
+class MessageLate(BanyanError, RuntimeError):
     """No message came, or one could not be sent, in the time given; the channel is still good."""
