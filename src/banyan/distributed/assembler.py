@@ -41,7 +41,7 @@ class FrameAssembler:
         """Where the rest of the body under way belongs, for reading straight into it; or None."""
         if self._open is None:
             return None
-        return memoryview(self._open[2])[self._filled :]
+        return self._open[2].data[self._filled :]
 
     def fill(self, size: int) -> list[Frame]:
         """So many bytes were written to `missing_body`; the frame if that completes it."""

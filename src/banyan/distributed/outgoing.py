@@ -129,4 +129,4 @@ def _body(message: Message, heads: Sequence[ArrayHead], size: int) -> Iterator[m
 
 
 def _bytes_of(array: Array) -> memoryview:
-    return memoryview(np.ascontiguousarray(array).reshape(-1).view(np.uint8))
+    return np.ascontiguousarray(array).reshape(-1).view(np.uint8).data
