@@ -7,8 +7,8 @@ import select
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from importlib.metadata import version as version_of
 
-from banyan import __version__
 from banyan.distributed.framed_socket import FramedSocket
 from banyan.distributed.frames import Frame, FrameType, Hello, read_hello
 from banyan.foundation.errors import MessageLate, PeerLost, PeerRefused
@@ -27,7 +27,7 @@ class Identity:
 
     name: str
     plan: str | None = None
-    version: str = field(default=__version__)
+    version: str = field(default_factory=lambda: version_of("banyan-compute"))
 
 
 def check_fit(own: Hello, theirs: Hello) -> None:
