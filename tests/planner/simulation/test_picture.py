@@ -28,7 +28,7 @@ def _page(count: int, trace: Trace) -> str:
 def test_every_device_has_a_row_and_names_are_escaped() -> None:
     page = _page(3, made_trace(20, 5, Lengths(prompt=50, answer=20), seed=0))
     assert "&lt;dense&gt; &amp; small" in page
-    for words in ("d0 · small (stopped)", "d1 · small", "d2 · small", "time to first token"):
+    for words in ("d0 on small (stopped)", "d1 on small", "d2 on small", "time to first token"):
         assert words in page
     assert "http" not in page.replace("http-equiv", "")
     assert "<script" not in page
@@ -38,7 +38,7 @@ def test_every_device_has_a_row_and_names_are_escaped() -> None:
 def test_of_many_devices_some_are_shown() -> None:
     page = _page(300, made_trace(20, 5, Lengths(prompt=50, answer=20), seed=0))
     assert "120 of 300 devices are shown" in page
-    assert page.count("· small") == 120
+    assert page.count(" on small") == 120
 
 
 def test_nothing_asked_is_a_page_too() -> None:

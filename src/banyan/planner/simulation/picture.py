@@ -148,7 +148,7 @@ def _heat(uses: Sequence[DeviceUse], result: SimulationResult) -> str:
     for row, use in enumerate(uses):
         y = 16 + row * _CELL_HEIGHT
         mark = " (stopped)" if use.name in stops else ""
-        label = f"{use.name} · {use.type}{mark}"
+        label = f"{use.name} on {use.type}{mark}"
         parts.append(f'<text x="0" y="{y + 9}">{escape(label[:38])}</text>')
         for column, start in enumerate(range(0, num_spans, step)):
             spans = use.spans[start : start + step]
