@@ -28,6 +28,7 @@ from rich.table import Table
 from banyan.cli.load.outcome import Summary, summarise
 from banyan.cli.load.sending import Server, send_all
 from banyan.cli.load.workload import Lengths, Workload
+from banyan.foundation.errors import EnvironmentProblem
 from benchmarks.serving.contestants import CONTESTANTS, Contestant, Place
 from benchmarks.serving.ladder import Ladder, Rung
 from benchmarks.serving.started import started
@@ -103,7 +104,8 @@ def main(
                 for window in climb(engine, contestants[engine], number, options):
                     console.print(window.line(), highlight=False, markup=False, emoji=False)
                     windows.append(window)
-            except BenchmarkError as error:
+            except (BenchmarkError, EnvironmentProblem) as error:
+                # A server that dies ends its own part; what the others did is kept.
                 console.print(f"{engine}: {error}", style="red", markup=False, emoji=False)
     if not windows:
         return 1

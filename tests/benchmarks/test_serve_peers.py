@@ -17,7 +17,7 @@ from benchmarks.serving.contestants import CONTESTANTS, Contestant, Place, banya
 
 # The front with a pipeline that writes one token a step, each after a while.
 PEER = """
-import asyncio, sys, time
+import asyncio, os, sys, time
 from benchmarks.serving.openvino_front import Front, Stepper, serve
 
 class Output:
@@ -34,6 +34,8 @@ class Pipeline:
     handles = []
     def add(self, number, wish):
         self.handles.append(Handle())
+        if len(self.handles) > MOST:
+            os._exit(1)
         return self.handles[-1]
     def step(self):
         time.sleep(float(sys.argv[2]))
@@ -48,9 +50,9 @@ asyncio.run(serve(front, int(sys.argv[1])))
 SMALL = ("--window", "0.5", "--input-len", "16", "--output-len", "4", "--most", "2")
 
 
-def peer(file: Path, *, step_seconds: float) -> Contestant:
-    """The front as a server of its own."""
-    file.write_text(PEER, encoding="utf-8")
+def peer(file: Path, *, step_seconds: float, most_requests: int = 1000) -> Contestant:
+    """The front as a server of its own, which dies when it is asked once too often."""
+    file.write_text(PEER.replace("MOST", str(most_requests)), encoding="utf-8")
     return Contestant(
         command=lambda place: [sys.executable, str(file), str(place.port), str(step_seconds)],
         environment=lambda place: {"PYTHONPATH": ":".join(path for path in sys.path if path)},
@@ -66,20 +68,23 @@ def test_each_server_is_loaded_at_rising_rates_and_the_best_are_compared(
         "banyan:fake": banyan("--max-model-len", "256", model=Path("fake")),
         "peer:fast": peer(tmp_path / "fast.py", step_seconds=0.001),
         "peer:slow": peer(tmp_path / "slow.py", step_seconds=0.35),
+        # The first request and the burst are nine.
+        "peer:dying": peer(tmp_path / "dying.py", step_seconds=0.001, most_requests=9),
         "peer:none": Contestant(command=lambda place: [sys.executable, "-c", "print('no model')"]),
     }
     options = [*SMALL, "--history", str(history), "--tpot-goal", "300"]
     assert bench.main(options, contestants) == 0
     printed = capsys.readouterr().out
     assert "peer:none: the server ended before it answered: no model" in printed
+    assert "peer:dying: no server answers" in printed
     assert "times the goodput of peer:fast" in printed
     record = json.loads(history.read_text(encoding="utf-8"))
-    assert record["goodput"]["peer:slow"] == [0.0]
+    assert record["goodput"]["peer:slow"] == record["goodput"]["peer:dying"] == [0.0]
     assert record["goodput"]["banyan:fake"][0] > 1
     windows = record["windows"]
-    assert {window["engine"] for window in windows} == {"banyan:fake", "peer:fast", "peer:slow"}
+    assert {window["engine"] for window in windows} == {*contestants} - {"peer:none"}
     # Whatever a server counts as a token, its prompts have the length that was asked.
-    for window in windows:
+    for window in (one for one in windows if one["engine"] != "peer:dying"):
         each = window["figures"]["prompt_tokens"] / window["figures"]["num_whole"]
         assert each == pytest.approx(16, rel=0.6)
     assert str(tmp_path) not in json.dumps(record)
