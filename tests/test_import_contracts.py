@@ -99,6 +99,7 @@ def test_the_empty_skeleton_keeps_every_contract(skeleton: Path) -> None:
         ("engine/process/loop", "import uvicorn", "Door: the web framework"),
         ("gateway/app", "import zmq", "Door: zmq"),
         ("gateway/app", "import jinja2", "Door: jinja2"),
+        ("distributed/frames", "import cryptography", "Door: cryptography"),
         ("cli/main", "import huggingface_hub", "Door: huggingface_hub"),
     ],
 )

@@ -107,7 +107,8 @@ def measure_cpu(
     device = find_device("cpu", settings=settings, num_threads=num_threads)
     assert isinstance(device, CpuDevice)
     tell = progress or (lambda what, done, total: None)
-    steps = 3 + 2 * len(FORMATS)
+    between = threads_between(device.num_threads)
+    steps = 3 + 2 * len(FORMATS) + len(between)
     tell("building the loops", 0, steps)
     measurement = _prepare(settings, device, effort or Effort(), facts, probe.topology())
     rates: list[float] = []
@@ -117,11 +118,15 @@ def measure_cpu(
         for index, name in enumerate(FORMATS):
             tell(f"{name} arithmetic, {threads} thread(s)", len(rates), steps)
             rates.append(_peak(measurement, index, threads))
-    tell("launching", len(rates), steps)
+    one, every = rates[: 1 + len(FORMATS)], rates[1 + len(FORMATS) :]
+    reads = {1: one[0], device.num_threads: every[0]}
+    for threads in between:
+        tell(f"reading memory, {threads} threads", len(rates) + len(reads) - 2, steps)
+        reads[threads] = _read_rate(measurement, threads)
+    tell("launching", steps - 1, steps)
     launch_seconds = _launch_seconds(measurement)
     device.close()
     tell("done", steps, steps)
-    one, every = rates[: 1 + len(FORMATS)], rates[1 + len(FORMATS) :]
     return DeviceProfile(
         fingerprint=fingerprint_of(facts, num_threads=device.num_threads),
         model=facts.model,
@@ -133,7 +138,13 @@ def measure_cpu(
         operations_per_second=_known_rates(every[1:]),
         operations_per_second_one_thread=_known_rates(one[1:]),
         launch_seconds=launch_seconds,
+        read_rates=tuple(sorted(reads.items())),
     )
+
+
+def threads_between(num_threads: int) -> tuple[int, ...]:
+    """The powers of two between 1 and all threads: how many it takes to fill the memory bus."""
+    return tuple(2**i for i in range(1, num_threads.bit_length()) if 2**i < num_threads)
 
 
 def _prepare(

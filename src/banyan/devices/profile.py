@@ -1,7 +1,8 @@
 """What a device was measured to do, kept on disk.
 
 A profile is measured once per device (`banyan devices --measure`) and read by everything that
-predicts. Owns the file format; measures nothing.
+predicts. Owns the file format; measures nothing. Ceilings come from `devices.measure` in seconds;
+the rates of compiled programs from `engine.workbench.measuring` in minutes.
 """
 
 import hashlib
@@ -11,10 +12,14 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from banyan.devices.chip import DeviceFacts
+from banyan.devices.rates import DecodeRate, LinearRate, PrefillRate, RowRate
 from banyan.foundation.errors import StorageFull
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+"""Files of another version count as never measured."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,10 +33,25 @@ class DeviceProfile:
         num_threads: threads that took part in the numbers "all threads".
         read_bytes_per_second: reading memory with all threads.
         read_bytes_per_second_one_thread: reading memory with one.
-        copy_bytes_per_second: host to device; on a CPU the same as reading.
-        operations_per_second: dtype -> multiplications and additions, all threads.
-        operations_per_second_one_thread: the same with one thread.
+        copy_bytes_per_second: host to device; on a CPU the same as reading, or, where programs were
+            measured, from memory to memory, counted once.
+        operations_per_second: dtype -> multiplications and additions, all threads: of a CPU what
+            its instructions can reach, of others the most that a linear layer reached.
+        operations_per_second_one_thread: the same with one thread; empty where there are none.
         launch_seconds: what starting an empty program costs.
+        device: the name a person types: "cpu", "opencl:0".
+        copy_back_bytes_per_second: device to host; 0 where programs were not measured.
+        copy_seconds: what copying 64 bytes to the device costs; 0 where programs were not measured.
+        kernel_seconds: what one more kernel in a program costs beside its work: starting the
+            threads and waiting for the last; 0 where programs were not measured.
+        read_rates: (threads, bytes per second) of reading memory with 1, 2, 4, ... all threads;
+            empty for a device that decides about its threads itself.
+        linear_rates: linear layers by weight format and rows, rows growing within a format.
+        decode_rates: attention of single tokens by cache format, sequences and context.
+        prefill_rates: attention of prompts by cache format, tokens and context.
+        row_rates: sums and norms of rows between products, by rows.
+
+    The last four are empty where only ceilings were measured; see `has_programs`.
     """
 
     fingerprint: str
@@ -44,6 +64,25 @@ class DeviceProfile:
     operations_per_second: tuple[tuple[str, float], ...]
     operations_per_second_one_thread: tuple[tuple[str, float], ...]
     launch_seconds: float
+    device: str = "cpu"
+    copy_back_bytes_per_second: float = 0.0
+    copy_seconds: float = 0.0
+    kernel_seconds: float = 0.0
+    read_rates: tuple[tuple[int, float], ...] = ()
+    linear_rates: tuple[LinearRate, ...] = ()
+    decode_rates: tuple[DecodeRate, ...] = ()
+    prefill_rates: tuple[PrefillRate, ...] = ()
+    row_rates: tuple[RowRate, ...] = ()
+
+    @property
+    def has_programs(self) -> bool:
+        """Were compiled programs measured, or ceilings only?"""
+        return bool(self.linear_rates)
+
+    def linear(self, weights: str) -> tuple[LinearRate, ...]:
+        """The linear layers of one weight format, fewest rows first; empty where not measured."""
+        found = (rate for rate in self.linear_rates if rate.weights == weights)
+        return tuple(sorted(found, key=lambda rate: rate.rows))
 
     def peaks(self) -> dict[str, float]:
         """Operations per second by dtype, all threads."""
@@ -91,17 +130,15 @@ def load_profile(fingerprint: str, cache_directory: Path) -> DeviceProfile | Non
 
 
 def _parse_profile(table: Any) -> DeviceProfile | None:
-    names = {field.name for field in fields(DeviceProfile)}
+    """The profile in a file's values; None unless every field is there, of its type and sound."""
     if not isinstance(table, dict) or table.pop("format", None) != FORMAT_VERSION:
         return None
-    if set(table) != names:
+    if set(table) != {field.name for field in fields(DeviceProfile)}:
         return None
     try:
-        for name in ("operations_per_second", "operations_per_second_one_thread"):
-            table[name] = tuple((str(dtype), float(rate)) for dtype, rate in table[name])
-    except (TypeError, ValueError):
+        return msgspec.convert(table, DeviceProfile)
+    except msgspec.ValidationError:
         return None
-    return DeviceProfile(**table)
 
 
 def _profile_path(cache_directory: Path, fingerprint: str) -> Path:

@@ -16,6 +16,13 @@
       + EngineStopped            the engine process is not there to answer
       + Overloaded               more was asked than can be served in time; says when to come back
       + DeadlineMissed           an answer could not begin within the time the caller gave it
+      + ChannelError             a connection between two workers that cannot be used any more
+      |   + ChannelClosed        one of the two closed it
+      |   + PeerLost             the other process ended, or its host cannot be reached
+      |   + PeerSilent           the other process is stopped, its host is frozen or the network cut
+      |   + PeerRefused          another secret, version or plan on the other side
+      |   + DamagedMessage       bytes that are no message
+      + MessageLate              nothing came, or could be sent, in the time given; ask again
 
 Every message is one sentence for its reader: what, the value, the limit, what to do.
 """
@@ -99,3 +106,31 @@ class Overloaded(BanyanError, RuntimeError):
 
 class DeadlineMissed(BanyanError, RuntimeError):
     """An answer could not begin within the time the caller gave it."""
+
+
+class ChannelError(BanyanError, RuntimeError):
+    """A connection between two workers cannot be used any more."""
+
+
+class ChannelClosed(ChannelError):
+    """One of the two workers closed their connection on purpose."""
+
+
+class PeerLost(ChannelError):
+    """The worker on the other side ended, or its host cannot be reached."""
+
+
+class PeerSilent(ChannelError):
+    """The worker on the other side does not even beat: stopped, frozen, or the network is cut."""
+
+
+class PeerRefused(ChannelError):
+    """The two workers do not fit together: another secret, version, protocol or plan."""
+
+
+class DamagedMessage(ChannelError):
+    """Bytes came that are no message, or a message was cut short."""
+
+
+class MessageLate(BanyanError, RuntimeError):
+    """No message came, or one could not be sent, in the time given; the channel is still good."""

@@ -28,6 +28,8 @@ class LayerShape:
         expert_weights: numbers in one expert; 0 in a dense layer.
         num_experts: in all.
         top_k: experts that one token visits.
+        num_kv_heads: heads of keys and values: so many devices can cut attention between them at
+            most; 0 where it is not known.
     """
 
     dense_weights: int
@@ -37,6 +39,7 @@ class LayerShape:
     expert_weights: int = 0
     num_experts: int = 0
     top_k: int = 0
+    num_kv_heads: int = 0
 
     @property
     def weights(self) -> int:
@@ -125,7 +128,7 @@ def _layer(configuration: ModelConfiguration, index: int) -> LayerShape:
     experts = configuration.experts
     if experts is None or not configuration.is_sparse(index):
         dense += 3 * hidden * configuration.intermediate_size
-        return LayerShape(dense, query, pair, window)
+        return LayerShape(dense, query, pair, window, num_kv_heads=configuration.num_kv_heads)
     return LayerShape(
         dense_weights=dense + hidden * experts.num_experts,
         attention_width=query,
@@ -134,4 +137,5 @@ def _layer(configuration: ModelConfiguration, index: int) -> LayerShape:
         expert_weights=3 * hidden * experts.intermediate_size,
         num_experts=experts.num_experts,
         top_k=experts.top_k,
+        num_kv_heads=configuration.num_kv_heads,
     )

@@ -1,0 +1,126 @@
+"""A channel: what two workers say to each other, whatever lies between them.
+
+Owns the message and the protocol. Variants: `in_process` (two ends in one process, for tests and
+for stages that share one), `local` (two processes of one host: shared memory), `tcp` (two hosts:
+authenticated and encrypted). All of them keep the order of messages, lose none and repeat none as
+long as no `ChannelError` was raised; after one the channel is of no more use.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any, Protocol, TypeAlias
+
+from numpy.typing import NDArray
+
+Array: TypeAlias = NDArray[Any]
+# Recursive: lists and dictionaries of the same. Integers have at most 64 bits, keys are text.
+FieldValue: TypeAlias = (
+    "None | bool | int | float | str | bytes | Sequence[FieldValue] | Mapping[str, FieldValue]"
+)
+
+_NO_FIELDS: Mapping[str, FieldValue] = MappingProxyType({})
+_NO_ARRAYS: Mapping[str, Array] = MappingProxyType({})
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Message:
+    """One message.
+
+    Attributes:
+        kind: what it is about ("run", "logits", ...); the two ends agree on the words.
+        fields: small values, at most 1 MiB together: numbers, text, bytes, lists and
+            dictionaries with text as keys. Tuples arrive as lists.
+        arrays: any shapes and any dtypes of `frames.DTYPES`, which has numpy's plain ones,
+            bfloat16 and float8. What arrives is C-contiguous and read-only.
+    """
+
+    kind: str
+    fields: Mapping[str, FieldValue] = field(default_factory=lambda: _NO_FIELDS)
+    arrays: Mapping[str, Array] = field(default_factory=lambda: _NO_ARRAYS)
+
+    @property
+    def array_bytes(self) -> int:
+        """How many bytes all its arrays have."""
+        return sum(array.nbytes for array in self.arrays.values())
+
+
+@dataclass(frozen=True, slots=True)
+class PeerPulse:
+    """What is known of the process on the other side.
+
+    Attributes:
+        silent_seconds: since anything came from it, beats included, as far as this side listened:
+            only the time inside `receive` and `send` counts.
+        working_seconds: how long it has been outside `receive` on its side when it beat last;
+            0 while it waits for a message. A long time here with a short silence is a slow or
+            an endless step, not a dead process.
+    """
+
+    silent_seconds: float
+    working_seconds: float
+
+
+class Channel(Protocol):
+    """One end of a connection. One thread may send while another receives."""
+
+    @property
+    def peer(self) -> str:
+        """Who is on the other side, in words for a person ("worker 2 (tcp 10.0.0.7:4711)")."""
+        ...
+
+    def send(self, message: Message, timeout: float | None = None) -> None:
+        """Hand a message over; its arrays may be changed as soon as this returns.
+
+        It waits while the other side has no room, and meanwhile takes in what that side sends, so
+        that two ends that send to each other never wait for each other.
+
+        Args:
+            message: what to say.
+            timeout: seconds to wait for room; None: as long as the peer is alive.
+
+        Raises:
+            InputError: the message is too large, or holds what cannot be sent.
+            MessageLate: no room in that time; nothing of the message was sent.
+            ChannelError: the connection is broken or closed.
+        """
+        ...
+
+    def receive(self, timeout: float | None = None) -> Message:
+        """The next message, in the order they were sent.
+
+        Arrays may lie in memory that both processes share: they are good for as long as somebody
+        refers to them, and the room is given back when nobody does. Do not collect many of them.
+
+        Args:
+            timeout: seconds; 0 only looks; None: as long as the peer is alive.
+
+        Raises:
+            MessageLate: nothing came in that time and the peer is alive (see `pulse`).
+            ChannelError: the connection is broken or closed. What was sent before a `close` is
+                received first.
+        """
+        ...
+
+    @property
+    def pulse(self) -> PeerPulse:
+        """How the process on the other side is."""
+        ...
+
+    def fileno(self) -> int:
+        """A descriptor that is readable when `receive` may have something; see `wait_for_any`."""
+        ...
+
+    @property
+    def has_message(self) -> bool:
+        """A message is here already: `receive` returns at once, whatever `fileno` says."""
+        ...
+
+    def close(self) -> None:
+        """End the connection. The other side still receives what was sent; again: nothing."""
+        ...
+
+    @property
+    def is_closed(self) -> bool:
+        """This end was closed, or broke."""
+        ...

@@ -1,0 +1,144 @@
+"""A socket that speaks frames and never blocks.
+
+Owns the socket, the numbers of outgoing frames and what is still to be sent. Who may call what at
+the same time is the channel's business: one thread writes, one reads.
+"""
+
+import contextlib
+import fcntl
+import select
+import socket
+import struct
+import termios
+from collections import deque
+from collections.abc import Iterable, Iterator
+
+from banyan.distributed.assembler import FrameAssembler
+from banyan.distributed.frames import (
+    Beat,
+    Credit,
+    Frame,
+    FrameLimits,
+    FrameType,
+    Hello,
+    MessageHead,
+    print_frame,
+    print_message,
+)
+from banyan.distributed.line import Line
+
+_NOTHING: Iterator[memoryview] = iter(())
+
+
+class FramedSocket:
+    """Frames out, frames in."""
+
+    def __init__(self, connection: socket.socket, line: Line, limits: FrameLimits) -> None:
+        connection.setblocking(False)
+        self._socket = connection
+        self._line = line
+        self._assembler = FrameAssembler(limits)
+        self._limits = limits
+        self._sequence = 0
+        self._under_way: deque[memoryview] = deque()
+        self._rest: Iterator[memoryview] = _NOTHING
+
+    def fileno(self) -> int:
+        """The descriptor; -1 after `close`."""
+        return self._socket.fileno()
+
+    @property
+    def is_inside_frame(self) -> bool:
+        """A frame has begun to come and is not whole."""
+        return self._assembler.is_inside_frame
+
+    @property
+    def waiting_bytes(self) -> int:
+        """What was written and the other side has not read (a host) or acknowledged (TCP)."""
+        answer = fcntl.ioctl(self._socket.fileno(), termios.TIOCOUTQ, b"\0\0\0\0")
+        size: int = struct.unpack("i", answer)[0]
+        return size
+
+    def put(self, type: FrameType, head: Hello | Beat | Credit | None) -> None:
+        """Line up a small frame behind what is being sent."""
+        printed = print_frame(type, self._sequence, head, 0)
+        self._sequence += 1
+        self._under_way.extend(self._line.wrap([memoryview(printed)]))
+
+    def put_message(
+        self,
+        head: MessageHead,
+        body: Iterable[memoryview] = (),
+        body_bytes: int = 0,
+    ) -> None:
+        """Line up a message; the body is read when it is sent.
+
+        Raises:
+            InputError: it cannot be printed; nothing happened.
+        """
+        printed = print_message(head, self._sequence, body_bytes, self._limits)
+        self._sequence += 1
+        self._rest = self._line.wrap(_chain(printed, body))
+
+    @property
+    def next_number(self) -> int:
+        """The number that the next frame will have."""
+        return self._sequence
+
+    def flush(self) -> bool:
+        """Send as much as goes without waiting; whether that was all.
+
+        Raises:
+            OSError: the connection is broken.
+        """
+        while True:
+            if not self._under_way:
+                piece = next(self._rest, None)
+                if piece is None:
+                    return True
+                self._under_way.append(piece)
+            piece = self._under_way[0]
+            try:
+                sent = self._socket.send(piece)
+            except BlockingIOError:
+                return False
+            if sent == len(piece):
+                self._under_way.popleft()
+            else:
+                self._under_way[0] = piece[sent:]
+
+    def keep_rest(self) -> None:
+        """Copy what is not sent yet: its memory is the caller's, who may go on and change it."""
+        kept = [memoryview(bytes(piece)) for piece in (*self._under_way, *self._rest)]
+        self._rest = _NOTHING
+        self._under_way = deque(kept)
+
+    def read(self) -> list[Frame]:
+        """Read once; see `Line.read`."""
+        return self._line.read(self._socket, self._assembler)
+
+    def wait(self, events: int, seconds: float) -> int:
+        """Sleep until the socket is ready for `events` of poll, at most so long; what it is."""
+        poller = select.poll()
+        poller.register(self._socket.fileno(), events)
+        ready = poller.poll(max(0.0, seconds) * 1000)
+        return ready[0][1] if ready else 0
+
+    @property
+    def is_local(self) -> bool:
+        """The other side is on this host, so what was sent is there."""
+        return self._socket.family == socket.AF_UNIX
+
+    def end_stream(self, how: int) -> None:
+        """Tell the other side, and whoever sleeps in `wait` here, that it is over."""
+        with contextlib.suppress(OSError):
+            self._socket.shutdown(how)
+
+    def close(self) -> None:
+        """Give the descriptor back."""
+        self._socket.close()
+
+
+def _chain(first: bytes, rest: Iterable[memoryview]) -> Iterator[memoryview]:
+    yield memoryview(first)
+    yield from rest

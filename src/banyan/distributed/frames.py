@@ -1,0 +1,371 @@
+"""The form of a frame: what every byte between two workers means. Pure.
+
+Owns printing and reading. A frame is a prefix of 32 bytes, a head in MessagePack and a body of raw
+bytes:
+
+    offset  bytes  what
+         0      4  "BNYN"
+         4      1  protocol number
+         5      1  type of the frame (`FrameType`)
+         6      2  zero
+         8      8  sequence number of this direction, from 0; no frame is left out or comes twice
+        16      4  bytes of the head
+        20      8  bytes of the body
+        28      4  CRC-32 of the 28 bytes before and the head
+
+All numbers are little-endian. The body has no checksum here: between processes of one host it never
+leaves memory, between hosts every record carries an authentication tag (`cipher`).
+"""
+
+import math
+import struct
+import zlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import Any
+
+import ml_dtypes
+import msgspec
+import numpy as np
+
+from banyan.distributed.channel import Message
+from banyan.foundation.errors import DamagedMessage, InputError, PeerRefused
+
+PROTOCOL = 1
+PREFIX_BYTES = 32
+ALIGNMENT = 64
+
+_MAGIC = b"BNYN"
+_PREFIX = struct.Struct("<4sBBHQIQ")
+_CHECKSUM = struct.Struct("<I")
+_MOST_DIMS = 32
+
+DTYPES: Mapping[str, np.dtype[Any]] = {
+    **{
+        name: np.dtype(name)
+        for name in (
+            *("bool", "int8", "int16", "int32", "int64"),
+            *("uint8", "uint16", "uint32", "uint64"),
+            *("float16", "float32", "float64", "complex64", "complex128"),
+        )
+    },
+    **{
+        name: np.dtype(getattr(ml_dtypes, name))
+        for name in ("bfloat16", "float8_e4m3fn", "float8_e5m2", "int4", "uint4")
+    },
+}
+
+
+class FrameType(IntEnum):
+    """What a frame is for."""
+
+    HELLO = 1
+    MESSAGE = 2
+    BEAT = 3
+    CREDIT = 4
+    GOODBYE = 5
+
+
+@dataclass(frozen=True, slots=True)
+class FrameLimits:
+    """What is not read, whoever sends it.
+
+    Attributes:
+        head_bytes: of kind, fields and the list of arrays, in MessagePack.
+        body_bytes: of all arrays of a message together.
+        arrays: of one message.
+    """
+
+    head_bytes: int = 1 << 20
+    body_bytes: int = 8 << 30
+    arrays: int = 4096
+
+
+class Hello(msgspec.Struct, frozen=True, kw_only=True):
+    """The first frame of both sides.
+
+    Attributes:
+        name: who speaks.
+        version: of its Banyan.
+        plan: fingerprint of the plan it carries out; None: it follows none yet.
+        beat_seconds: how often it beats.
+        arena_bytes: size of the memory it shares and sends arrays in; 0: none.
+        session: which connection this continues; "" begins one.
+        received: how many messages of that session it has taken in.
+    """
+
+    name: str
+    version: str
+    plan: str | None = None
+    beat_seconds: float
+    arena_bytes: int = 0
+    session: str = ""
+    received: int = 0
+
+
+class Beat(msgspec.Struct, frozen=True, array_like=True):
+    """I am alive, and have been outside `receive` for so long."""
+
+    working_seconds: float
+
+
+class Credit(msgspec.Struct, frozen=True, array_like=True):
+    """Nobody refers to the arrays of these messages any more; their room is free."""
+
+    numbers: list[int]
+
+
+class ArrayHead(msgspec.Struct, frozen=True, array_like=True):
+    """One array; its bytes begin `offset` into the body or into the message's part of the arena."""
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+    offset: int
+
+
+class MessageHead(msgspec.Struct, frozen=True, array_like=True):
+    """A message without the bytes of its arrays.
+
+    Attributes:
+        kind: see `Message`.
+        fields: see `Message`.
+        arrays: where each lies.
+        arena_offset: where its arrays begin in the sender's arena; None: in the body.
+        arena_bytes: how many bytes they take there.
+        credit: as in `Credit`, so that an answer needs no second frame.
+    """
+
+    kind: str
+    fields: dict[str, Any]
+    arrays: list[ArrayHead]
+    arena_offset: int | None = None
+    arena_bytes: int = 0
+    credit: list[int] = []
+
+
+@dataclass(frozen=True, slots=True)
+class Prefix:
+    """The first 32 bytes, read; `checksum` is not compared yet, for it covers the head, too."""
+
+    type: FrameType
+    sequence: int
+    head_bytes: int
+    body_bytes: int
+    checksum: int
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Frame:
+    """A whole frame: its head still in MessagePack, and checked."""
+
+    prefix: Prefix
+    head: bytes
+    body: np.ndarray[Any, np.dtype[np.uint8]] | None
+
+
+_ENCODER = msgspec.msgpack.Encoder()
+_MESSAGE_DECODER = msgspec.msgpack.Decoder(MessageHead)
+_HELLO_DECODER = msgspec.msgpack.Decoder(Hello)
+_BEAT_DECODER = msgspec.msgpack.Decoder(Beat)
+_CREDIT_DECODER = msgspec.msgpack.Decoder(Credit)
+
+
+def print_frame(
+    type: FrameType,
+    sequence: int,
+    head: Hello | Beat | Credit | MessageHead | None,
+    body_bytes: int,
+) -> bytes:
+    """The prefix and the head of a frame; its body, if it has one, follows on the line."""
+    printed = b"" if head is None else _ENCODER.encode(head)
+    prefix = _PREFIX.pack(_MAGIC, PROTOCOL, type, 0, sequence, len(printed), body_bytes)
+    return prefix + _CHECKSUM.pack(zlib.crc32(printed, zlib.crc32(prefix))) + printed
+
+
+def describe_message(message: Message, limits: FrameLimits) -> tuple[MessageHead, int]:
+    """The head of a message whose arrays lie one behind the other, and the bytes they take.
+
+    Raises:
+        InputError: the message is too large, or holds what cannot be sent.
+    """
+    if len(message.arrays) > limits.arrays:
+        raise InputError(
+            f"Message {message.kind!r} has {len(message.arrays)} arrays; at most {limits.arrays}"
+            f" are sent at once."
+        )
+    heads, end = [], 0
+    for name, array in message.arrays.items():
+        if not _is_known(array.dtype) or array.ndim > _MOST_DIMS:
+            raise InputError(
+                f"Array {name!r} of message {message.kind!r} is {array.ndim}-dimensional of"
+                f" {array.dtype}; sent are at most {_MOST_DIMS} dims of {', '.join(DTYPES)}."
+            )
+        heads.append(ArrayHead(name, array.dtype.name, array.shape, end))
+        end = _aligned(end + array.nbytes)
+    if end > limits.body_bytes:
+        raise InputError(
+            f"Message {message.kind!r} has {end} bytes of arrays; at most {limits.body_bytes} are"
+            f" sent at once: send it in parts."
+        )
+    return MessageHead(message.kind, dict(message.fields), heads), end
+
+
+def _is_known(dtype: np.dtype[Any]) -> bool:
+    known = DTYPES.get(dtype.name)
+    # Not equal where the bytes of numbers are in the other order.
+    return known is not None and known == dtype
+
+
+def print_message(head: MessageHead, sequence: int, body_bytes: int, limits: FrameLimits) -> bytes:
+    """The prefix and the head of a message.
+
+    Raises:
+        InputError: a field is of a type, or an integer of a size, that MessagePack does not have,
+            or all of them together are too long.
+    """
+    try:
+        printed = print_frame(FrameType.MESSAGE, sequence, head, body_bytes)
+    except (TypeError, ValueError, OverflowError, RecursionError) as error:
+        raise InputError(
+            f"The fields of message {head.kind!r} cannot be sent: {error}; sent are numbers of 64"
+            f" bits, text, bytes, lists and dictionaries with text as keys."
+        ) from error
+    if len(printed) - PREFIX_BYTES > limits.head_bytes:
+        raise InputError(
+            f"The fields of message {head.kind!r} take {len(printed) - PREFIX_BYTES} bytes; at most"
+            f" {limits.head_bytes} are sent: put large values into arrays."
+        )
+    return printed
+
+
+def read_prefix(data: bytes | bytearray | memoryview, limits: FrameLimits) -> Prefix:
+    """The prefix of a frame, from its 32 bytes.
+
+    Raises:
+        DamagedMessage: these bytes are no prefix, or the frame is larger than the limits.
+        PeerRefused: the other side speaks another protocol.
+    """
+    magic, protocol, kind, zero, sequence, head_bytes, body_bytes = _PREFIX.unpack_from(data)
+    if magic != _MAGIC:
+        raise DamagedMessage(
+            f"Bytes came that are no frame: it begins with {bytes(magic)!r}, not {_MAGIC!r}."
+        )
+    if protocol != PROTOCOL:
+        raise PeerRefused(
+            f"The other worker speaks protocol {protocol} and this one {PROTOCOL}; install the"
+            f" same Banyan on both."
+        )
+    if zero or kind not in FrameType.__members__.values():
+        raise DamagedMessage(f"A frame came whose type is {kind}; known are 1 to 5.")
+    if head_bytes > limits.head_bytes or body_bytes > limits.body_bytes:
+        raise DamagedMessage(
+            f"A frame came with {head_bytes} bytes of fields and {body_bytes} of arrays; the"
+            f" limits are {limits.head_bytes} and {limits.body_bytes}."
+        )
+    (checksum,) = _CHECKSUM.unpack_from(data, _PREFIX.size)
+    return Prefix(FrameType(kind), sequence, head_bytes, body_bytes, checksum)
+
+
+def check_head(prefix: Prefix, prefix_bytes: bytes | bytearray | memoryview, head: bytes) -> None:
+    """Compare the checksum of a prefix and its head.
+
+    Raises:
+        DamagedMessage: it differs.
+    """
+    if zlib.crc32(head, zlib.crc32(prefix_bytes[: _PREFIX.size])) != prefix.checksum:
+        raise DamagedMessage(f"The checksum of frame {prefix.sequence} does not fit its bytes.")
+
+
+def read_message_head(frame: Frame, limits: FrameLimits, arena_bytes: int = 0) -> MessageHead:
+    """The head of a message; every array of it is inside the body or the arena.
+
+    Raises:
+        DamagedMessage: it is no head of a message, or an array lies outside.
+    """
+    head: MessageHead = _decode(_MESSAGE_DECODER, frame)
+    size = frame.prefix.body_bytes
+    if head.arena_offset is not None:
+        size = head.arena_bytes
+        if head.arena_offset < 0 or size < 0 or head.arena_offset + size > arena_bytes:
+            raise DamagedMessage(
+                f"Message {head.kind!r} says that its arrays lie at {head.arena_offset} and have"
+                f" {size} bytes; the shared memory has {arena_bytes}."
+            )
+    if len(head.arrays) > limits.arrays:
+        raise DamagedMessage(
+            f"Message {head.kind!r} has {len(head.arrays)} arrays; the limit is {limits.arrays}."
+        )
+    for array in head.arrays:
+        _check_array(array, head.kind, size)
+    return head
+
+
+def _check_array(array: ArrayHead, kind: str, size: int) -> None:
+    dtype = DTYPES.get(array.dtype)
+    if dtype is None:
+        raise DamagedMessage(f"Array {array.name!r} of message {kind!r} is of {array.dtype!r}.")
+    is_sound = len(array.shape) <= _MOST_DIMS and array.offset % ALIGNMENT == 0
+    # A dim of 0 must not hide a negative or an absurd one: numpy counts elements without it.
+    largest = math.prod(max(1, extent) for extent in array.shape) * dtype.itemsize
+    if (
+        not is_sound
+        or min(array.shape, default=0) < 0
+        or array.offset < 0
+        or largest >= 1 << 62
+        or array.offset + math.prod(array.shape) * dtype.itemsize > size
+    ):
+        raise DamagedMessage(
+            f"Array {array.name!r} of message {kind!r} is {list(array.shape)} of {array.dtype} at"
+            f" {array.offset}; that is not inside the {size} bytes of the message."
+        )
+
+
+def read_hello(frame: Frame) -> Hello:
+    """What the other side says first.
+
+    Raises:
+        DamagedMessage: it is no hello.
+    """
+    hello: Hello = _decode(_HELLO_DECODER, frame)
+    if frame.prefix.type is not FrameType.HELLO or not 0 < hello.beat_seconds < 3600:
+        raise DamagedMessage("The first frame of the other worker is no hello.")
+    return hello
+
+
+def read_beat(frame: Frame) -> Beat:
+    """A beat. Raises DamagedMessage if it is none."""
+    beat: Beat = _decode(_BEAT_DECODER, frame)
+    return beat
+
+
+def read_credit(frame: Frame) -> Credit:
+    """A credit. Raises DamagedMessage if it is none."""
+    credit: Credit = _decode(_CREDIT_DECODER, frame)
+    return credit
+
+
+def _decode(decoder: msgspec.msgpack.Decoder[Any], frame: Frame) -> Any:
+    try:
+        return decoder.decode(frame.head)
+    except (msgspec.MsgspecError, RecursionError, ValueError, OverflowError) as error:
+        raise DamagedMessage(
+            f"The head of a {frame.prefix.type.name.lower()} frame cannot be read: {error}."
+        ) from error
+
+
+def views(
+    arrays: Sequence[ArrayHead], data: np.ndarray[Any, np.dtype[np.uint8]]
+) -> list[np.ndarray[Any, Any]]:
+    """The arrays whose bytes lie in `data` (1-dimensional, checked before)."""
+    found = []
+    for head in arrays:
+        dtype = DTYPES[head.dtype]
+        end = head.offset + math.prod(head.shape) * dtype.itemsize
+        found.append(data[head.offset : end].view(dtype).reshape(head.shape))
+    return found
+
+
+def _aligned(size: int) -> int:
+    return -(-size // ALIGNMENT) * ALIGNMENT

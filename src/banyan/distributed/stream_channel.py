@@ -1,0 +1,385 @@
+"""A channel over a socket, with or without memory that both sides share.
+
+Owns the order of things: what is sent when there is room, what comes in meanwhile, when silence has
+lasted too long, and what the channel is after a fault. `local` and `tcp` open such channels.
+
+Two locks: one thread at a time writes, one reads. A sender that waits for room also reads when
+nobody else does, so two ends that send to each other do not wait for each other; the heart
+(`heart`) writes beats when nobody else writes.
+"""
+
+import contextlib
+import select
+import socket
+import threading
+import time
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from banyan.distributed.channel import Message, PeerPulse
+from banyan.distributed.framed_socket import FramedSocket
+from banyan.distributed.frames import (
+    Beat,
+    Credit,
+    Frame,
+    FrameLimits,
+    FrameType,
+    Hello,
+    describe_message,
+    read_beat,
+    read_credit,
+    read_message_head,
+    views,
+)
+from banyan.distributed.heart import Heart
+from banyan.distributed.outgoing import Outgoing
+from banyan.distributed.pulse import OwnPulse, Silence, Timing
+from banyan.distributed.shared_memory import Loans
+from banyan.foundation.errors import (
+    BanyanError,
+    ChannelClosed,
+    ChannelError,
+    DamagedMessage,
+    MessageLate,
+    PeerLost,
+    PeerSilent,
+)
+
+_NOTHING_READ = np.empty(0, np.uint8)
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """What a connection is after its opening.
+
+    Attributes:
+        framed: the socket; hellos have been exchanged.
+        theirs: what the other side said.
+        place: how it is connected, for a person ("shared memory", "tcp 10.0.0.7:4711").
+        early: frames that came right behind the hello.
+        outgoing: lays out what is sent.
+        loans: the memory that the other side writes and this side reads, if there is one.
+    """
+
+    framed: FramedSocket
+    theirs: Hello
+    place: str
+    early: Sequence[Frame]
+    outgoing: Outgoing
+    loans: Loans | None = None
+
+
+class StreamChannel:
+    """See `Channel`. Opened by `local` and `tcp`."""
+
+    def __init__(
+        self, opened: Opened, timing: Timing, limits: FrameLimits, own_pulse: OwnPulse | None = None
+    ) -> None:
+        """Take over an opened connection.
+
+        Args:
+            opened: it.
+            timing: when what is due.
+            limits: what is refused.
+            own_pulse: of this worker; channels of one worker share one. None: one of its own.
+        """
+        now = time.monotonic()
+        self._framed = opened.framed
+        self._outgoing = opened.outgoing
+        self._loans = opened.loans
+        self._limits = limits
+        self._timing = timing
+        self._peer = f"{opened.theirs.name} ({opened.place})"
+        self._own_pulse = own_pulse or OwnPulse(now)
+        self._silence = Silence(timing.silent_seconds, now)
+        self._peer_working_seconds = 0.0
+        self._inbox: deque[Message] = deque()
+        self._fault: ChannelError | None = None
+        self._is_closed = False
+        self._sending = threading.Lock()
+        self._receiving = threading.Lock()
+        self._take(opened.early)
+        self._heart = Heart(self, timing.beat_seconds)
+
+    @property
+    def peer(self) -> str:
+        """Who is on the other side."""
+        return self._peer
+
+    @property
+    def is_closed(self) -> bool:
+        """This end was closed, or broke."""
+        return self._is_closed or self._fault is not None
+
+    @property
+    def has_message(self) -> bool:
+        """A message is here already."""
+        return bool(self._inbox)
+
+    @property
+    def pulse(self) -> PeerPulse:
+        """How the process on the other side is."""
+        return PeerPulse(self._silence.seconds, self._peer_working_seconds)
+
+    def fileno(self) -> int:
+        """The descriptor of the socket."""
+        return self._framed.fileno()
+
+    # --- sending -----------------------------------------------------------------------------
+
+    def send(self, message: Message, timeout: float | None = None) -> None:
+        """See `Channel.send`."""
+        head, size = describe_message(message, self._limits)
+        deadline = None if timeout is None else time.monotonic() + timeout
+        with self._sending:
+            self._check_open()
+            try:
+                if not self._flush_until(deadline):
+                    raise MessageLate(
+                        f"{self._peer} had no room for message {message.kind!r} within {timeout} s."
+                    )
+                self._wait_for_memory(size)
+                self._outgoing.line_up(self._framed, message, head, size)
+                if not self._flush_until(deadline):
+                    self._framed.keep_rest()
+            except OSError as error:
+                # What it sent before it went is still good, and may be a goodbye.
+                while self._read_if_nobody_does():
+                    pass
+                raise self._broken(self._lost(error)) from error
+
+    def _flush_until(self, deadline: float | None) -> bool:
+        """Send what is lined up; False when the time is over before all of it went."""
+        while not self._framed.flush():
+            seconds = self._next_look(deadline)
+            if seconds <= 0:
+                return False
+            self._wait_and_read(select.POLLIN | select.POLLOUT, seconds)
+        return True
+
+    def _wait_for_memory(self, size: int) -> None:
+        """Take in the credits that came; wait a little for them if the memory is full.
+
+        Not longer, for the reader may keep arrays for ever: then they go over the socket.
+        """
+        if not self._outgoing.needs_credit(size):
+            return
+        self._read_if_nobody_does()
+        until = time.monotonic() + self._outgoing.patience_seconds
+        while not self._outgoing.has_room(size):
+            seconds = until - time.monotonic()
+            if seconds <= 0:
+                return
+            self._wait_and_read(select.POLLIN, seconds)
+
+    def _wait_and_read(self, events: int, seconds: float) -> None:
+        ready = self._framed.wait(events, seconds)
+        if not self._receiving.locked() or ready == select.POLLOUT:
+            self._read_if_nobody_does()
+        else:
+            # Another thread reads: do not spin on a socket that is readable for it.
+            time.sleep(0.0005)
+        self._check_open()
+
+    def _read_if_nobody_does(self) -> bool:
+        """Read once, unless another thread does; whether anything came."""
+        if not self._receiving.acquire(blocking=False):
+            return False
+        try:
+            has_read = self._read()
+            if not has_read and self._fault is None:
+                self._check_silence()
+            return has_read
+        finally:
+            self._receiving.release()
+
+    # --- receiving ---------------------------------------------------------------------------
+
+    def receive(self, timeout: float | None = None) -> Message:
+        """See `Channel.receive`."""
+        self._own_pulse.waits()
+        try:
+            with self._receiving:
+                return self._receive(timeout)
+        finally:
+            self._own_pulse.works(time.monotonic())
+
+    def _receive(self, timeout: float | None) -> Message:
+        self._give_credit(is_idle=False)
+        if self._inbox:
+            return self._inbox.popleft()
+        start = time.monotonic()
+        deadline = None if timeout is None else start + timeout
+        spin_until = start + self._timing.spin_seconds
+        while True:
+            if self._read() and self._inbox:
+                return self._inbox.popleft()
+            self._check_open()
+            now = time.monotonic()
+            if deadline is not None and now >= deadline:
+                self._check_silence()
+                raise MessageLate(f"{self._peer} sent nothing within {timeout} s.")
+            if now < spin_until:
+                continue
+            self._check_silence()
+            self._give_credit(is_idle=True)
+            self._framed.wait(select.POLLIN, self._next_look(deadline))
+
+    def _read(self) -> bool:
+        """Read once and deal with what came; whether anything came."""
+        if self._fault is not None or self._is_closed:
+            return False
+        try:
+            frames = self._framed.read()
+        except BlockingIOError:
+            return False
+        except EOFError as error:
+            self._break(self._lost(error))
+            return False
+        except OSError as error:
+            self._break(self._lost(error))
+            return False
+        except ChannelError as error:
+            self._break(type(error)(f"{self._peer}: {error}"))
+            return False
+        self._silence.heard(time.monotonic())
+        self._take(frames)
+        return True
+
+    def _take(self, frames: Sequence[Frame]) -> None:
+        try:
+            for frame in frames:
+                self._take_one(frame)
+        except DamagedMessage as error:
+            self._break(DamagedMessage(f"{self._peer}: {error}"))
+
+    def _take_one(self, frame: Frame) -> None:
+        match frame.prefix.type:
+            case FrameType.MESSAGE:
+                self._inbox.append(self._to_message(frame))
+                self._peer_working_seconds = 0.0
+            case FrameType.BEAT:
+                self._peer_working_seconds = max(0.0, read_beat(frame).working_seconds)
+            case FrameType.CREDIT:
+                self._outgoing.credit(read_credit(frame).numbers)
+            case FrameType.GOODBYE:
+                self._break(ChannelClosed(f"{self._peer} closed the connection."))
+            case FrameType.HELLO:
+                raise DamagedMessage("A second hello came.")
+
+    def _to_message(self, frame: Frame) -> Message:
+        loans = self._loans
+        head = read_message_head(frame, self._limits, 0 if loans is None else loans.size)
+        self._outgoing.credit(head.credit)
+        if head.arena_offset is not None and head.arena_bytes and loans is not None:
+            data = loans.lend(frame.prefix.sequence, head.arena_offset, head.arena_bytes)
+        else:
+            data = _NOTHING_READ if frame.body is None else frame.body
+        arrays = {}
+        for array, view in zip(head.arrays, views(head.arrays, data), strict=True):
+            view.flags.writeable = False
+            arrays[array.name] = view
+        return Message(head.kind, head.fields, arrays)
+
+    def _give_credit(self, *, is_idle: bool) -> None:
+        """Tell the other side which parts of its memory nobody here refers to any more."""
+        if not self._outgoing.owes_credit(is_idle=is_idle):
+            return
+        if not self._sending.acquire(blocking=False):
+            return
+        try:
+            if self._framed.flush():
+                self._framed.put(FrameType.CREDIT, Credit(self._outgoing.take_credit()))
+                self._framed.flush()
+        except OSError:
+            # Reading finds out, and after what still lies there to be read.
+            return
+        finally:
+            self._sending.release()
+
+    # --- the heart, silence, faults and the end ------------------------------------------------
+
+    def beat(self) -> bool:
+        """Say that this process is alive, unless somebody is sending; False when it is over."""
+        if self.is_closed:
+            return False
+        if self._sending.acquire(blocking=False):
+            try:
+                # Beats that nobody reads must not fill the room of messages.
+                if self._framed.flush() and self._framed.waiting_bytes < 16 << 10:
+                    working = self._own_pulse.working_seconds(time.monotonic())
+                    self._framed.put(FrameType.BEAT, Beat(working))
+                    self._framed.flush()
+            except (OSError, ValueError):
+                return False
+            finally:
+                self._sending.release()
+        return True
+
+    def _next_look(self, deadline: float | None) -> float:
+        """How long to sleep at most; several times within the limit of silence."""
+        tick = min(self._timing.beat_seconds, self._timing.silent_seconds / 4)
+        return tick if deadline is None else min(tick, deadline - time.monotonic())
+
+    def _check_silence(self) -> None:
+        if self._silence.observe(time.monotonic()):
+            error = PeerSilent(
+                f"{self._peer} has not even beaten for {self._timing.silent_seconds} s: its process"
+                f" is stopped, its host frozen or the network cut."
+            )
+            raise self._broken(error)
+
+    def _lost(self, error: Exception) -> PeerLost:
+        inside = " in the middle of a message" if self._framed.is_inside_frame else ""
+        reason = str(error) or "the connection ended"
+        return PeerLost(f"{self._peer} is gone{inside}: {reason}.")
+
+    def _break(self, error: ChannelError) -> None:
+        if self._fault is None:
+            self._fault = error
+
+    def _broken(self, error: ChannelError) -> ChannelError:
+        self._break(error)
+        return self._fault or error
+
+    def _check_open(self) -> None:
+        if self._is_closed:
+            raise ChannelClosed(f"The connection to {self._peer} was closed on this side.")
+        if self._fault is not None:
+            # A new one each time: a raised exception collects tracebacks.
+            raise type(self._fault)(str(self._fault))
+
+    def close(self) -> None:
+        """See `Channel.close`."""
+        if self._is_closed:
+            return
+        self._is_closed = True
+        if self._sending.acquire(timeout=self._timing.linger_seconds):
+            with contextlib.suppress(OSError, BanyanError):
+                self._say_goodbye()
+            self._sending.release()
+        self._framed.end_stream(socket.SHUT_RDWR)
+        self._heart.stop()
+        with self._receiving:
+            self._inbox.clear()
+            self._framed.close()
+        self._loans = None
+
+    def _say_goodbye(self) -> None:
+        if self._fault is not None:
+            return
+        deadline = time.monotonic() + self._timing.linger_seconds
+        while not self._framed.flush() and time.monotonic() < deadline:
+            self._framed.wait(select.POLLOUT, deadline - time.monotonic())
+        self._framed.put(FrameType.GOODBYE, None)
+        self._framed.flush()
+        self._framed.end_stream(socket.SHUT_WR)
+        # A host that closes while something lies unread resets the connection, and with it what
+        # is still on its way.
+        while (
+            not self._framed.is_local and self._framed.waiting_bytes and time.monotonic() < deadline
+        ):
+            time.sleep(0.001)
