@@ -1,0 +1,353 @@
+"""Measure what the kinds of work of a step cost on a device: the rates predictions are made from.
+
+One pass runs every probe once, turn by turn, so each finds its weights and keys where a model
+would, in memory, and a slow moment of the machine meets all of them. Several passes, spread over
+time, give medians. Runs no model; about a minute of programs on two cores, and their compilation.
+"""
+
+import statistics
+import time
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from banyan.compiler.compile import compile_graph
+from banyan.compiler.executable import Executable
+from banyan.compiler.ir.cached import CACHE_BLOCK, CACHE_FORMATS
+from banyan.compiler.ir.graph import Graph
+from banyan.compiler.ir.types import DType
+from banyan.compiler.options import CompileOptions
+from banyan.devices.device import Device
+from banyan.foundation.errors import InputError
+from banyan.models.quantisation.graph import quantize_graph
+from banyan.models.quantisation.rounded import RoundingChoice
+from banyan.planner.prediction.rates import (
+    AttentionPoint,
+    DeviceRates,
+    ElementwisePoint,
+    LinearPoint,
+)
+from benchmarks.calibration_graphs import (
+    attention_graph,
+    norms_graph,
+    output_graph,
+    products_graph,
+)
+
+Array = NDArray[Any]
+
+PLAIN = {"float32": DType.FLOAT32, "bfloat16": DType.BFLOAT16}
+"""Forms of weights that are the numbers themselves."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CalibrationPlan:
+    """What is measured.
+
+    Attributes:
+        forms: of weights: "bfloat16", "float32", "int8", "int4".
+        cache_forms: of keys and values: "bfloat16", "int8", "int4", ...
+        rows: of products.
+        products: (columns, depth, repeats) of weights that rows go up and down through.
+        output: (columns, depth) of an output matrix.
+        output_forms: its forms.
+        heads: (query heads, key heads, numbers of a key).
+        steps: (sequences, new tokens of each, cached tokens of each).
+        repeats: caches that attention reads one after the other.
+        widths: of rows that are normed.
+        norms: how many norms follow each other.
+    """
+
+    forms: tuple[str, ...] = ("bfloat16", "int8", "int4")
+    cache_forms: tuple[str, ...] = ("bfloat16", "int8", "int4")
+    rows: tuple[int, ...] = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048)
+    products: tuple[tuple[int, int, int], ...] = ((2304, 768, 12), (6144, 1536, 3))
+    output: tuple[int, int] = (49_152, 1280)
+    output_forms: tuple[str, ...] = ("bfloat16", "int8")
+    heads: tuple[tuple[int, int, int], ...] = ((8, 8, 128), (32, 8, 128), (32, 8, 64))
+    steps: tuple[tuple[int, int, int], ...] = (
+        (1, 1, 63),
+        (1, 1, 1023),
+        (1, 1, 8191),
+        (12, 1, 63),
+        (12, 1, 1023),
+        (1, 64, 0),
+        (1, 256, 0),
+        (1, 1024, 0),
+        (1, 2048, 0),
+        (1, 256, 2048),
+    )
+    repeats: int = 2
+    widths: tuple[int, ...] = (768, 3072)
+    norms: int = 8
+    most_output_rows: int = 128
+
+
+@dataclass(slots=True)
+class _Probe:
+    """One run to time.
+
+    Attributes:
+        executable: what runs.
+        arguments: of the run.
+        told: makes points of the seconds of a run, start of the program taken off.
+        seconds: of each pass.
+    """
+
+    executable: Executable
+    arguments: Mapping[str, Array]
+    told: Callable[[float], list[Any]]
+    seconds: list[float] = field(default_factory=list)
+
+    def run(self) -> None:
+        began = time.perf_counter()
+        self.executable.run(self.arguments)
+        self.seconds.append(time.perf_counter() - began)
+
+
+@dataclass(slots=True)
+class Calibration:
+    """Probes of one device, compiled, with what they took so far.
+
+    Attributes:
+        compile_seconds: what getting ready took.
+        run_seconds: what all passes took.
+    """
+
+    device: Device
+    plan: CalibrationPlan
+    probes: list[_Probe] = field(default_factory=list)
+    starts: list[_Probe] = field(default_factory=list)
+    compile_seconds: float = 0.0
+    run_seconds: float = 0.0
+
+    def run_pass(self) -> None:
+        """Run every probe once more."""
+        began = time.perf_counter()
+        for number, probe in enumerate(self.probes):
+            if number % 8 == 0:
+                for start in self.starts:
+                    start.run()
+            probe.run()
+        self.run_seconds += time.perf_counter() - began
+
+    def rates(
+        self, name: str, *, vendor: str, memory_bytes: int, read_bytes_per_second: float
+    ) -> DeviceRates:
+        """The medians of all passes.
+
+        Raises:
+            InputError: no pass was run.
+        """
+        if not self.probes or not self.probes[0].seconds:
+            raise InputError(f"device {name} was not measured yet; run at least one pass")
+        start = min(statistics.median(probe.seconds) for probe in self.starts)
+        points = [
+            point
+            for probe in self.probes
+            for point in probe.told(max(1e-9, statistics.median(probe.seconds) - start))
+        ]
+        return DeviceRates(
+            device=name,
+            vendor=vendor,
+            memory_bytes=memory_bytes,
+            read_bytes_per_second=read_bytes_per_second,
+            program_seconds=start,
+            linear=tuple(p for p in points if isinstance(p, LinearPoint)),
+            attention=tuple(p for p in points if isinstance(p, AttentionPoint)),
+            elementwise=tuple(p for p in points if isinstance(p, ElementwisePoint)),
+            seconds_spent=self.compile_seconds + self.run_seconds,
+        )
+
+
+def open_calibration(device: Device, plan: CalibrationPlan, options: CompileOptions) -> Calibration:
+    """Compile all probes and give them weights; nothing is timed yet."""
+    began = time.perf_counter()
+    made = Calibration(device, plan)
+    maker = _Maker(device, plan, options)
+    made.starts = list(maker.starts())
+    made.probes = [*maker.products(), *maker.norms(), *maker.attention()]
+    for probe in (*made.starts, *made.probes):
+        probe.executable.run(probe.arguments)
+    made.compile_seconds = time.perf_counter() - began
+    return made
+
+
+@dataclass(frozen=True, slots=True)
+class _Maker:
+    device: Device
+    plan: CalibrationPlan
+    options: CompileOptions
+
+    def starts(self) -> Iterator[_Probe]:
+        """A program that does next to nothing: one norm of one short row."""
+        made = self.compiled(norms_graph(64, 1, DType.BFLOAT16))
+        yield _Probe(made, {"rows": _rows(1, 64, DType.BFLOAT16)}, lambda seconds: [])
+
+    def products(self) -> Iterator[_Probe]:
+        """Rows in the outer loop, so that runs of one program lie far apart."""
+        stacks = [stack for form in self.plan.forms for stack in self.stacks(form)]
+        for rows in self.plan.rows:
+            for form, shapes, executable in stacks:
+                if len(shapes) == 1 and rows > self.plan.most_output_rows:
+                    continue
+                depth, dtype = shapes[0][1], PLAIN.get(form, DType.BFLOAT16)
+                told = _LinearPoints(form, rows, shapes)
+                yield _Probe(executable, {"rows": _rows(rows, depth, dtype)}, told)
+
+    def stacks(self, form: str) -> Iterator[tuple[str, list[tuple[int, int]], Executable]]:
+        dtype = PLAIN.get(form, DType.BFLOAT16)
+        for columns, depth, repeats in self.plan.products:
+            graph = products_graph(columns, depth, repeats, dtype)
+            shapes = [(columns, depth), (depth, columns)] * repeats
+            yield form, shapes, self.compiled(_rounded(graph, form))
+        if form not in self.plan.output_forms:
+            return
+        columns, depth = self.plan.output
+        graph = output_graph(columns, depth, dtype)
+        yield form, [(columns, depth)], self.compiled(_rounded(graph, form))
+
+    def norms(self) -> Iterator[_Probe]:
+        for width in self.plan.widths:
+            made = self.compiled(norms_graph(width, self.plan.norms, DType.BFLOAT16))
+            launches = max(1, made.report.num_launches)
+            for rows in self.plan.rows[::2]:
+                told = _ElementwisePoints(2 * rows * width * DType.BFLOAT16.num_bytes, launches)
+                yield _Probe(made, {"rows": _rows(rows, width, DType.BFLOAT16)}, told)
+
+    def attention(self) -> Iterator[_Probe]:
+        made = [
+            (name, shape, self.attending(name, shape))
+            for name in self.plan.cache_forms
+            for shape in self.plan.heads
+        ]
+        for step in self.plan.steps:
+            for name, shape, executable in made:
+                arguments = _attention_arguments(shape, step, PLAIN.get(name, DType.BFLOAT16))
+                told = _AttentionPoints(name, shape, step, self.plan.repeats)
+                yield _Probe(executable, arguments, told)
+
+    def attending(self, name: str, shape: tuple[int, int, int]) -> Executable:
+        form, dtype = CACHE_FORMATS[name], PLAIN.get(name, DType.BFLOAT16)
+        made = self.compiled(attention_graph(*shape, form, self.plan.repeats, dtype))
+        blocks = max(s * _blocks(new + past) for s, new, past in self.plan.steps)
+        fill_states(made, blocks)
+        return made
+
+    def compiled(self, graph: Graph) -> Executable:
+        executable = compile_graph(graph, device=self.device, options=self.options)
+        executable.load_weights(AnyWeights(executable))
+        return executable
+
+
+@dataclass(frozen=True, slots=True)
+class _LinearPoints:
+    form: str
+    rows: int
+    shapes: list[tuple[int, int]]
+
+    def __call__(self, seconds: float) -> list[LinearPoint]:
+        """Every product of the program, each with its share by its size."""
+        whole = sum(columns * depth for columns, depth in self.shapes)
+        return [
+            LinearPoint(self.form, self.rows, columns, depth, seconds * columns * depth / whole)
+            for columns, depth in dict.fromkeys(self.shapes)
+        ]
+
+
+@dataclass(frozen=True, slots=True)
+class _ElementwisePoints:
+    num_bytes: int
+    launches: int
+
+    def __call__(self, seconds: float) -> list[ElementwisePoint]:
+        """One kernel of the program."""
+        return [ElementwisePoint(self.num_bytes, seconds / self.launches)]
+
+
+@dataclass(frozen=True, slots=True)
+class _AttentionPoints:
+    form: str
+    shape: tuple[int, int, int]
+    step: tuple[int, int, int]
+    repeats: int
+
+    def __call__(self, seconds: float) -> list[AttentionPoint]:
+        """One layer of the program."""
+        return [AttentionPoint(self.form, *self.shape, *self.step, seconds / self.repeats)]
+
+
+class AnyWeights:
+    """Weights of the right shapes; what they hold does not change the time of a run."""
+
+    def __init__(self, executable: Executable, seed: int = 0) -> None:
+        """Take the shapes that a program asks for."""
+        self._types = {a.name: a.type for a in executable.inputs if a.role == "weight"}
+        self._noise = np.random.default_rng(seed).standard_normal(1 << 20).astype(np.float32)
+
+    def names(self) -> Collection[str]:
+        """All that are asked for."""
+        return self._types.keys()
+
+    def read(self, name: str) -> Array:
+        """An array of the shape asked for: small floats, any integers."""
+        kind = self._types[name]
+        shape = tuple(int(str(size)) for size in kind.shape)
+        dtype = kind.dtype.numpy
+        if kind.dtype.is_floating:
+            block = (0.02 * np.abs(self._noise) + 0.001) if "scales" in name else 0.02 * self._noise
+            return np.resize(block.astype(dtype), shape)
+        return np.resize((40 * self._noise).astype(np.int8).view(np.uint8), shape).view(dtype)
+
+    def release(self, name: str) -> None:
+        """Nothing is held."""
+
+
+def fill_states(executable: Executable, num_blocks: int) -> None:
+    """Give states memory and write all of it: pages nobody wrote share one that is all zeros."""
+    executable.allocate_state({"num_blocks": num_blocks})
+    for argument in executable.inputs:
+        if argument.role != "state":
+            continue
+        shape = (num_blocks, *(int(str(size)) for size in argument.type.shape[1:]))
+        kind, noise = argument.type.dtype, np.random.default_rng(1).standard_normal(1 << 16)
+        if "scales" in argument.name:
+            block = np.full(1 << 16, 0.01)
+        else:
+            block = noise if kind.is_floating else 30 * noise
+        as_stored = block.astype(np.int8).view(np.uint8) if kind is DType.UINT8 else block
+        executable.write_state(argument.name, np.resize(as_stored.astype(kind.numpy), shape))
+
+
+def _rounded(graph: Graph, form: str) -> Graph:
+    """The graph with its weights in another form."""
+    if form in PLAIN:
+        return graph
+    return quantize_graph(graph, RoundingChoice(form, keep=()).schemes(graph))
+
+
+def _rows(count: int, width: int, dtype: DType) -> Array:
+    noise = np.random.default_rng(count).standard_normal((count, width))
+    return noise.astype(dtype.numpy)
+
+
+def _attention_arguments(
+    shape: tuple[int, int, int], step: tuple[int, int, int], dtype: DType
+) -> dict[str, Array]:
+    """Sequences of one length, each with blocks of its own."""
+    (heads, _, size), (sequences, new, past) = shape, step
+    blocks = _blocks(new + past)
+    query = _rows(sequences * new, heads * size, dtype).reshape(sequences * new, heads, size)
+    return {
+        "query": query,
+        "block_tables": np.arange(sequences * blocks, dtype=np.int32).reshape(sequences, blocks),
+        "query_starts": np.arange(sequences + 1, dtype=np.int32) * new,
+        "context_lengths": np.full(sequences, new + past, np.int32),
+    }
+
+
+def _blocks(tokens: int) -> int:
+    return -(-tokens // CACHE_BLOCK)
