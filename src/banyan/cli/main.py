@@ -23,6 +23,7 @@ from banyan.cli.option_types import (
     ThreadsOption,
 )
 from banyan.cli.serve_arguments import ServeArguments
+from banyan.cli.simulate_arguments import SimulateArguments
 from banyan.cli.swap import swap
 from banyan.foundation.errors import BanyanError
 from banyan.foundation.settings import Settings, load_settings
@@ -185,6 +186,15 @@ def quantize(
     run_quantize(
         find_model(model), target, choice, text=text, measure=measure, settings=_settings()
     )
+
+
+@app.command(rich_help_panel=_SERVING)
+@takes(SimulateArguments)
+def simulate(arguments: SimulateArguments) -> None:
+    """Try a [bold]plan[/bold] on a simulated clock: latency, utilisation, cost, failures."""
+    from banyan.cli.simulate import run_simulate
+
+    run_simulate(arguments)
 
 
 app.command(rich_help_panel=_SERVING)(swap)
