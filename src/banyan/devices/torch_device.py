@@ -99,8 +99,11 @@ class TorchDevice:
         """Give zeroed memory.
 
         Raises:
+            InputError: `num_bytes` is below 0.
             EnvironmentProblem: the chip has no room.
         """
+        if num_bytes < 0:
+            raise InputError(f"cannot allocate {num_bytes} bytes; ask for 0 or more")
         try:
             memory = self._torch.zeros(num_bytes, dtype=self._torch.uint8, device=self._place)
         except RuntimeError as error:
@@ -120,6 +123,7 @@ class TorchDevice:
     def copy_in(self, source: NDArray[Any], target: Buffer, offset: int = 0) -> None:
         """Copy a host array to `offset` bytes from the start of a buffer."""
         flat = np.ascontiguousarray(source).reshape(-1).view(np.uint8)
+        _check_range(target, offset, flat.size)
         if flat.size:
             # PyTorch warns of arrays that may not be written, and this one never is.
             readable = flat if flat.flags.writeable else flat.copy()
@@ -129,6 +133,7 @@ class TorchDevice:
     def copy_out(self, source: Buffer, target: NDArray[Any], offset: int = 0) -> None:
         """Copy what lies `offset` bytes from the start of a buffer into a contiguous array."""
         flat = target.reshape(-1).view(np.uint8)
+        _check_range(source, offset, flat.size)
         if flat.size:
             part = _tensor(source)[offset : offset + flat.size]
             self._torch.from_numpy(flat).copy_(part)
@@ -147,9 +152,14 @@ class TorchDevice:
         return TorchProgram(program, entry, constants)
 
     def _module(self, program: Program) -> ModuleType:
+        if program.image is None:
+            raise CompilationFailed(
+                f"program {program.name!r} of target {program.target!r} has no module; "
+                f"{self._name} runs programs of target 'triton'"
+            )
         path = str(program.image)
         if path not in self._modules:
-            spec = importlib.util.spec_from_file_location(f"banyan_{program.image.stem}", path)  # type: ignore[union-attr]
+            spec = importlib.util.spec_from_file_location(f"banyan_{program.image.stem}", path)
             if spec is None or spec.loader is None:
                 raise CompilationFailed(f"{path} is no Python module")
             module = importlib.util.module_from_spec(spec)
@@ -238,6 +248,13 @@ def _start_interpreting() -> None:
         raise EnvironmentProblem(
             f"device {INTERPRETER!r} cannot interpret, because Triton was imported before it was "
             "opened; set TRITON_INTERPRET=1 before Python starts"
+        )
+
+
+def _check_range(buffer: Buffer, offset: int, num_bytes: int) -> None:
+    if offset + num_bytes > buffer.num_bytes:
+        raise InputError(
+            f"{num_bytes} bytes at {offset} are beyond the {buffer.num_bytes} of the buffer"
         )
 
 

@@ -29,6 +29,19 @@ def test_bytes_come_back_from_where_they_were_put() -> None:
         buffer.array(np.dtype(np.int32), (4,))
 
 
+def test_bytes_past_the_end_and_programs_of_others_are_refused() -> None:
+    device = TorchDevice(INTERPRETER)
+    buffer, bytes_ = device.allocate(64), np.zeros(33, np.uint8)
+    with pytest.raises(InputError, match="33 bytes at 32 are beyond the 64 of the buffer"):
+        device.copy_in(bytes_, buffer, 32)
+    with pytest.raises(InputError, match="33 bytes at 32 are beyond the 64 of the buffer"):
+        device.copy_out(buffer, bytes_, 32)
+    with pytest.raises(InputError, match="cannot allocate -1 bytes"):
+        device.allocate(-1)
+    with pytest.raises(CompilationFailed, match="has no module"):
+        device.load(Program("p", "cpp", None, "banyan_run", 1, 0, 0))
+
+
 def test_a_module_that_cannot_be_read_or_has_no_entry_is_named(tmp_path: Path) -> None:
     device = TorchDevice(INTERPRETER)
     broken = tmp_path / "broken.py"
