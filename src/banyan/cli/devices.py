@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any
 
@@ -14,29 +14,53 @@ from banyan.cli.terminal import loading_view, output, side
 from banyan.devices.chip import No
 from banyan.devices.cpu_probe import CpuProbe
 from banyan.devices.discovery import Finding, choose_device, known_probes, search_devices
-from banyan.devices.measure import measure_cpu
 from banyan.devices.profile import DeviceProfile, fingerprint_of, load_profile, save_profile
+from banyan.engine.workbench.measuring.device import measure_device
+from banyan.engine.workbench.measuring.effort import QUICK, ProgramEffort
 from banyan.foundation.settings import Settings
 
 
-def run_devices(*, measure: bool, as_json: bool, settings: Settings) -> None:
-    """List the devices; measure the CPU first when asked to, and keep the profile."""
-    if measure:
-        with loading_view(side()) as view:
-            profile = measure_cpu(
-                settings=settings,
-                measured_on=datetime.now(UTC).date().isoformat(),
-                progress=view.show,
-            )
-        save_profile(profile, settings.cache_directory)
+@dataclass(frozen=True, slots=True)
+class Measuring:
+    """Attributes:
+    device: what is measured: "cpu", "opencl:0", ...
+    quick: fewer sizes, less often.
+    """
+
+    device: str = "cpu"
+    quick: bool = False
+
+
+def run_devices(*, measure: Measuring | None, as_json: bool, settings: Settings) -> None:
+    """List the devices; measure one first when asked to, and keep the profile."""
+    measured = None if measure is None else measure_and_keep(measure, settings)
     findings = search_devices(known_probes())
-    profile_here = read_cpu_profile(settings)
+    shown = measured or read_cpu_profile(settings)
     console = output()
     if as_json:
-        console.print(json.dumps(as_values(findings, profile_here), indent=2), markup=False)
+        console.print(json.dumps(as_values(findings, shown), indent=2), markup=False)
         return
     print_findings(console, findings)
-    print_profile(console, profile_here)
+    print_profile(console, shown)
+
+
+def measure_and_keep(measure: Measuring, settings: Settings) -> DeviceProfile:
+    """Measure a device and keep the profile in the cache.
+
+    Raises:
+        InputError, EnvironmentProblem: as `measure_device`.
+        StorageFull: the profile cannot be kept.
+    """
+    with loading_view(side()) as view:
+        profile = measure_device(
+            measure.device,
+            settings=settings,
+            measured_on=datetime.now(UTC).date().isoformat(),
+            effort=QUICK if measure.quick else ProgramEffort(),
+            progress=view.show,
+        )
+    save_profile(profile, settings.cache_directory)
+    return profile
 
 
 def read_cpu_profile(settings: Settings) -> DeviceProfile | None:
@@ -83,14 +107,60 @@ def print_findings(console: Console, findings: Sequence[Finding]) -> None:
 def print_profile(console: Console, profile: DeviceProfile | None) -> None:
     """Print the measured speeds, or how to get them."""
     if profile is None:
-        console.print("[dim]Not measured yet; banyan devices --measure takes some seconds.[/dim]")
+        console.print("[dim]Not measured yet; banyan devices --measure takes some minutes.[/dim]")
         return
     console.print(
-        f"Measured on {profile.measured_on} with {profile.num_threads} threads: reads "
-        f"{profile.read_bytes_per_second / 1e9:.1f} GB/s "
+        f"Measured {profile.device} on {profile.measured_on} with {profile.num_threads} threads: "
+        f"reads {profile.read_bytes_per_second / 1e9:.1f} GB/s "
         f"(one thread {profile.read_bytes_per_second_one_thread / 1e9:.1f})"
     )
     single = dict(profile.operations_per_second_one_thread)
     for dtype, rate in profile.operations_per_second:
-        alone = single.get(dtype, 0.0) / 1e9
-        console.print(f"  {dtype}: {rate / 1e9:.0f} GFLOP/s (one thread {alone:.0f})")
+        alone = f" (one thread {single[dtype] / 1e9:.0f})" if dtype in single else ""
+        console.print(f"  {dtype}: {rate / 1e9:.0f} GFLOP/s{alone}")
+    if profile.has_programs:
+        print_rates(console, profile)
+    else:
+        console.print(
+            "[dim]Ceilings only; banyan devices --measure adds what programs reach.[/dim]"
+        )
+
+
+def print_rates(console: Console, profile: DeviceProfile) -> None:
+    """Print what compiled programs reached: linear layers by rows, then attention."""
+    console.print(
+        f"  one launch {profile.launch_seconds * 1e6:.1f} us, one more kernel "
+        f"{profile.kernel_seconds * 1e6:.1f} us; copies in "
+        f"{profile.copy_bytes_per_second / 1e9:.1f} GB/s, out "
+        f"{profile.copy_back_bytes_per_second / 1e9:.1f}"
+    )
+    rows = sorted({rate.rows for rate in profile.linear_rates})
+    table = Table("linear layers, GFLOP/s", *(f"{n} row(s)" for n in rows), box=None)
+    for weights in dict.fromkeys(rate.weights for rate in profile.linear_rates):
+        found = {rate.rows: rate.operations_per_second / 1e9 for rate in profile.linear(weights)}
+        table.add_row(weights, *(f"{found[n]:.0f}" if n in found else "-" for n in rows))
+    console.print(table)
+    _print_attention(console, profile)
+
+
+def _print_attention(console: Console, profile: DeviceProfile) -> None:
+    shapes = sorted({(rate.sequences, rate.context) for rate in profile.decode_rates})
+    table = Table("cache read, GB/s", *(f"{s} x {c}" for s, c in shapes), box=None)
+    for cache in dict.fromkeys(rate.cache for rate in profile.decode_rates):
+        found = {
+            (rate.sequences, rate.context): rate.bytes_per_second / 1e9
+            for rate in profile.decode_rates
+            if rate.cache == cache
+        }
+        table.add_row(cache, *(f"{found[s]:.1f}" if s in found else "-" for s in shapes))
+    console.print(table)
+    prompts = sorted({(rate.tokens, rate.context) for rate in profile.prefill_rates})
+    table = Table("prompts, GFLOP/s", *(f"{n} of {c}" for n, c in prompts), box=None)
+    for cache in dict.fromkeys(rate.cache for rate in profile.prefill_rates):
+        found = {
+            (rate.tokens, rate.context): rate.operations_per_second / 1e9
+            for rate in profile.prefill_rates
+            if rate.cache == cache
+        }
+        table.add_row(cache, *(f"{found[s]:.0f}" if s in found else "-" for s in prompts))
+    console.print(table)

@@ -204,14 +204,48 @@ app.add_typer(bench, name="bench", rich_help_panel=_SERVING)
 @app.command(rich_help_panel=_MACHINE)
 def devices(
     measure: Annotated[
-        bool, typer.Option("--measure", help="Measure bandwidth and matrix speed; keep it.")
+        bool,
+        typer.Option(
+            "--measure", help="Measure what compiled programs reach, in minutes; keep it."
+        ),
     ] = False,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="With --measure: fewer sizes, about a minute.")
+    ] = False,
+    device: Annotated[
+        str, typer.Option("--device", help="With --measure: the device to measure.")
+    ] = "cpu",
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """List the [bold]devices[/bold] of this machine and say why others are missing."""
-    from banyan.cli.devices import run_devices
+    from banyan.cli.devices import Measuring, run_devices
 
-    run_devices(measure=measure, as_json=as_json, settings=_settings())
+    wanted = Measuring(device, quick=quick) if measure else None
+    run_devices(measure=wanted, as_json=as_json, settings=_settings())
+
+
+@app.command(rich_help_panel=_MACHINE)
+def conformance(
+    device: Annotated[
+        str, typer.Argument(metavar="DEVICE", help="For example cpu, opencl:0, cuda:0, triton.")
+    ],
+    write: Annotated[
+        Path | None,
+        typer.Option("--write", metavar="PAGE", help="Write its row of docs/support_matrix.md."),
+    ] = None,
+    only: Annotated[
+        list[str] | None, typer.Option("--only", help="One area of the kit; again for more.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Check that a [bold]device[/bold] computes what it must, and which word it has earned."""
+    from banyan.cli.conformance import run_conformance
+
+    passed = run_conformance(
+        device, areas=only or (), page=write, as_json=as_json, settings=_settings()
+    )
+    if not passed:
+        raise typer.Exit(1)
 
 
 @app.command(rich_help_panel=_MACHINE)

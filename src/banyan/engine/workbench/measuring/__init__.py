@@ -1,0 +1,1 @@
+"""Measures what compiled programs reach on a device: linear layers, attention, rows, copies."""
