@@ -134,7 +134,12 @@ def read_configuration(directory: Path) -> ModelConfiguration | EncoderConfigura
         UnsupportedModelError: an architecture, rope or activation not known here.
         ModelError: the file is missing, damaged or contradicts itself.
     """
-    fields = Fields.read(directory / "config.json")
+    return read_configuration_file(directory / "config.json")
+
+
+def read_configuration_file(path: Path) -> ModelConfiguration | EncoderConfiguration:
+    """Read a `config.json`, whatever it is called; raises as `read_configuration`."""
+    fields = Fields.read(path)
     architecture = _architecture(fields)
     encoder = find_encoder_family(architecture)
     if encoder is not None:

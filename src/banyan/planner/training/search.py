@@ -15,7 +15,7 @@ from banyan.planner.model_shape import ModelShape
 from banyan.planner.training.cutting import cut_layers
 from banyan.planner.training.job import ORDERS, Order, TrainingJob
 from banyan.planner.training.layer_costs import LayerCosts, layer_costs
-from banyan.planner.training.layouts import Layout, layouts_of
+from banyan.planner.training.layouts import FEW, Layout, layouts_of
 from banyan.planner.training.order import (
     StageTimes,
     estimated_seconds,
@@ -26,6 +26,8 @@ from banyan.planner.training.shares import least_maximum
 
 PLAYED = 24
 """Candidates that are played pass by pass."""
+MOST_SEQUENCES = 64
+"""In a micro-batch."""
 ROUNDS = 2
 """Cut, share, and cut again for the shares that came of it."""
 
@@ -58,16 +60,17 @@ class TrainingSpace:
         self.shape = shape
         self.inventory = inventory
         self.job = job
-        self._costs = costs
+        self.costs = costs
         self._layers: dict[tuple[str, int], LayerCosts] = {}
-        self._cuts: dict[tuple[tuple[tuple[str, str], ...], int, int, Order], _Cut] = {}
+        self._played: dict[object, float | None] = {}
+        self._cuts: dict[object, _Cut] = {}
 
     def layers(self, device: PlannedDevice, micro_batch: int) -> LayerCosts:
         """What the layers cost a device."""
         key = (device.type.name, micro_batch)
         if key not in self._layers:
             self._layers[key] = layer_costs(
-                self.shape, device.type, self.job, micro_batch, self._costs
+                self.shape, device.type, self.job, micro_batch, self.costs
             )
         return self._layers[key]
 
@@ -106,6 +109,21 @@ class TrainingSpace:
             return None
         return 2 * (count - 1) / count * float(largest) / min(rates)
 
+    def played(
+        self,
+        row: Sequence[PlannedDevice],
+        ends: tuple[int, ...],
+        count: int,
+        micro_batch: int,
+        order: Order,
+    ) -> float | None:
+        """Seconds of a pipeline, pass by pass; None where neighbours do not reach each other."""
+        key = (tuple((one.type.name, one.host) for one in row), ends, count, micro_batch, order)
+        if key not in self._played:
+            times = self.times(row, ends, micro_batch)
+            self._played[key] = None if times is None else pipeline_seconds(times, count, order)
+        return self._played[key]
+
     def cut(
         self, row: Sequence[PlannedDevice], micro_batch: int, count: int, order: Order
     ) -> "_Cut":
@@ -115,10 +133,13 @@ class TrainingSpace:
             stages = [self.layers(device, micro_batch) for device in row]
             ends = cut_layers(stages, count, order)
             times = None if ends is None else self.times(row, ends, micro_batch)
-            self._cuts[key] = _Cut(ends or (), tuple(times or ()))
+            most = 0
+            if ends is not None:
+                most = self._most_micro_batches(row, ends, micro_batch, order)
+            self._cuts[key] = _Cut(ends or (), tuple(times or ()), most)
         return self._cuts[key]
 
-    def most_micro_batches(
+    def _most_micro_batches(
         self, row: Sequence[PlannedDevice], ends: Sequence[int], micro_batch: int, order: Order
     ) -> int:
         """How many micro-batches a cut has the memory for."""
@@ -150,22 +171,33 @@ class TrainingSpace:
 
 @dataclass(frozen=True, slots=True)
 class _Cut:
-    """Where stages end and what they take; empty where nothing fits."""
+    """Where stages end, what they take, micro-batches they have room for; empty: nothing fits."""
 
     ends: tuple[int, ...]
     times: tuple[StageTimes, ...]
+    most: int
 
 
-def best_candidate(space: TrainingSpace) -> tuple[Candidate, float] | None:
-    """The plan with the shortest step, and its seconds; None where nothing fits."""
-    scored = _scored(space)
-    closest = heapq.nsmallest(PLAYED, scored, key=lambda pair: pair[1])
+def best_candidates(space: TrainingSpace) -> list[tuple[Candidate, float]]:
+    """Plans and the seconds of their steps, played pass by pass, the shortest first."""
+    # Of layouts that differ in nothing but which device of a kind stands where, one is enough.
+    unlike: dict[object, tuple[Candidate, float]] = {}
+    for found in _scored(space):
+        kept = unlike.setdefault(_makeup(found[0]), found)
+        if found[1] < kept[1]:
+            unlike[_makeup(found[0])] = found
+    closest = heapq.nsmallest(PLAYED, unlike.values(), key=lambda pair: pair[1])
     played = [
         (candidate, seconds)
         for candidate, _ in closest
         if (seconds := step_seconds(space, candidate)) is not None
     ]
-    return min(played, key=lambda pair: pair[1], default=None)
+    return sorted(played, key=lambda pair: pair[1])
+
+
+def _makeup(candidate: Candidate) -> object:
+    rows = sorted(tuple(device.type.name for device in row) for row in candidate.layout)
+    return tuple(rows), candidate.micro_batch, candidate.order
 
 
 def step_seconds(space: TrainingSpace, candidate: Candidate) -> float | None:
@@ -176,17 +208,18 @@ def step_seconds(space: TrainingSpace, candidate: Candidate) -> float | None:
     longest = 0.0
     rows = zip(candidate.layout, candidate.ends, candidate.shares, strict=True)
     for row, ends, share in rows:
-        times = space.times(row, ends, candidate.micro_batch)
-        if times is None:
+        took = space.played(row, ends, share, candidate.micro_batch, candidate.order)
+        if took is None:
             return None
-        longest = max(longest, pipeline_seconds(times, share, candidate.order))
+        longest = max(longest, took)
     return longest + adding
 
 
-def micro_batches(job: TrainingJob) -> Iterator[int]:
-    """Sizes of micro-batches worth a try: those that divide the sequences of a step."""
-    for size in range(1, min(job.sequences_per_step, 64) + 1):
-        if job.sequences_per_step % size == 0:
+def micro_batches(job: TrainingJob, num_devices: int) -> Iterator[int]:
+    """Sizes of micro-batches worth a try: divisors of a step; of many devices powers of two."""
+    for size in range(1, min(job.sequences_per_step, MOST_SEQUENCES) + 1):
+        is_power = size & (size - 1) == 0
+        if job.sequences_per_step % size == 0 and (is_power or num_devices <= FEW):
             yield size
 
 
@@ -194,7 +227,7 @@ def _scored(space: TrainingSpace) -> Iterator[tuple[Candidate, float]]:
     for layout in layouts_of(space.inventory.devices):
         if max(len(row) for row in layout) > len(space.shape.layers):
             continue
-        for micro_batch in micro_batches(space.job):
+        for micro_batch in micro_batches(space.job, len(space.inventory.devices)):
             for order in ORDERS:
                 found = balanced(space, layout, micro_batch, order)
                 if found is not None:
@@ -218,10 +251,7 @@ def balanced(
         ]
         if not all(cut.times for cut in cuts):
             return best
-        limits = [
-            space.most_micro_batches(row, cut.ends, micro_batch, order)
-            for row, cut in zip(layout, cuts, strict=True)
-        ]
+        limits = [cut.most for cut in cuts]
         shares = least_maximum([_time_of(cut) for cut in cuts], total, limits)
         if shares is None:
             return best
