@@ -22,6 +22,7 @@ from banyan.cli.option_types import (
     Model,
     ThreadsOption,
 )
+from banyan.cli.plan_arguments import PlanArguments
 from banyan.cli.serve_arguments import ServeArguments
 from banyan.cli.simulate_arguments import SimulateArguments
 from banyan.cli.swap import swap
@@ -195,6 +196,12 @@ def simulate(arguments: SimulateArguments) -> None:
     from banyan.cli.simulate import run_simulate
 
     run_simulate(arguments)
+@takes(PlanArguments)
+def plan(arguments: PlanArguments) -> None:
+    """Plan where a model [bold]lives[/bold] on a mix of devices, what that gives and costs."""
+    from banyan.cli.plan import run_plan
+
+    run_plan(arguments, _settings())
 
 
 app.command(rich_help_panel=_SERVING)(swap)

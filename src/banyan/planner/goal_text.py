@@ -4,13 +4,23 @@ from collections.abc import Callable, Mapping
 from typing import TypeVar
 
 from banyan.foundation.errors import InputError
-from banyan.planner.quantities import read_count, read_per_second, read_seconds, read_share, shown
+from banyan.planner.quantities import (
+    read_bytes,
+    read_count,
+    read_per_second,
+    read_seconds,
+    read_share,
+    shown,
+)
+from banyan.planner.training.job import TrainingJob
 from banyan.planner.workload import Goal, Workload
 
 Value = TypeVar("Value")
 
 MOST_TOKENS = 10_000_000
 """Of a prompt or an answer."""
+MOST_SEQUENCES = 1_000_000
+"""Of one step of training."""
 
 
 def read_goal(text: str) -> Goal:
@@ -47,6 +57,32 @@ def read_workload(text: str, goal: Goal | None = None) -> Workload:
         requests_per_second=_optional(pairs, "workload", "rate", read_per_second),
         goal=goal or Goal(),
         shared_prompt_share=shared or 0.0,
+    )
+
+
+def read_training_job(text: str) -> TrainingJob:
+    """Read "batch=512,sequence=4096,state=16,recompute=yes"; the last two may be left out.
+
+    Raises:
+        InputError: an unknown word, one twice, one missing, or a value out of range.
+    """
+    example = "batch=512,sequence=4096"
+    pairs = _pairs(text, "training", ("batch", "sequence", "state", "recompute"), example)
+    for word in ("batch", "sequence"):
+        if word not in pairs:
+            raise InputError(
+                f"the training {shown(text)} does not say {word!r}; write sequences of a step and "
+                f"tokens of a sequence, such as {example}"
+            )
+    recompute = pairs.get("recompute", "no")
+    if recompute not in {"yes", "no"}:
+        raise InputError(f"training recompute={shown(recompute)} cannot be used; write yes or no")
+    state = _optional(pairs, "training", "state", read_bytes)
+    return TrainingJob(
+        sequences_per_step=read_count(pairs["batch"], "training batch", most=MOST_SEQUENCES),
+        sequence_tokens=read_count(pairs["sequence"], "training sequence", most=MOST_TOKENS),
+        state_bytes_per_weight=16.0 if state is None else float(state),
+        recompute=recompute == "yes",
     )
 
 

@@ -1,3 +1,4 @@
+from functools import partial
 from itertools import product
 
 from hypothesis import given
@@ -27,7 +28,7 @@ def test_shares_add_up_and_stay_within_one_of_the_exact(weights: list[float], to
 def test_the_longest_time_is_the_least_of_all_shares(
     lines: list[tuple[int, int]], total: int, most: list[int]
 ) -> None:
-    times = [lambda count, line=line: line[0] + line[1] * count for line in lines]
+    times = [partial(_seconds, line) for line in lines]
     limits = most[: len(lines)]
     found = least_maximum(times, total, limits)
     allowed = [
@@ -43,3 +44,7 @@ def test_the_longest_time_is_the_least_of_all_shares(
         max(take(share) for take, share in zip(times, shares, strict=True)) for shares in allowed
     ]
     assert max(take(share) for take, share in zip(times, found or (), strict=True)) == min(longest)
+
+
+def _seconds(line: tuple[int, int], count: int) -> float:
+    return line[0] + line[1] * count
