@@ -3,7 +3,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from banyan.foundation.errors import InputError
-from banyan.planner.goal_text import read_goal, read_workload
+from banyan.planner.goal_text import read_goal, read_training_job, read_workload
+from banyan.planner.training.job import TrainingJob
 from banyan.planner.workload import Goal, Workload
 
 
@@ -66,3 +67,19 @@ def test_any_text_is_a_workload_or_one_sentence(text: str) -> None:
     else:
         assert workload.prompt_tokens >= 1
         assert workload.answer_tokens >= 1
+
+
+def test_a_training_job_is_sequences_and_their_tokens() -> None:
+    assert read_training_job("batch=512,sequence=4096") == TrainingJob(
+        sequences_per_step=512, sequence_tokens=4096
+    )
+    assert read_training_job("batch=1,sequence=2,state=12,recompute=yes") == TrainingJob(
+        sequences_per_step=1, sequence_tokens=2, state_bytes_per_weight=12.0, recompute=True
+    )
+    for text, sentence in (
+        ("batch=512", "does not say 'sequence'; write sequences of a step"),
+        ("batch=0,sequence=1", "training batch=0 cannot be used"),
+        ("batch=1,sequence=1,recompute=maybe", "recompute='maybe' cannot be used; write yes or no"),
+    ):
+        with pytest.raises(InputError, match=sentence):
+            read_training_job(text)

@@ -196,6 +196,9 @@ def simulate(arguments: SimulateArguments) -> None:
     from banyan.cli.simulate import run_simulate
 
     run_simulate(arguments)
+
+
+@app.command(rich_help_panel=_SERVING)
 @takes(PlanArguments)
 def plan(arguments: PlanArguments) -> None:
     """Plan where a model [bold]lives[/bold] on a mix of devices, what that gives and costs."""

@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from banyan.cli.compile_report import print_rows
+from banyan.foundation.byte_sizes import show_bytes
 from banyan.planner.inventory import Inventory
 from banyan.planner.plan import Prediction, Replica, Stage
 from banyan.planner.report import Alternative, PlanReport
@@ -175,7 +176,7 @@ def _training_rows(report: TrainingReport) -> Rows:
     yield "step", seconds_text(plan.step_seconds)
     yield "tokens/s", f"{plan.tokens_per_second:,.0f}"
     fullest = max(plan.memory_bytes, key=lambda name: plan.memory_bytes[name])
-    yield "memory", f"{size_text(plan.memory_bytes[fullest])} at most, on {fullest}"
+    yield "memory", f"{show_bytes(plan.memory_bytes[fullest])} at most, on {fullest}"
 
 
 def _notes(inventory: Inventory) -> Iterator[str]:

@@ -96,9 +96,11 @@ def described(space: TrainingSpace, candidate: Candidate, seconds: float) -> Tra
 def _summary(plan: TrainingPlan) -> str:
     depths = sorted({len(pipeline.stages) for pipeline in plan.pipelines})
     depth = f"{depths[0]}" if len(depths) == 1 else f"{depths[0]} to {depths[-1]}"
+    count = len(plan.pipelines)
     return (
-        f"{plan.tokens_per_second:,.0f} tokens/s: {len(plan.pipelines)} pipelines of {depth} "
-        f"stages, micro-batches of {plan.micro_batch}, order {plan.order}"
+        f"{plan.tokens_per_second:,.0f} tokens/s: {count} pipeline{'s' if count > 1 else ''} of "
+        f"{depth} stage{'' if depth == '1' else 's'}, micro-batches of {plan.micro_batch}, order "
+        f"{plan.order}"
     )
 
 
