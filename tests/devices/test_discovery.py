@@ -4,10 +4,11 @@ from pathlib import Path
 import pytest
 
 from banyan.devices import discovery
-from banyan.devices.chip import ChipSpec, DeviceFacts, No, Yes
+from banyan.devices.chip import ChipSpec, DeviceFacts, DeviceUsage, No, Topology, Yes
+from banyan.devices.chips.ascend import CHIP as ASCEND_CHIP
+from banyan.devices.chips.nvidia import CUDA_CHIP
 from banyan.devices.cpu import CpuDevice
-from banyan.devices.cpu_probe import CPU_CHIP
-from banyan.devices.cuda import CUDA_CHIP
+from banyan.devices.cpu_probe import CPU_CHIP, CpuProbe
 from banyan.devices.device import Program
 from banyan.devices.discovery import Finding, choose_device, find_device, search_devices
 from banyan.devices.native import build_shared_object
@@ -27,8 +28,34 @@ def on_a_machine_with(monkeypatch: pytest.MonkeyPatch, *findings: Finding) -> No
 
 def test_the_search_reports_every_known_chip_here_or_not() -> None:
     findings = search_devices(discovery.known_probes())
-    assert [finding.chip.name for finding in findings] == ["cpu", "cuda", "opencl"]
+    names = [finding.chip.name for finding in findings]
+    vendors = "amd ascend cambricon enflame gaudi hygon iluvatar intel kunlunxin metax"
+    assert names == ["cpu", *vendors.split(), "moore_threads", "cuda", "t_head", "opencl"]
     assert isinstance(findings[0].answer, Yes)
+
+
+class Failing:
+    """The probe of a plug-in that was never tried on this machine."""
+
+    chip = ASCEND_CHIP
+
+    def available(self) -> Yes:
+        return Yes("here")
+
+    def inventory(self) -> Sequence[DeviceFacts]:
+        raise KeyError("HBM")
+
+    def usage(self) -> Sequence[DeviceUsage]:
+        return ()
+
+    def topology(self) -> Topology:
+        return Topology(0, (), ())
+
+
+def test_a_probe_that_fails_is_named_and_the_others_are_asked() -> None:
+    found = search_devices([Failing(), CpuProbe()])
+    assert found[0].answer == No("its probe failed (KeyError: 'HBM'); report it to its author")
+    assert [device.name for device in found[1].devices] == ["cpu"]
 
 
 def test_the_cpu_is_chosen_and_an_idle_gpu_is_named() -> None:
@@ -60,6 +87,15 @@ def test_a_gpu_that_was_found_is_opened_by_its_number(
     for name in ("cuda", "cuda:0"):
         find_device(name, settings=Settings(tmp_path))
     assert opened == ["cuda:0", "cuda:0"]
+
+
+def test_a_chip_that_is_only_described_is_not_opened(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    npu = Finding(ASCEND_CHIP, Yes("listed"), (DeviceFacts("a", "ascend:0", "910B2", 1, 1, ()),))
+    on_a_machine_with(monkeypatch, CPU, GPU, npu)
+    with pytest.raises(DeviceMissing, match="'ascend:0' is here, but this version makes no"):
+        find_device("ascend:0", settings=Settings(tmp_path))
 
 
 def test_threads_below_one_are_refused(tmp_path: Path) -> None:
@@ -106,3 +142,4 @@ def test_every_chip_has_a_name_and_a_status_word() -> None:
     chips: list[ChipSpec] = [probe.chip for probe in discovery.known_probes()]
     assert {chip.status for chip in chips} <= {"verified", "emulated", "described"}
     assert all(chip.name and chip.dtypes for chip in chips)
+    assert all((chip.target is None) == (chip.status == "described") for chip in chips)

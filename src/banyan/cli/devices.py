@@ -11,7 +11,8 @@ from rich.markup import escape
 from rich.table import Table
 
 from banyan.cli.terminal import loading_view, output, side
-from banyan.devices.chip import No
+from banyan.devices.cards import match_card
+from banyan.devices.chip import ChipSpec, DeviceFacts, No
 from banyan.devices.cpu_probe import CpuProbe
 from banyan.devices.discovery import Finding, choose_device, known_probes, search_devices
 from banyan.devices.profile import DeviceProfile, fingerprint_of, load_profile, save_profile
@@ -74,9 +75,18 @@ def as_values(findings: Sequence[Finding], profile: DeviceProfile | None) -> dic
     choice = choose_device(findings)
     return {
         "default": {"device": choice.name, "reason": choice.reason},
-        "devices": [asdict(device) for finding in findings for device in finding.devices],
+        "devices": [
+            asdict(device) | _described(finding.chip, device)
+            for finding in findings
+            for device in finding.devices
+        ],
         "absent": [
-            {"device": finding.chip.name, "reason": finding.answer.reason}
+            {
+                "device": finding.chip.name,
+                "vendor": finding.chip.vendor,
+                "present": finding.answer.is_present,
+                "reason": finding.answer.reason,
+            }
             for finding in findings
             if isinstance(finding.answer, No)
         ],
@@ -86,7 +96,8 @@ def as_values(findings: Sequence[Finding], profile: DeviceProfile | None) -> dic
 
 def print_findings(console: Console, findings: Sequence[Finding]) -> None:
     """Print one row per device, then why other kinds are missing, then the default."""
-    table = Table("device", "model", "cores", "memory", "features", box=None, header_style="bold")
+    columns = ("device", "model", "cores", "memory", "features", "can do")
+    table = Table(*columns, box=None, header_style="bold")
     for finding in findings:
         for device in finding.devices:
             table.add_row(
@@ -95,13 +106,49 @@ def print_findings(console: Console, findings: Sequence[Finding]) -> None:
                 str(device.cores),
                 f"{device.memory_bytes / 2**30:.1f} GiB",
                 " ".join(device.features),
+                what_it_can_do(finding.chip, device),
             )
     console.print(table)
-    for finding in findings:
-        if isinstance(finding.answer, No):
-            console.print(f"[dim]{finding.chip.name}: {escape(finding.answer.reason)}[/dim]")
+    print_absences(console, findings)
     choice = choose_device(findings)
     console.print(f"Default: [bold]{choice.name}[/bold], because {escape(choice.reason)}")
+
+
+def print_absences(console: Console, findings: Sequence[Finding]) -> None:
+    """Print why chips cannot be used; those that are not in the machine share a line."""
+    missing = []
+    for finding in findings:
+        if not isinstance(finding.answer, No):
+            continue
+        if finding.chip.pci_vendor_ids and not finding.answer.is_present:
+            missing.append(finding.chip.name)
+            continue
+        style = "yellow" if finding.answer.is_present else "dim"
+        reason = escape(finding.answer.reason)
+        console.print(f"[{style}]{finding.chip.name}: {reason}[/{style}]")
+    if missing:
+        console.print(f"[dim]Not in this machine's PCI list: {', '.join(missing)}[/dim]")
+
+
+def what_it_can_do(chip: ChipSpec, device: DeviceFacts) -> str:
+    """Say what a device that was found is good for."""
+    if chip.target is not None:
+        return f"runs {chip.target} programs ({chip.status})"
+    card = match_card(device.model)
+    plans = f"; card {card.name}" if card is not None else ""
+    return f"runs nothing yet ({chip.status}){plans}"
+
+
+def _described(chip: ChipSpec, device: DeviceFacts) -> dict[str, Any]:
+    card = match_card(device.model)
+    return {
+        "chip": chip.name,
+        "vendor": chip.vendor,
+        "target": chip.target,
+        "status": chip.status,
+        "can_do": what_it_can_do(chip, device),
+        "card": None if card is None else card.name,
+    }
 
 
 def print_profile(console: Console, profile: DeviceProfile | None) -> None:

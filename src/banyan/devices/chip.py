@@ -22,6 +22,7 @@ class ChipSpec:
         collective_library: the vendor's library for collective communication, if there is one.
         dtypes: number formats its programs may use.
         status: "verified", "emulated" or "described"; see the support matrix.
+        target: the compiler's target whose programs it runs; None where nothing runs on it yet.
     """
 
     name: str
@@ -32,6 +33,7 @@ class ChipSpec:
     collective_library: str | None
     dtypes: tuple[str, ...]
     status: str
+    target: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,9 +45,13 @@ class Yes:
 
 @dataclass(frozen=True, slots=True)
 class No:
-    """A chip cannot be used; `reason` says why and, where it can, what would change that."""
+    """A chip cannot be used; `reason` says why and, where it can, what would change that.
+
+    `is_present` says that the chip is in the machine all the same.
+    """
 
     reason: str
+    is_present: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +66,8 @@ class DeviceFacts:
         cores: processor cores a program can use at once; 1 for a chip that is launched as a whole.
         features: instruction sets or the compute capability, sorted.
         driver: version of the driver, if there is one.
+        bus: its PCI address as the kernel writes it, where it is known.
+        power_limit_watts: what it may draw at most, where it is known.
     """
 
     uuid: str
@@ -69,6 +77,8 @@ class DeviceFacts:
     cores: int
     features: tuple[str, ...]
     driver: str | None = None
+    bus: str | None = None
+    power_limit_watts: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

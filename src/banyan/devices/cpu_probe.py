@@ -31,6 +31,7 @@ CPU_CHIP = ChipSpec(
     collective_library=None,
     dtypes=("float32", "bfloat16"),
     status="verified",
+    target="cpp",
 )
 
 # Flags that decide which micro-kernel runs; named as the Linux kernel names them.

@@ -1,22 +1,23 @@
 """Which devices are on this machine, which one is used, and why.
 
-The one place that knows the list of chips. Called by the command line, the Python API and the
-doctor; everything below receives a device and does not ask where it came from.
+The one place that puts the list of chips together. Called by the command line, the Python API and
+the doctor; everything below receives a device and does not ask where it came from.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from banyan.devices import chips
 from banyan.devices.chip import ChipSpec, DeviceFacts, No, Probe, Yes
 from banyan.devices.cpu import CpuDevice
 from banyan.devices.cpu_probe import CpuProbe
-from banyan.devices.cuda import CudaProbe
 from banyan.devices.device import Device
 from banyan.devices.native import Missing, find_compiler
 from banyan.devices.null import NullDevice
 from banyan.devices.opencl import OpenClDevice
 from banyan.devices.opencl_driver import find_chips
 from banyan.devices.opencl_probe import OpenClProbe
+from banyan.devices.probing.registry import installed_plug_ins, plug_in_probes, vendor_probes
 from banyan.devices.thread_pool import ThreadPool, open_thread_pool
 from banyan.devices.torch_device import INTERPRETER, TorchDevice
 from banyan.foundation.errors import CompilerMissing, DeviceMissing, EnvironmentProblem, InputError
@@ -43,13 +44,25 @@ class Choice:
 
 
 def known_probes() -> tuple[Probe, ...]:
-    """Give the probe of every chip this version knows."""
-    return (CpuProbe(), CudaProbe(), OpenClProbe())
+    """Give the probe of every chip that this version or an installed plug-in knows."""
+    own = (CpuProbe(), *vendor_probes(chips), OpenClProbe())
+    return (*own, *plug_in_probes(installed_plug_ins(), [probe.chip.name for probe in own]))
 
 
 def search_devices(probes: Sequence[Probe]) -> tuple[Finding, ...]:
     """Ask every probe; one finding per kind of chip, also for those that are not here."""
-    return tuple(Finding(p.chip, p.available(), tuple(p.inventory())) for p in probes)
+    return tuple(_ask(probe) for probe in probes)
+
+
+def _ask(probe: Probe) -> Finding:
+    # A probe of a plug-in may fail in ways nobody foresaw; the other chips are here all the same.
+    try:
+        answer = probe.available()
+        devices = tuple(probe.inventory()) if isinstance(answer, Yes) else ()
+    except Exception as error:
+        reason = f"its probe failed ({type(error).__name__}: {error}); report it to its author"
+        return Finding(probe.chip, No(reason), ())
+    return Finding(probe.chip, answer, devices)
 
 
 def choose_device(findings: Sequence[Finding]) -> Choice:
@@ -95,9 +108,18 @@ def find_device(
     if name.partition(":")[0] == "opencl" and (opened := _open_opencl(name, settings)) is not None:
         return opened
     findings = search_devices(known_probes())
-    if is_here(name, findings):
-        return TorchDevice(name if ":" in name else f"{name}:0")
-    raise DeviceMissing(_explain_absence(name, findings))
+    if not is_here(name, findings):
+        raise DeviceMissing(_explain_absence(name, findings))
+    if not any(_runs_torch(finding.chip, name) for finding in findings):
+        raise DeviceMissing(
+            f"device {name!r} is here, but this version makes no programs for it; "
+            "banyan devices shows which devices run programs"
+        )
+    return TorchDevice(name if ":" in name else f"{name}:0")
+
+
+def _runs_torch(chip: ChipSpec, name: str) -> bool:
+    return chip.target == "triton" and name.partition(":")[0] == chip.name
 
 
 def is_here(name: str, findings: Sequence[Finding]) -> bool:

@@ -20,6 +20,7 @@ OPENCL_CHIP = ChipSpec(
     collective_library=None,
     dtypes=("float32", "bfloat16"),
     status="emulated",
+    target="opencl",
 )
 
 _INTERESTING = frozenset(

@@ -1,0 +1,1 @@
+"""How a vendor's chips are found: the PCI list first, then the vendor's own command, parsed."""
