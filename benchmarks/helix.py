@@ -22,7 +22,8 @@ from pathlib import Path
 
 import numpy as np
 
-from banyan.planner.serving.pipelines import Chosen, Mode, Problem, choose_pipelines, work_bound
+from banyan.planner.serving.cases import Mode, Problem
+from banyan.planner.serving.pipelines import Chosen, choose_pipelines, work_bound
 
 BARS = {24: (2045.6, 0.0005), 42: (5441.0, 0.20)}
 SECONDS = 2.0

@@ -32,9 +32,10 @@ def maximise(
     usage_NR: Array,
     limits_R: Array,
     *,
-    floors_R: Array | None = None,
+    floors: Array | None = None,
     integer: bool = False,
-    time_limit: float = 10.0,
+    most_nodes: int = 2000,
+    time_limit: float = 20.0,
 ) -> Solution | None:
     """Choose amounts >= 0 of N columns that together use at most the limits of R rows.
 
@@ -42,9 +43,10 @@ def maximise(
         values_N: what one of each column is worth.
         usage_NR: what one of each column takes of each row.
         limits_R: of the rows; infinity where there is none.
-        floors_R: least use of each row; None: none.
+        floors: least use of each row; None: none.
         integer: amounts are whole numbers.
-        time_limit: seconds for HiGHS; the best answer until then is given.
+        most_nodes: of an integer program that are looked at; the best answer until then counts.
+        time_limit: seconds for HiGHS, a last resort.
 
     Returns:
         None where no amounts keep to limits and floors.
@@ -57,11 +59,17 @@ def maximise(
     # One thread: plans are the same everywhere, and the machine may be serving.
     solver.setOptionValue("threads", 1)
     solver.setOptionValue("time_limit", time_limit)
-    floors = np.full(num_rows, -highspy.kHighsInf) if floors_R is None else floors_R
-    solver.passModel(_program(values_N, usage_NR, limits_R, floors, integer))
+    # Nodes, not seconds, end a search: so a plan does not depend on how busy the machine is.
+    solver.setOptionValue("mip_max_nodes", most_nodes)
+    least = np.full(num_rows, -highspy.kHighsInf) if floors is None else floors
+    solver.passModel(_program(values_N, usage_NR, limits_R, least, integer))
     solver.run()
     status = solver.getModelStatus()
-    answered = {highspy.HighsModelStatus.kOptimal, highspy.HighsModelStatus.kTimeLimit}
+    answered = {
+        highspy.HighsModelStatus.kOptimal,
+        highspy.HighsModelStatus.kTimeLimit,
+        highspy.HighsModelStatus.kSolutionLimit,
+    }
     found = solver.getSolution()
     if status not in answered or not found.value_valid:
         if status == highspy.HighsModelStatus.kInfeasible or status in answered:

@@ -90,42 +90,50 @@ def cheapest_covers(
 def _knapsack(
     layers_NK: Integers, prices_NK: Array, limits_K: Integers, num_layers: int
 ) -> tuple[Array, Integers]:
-    """Prices and counts of the cheapest covers within the limits of each kind."""
-    num_cases, num_kinds = layers_NK.shape
+    """Prices and counts of the cheapest covers within the limits of each kind.
+
+    Up to m groups of a kind are taken as packs of 1, 2, 4, ... and a rest: every number up to m is
+    a sum of some of them.
+    """
+    num_cases = len(layers_NK)
     cost = np.full((num_cases, num_layers + 1), np.inf)
     cost[:, 0] = 0.0
-    taken = np.zeros((num_kinds, num_cases, num_layers + 1), dtype=np.int32)
-    rows = np.arange(num_cases)[:, None]
-    covered = np.arange(num_layers + 1)[None, :]
-    for kind in range(num_kinds):
-        layers = layers_NK[:, kind]
-        if not layers.any():
-            continue
-        most = min(int(limits_K[kind]), -(-num_layers // int(layers[layers > 0].min())))
-        best = cost.copy()
-        usable = (layers > 0)[:, None]
-        for count in range(1, most + 1):
-            source = np.maximum(covered - count * layers[:, None], 0)
-            price = cost[rows, source] + count * prices_NK[:, kind, None]
-            # More groups than needed to reach layer 0 only cost more.
-            better = usable & (price < best)
-            if not better.any() and count * int(layers.max()) >= num_layers:
-                break
-            best = np.where(better, price, best)
-            taken[kind][better] = count
-        cost = best
-    return cost[:, num_layers], _counts(taken, layers_NK, num_layers, cost)
+    rows, covered = np.arange(num_cases)[:, None], np.arange(num_layers + 1)[None, :]
+    packs: list[tuple[int, int, NDArray[np.bool_]]] = []
+    for kind in np.flatnonzero(layers_NK.any(axis=0)):
+        layers, price = layers_NK[:, kind, None], prices_NK[:, kind, None]
+        usable = layers > 0
+        most = min(int(limits_K[kind]), -(-num_layers // int(layers[usable].min())))
+        for size in _packs(most):
+            priced = cost[rows, np.maximum(covered - size * layers, 0)] + size * price
+            better = usable & (priced < cost)
+            if better.any():
+                cost = np.where(better, priced, cost)
+                packs.append((int(kind), size, better))
+    return cost[:, num_layers], _counts(packs, layers_NK, num_layers, cost[:, num_layers])
+
+
+def _packs(most: int) -> list[int]:
+    sizes, size = list[int](), 1
+    while most > 0:
+        sizes.append(min(size, most))
+        most -= sizes[-1]
+        size *= 2
+    return sizes
 
 
 def _counts(
-    taken_KNC: NDArray[np.int32], layers_NK: Integers, num_layers: int, cost_NC: Array
+    packs: list[tuple[int, int, NDArray[np.bool_]]],
+    layers_NK: Integers,
+    num_layers: int,
+    prices_N: Array,
 ) -> Integers:
-    num_kinds, num_cases, _ = taken_KNC.shape
-    counts = np.zeros((num_cases, num_kinds), dtype=np.int64)
-    left = np.full(num_cases, num_layers)
-    rows = np.arange(num_cases)
-    for kind in reversed(range(num_kinds)):
-        counts[:, kind] = taken_KNC[kind][rows, left]
-        left = np.maximum(left - counts[:, kind] * layers_NK[:, kind], 0)
-    counts[~np.isfinite(cost_NC[:, num_layers])] = 0
+    """Go back from all layers covered to none, pack by pack."""
+    counts = np.zeros_like(layers_NK)
+    left, rows = np.full(len(layers_NK), num_layers), np.arange(len(layers_NK))
+    for kind, size, taken in reversed(packs):
+        used = taken[rows, left] * size
+        counts[:, kind] += used
+        left = np.maximum(left - used * layers_NK[:, kind], 0)
+    counts[~np.isfinite(prices_N)] = 0
     return counts

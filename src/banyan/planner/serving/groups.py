@@ -38,6 +38,20 @@ class Group:
     outer: Link | None = None
 
     @property
+    def key(self) -> tuple[object, ...]:
+        """What tells groups of one inventory apart; types are not hashable."""
+        helper = self.helper.name if self.helper else None
+        return (
+            self.type.name,
+            self.size,
+            self.inner,
+            helper,
+            self.helper_size,
+            self.helper_work,
+            self.outer,
+        )
+
+    @property
     def name(self) -> str:
         """What a person calls it: "4 x h200 + 2 x epyc (attention)"."""
         own = self.type.name if self.size == 1 else f"{self.size} x {self.type.name}"

@@ -82,13 +82,14 @@ def best_pace(
     for batch in sorted({*fitting, max(1, min(most_sequences // num_stages, MOST_SEQUENCES))}):
         if batch > most_sequences:
             break
-        pace = _pace(batch, pass_of(batch), most_sequences // batch, num_stages, goal)
+        pace = pace_of(batch, pass_of(batch), most_sequences // batch, num_stages, goal)
         if pace and (best is None or pace.tokens_per_second > best.tokens_per_second):
             best = pace
     return best
 
 
-def _pace(batch: int, taken: Pass, room: int, num_stages: int, goal: float | None) -> Pace | None:
+def pace_of(batch: int, taken: Pass, room: int, num_stages: int, goal: float | None) -> Pace | None:
+    """Choose how many micro-batches of one size are under way, `room` at most."""
     if goal is not None and taken.latency > goal:
         return None
     wanted = max(num_stages, ceil(taken.latency / taken.slowest - 1e-9))

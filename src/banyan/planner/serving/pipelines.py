@@ -7,89 +7,32 @@ there is none. Scaling the prices of any round until no pipeline is worth more t
 bound on all plans (Farley 1990), so the gap is known whenever one stops.
 """
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from banyan.planner.linear_program import maximise
-from banyan.planner.serving.covering import cheapest_covers, layers_at_rate
+from banyan.planner.serving.cases import (
+    Cases,
+    Column,
+    Problem,
+    cases_of,
+    column_of,
+    least_prices,
+)
+from banyan.planner.serving.covering import cheapest_covers
+from banyan.planner.serving.fitting import FEW_DEVICES, fitting_covers
 
 Array = NDArray[np.float64]
 Integers = NDArray[np.int64]
 
 MOST_ROUNDS = 40
-MOST_RATES = 96
 BATCH = 128
 NEW_COLUMNS = 64
-
-
-@dataclass(frozen=True, slots=True)
-class Mode:
-    """One way to run pipelines: so many sequences at once.
-
-    Attributes:
-        name: what the caller knows it by: (sequences of a micro-batch, micro-batches), ...
-        passes: for each part of the work that needs all layers (answers; prompts, where they are
-            computed apart) rates_KL, the tokens per second that a group of each kind sustains with
-            1, 2, ... L layers.
-        most_groups: in a row.
-    """
-
-    name: tuple[int, ...]
-    passes: tuple[Array, ...]
-    most_groups: int
-
-
-@dataclass(frozen=True, slots=True)
-class Problem:
-    """Groups of devices, and what they sustain.
-
-    Attributes:
-        num_layers: of the model.
-        uses: devices of each type that a group of each kind takes (K, R).
-        limits: devices there are of each type (R).
-        modes: ways to run a pipeline.
-        group_limits: groups of each kind there can be (K); None where the devices alone limit them.
-    """
-
-    num_layers: int
-    uses: Integers
-    limits: Integers
-    modes: tuple[Mode, ...]
-    group_limits: Integers | None = None
-
-    @property
-    def most_groups(self) -> Integers:
-        """Groups of each kind that the devices are enough for."""
-        with np.errstate(divide="ignore"):
-            each = np.where(self.uses > 0, self.limits // np.maximum(self.uses, 1), 10**9)
-        most: Integers = each.min(axis=1).astype(np.int64)
-        return most if self.group_limits is None else np.minimum(most, self.group_limits)
-
-
-@dataclass(frozen=True, slots=True)
-class Column:
-    """One pipeline.
-
-    Attributes:
-        mode: index of the way to run it.
-        rate: tokens per second that each of its groups sustains.
-        passes: for each pass (kind, layers it may hold, how many groups).
-    """
-
-    mode: int
-    rate: float
-    passes: tuple[tuple[tuple[int, int, int], ...], ...]
-
-    def counts(self, num_kinds: int) -> Integers:
-        """Groups of each kind, counts_K."""
-        counts = np.zeros(num_kinds, dtype=np.int64)
-        for groups in self.passes:
-            for kind, _, count in groups:
-                counts[kind] += count
-        return counts
+MOST_BATCHES = 8
+PATIENCE = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,17 +53,6 @@ class Chosen:
     generated: tuple[Column, ...]
 
 
-@dataclass(slots=True)
-class _Cases:
-    """Every (mode, wanted rate): what groups may hold then. N cases, P passes."""
-
-    modes: Integers
-    rates: Array
-    values: Array
-    layers: list[Integers] = field(default_factory=list)
-    most_groups: Integers = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
-
-
 def choose_pipelines(
     problem: Problem,
     *,
@@ -139,7 +71,7 @@ def choose_pipelines(
     """
     num_kinds = len(problem.uses)
     fixed_K = np.zeros(num_kinds) if cost_K is None else cost_K
-    bound, chosen = _generate(problem, tuple(_cases_by_passes(problem)), fixed_K, weight)
+    bound, chosen = _generate(problem, tuple(cases_of(problem)), fixed_K, weight)
     rates = np.array([c.rate if achieved is None else achieved(c) for c in chosen])
     counts_NK = np.array([column.counts(num_kinds) for column in chosen]).reshape(-1, num_kinds)
     values = weight * rates - counts_NK @ fixed_K
@@ -198,72 +130,69 @@ def _rows(problem: Problem, counts_NK: Integers) -> tuple[Array, Array]:
     )
 
 
-def _cases_by_passes(problem: Problem) -> Iterator[_Cases]:
-    """Cases of modes with one pass, then of those with two, ..."""
-    for num_passes in sorted({len(mode.passes) for mode in problem.modes}):
-        cases = _Cases(np.zeros(0, dtype=np.int64), np.zeros(0), np.zeros(0))
-        parts: list[list[Integers]] = [[] for _ in range(num_passes)]
-        modes, rates, values, most = [], [], [], []
-        for index, mode in enumerate(problem.modes):
-            if len(mode.passes) != num_passes:
-                continue
-            wanted, value = _wanted_rates(mode)
-            modes.append(np.full(len(wanted), index))
-            most.append(np.full(len(wanted), mode.most_groups))
-            rates.append(wanted)
-            values.append(value)
-            for part, table in zip(parts, mode.passes, strict=True):
-                part.append(layers_at_rate(table, wanted))
-        cases.modes, cases.most_groups = np.concatenate(modes), np.concatenate(most)
-        cases.rates, cases.values = np.concatenate(rates), np.concatenate(values)
-        cases.layers = [np.concatenate(part) for part in parts]
-        if len(cases.rates):
-            yield cases
-
-
-def _wanted_rates(mode: Mode) -> tuple[Array, Array]:
-    """Rates at which what groups can hold changes, and the highest rate that each stands for.
-
-    Only these matter: between two of them a pipeline may as well run at the upper one. Where there
-    are very many, some are left out, and the rate below stands for them in the bound.
-    """
-    every = np.unique(np.concatenate([table[table > 0].ravel() for table in mode.passes]))
-    if not len(every):
-        return every, every
-    kept = every
-    if len(every) > MOST_RATES:
-        ratio = (every[-1] / every[0]) ** (1.0 / MOST_RATES)
-        bucket = np.floor(np.log(every / every[0]) / np.log(max(ratio, 1 + 1e-9)))
-        kept = every[np.flatnonzero(np.diff(bucket, prepend=-1.0))]
-    last = np.append(np.searchsorted(every, kept[1:]) - 1, len(every) - 1)
-    return kept, every[last]
-
-
 def _generate(
-    problem: Problem, groups: tuple[_Cases, ...], fixed_K: Array, weight: float
+    problem: Problem, groups: tuple[Cases, ...], fixed_K: Array, weight: float
 ) -> tuple[float, list[Column]]:
     """Columns until none is worth more than it costs, and the bound that proves it."""
     limits = _rows(problem, np.zeros((0, len(fixed_K)), dtype=np.int64))[1]
     columns: dict[Column, None] = {}
     centre, bound = _capacity_prices(problem), np.inf
     prices = centre
-    for _ in range(MOST_ROUNDS):
-        ratio, found = _worth_most(problem, groups, _group_prices(problem, prices), fixed_K, weight)
+    stalled, last = 0, 0.0
+    for number in range(MOST_ROUNDS):
+        # The last look is a full one: its bound is the tightest.
+        final = stalled > PATIENCE or number == MOST_ROUNDS - 1
+        price_K = _group_prices(problem, prices) + fixed_K
+        ratio, found = _worth_most(problem, groups, price_K, weight, MOST_BATCHES * (1 + 9 * final))
         if ratio * float(prices @ limits) < bound:
             bound, centre = ratio * float(prices @ limits), prices * ratio
-        known = len(columns)
         columns.update(dict.fromkeys(found))
         master = _solve_master(problem, list(columns), fixed_K, weight)
-        if master is None or master[0] >= bound * (1 - 1e-6):
+        if final or master is None or master[0] >= bound * (1 - 1e-6):
             break
-        if len(columns) == known:
-            if prices is master[1]:
-                break
-            prices = master[1]
-            continue
+        progress = master[0] / bound
+        stalled = stalled + 1 if progress < last + 2e-3 else 0
+        last = max(last, progress)
         # Prices between those of the master and the best so far: the master's alone swing.
-        prices = 0.5 * centre + 0.5 * master[1]
+        prices = centre if stalled > PATIENCE else 0.5 * centre + 0.5 * master[1]
+    columns.update(dict.fromkeys(_fitting(problem, groups, prices, fixed_K, weight)))
     return bound, list(columns)
+
+
+def _fitting(
+    problem: Problem, groups: tuple[Cases, ...], prices: Array, fixed_K: Array, weight: float
+) -> list[Column]:
+    """Where devices are few: pipelines for which all of them together are enough."""
+    if int(problem.limits.sum()) > FEW_DEVICES:
+        return []
+    price_K, columns = _group_prices(problem, prices) + fixed_K, list[Column]()
+    for cases in groups:
+        least = np.sum(
+            [least_prices(problem, cases, layers, price_K) for layers in cases.layers], axis=0
+        )
+        hope = weight * cases.values / np.maximum(least, 1e-12)
+        ways = []
+        for mode in np.unique(cases.modes):
+            inside = np.flatnonzero((cases.modes == mode) & np.isfinite(least))
+            if len(inside):
+                ways.append((float(hope[inside].max()), inside[np.argsort(cases.rates[inside])]))
+        ways.sort(key=lambda way: -way[0])
+        found = fitting_covers(
+            [
+                [
+                    (int(i), tuple(layers[i] for layers in cases.layers), int(cases.most_groups[i]))
+                    for i in inside
+                ]
+                for _, inside in ways
+            ],
+            problem.uses,
+            problem.limits,
+            problem.most_groups,
+            price_K,
+            problem.num_layers,
+        )
+        columns += [column_of(cases, case, list(counts)) for case, counts in found.items()]
+    return columns
 
 
 def _solve_master(
@@ -299,26 +228,33 @@ def _capacity_prices(problem: Problem) -> Array:
 
 
 def _worth_most(
-    problem: Problem, groups: tuple[_Cases, ...], prices_K: Array, fixed_K: Array, weight: float
+    problem: Problem,
+    groups: tuple[Cases, ...],
+    price_K: Array,
+    weight: float,
+    most_batches: int,
 ) -> tuple[float, list[Column]]:
     """The most that a pipeline is worth of what its devices cost, and the best pipelines."""
     best, found = 0.0, list[tuple[float, Column]]()
     for cases in groups:
-        best, more = _search(problem, cases, prices_K + fixed_K, weight, best)
+        best, more = _search(problem, cases, price_K, weight, best, most_batches)
         found += more
     found.sort(key=lambda pair: -pair[0])
     return best, [column for _, column in found[:NEW_COLUMNS]]
 
 
 def _search(
-    problem: Problem, cases: _Cases, price_K: Array, weight: float, best: float
+    problem: Problem,
+    cases: Cases,
+    price_K: Array,
+    weight: float,
+    best: float,
+    most_batches: int,
 ) -> tuple[float, list[tuple[float, Column]]]:
     """Look at cases in the order of what they could be worth, until none can beat the best."""
-    with np.errstate(divide="ignore", invalid="ignore"):
-        least = sum(
-            problem.num_layers * np.min(np.where(layers > 0, price_K / layers, np.inf), axis=1)
-            for layers in cases.layers
-        )
+    least = np.sum(
+        [least_prices(problem, cases, layers, price_K) for layers in cases.layers], axis=0
+    )
     hope = np.where(np.isfinite(least), weight * cases.values / np.maximum(least, 1e-12), 0.0)
     order = np.argsort(-hope, kind="stable")
     found = list[tuple[float, Column]]()
@@ -326,6 +262,10 @@ def _search(
         batch = order[start : start + BATCH]
         batch = batch[hope[batch] > best]
         if not len(batch):
+            break
+        if start >= most_batches * BATCH:
+            # Enough for this round: what was not looked at counts with what it could be worth.
+            best = max(best, float(hope[batch[0]]))
             break
         covers = [
             cheapest_covers(
@@ -342,20 +282,6 @@ def _search(
         best = max(best, float(np.max(weight * cases.values[batch] / np.maximum(floor, 1e-12))))
         for place in np.flatnonzero(np.isfinite(price)):
             counts = [cover.counts[place] for cover in covers]
-            column = _column(cases, int(batch[place]), counts)
+            column = column_of(cases, int(batch[place]), counts)
             found.append((weight * column.rate / max(float(price[place]), 1e-12), column))
     return best, found
-
-
-def _column(cases: _Cases, case: int, counts: list[Integers]) -> Column:
-    return Column(
-        int(cases.modes[case]),
-        float(cases.rates[case]),
-        tuple(
-            tuple(
-                (int(kind), int(layers[case][kind]), int(taken[kind]))
-                for kind in np.flatnonzero(taken)
-            )
-            for layers, taken in zip(cases.layers, counts, strict=True)
-        ),
-    )

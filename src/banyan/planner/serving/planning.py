@@ -11,6 +11,9 @@ from banyan.planner.serving.candidates import Candidate, best_of, merit, plan_te
 from banyan.planner.serving.explain import alternative, rate_text
 from banyan.planner.serving.natural import natural_plans
 from banyan.planner.serving.placed import Task
+from banyan.planner.serving.remedies import remedies
+from banyan.planner.serving.scopes import alternatives, everything
+from banyan.planner.serving.solver import Tables, solve
 from banyan.planner.workload import Workload
 
 
@@ -40,8 +43,15 @@ def plan_serving(
     """
     task = Task(shape, inventory, workload, costs, choices)
     _check(task)
-    candidates = list(natural_plans(task))
+    tables = Tables(task)
+    candidates = [solve(scope, tables) for scope in everything(task)]
+    bound = candidates[0].upper_bound
+    candidates += natural_plans(task)
+    candidates += [solve(scope, tables) for scope in alternatives(task)]
     best = best_of(candidates, task)
+    if best is not None and best.prediction is not None and bound is not None:
+        # The cost model rounds what the tables add up; a plan proves at least itself.
+        best = replace(best, upper_bound=max(bound, best.prediction.tokens_per_second))
     return _report(candidates, best, task)
 
 
@@ -55,7 +65,7 @@ def _check(task: Task) -> None:
 
 
 def _report(candidates: list[Candidate], best: Candidate | None, task: Task) -> PlanReport:
-    lost = [each for each in candidates if each is not best]
+    lost = [each for each in candidates if best is None or each.plan is not best.plan]
     lost.sort(key=lambda each: _order(each, task))
     alternatives = tuple(alternative(each, best, task) for each in lost)
     if best is None or best.plan is None or best.prediction is None:
@@ -64,6 +74,7 @@ def _report(candidates: list[Candidate], best: Candidate | None, task: Task) -> 
             plan=None,
             summary=f"{task.shape.name} cannot be served so on these devices: {reason}",
             alternatives=alternatives,
+            remedies=remedies(task),
         )
     prediction = replace(best.prediction, upper_bound=best.upper_bound)
     replicas = tuple(
