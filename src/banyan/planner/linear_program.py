@@ -35,7 +35,7 @@ def maximise(
     floors: Array | None = None,
     integer: bool = False,
     most_nodes: int = 2000,
-    time_limit: float = 20.0,
+    time_limit: float = 5.0,
 ) -> Solution | None:
     """Choose amounts >= 0 of N columns that together use at most the limits of R rows.
 
@@ -61,6 +61,7 @@ def maximise(
     solver.setOptionValue("time_limit", time_limit)
     # Nodes, not seconds, end a search: so a plan does not depend on how busy the machine is.
     solver.setOptionValue("mip_max_nodes", most_nodes)
+    solver.setOptionValue("mip_rel_gap", 1e-4)
     least = np.full(num_rows, -highspy.kHighsInf) if floors is None else floors
     solver.passModel(_program(values_N, usage_NR, limits_R, least, integer))
     solver.run()

@@ -41,6 +41,7 @@ class Problem:
         uses: devices of each type that a group of each kind takes (K, R).
         limits: devices there are of each type (R).
         modes: ways to run a pipeline.
+        most_programs: integer programs that look for pipelines for which few devices are enough.
         group_limits: groups of each kind there can be (K); None where the devices alone limit them.
     """
 
@@ -49,6 +50,7 @@ class Problem:
     limits: Integers
     modes: tuple[Mode, ...]
     group_limits: Integers | None = None
+    most_programs: int = 60
 
     @property
     def most_groups(self) -> Integers:

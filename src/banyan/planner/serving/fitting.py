@@ -16,7 +16,6 @@ Array = NDArray[np.float64]
 Integers = NDArray[np.int64]
 
 FEW_DEVICES = 64
-MOST_PROGRAMS = 90
 
 
 def fitting_covers(
@@ -26,6 +25,7 @@ def fitting_covers(
     group_limits_K: Integers,
     price_K: Array,
     num_layers: int,
+    most_programs: int,
 ) -> dict[int, tuple[Integers, ...]]:
     """Search each way to run for the highest rate that fits.
 
@@ -37,6 +37,7 @@ def fitting_covers(
         group_limits_K: groups there can be.
         price_K: of one group; the cheapest cover of a case is taken.
         num_layers: to be covered.
+        most_programs: integer programs that are solved.
 
     Returns:
         case -> counts_K of each pass, for all cases that were tried and fit.
@@ -45,9 +46,10 @@ def fitting_covers(
     programs = 0
     for way in cases:
         low, high = -1, len(way)
-        while high - low > 1 and programs < MOST_PROGRAMS:
-            # The lowest rate first: where that does not fit, none does.
-            middle = 0 if low < 0 and high == len(way) else (low + high) // 2
+        while high - low > 1 and programs < most_programs:
+            # The highest rate first: what cannot fit at all is not asked for. Then the lowest:
+            # where that does not fit, none does.
+            middle = high - 1 if high == len(way) else 0 if low < 0 < high else (low + high) // 2
             case, layers, most = way[middle]
             counts = _cover(layers, most, uses_KR, limits_R, group_limits_K, price_K, num_layers)
             programs += 1
@@ -56,6 +58,18 @@ def fitting_covers(
             else:
                 low, found[case] = middle, counts
     return found
+
+
+def plausible(layers_NK: Integers, uses_KR: Integers, limits_R: Integers) -> Array:
+    """Most layers that all devices could hold, groups cut anywhere; no cover holds more (N)."""
+    first_K = uses_KR.argmax(axis=1)
+    each_NK = layers_NK / uses_KR[np.arange(len(uses_KR)), first_K]
+    most = np.zeros(len(layers_NK))
+    for resource, limit in enumerate(limits_R):
+        here = first_K == resource
+        if here.any():
+            most += limit * each_NK[:, here].max(axis=1)
+    return most
 
 
 def _cover(

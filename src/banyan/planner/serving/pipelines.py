@@ -23,7 +23,7 @@ from banyan.planner.serving.cases import (
     least_prices,
 )
 from banyan.planner.serving.covering import cheapest_covers
-from banyan.planner.serving.fitting import FEW_DEVICES, fitting_covers
+from banyan.planner.serving.fitting import FEW_DEVICES, fitting_covers, plausible
 
 Array = NDArray[np.float64]
 Integers = NDArray[np.int64]
@@ -163,7 +163,10 @@ def _fitting(
     problem: Problem, groups: tuple[Cases, ...], prices: Array, fixed_K: Array, weight: float
 ) -> list[Column]:
     """Where devices are few: pipelines for which all of them together are enough."""
-    if int(problem.limits.sum()) > FEW_DEVICES:
+    # Where no two kinds want the same device, the knapsack has counted all limits already.
+    is_shared = np.sum(problem.uses > 0, axis=0).max(initial=0) > 1
+    is_shared = is_shared or any(len(mode.passes) > 1 for mode in problem.modes)
+    if int(problem.limits.sum()) > FEW_DEVICES or not problem.most_programs or not is_shared:
         return []
     price_K, columns = _group_prices(problem, prices) + fixed_K, list[Column]()
     for cases in groups:
@@ -171,6 +174,9 @@ def _fitting(
             [least_prices(problem, cases, layers, price_K) for layers in cases.layers], axis=0
         )
         hope = weight * cases.values / np.maximum(least, 1e-12)
+        for layers in cases.layers:
+            held = plausible(layers, problem.uses, problem.limits)
+            least[held < problem.num_layers] = np.inf
         ways = []
         for mode in np.unique(cases.modes):
             inside = np.flatnonzero((cases.modes == mode) & np.isfinite(least))
@@ -190,6 +196,7 @@ def _fitting(
             problem.most_groups,
             price_K,
             problem.num_layers,
+            problem.most_programs // len(groups),
         )
         columns += [column_of(cases, case, list(counts)) for case, counts in found.items()]
     return columns
@@ -214,16 +221,15 @@ def _group_prices(problem: Problem, prices: Array) -> Array:
 
 def _capacity_prices(problem: Problem) -> Array:
     """A device is worth the layers x tokens it can compute, over the layers of the model."""
-    worth = np.full(len(problem.limits), 1e-12)
     layers = np.arange(1, problem.num_layers + 1)
+    best_K = np.zeros(len(problem.uses))
     for mode in problem.modes:
         for table in mode.passes:
-            best_K = (table * layers).max(axis=1) / problem.num_layers
-            for kind, resources in enumerate(problem.uses):
-                used = np.flatnonzero(resources)
-                worth[used] = np.maximum(worth[used], best_K[kind] / resources[used].sum())
+            best_K = np.maximum(best_K, (table * layers).max(axis=1) / problem.num_layers)
+    share_K = best_K / np.maximum(problem.uses.sum(axis=1), 1)
+    worth = np.where(problem.uses > 0, share_K[:, None], 1e-12).max(axis=0)
     if problem.group_limits is None:
-        return worth
+        return np.asarray(worth)
     return np.concatenate([worth, np.zeros(len(problem.group_limits))])
 
 

@@ -49,9 +49,14 @@ def plan_serving(
     candidates += natural_plans(task)
     candidates += [solve(scope, tables) for scope in alternatives(task)]
     best = best_of(candidates, task)
+    if workload.requests_per_second is not None or choices.objective != "throughput":
+        # What was proven is the most tokens per second, and that was not asked for.
+        bound = None
     if best is not None and best.prediction is not None and bound is not None:
         # The cost model rounds what the tables add up; a plan proves at least itself.
         best = replace(best, upper_bound=max(bound, best.prediction.tokens_per_second))
+    elif best is not None:
+        best = replace(best, upper_bound=None)
     return _report(candidates, best, task)
 
 
@@ -65,7 +70,8 @@ def _check(task: Task) -> None:
 
 
 def _report(candidates: list[Candidate], best: Candidate | None, task: Task) -> PlanReport:
-    lost = [each for each in candidates if best is None or each.plan is not best.plan]
+    taken = best.plan.replicas if best and best.plan else None
+    lost = [each for each in candidates if each.plan is None or each.plan.replicas != taken]
     lost.sort(key=lambda each: _order(each, task))
     alternatives = tuple(alternative(each, best, task) for each in lost)
     if best is None or best.plan is None or best.prediction is None:

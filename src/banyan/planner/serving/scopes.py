@@ -10,7 +10,7 @@ from banyan.planner.serving.solver import Scope
 
 def everything(task: Task) -> Iterator[Scope]:
     """All that the choices allow; the best of these is the plan."""
-    yield Scope("the best of everything")
+    yield Scope("the best of everything", effort=80)
     if len({device.host for device in task.inventory.devices}) > 1:
         yield Scope("no pipeline over two hosts", hosts_apart=True)
 

@@ -1,7 +1,7 @@
 """The best plan of an inventory: column generation, exact cuts, devices by name. Pure."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import groupby
 
 import numpy as np
@@ -70,6 +70,7 @@ class Scope:
         together: prompts may be computed where answers are.
         apart: prompts may be computed elsewhere.
         hosts_apart: pipelines stay on a host.
+        effort: integer programs to spend where devices are few.
     """
 
     name: str
@@ -77,6 +78,7 @@ class Scope:
     together: bool = True
     apart: bool = True
     hosts_apart: bool = False
+    effort: int = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +110,8 @@ def solve(scope: Scope, tables: Tables) -> Candidate:
             if not rate_per_cost:
                 break
             known = len(pipelines)
-            _look(problem, kinds, tables, pipelines, kinds.uses @ costs_R * rate_per_cost)
+            cost_K = kinds.uses @ costs_R * rate_per_cost
+            _look(replace(problem, most_programs=8), kinds, tables, pipelines, cost_K)
             if len(pipelines) == known:
                 break
     found = [
@@ -138,6 +141,7 @@ def _problem(kinds: Kinds, scope: Scope, tables: Tables) -> Problem:
         limits=kinds.limits,
         modes=tuple(modes),
         group_limits=kinds.group_limits,
+        most_programs=scope.effort,
     )
 
 
