@@ -77,6 +77,15 @@ class FrameAssembler:
         if not self._begun and len(data) >= PREFIX_BYTES:
             prefix = read_prefix(data, self._limits)
             end = PREFIX_BYTES + prefix.head_bytes
+            if len(data) >= end + prefix.body_bytes:
+                head = self._check(prefix, data[:end])
+                stop = end + prefix.body_bytes
+                body = None
+                if stop > end:
+                    body = aligned_bytes(prefix.body_bytes)
+                    body.data[:] = data[end:stop]
+                frames.append(Frame(prefix, head, body))
+                return data[stop:]
             if len(data) >= end:
                 self._open_frame(prefix, data[:end], frames)
                 return data[end:]
@@ -95,6 +104,15 @@ class FrameAssembler:
         return PREFIX_BYTES + prefix.head_bytes - len(self._begun)
 
     def _open_frame(self, prefix: Prefix, start: memoryview, frames: list[Frame]) -> None:
+        head = self._check(prefix, start)
+        if prefix.body_bytes == 0:
+            frames.append(Frame(prefix, head, None))
+            return
+        self._open = (prefix, head, aligned_bytes(prefix.body_bytes))
+        self._filled = 0
+
+    def _check(self, prefix: Prefix, start: memoryview) -> bytes:
+        """The head, when its checksum fits and it is the next one."""
         head = bytes(start[PREFIX_BYTES:])
         check_head(prefix, start, head)
         if prefix.sequence != self._next:
@@ -103,11 +121,7 @@ class FrameAssembler:
                 f" or came twice."
             )
         self._next += 1
-        if prefix.body_bytes == 0:
-            frames.append(Frame(prefix, head, None))
-            return
-        self._open = (prefix, head, aligned_bytes(prefix.body_bytes))
-        self._filled = 0
+        return head
 
 
 def aligned_bytes(size: int) -> Bytes:

@@ -10,8 +10,11 @@ import select
 import socket
 import struct
 import termios
+import threading
+import time
 from collections import deque
 from collections.abc import Iterable, Iterator
+from itertools import chain
 
 from banyan.distributed.assembler import FrameAssembler
 from banyan.distributed.frames import (
@@ -27,6 +30,8 @@ from banyan.distributed.frames import (
 )
 from banyan.distributed.line import Line
 
+# From the kernel's list of states; a connection that was reset is in this one.
+_TCP_CLOSED = 7
 _NOTHING: Iterator[memoryview] = iter(())
 
 
@@ -63,12 +68,12 @@ class FramedSocket:
         """Line up a small frame behind what is being sent."""
         printed = print_frame(type, self._sequence, head, 0)
         self._sequence += 1
-        self._under_way.extend(self._line.wrap([memoryview(printed)]))
+        self._under_way.extend(self._line.wrap((memoryview(printed),)))
 
     def put_message(
         self,
         head: MessageHead,
-        body: Iterable[memoryview] = (),
+        body: Iterable[memoryview] | None = None,
         body_bytes: int = 0,
     ) -> None:
         """Line up a message; the body is read when it is sent.
@@ -78,7 +83,8 @@ class FramedSocket:
         """
         printed = print_message(head, self._sequence, body_bytes, self._limits)
         self._sequence += 1
-        self._rest = self._line.wrap(_chain(printed, body))
+        first = memoryview(printed)
+        self._rest = self._line.wrap((first,) if body is None else chain((first,), body))
 
     @property
     def next_number(self) -> int:
@@ -124,21 +130,37 @@ class FramedSocket:
         ready = poller.poll(max(0.0, seconds) * 1000)
         return ready[0][1] if ready else 0
 
-    @property
-    def is_local(self) -> bool:
-        """The other side is on this host, so what was sent is there."""
-        return self._socket.family == socket.AF_UNIX
-
     def end_stream(self, how: int) -> None:
         """Tell the other side, and whoever sleeps in `wait` here, that it is over."""
         with contextlib.suppress(OSError):
             self._socket.shutdown(how)
 
-    def close(self) -> None:
-        """Give the descriptor back."""
+    def close_when_taken(self, seconds: float) -> None:
+        """Give the descriptor back, but between hosts not before the other one has everything.
+
+        A host that closes while beats of the other one lie unread, or still come, resets the
+        connection, and with it what is on its way. So a thread waits, at most so long.
+        """
+        if self._socket.family == socket.AF_UNIX or not self._is_under_way():
+            self._socket.close()
+            return
+        threading.Thread(
+            target=self._linger, args=(seconds,), name="banyan-linger", daemon=True
+        ).start()
+
+    def _linger(self, seconds: float) -> None:
+        end = time.monotonic() + seconds
+        while self._is_under_way() and time.monotonic() < end:
+            time.sleep(0.005)
         self._socket.close()
 
+    def _is_under_way(self) -> bool:
+        """Something was written that the other host has not acknowledged, and still may."""
+        with contextlib.suppress(OSError):
+            info = self._socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)
+            return info[0] != _TCP_CLOSED and self.waiting_bytes > 0
+        return False
 
-def _chain(first: bytes, rest: Iterable[memoryview]) -> Iterator[memoryview]:
-    yield memoryview(first)
-    yield from rest
+    def close(self) -> None:
+        """Give the descriptor back at once."""
+        self._socket.close()

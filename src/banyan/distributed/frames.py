@@ -145,9 +145,11 @@ class MessageHead(msgspec.Struct, frozen=True, array_like=True):
     credit: list[int] = []
 
 
-@dataclass(frozen=True, slots=True)
-class Prefix:
-    """The first 32 bytes, read; `checksum` is not compared yet, for it covers the head, too."""
+class Prefix(msgspec.Struct, frozen=True, gc=False):
+    """The first 32 bytes, read; `checksum` is not compared yet, for it covers the head, too.
+
+    Like `Frame` no dataclass, since these are made for every message and cost a third of one.
+    """
 
     type: FrameType
     sequence: int
@@ -156,8 +158,7 @@ class Prefix:
     checksum: int
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Frame:
+class Frame(msgspec.Struct, frozen=True, eq=False):
     """A whole frame: its head still in MessagePack, and checked."""
 
     prefix: Prefix
@@ -165,6 +166,9 @@ class Frame:
     body: np.ndarray[Any, np.dtype[np.uint8]] | None
 
 
+_FRAME_TYPES = {int(kind): kind for kind in FrameType}
+# dtype.name is slow; a dtype whose bytes are in the other order is another key.
+_DTYPE_NAMES = {dtype: name for name, dtype in DTYPES.items()}
 _ENCODER = msgspec.msgpack.Encoder()
 _MESSAGE_DECODER = msgspec.msgpack.Decoder(MessageHead)
 _HELLO_DECODER = msgspec.msgpack.Decoder(Hello)
@@ -197,25 +201,20 @@ def describe_message(message: Message, limits: FrameLimits) -> tuple[MessageHead
         )
     heads, end = [], 0
     for name, array in message.arrays.items():
-        if not _is_known(array.dtype) or array.ndim > _MOST_DIMS:
+        dtype = _DTYPE_NAMES.get(array.dtype)
+        if dtype is None or array.ndim > _MOST_DIMS:
             raise InputError(
                 f"Array {name!r} of message {message.kind!r} is {array.ndim}-dimensional of"
                 f" {array.dtype}; sent are at most {_MOST_DIMS} dims of {', '.join(DTYPES)}."
             )
-        heads.append(ArrayHead(name, array.dtype.name, array.shape, end))
-        end = _aligned(end + array.nbytes)
+        heads.append(ArrayHead(name, dtype, array.shape, end))
+        end = -(-(end + array.nbytes) // ALIGNMENT) * ALIGNMENT
     if end > limits.body_bytes:
         raise InputError(
             f"Message {message.kind!r} has {end} bytes of arrays; at most {limits.body_bytes} are"
             f" sent at once: send it in parts."
         )
     return MessageHead(message.kind, dict(message.fields), heads), end
-
-
-def _is_known(dtype: np.dtype[Any]) -> bool:
-    known = DTYPES.get(dtype.name)
-    # Not equal where the bytes of numbers are in the other order.
-    return known is not None and known == dtype
 
 
 def print_message(head: MessageHead, sequence: int, body_bytes: int, limits: FrameLimits) -> bytes:
@@ -257,7 +256,8 @@ def read_prefix(data: bytes | bytearray | memoryview, limits: FrameLimits) -> Pr
             f"The other worker speaks protocol {protocol} and this one {PROTOCOL}; install the"
             f" same Banyan on both."
         )
-    if zero or kind not in FrameType.__members__.values():
+    frame_type = _FRAME_TYPES.get(kind)
+    if zero or frame_type is None:
         raise DamagedMessage(f"A frame came whose type is {kind}; known are 1 to 5.")
     if head_bytes > limits.head_bytes or body_bytes > limits.body_bytes:
         raise DamagedMessage(
@@ -265,7 +265,7 @@ def read_prefix(data: bytes | bytearray | memoryview, limits: FrameLimits) -> Pr
             f" limits are {limits.head_bytes} and {limits.body_bytes}."
         )
     (checksum,) = _CHECKSUM.unpack_from(data, _PREFIX.size)
-    return Prefix(FrameType(kind), sequence, head_bytes, body_bytes, checksum)
+    return Prefix(frame_type, sequence, head_bytes, body_bytes, checksum)
 
 
 def check_head(prefix: Prefix, prefix_bytes: bytes | bytearray | memoryview, head: bytes) -> None:
@@ -365,7 +365,3 @@ def views(
         end = head.offset + math.prod(head.shape) * dtype.itemsize
         found.append(data[head.offset : end].view(dtype).reshape(head.shape))
     return found
-
-
-def _aligned(size: int) -> int:
-    return -(-size // ALIGNMENT) * ALIGNMENT

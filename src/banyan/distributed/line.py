@@ -18,7 +18,11 @@ class Line(Protocol):
     """What happens to bytes between a frame and a socket."""
 
     def wrap(self, pieces: Iterable[memoryview]) -> Iterator[memoryview]:
-        """What goes over the socket for these bytes. A piece that was given must be sent."""
+        """What goes over the socket for these bytes. What it gives must be sent.
+
+        Args:
+            pieces: a tuple if there are few of them, so that they need not be looked at.
+        """
         ...
 
     def read(self, connection: socket.socket, assembler: FrameAssembler) -> list[Frame]:
@@ -40,20 +44,7 @@ class PlainLine:
 
     def wrap(self, pieces: Iterable[memoryview]) -> Iterator[memoryview]:
         """See `Line`: small pieces are joined, since a call costs more than a copy."""
-        joined = bytearray()
-        for piece in pieces:
-            if len(joined) + len(piece) <= _JOINED_BYTES:
-                joined += piece
-                continue
-            if joined:
-                yield memoryview(joined)
-                joined = bytearray()
-            if len(piece) <= _JOINED_BYTES:
-                joined += piece
-            else:
-                yield piece
-        if joined:
-            yield memoryview(joined)
+        return iter(pieces) if isinstance(pieces, tuple) else _joined(pieces)
 
     def read(self, connection: socket.socket, assembler: FrameAssembler) -> list[Frame]:
         """See `Line`: a long body is read straight to where it belongs."""
@@ -67,3 +58,20 @@ class PlainLine:
         if size == 0:
             raise EOFError
         return assembler.feed(self._buffer[:size])
+
+
+def _joined(pieces: Iterable[memoryview]) -> Iterator[memoryview]:
+    joined = bytearray()
+    for piece in pieces:
+        if len(joined) + len(piece) <= _JOINED_BYTES:
+            joined += piece
+            continue
+        if joined:
+            yield memoryview(joined)
+            joined = bytearray()
+        if len(piece) <= _JOINED_BYTES:
+            joined += piece
+        else:
+            yield piece
+    if joined:
+        yield memoryview(joined)

@@ -21,6 +21,9 @@ from banyan.foundation.errors import InputError
 _INLINE_BYTES = 32 << 10
 _PATIENCE_SECONDS = 0.005
 _MOST_OWED_BYTES = 2 << 20
+# Reading the socket for credit before every message would cost more than fresh memory up to here,
+# which still lies in the caches.
+_NEAR_BYTES = 6 << 20
 
 
 class Outgoing:
@@ -46,8 +49,13 @@ class Outgoing:
         return _PATIENCE_SECONDS
 
     def needs_credit(self, size: int) -> bool:
-        """A message of this size would go into the shared memory, and part of that is taken."""
-        return _INLINE_BYTES < size <= self._arena.capacity and not self._arena.is_empty
+        """A message of this size would go far into the shared memory: look for credit first."""
+        if not _INLINE_BYTES < size <= self._arena.capacity:
+            return False
+        while self._credits:
+            self._arena.give_back(self._credits.popleft())
+        start = self._arena.find(size)
+        return start is None or start > _NEAR_BYTES
 
     def has_room(self, size: int) -> bool:
         """The shared memory has room for so many bytes."""
@@ -84,14 +92,15 @@ class Outgoing:
             InputError: it cannot be printed; nothing happened.
         """
         offset = None
-        if size > _INLINE_BYTES and self.has_room(size):
-            offset = self._arena.take(framed.next_number, size)
+        number = framed.next_number
+        if size > _INLINE_BYTES:
+            offset = self._arena.take(number, size)
         if offset is None or self._bytes is None:
             self._put(framed, head, _body(message, head.arrays, size), size)
             return
-        number = framed.next_number
+        placed = MessageHead(head.kind, head.fields, head.arrays, offset, size)
         try:
-            self._put(framed, replace(head, arena_offset=offset, arena_bytes=size))
+            self._put(framed, placed)
         except InputError:
             self._arena.give_back(number)
             raise
@@ -104,13 +113,15 @@ class Outgoing:
         self,
         framed: FramedSocket,
         head: MessageHead,
-        body: Iterable[memoryview] = (),
+        body: Iterable[memoryview] | None = None,
         body_bytes: int = 0,
     ) -> None:
         """Line up the frame, with the credit that is due."""
         credit = self.take_credit()
+        if credit:
+            head = replace(head, credit=credit)
         try:
-            framed.put_message(replace(head, credit=credit), body, body_bytes)
+            framed.put_message(head, body, body_bytes)
         except InputError:
             self._unsaid += credit
             raise

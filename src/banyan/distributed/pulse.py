@@ -23,14 +23,15 @@ class Timing:
         opening_seconds: in which a connection must be made and both sides have said hello.
         spin_seconds: for how long `receive` looks again and again before it sleeps; a reply
             within that time saves the cost of waking up.
-        linger_seconds: how long `close` waits for the last bytes to be taken.
+        linger_seconds: how long `close` waits until the last message is on its way, and, in the
+            background, until the other host has it.
     """
 
     beat_seconds: float = 0.25
     silent_seconds: float = 3.0
     opening_seconds: float = 10.0
     spin_seconds: float = 50e-6
-    linger_seconds: float = 1.0
+    linger_seconds: float = 5.0
 
     def __post_init__(self) -> None:
         if not 0 < self.beat_seconds <= self.silent_seconds / 3:

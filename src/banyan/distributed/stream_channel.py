@@ -167,7 +167,8 @@ class StreamChannel:
         """
         if not self._outgoing.needs_credit(size):
             return
-        self._read_if_nobody_does()
+        while self._read_if_nobody_does():
+            pass
         until = time.monotonic() + self._outgoing.patience_seconds
         while not self._outgoing.has_room(size):
             seconds = until - time.monotonic()
@@ -365,7 +366,7 @@ class StreamChannel:
         self._heart.stop()
         with self._receiving:
             self._inbox.clear()
-            self._framed.close()
+            self._framed.close_when_taken(self._timing.linger_seconds)
         self._loans = None
 
     def _say_goodbye(self) -> None:
@@ -376,10 +377,3 @@ class StreamChannel:
             self._framed.wait(select.POLLOUT, deadline - time.monotonic())
         self._framed.put(FrameType.GOODBYE, None)
         self._framed.flush()
-        self._framed.end_stream(socket.SHUT_WR)
-        # A host that closes while something lies unread resets the connection, and with it what
-        # is still on its way.
-        while (
-            not self._framed.is_local and self._framed.waiting_bytes and time.monotonic() < deadline
-        ):
-            time.sleep(0.001)

@@ -1,0 +1,217 @@
+"""Two processes of one host: memory comes back; a death, a stop and a slow step differ."""
+
+import contextlib
+import os
+import signal
+import socket
+import threading
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from banyan.distributed.channel import Channel, Message
+from banyan.distributed.greeting import Identity
+from banyan.distributed.local import local_sockets, open_local
+from banyan.distributed.opening import Conditions
+from banyan.distributed.pulse import Condition, Patience, Timing, judge
+from banyan.foundation.errors import (
+    BanyanError,
+    DamagedMessage,
+    MessageLate,
+    PeerLost,
+    PeerRefused,
+    PeerSilent,
+)
+from tests.distributed.peers import DRIVER, TIMING, WORKER, local_pair, local_worker
+
+
+def test_a_worker_process_answers_and_its_death_is_seen_at_once() -> None:
+    with local_worker("echo") as (channel, process):
+        big = np.random.default_rng(0).normal(size=(300, 1000))
+        channel.send(Message("run", {"n": 1}, {"x": big}))
+        answer = channel.receive(30)
+        assert answer.fields == {"kind": "run", "n": 1}
+        assert np.array_equal(answer.arrays["x"], big)
+        start = time.monotonic()
+        process.send_signal(signal.SIGKILL)
+        with pytest.raises(PeerLost, match=r"worker \(shared memory\) is gone"):
+            channel.receive(30)
+        assert time.monotonic() - start < 0.9
+        # What it sent lies in memory that outlives it.
+        assert np.array_equal(answer.arrays["x"], big)
+
+
+def test_a_death_in_the_middle_of_a_flood_gives_whole_messages_and_then_the_error() -> None:
+    with local_worker("flood") as (channel, process):
+        channel.receive(30)
+        process.send_signal(signal.SIGKILL)
+        with pytest.raises(PeerLost):
+            _receive_for_ever(channel)
+
+
+def _receive_for_ever(channel: Channel) -> None:
+    while True:
+        assert channel.receive(30).arrays["x"].shape == (1 << 20,)
+
+
+def test_a_stopped_process_is_silent_and_a_slow_step_is_not() -> None:
+    patience = Patience(least_hung_seconds=0.5)
+    with local_worker("spin") as (channel, process):
+        channel.send(Message("begin"))
+        # Longer than the limit of silence: it computes, and beats.
+        with pytest.raises(MessageLate):
+            channel.receive(timeout=1.5)
+        assert channel.pulse.silent_seconds < TIMING.silent_seconds
+        assert channel.pulse.working_seconds > 0.5
+        assert judge(channel.pulse, 10.0, TIMING, patience) is Condition.WELL
+        assert judge(channel.pulse, 0.3, TIMING, patience) is Condition.SLOW
+        assert judge(channel.pulse, 0.001, TIMING, patience) is Condition.HUNG
+        process.send_signal(signal.SIGSTOP)
+        start = time.monotonic()
+        with pytest.raises(PeerSilent, match=r"has not even beaten for 1\.0 s"):
+            channel.receive(timeout=30)
+        assert time.monotonic() - start > 0.9
+        process.send_signal(signal.SIGCONT)
+
+
+def test_who_was_stopped_itself_does_not_call_the_other_silent() -> None:
+    """A pause of this side, longer than the limit, during which the other one beat."""
+    with local_pair() as (one, two):
+        time.sleep(1.5)
+        two.send(Message("x"))
+        assert one.receive(10).kind == "x"
+        with pytest.raises(MessageLate):
+            one.receive(timeout=0.3)
+
+
+def test_room_comes_back_when_nobody_refers_to_an_array() -> None:
+    """Far more goes through than the memory holds, all of it in the memory."""
+    with local_pair(arena_bytes=1 << 20) as (one, two):
+        for number in range(20):
+            one.send(Message("m", {}, {"x": np.full(400_000, number, np.uint8)}))
+            view = two.receive(10).arrays["x"][10:20]
+            assert view.tolist() == [number] * 10
+
+
+def test_arrays_that_are_kept_stay_as_they_are_and_the_rest_goes_over_the_socket() -> None:
+    with local_pair(arena_bytes=1 << 20) as (one, two):
+        kept = []
+        for number in range(6):
+            one.send(Message("m", {}, {"x": np.full(400_000, number, np.uint8)}), timeout=10)
+            kept.append(two.receive(10).arrays["x"])
+        assert [int(array[0]) for array in kept] == list(range(6))
+        assert [bool((array == array[0]).all()) for array in kept] == [True] * 6
+
+
+def test_a_message_larger_than_the_memory_goes_over_the_socket() -> None:
+    with local_pair(arena_bytes=1 << 16) as (one, two):
+        values = np.arange(500_000)
+        thread = threading.Thread(target=one.send, args=(Message("m", {}, {"x": values}),))
+        thread.start()
+        assert np.array_equal(two.receive(10).arrays["x"], values)
+        thread.join()
+
+
+def test_arrays_outlive_the_channel() -> None:
+    with local_pair() as (one, two):
+        one.send(Message("m", {}, {"x": np.arange(100_000)}))
+        array = two.receive(10).arrays["x"]
+    assert array[-1] == 99_999
+
+
+def test_the_shared_memory_cannot_be_written_by_the_reader() -> None:
+    with local_pair() as (one, two):
+        one.send(Message("m", {}, {"x": np.arange(100_000)}))
+        array = two.receive(10).arrays["x"]
+        with pytest.raises(ValueError, match="WRITEABLE"):
+            array.flags.writeable = True
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "words"),
+    [
+        (Identity("a", version="1.0"), Identity("b", version="1.1"), "runs Banyan 1.. and"),
+        (Identity("a", plan="aaaa"), Identity("b", plan="bbbb"), "carries out plan .... and"),
+    ],
+)
+def test_workers_that_do_not_fit_refuse_each_other_on_both_sides(
+    first: Identity, second: Identity, words: str
+) -> None:
+    a, b = local_sockets()
+    errors: list[BanyanError] = []
+
+    def open_end(end: socket.socket, identity: Identity) -> None:
+        try:
+            open_local(end, Conditions(identity, TIMING)).close()
+        except BanyanError as error:
+            errors.append(error)
+
+    thread = threading.Thread(target=open_end, args=(a, first))
+    thread.start()
+    open_end(b, second)
+    thread.join()
+    assert [type(error) for error in errors] == [PeerRefused, PeerRefused]
+    for error in errors:
+        assert error.args[0].count(words.split(maxsplit=1)[0]) == 1
+    with pytest.raises(PeerRefused, match=words):
+        raise errors[0]
+
+
+def test_one_worker_with_a_plan_and_one_without_fit() -> None:
+    planned = replace(WORKER, identity=Identity("worker", plan="aaaa"))
+    with local_pair(DRIVER, planned) as (one, two):
+        one.send(Message("here is your plan"))
+        assert two.receive(10).kind == "here is your plan"
+
+
+@pytest.mark.parametrize(
+    ("words_of_the_other", "error"),
+    [
+        (b"", PeerLost),
+        (b"GET / HTTP/1.1\r\n\r\n", DamagedMessage),
+        (b"BNYM\x09\0\0\0" + bytes(8), DamagedMessage),
+        (b"BNYM", MessageLate),
+    ],
+)
+def test_something_else_at_the_other_end_is_said(
+    words_of_the_other: bytes, error: type[BanyanError]
+) -> None:
+    quick = Conditions(Identity("driver"), Timing(opening_seconds=0.2))
+    a, b = local_sockets()
+    with b:
+        b.sendall(words_of_the_other)
+        if error is PeerLost:
+            b.close()
+        with pytest.raises(error):
+            open_local(a, quick)
+    assert a.fileno() == -1
+
+
+def _open_descriptors() -> int:
+    return len(list(Path("/proc/self/fd").iterdir()))
+
+
+def test_nothing_stays_open_after_a_close() -> None:
+    before = _open_descriptors()
+    threads = threading.active_count()
+    for _ in range(3):
+        with local_pair() as (one, two):
+            one.send(Message("m", {}, {"x": np.arange(100_000)}))
+            two.receive(10)
+    assert _open_descriptors() == before
+    assert threading.active_count() == threads
+
+
+def test_the_memory_must_be_sealed_against_shortening() -> None:
+    a, b = local_sockets()
+    descriptor = os.memfd_create("unsealed")
+    with contextlib.closing(b):
+        os.ftruncate(descriptor, 8192)
+        offer = b"BNYM" + (1).to_bytes(4, "little") + (8192).to_bytes(8, "little")
+        socket.send_fds(b, [offer], [descriptor])
+        os.close(descriptor)
+        with pytest.raises(DamagedMessage, match="not 8192 sealed bytes"):
+            open_local(a, DRIVER)
