@@ -87,23 +87,35 @@ def test_who_was_stopped_itself_does_not_call_the_other_silent() -> None:
             one.receive(timeout=0.3)
 
 
+def _lies_in_shared_memory(array: np.ndarray) -> bool:  # type: ignore[type-arg]
+    """Memory that is mapped for reading cannot be made writeable; memory of our own can."""
+    try:
+        array.flags.writeable = True
+    except ValueError:
+        return True
+    array.flags.writeable = False
+    return False
+
+
 def test_room_comes_back_when_nobody_refers_to_an_array() -> None:
     """Far more goes through than the memory holds, all of it in the memory."""
     with local_pair(arena_bytes=1 << 20) as (one, two):
         for number in range(20):
-            one.send(Message("m", {}, {"x": np.full(400_000, number, np.uint8)}))
+            one.send(Message("m", {}, {"x": np.full(150_000, number, np.uint8)}))
             view = two.receive(10).arrays["x"][10:20]
             assert view.tolist() == [number] * 10
+            assert _lies_in_shared_memory(view)
 
 
 def test_arrays_that_are_kept_stay_as_they_are_and_the_rest_goes_over_the_socket() -> None:
-    with local_pair(arena_bytes=1 << 20) as (one, two):
+    with local_pair(arena_bytes=1 << 19) as (one, two):
         kept = []
         for number in range(6):
-            one.send(Message("m", {}, {"x": np.full(400_000, number, np.uint8)}), timeout=10)
+            one.send(Message("m", {}, {"x": np.full(150_000, number, np.uint8)}), timeout=10)
             kept.append(two.receive(10).arrays["x"])
         assert [int(array[0]) for array in kept] == list(range(6))
         assert [bool((array == array[0]).all()) for array in kept] == [True] * 6
+        assert [_lies_in_shared_memory(array) for array in kept] == [True] * 3 + [False] * 3
 
 
 def test_a_message_larger_than_the_memory_goes_over_the_socket() -> None:
@@ -154,8 +166,6 @@ def test_workers_that_do_not_fit_refuse_each_other_on_both_sides(
     open_end(b, second)
     thread.join()
     assert [type(error) for error in errors] == [PeerRefused, PeerRefused]
-    for error in errors:
-        assert error.args[0].count(words.split(maxsplit=1)[0]) == 1
     with pytest.raises(PeerRefused, match=words):
         raise errors[0]
 

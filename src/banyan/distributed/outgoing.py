@@ -43,6 +43,12 @@ class Outgoing:
         self._credits: deque[int] = deque()
         self._unsaid: list[int] = []
 
+    def release(self) -> None:
+        """Give the memory up; nothing is sent any more."""
+        self._bytes = None
+        self._loans = None
+        self._arena = Arena(0)
+
     @property
     def patience_seconds(self) -> float:
         """How long a sender waits for room in the shared memory before it uses the socket."""

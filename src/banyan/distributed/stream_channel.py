@@ -313,6 +313,9 @@ class StreamChannel:
                 if self._framed.flush() and self._framed.waiting_bytes < 16 << 10:
                     working = self._own_pulse.working_seconds(time.monotonic())
                     self._framed.put(FrameType.BEAT, Beat(working))
+                    if self._outgoing.owes_credit(is_idle=True):
+                        credit = Credit(self._outgoing.take_credit())
+                        self._framed.put(FrameType.CREDIT, credit)
                     self._framed.flush()
             except (OSError, ValueError):
                 return False
@@ -368,6 +371,7 @@ class StreamChannel:
             self._inbox.clear()
             self._framed.close_when_taken(self._timing.linger_seconds)
         self._loans = None
+        self._outgoing.release()
 
     def _say_goodbye(self) -> None:
         if self._fault is not None:
