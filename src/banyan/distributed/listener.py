@@ -45,6 +45,11 @@ class Listener:
         """The last connections that were refused, each in one sentence."""
         return tuple(self._refusals)
 
+    @property
+    def num_waiting(self) -> int:
+        """How many are connected and wait for `accept`."""
+        return self._opened.qsize()
+
     def accept(self, timeout: float | None = None) -> StreamChannel:
         """The next worker that connected, is authenticated and fits.
 
