@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from banyan.distributed.channel import Channel, Message
+from banyan.distributed.channel import Array, Channel, Message
 from banyan.distributed.greeting import Identity
 from banyan.distributed.local import local_sockets, open_local
 from banyan.distributed.opening import Conditions
@@ -25,7 +25,8 @@ from banyan.foundation.errors import (
     PeerRefused,
     PeerSilent,
 )
-from tests.distributed.peers import DRIVER, TIMING, WORKER, local_pair, local_worker
+from tests.distributed.peer_process import TIMING
+from tests.distributed.peers import DRIVER, WORKER, local_pair, local_worker
 
 
 def test_a_worker_process_answers_and_its_death_is_seen_at_once() -> None:
@@ -87,7 +88,7 @@ def test_who_was_stopped_itself_does_not_call_the_other_silent() -> None:
             one.receive(timeout=0.3)
 
 
-def _lies_in_shared_memory(array: np.ndarray) -> bool:  # type: ignore[type-arg]
+def _lies_in_shared_memory(array: Array) -> bool:
     """Memory that is mapped for reading cannot be made writeable; memory of our own can."""
     try:
         array.flags.writeable = True

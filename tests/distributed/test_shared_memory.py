@@ -30,7 +30,7 @@ def test_a_part_comes_back_when_nothing_refers_to_it() -> None:
     deep = region[:8].view(np.int32).reshape(2, 1).T[0, 1:]
     del region
     assert loans.take_returned() == []
-    view = memoryview(deep)
+    view = deep.data
     del deep
     assert loans.returned_bytes == 0
     assert view.tolist() == [int.from_bytes(bytes([4, 5, 6, 7]), "little")]

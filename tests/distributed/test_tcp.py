@@ -32,7 +32,8 @@ from banyan.foundation.errors import (
     PeerSilent,
 )
 from tests.distributed.cable import Cable
-from tests.distributed.peers import DRIVER, TIMING, WORKER, ended
+from tests.distributed.peer_process import TIMING
+from tests.distributed.peers import DRIVER, WORKER, ended
 
 HERE = Address("127.0.0.1", 0)
 
