@@ -1,6 +1,7 @@
 """Two processes of one host: memory comes back; a death, a stop and a slow step differ."""
 
 import contextlib
+import gc
 import os
 import signal
 import socket
@@ -202,6 +203,7 @@ def test_something_else_at_the_other_end_is_said(
 
 
 def _open_descriptors() -> int:
+    gc.collect()
     return len(list(Path("/proc/self/fd").iterdir()))
 
 

@@ -15,15 +15,12 @@ from banyan.distributed.arena import Arena
 from banyan.distributed.channel import Array, Message
 from banyan.distributed.framed_socket import FramedSocket
 from banyan.distributed.frames import ArrayHead, MessageHead, views
-from banyan.distributed.shared_memory import Loans
+from banyan.distributed.shared_memory import READY_BYTES, Loans
 from banyan.foundation.errors import InputError
 
 _INLINE_BYTES = 32 << 10
-_PATIENCE_SECONDS = 0.005
-_MOST_OWED_BYTES = 2 << 20
-# Reading the socket for credit before every message would cost more than fresh memory up to here,
-# which still lies in the caches.
-_NEAR_BYTES = 6 << 20
+_PATIENCE_SECONDS = 0.0005
+_MOST_OWED_BYTES = READY_BYTES // 2
 
 
 class Outgoing:
@@ -54,20 +51,17 @@ class Outgoing:
         """How long a sender waits for room in the shared memory before it uses the socket."""
         return _PATIENCE_SECONDS
 
-    def needs_credit(self, size: int) -> bool:
-        """A message of this size would go far into the shared memory: look for credit first."""
+    def wants_credit(self, size: int) -> bool:
+        """A message of this size would go into the shared memory, beyond what is ready there.
+
+        Only then is it worth to read the socket first, and to wait a little for what comes back.
+        """
         if not _INLINE_BYTES < size <= self._arena.capacity:
             return False
         while self._credits:
             self._arena.give_back(self._credits.popleft())
         start = self._arena.find(size)
-        return start is None or start > _NEAR_BYTES
-
-    def has_room(self, size: int) -> bool:
-        """The shared memory has room for so many bytes."""
-        while self._credits:
-            self._arena.give_back(self._credits.popleft())
-        return self._arena.find(size) is not None
+        return start is None or (start > 0 and start + size > READY_BYTES)
 
     def credit(self, numbers: Sequence[int]) -> None:
         """The other side refers to these messages no more; may be called by any thread."""

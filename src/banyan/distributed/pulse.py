@@ -21,8 +21,8 @@ class Timing:
         beat_seconds: an idle worker says this often that it is alive.
         silent_seconds: without a beat for this long, the channel breaks with `PeerSilent`.
         opening_seconds: in which a connection must be made and both sides have said hello.
-        spin_seconds: for how long `receive` looks again and again before it sleeps; a reply
-            within that time saves the cost of waking up.
+        spin_seconds: for how long `receive` looks again and again before it sleeps, where
+            messages usually come within that time; elsewhere it sleeps at once.
         linger_seconds: how long `close` waits until the last message is on its way, and, in the
             background, until the other host has it.
     """
@@ -30,7 +30,7 @@ class Timing:
     beat_seconds: float = 0.25
     silent_seconds: float = 3.0
     opening_seconds: float = 10.0
-    spin_seconds: float = 50e-6
+    spin_seconds: float = 200e-6
     linger_seconds: float = 5.0
 
     def __post_init__(self) -> None:

@@ -96,6 +96,7 @@ class StreamChannel:
         self._own_pulse = own_pulse or OwnPulse(now)
         self._silence = Silence(timing.silent_seconds, now)
         self._peer_working_seconds = 0.0
+        self._usual_wait = 0.0
         self._inbox: deque[Message] = deque()
         self._fault: ChannelError | None = None
         self._is_closed = False
@@ -161,16 +162,16 @@ class StreamChannel:
         return True
 
     def _wait_for_memory(self, size: int) -> None:
-        """Take in the credits that came; wait a little for them if the memory is full.
+        """Take in the credits that came; wait a little for them if much of the memory is taken.
 
-        Not longer, for the reader may keep arrays for ever: then they go over the socket.
+        Not longer, for the reader may keep arrays for ever: then fresh memory is used, or none.
         """
-        if not self._outgoing.needs_credit(size):
+        if not self._outgoing.wants_credit(size):
             return
         while self._read_if_nobody_does():
             pass
         until = time.monotonic() + self._outgoing.patience_seconds
-        while not self._outgoing.has_room(size):
+        while self._outgoing.wants_credit(size):
             seconds = until - time.monotonic()
             if seconds <= 0:
                 return
@@ -214,9 +215,14 @@ class StreamChannel:
             return self._inbox.popleft()
         start = time.monotonic()
         deadline = None if timeout is None else start + timeout
-        spin_until = start + self._timing.spin_seconds
+        # Where answers come within moments, looking is cheaper than waking up; elsewhere it only
+        # takes time from those who compute.
+        longest = self._timing.spin_seconds
+        spin_until = start + (longest if self._usual_wait < longest else 0.0)
         while True:
             if self._read() and self._inbox:
+                waited = time.monotonic() - start
+                self._usual_wait += (min(waited, 4 * longest) - self._usual_wait) / 4
                 return self._inbox.popleft()
             self._check_open()
             now = time.monotonic()
