@@ -34,7 +34,7 @@ def test_messages_arrive_whole_and_in_order_both_ways(pair: Pair) -> None:
         sender.send(Message("small", {"step": 7, "who": ["a", None]}))
         sender.send(Message("large", {}, {"big": big, "none": np.zeros((0, 3)), "one": big[1, 1]}))
         sender.send(Message("end", {}, {"half": np.ones(3, ml_dtypes.bfloat16)}))
-        first, second, third = (receiver.receive(10) for _ in range(3))
+        first, second, third = (receiver.receive() for _ in range(3))
         assert (first.kind, first.fields) == ("small", {"step": 7, "who": ["a", None]})
         assert np.array_equal(second.arrays["big"], big)
         assert second.arrays["none"].shape == (0, 3)
@@ -49,7 +49,7 @@ def test_arrays_may_be_changed_after_sending_and_need_not_be_contiguous(pair: Pa
     expected = values.copy()
     one.send(Message("x", {}, {"v": values, "w": values[:5, ::2]}))
     values[:] = -1
-    received = two.receive(10)
+    received = two.receive()
     assert np.array_equal(received.arrays["v"], expected)
     assert np.array_equal(received.arrays["w"], expected[:5, ::2])
     assert received.arrays["v"].flags.c_contiguous
@@ -63,7 +63,7 @@ def test_two_ends_that_send_much_to_each_other_do_not_wait_for_each_other(pair: 
     def talk(channel: StreamChannel) -> None:
         for number in range(12):
             channel.send(Message("m", {"n": number}, {"x": piece}), timeout=30)
-        received.append([channel.receive(30).fields["n"] for _ in range(12)])
+        received.append([channel.receive().fields["n"] for _ in range(12)])
 
     threads = [threading.Thread(target=talk, args=(end,)) for end in pair]
     for thread in threads:
@@ -78,7 +78,7 @@ def test_what_is_late_is_said_and_comes_later(pair: Pair) -> None:
     with pytest.raises(MessageLate, match=r"worker .* sent nothing within 0\.02 s"):
         one.receive(timeout=0.02)
     two.send(Message("late"))
-    assert one.receive(10).kind == "late"
+    assert one.receive().kind == "late"
 
 
 def test_a_peer_without_room_is_said_and_nothing_is_sent_in_parts(pair: Pair) -> None:
@@ -87,18 +87,18 @@ def test_a_peer_without_room_is_said_and_nothing_is_sent_in_parts(pair: Pair) ->
     sent = _send_until(one, message, MessageLate, "had no room for message 'm'")
     assert sent > 0
     for _ in range(sent):
-        assert two.receive(10).arrays["x"].shape == (900_000,)
+        assert two.receive().arrays["x"].shape == (900_000,)
     one.send(Message("after"), timeout=10)
-    assert two.receive(10).kind == "after"
+    assert two.receive().kind == "after"
 
 
 def test_what_was_sent_before_a_close_is_received_first(pair: Pair) -> None:
     one, two = pair
     one.send(Message("last", {}, {"x": np.ones(100_000)}))
     one.close()
-    assert two.receive(10).arrays["x"].sum() == 100_000
+    assert two.receive().arrays["x"].sum() == 100_000
     with pytest.raises(ChannelClosed, match=r"driver .* closed the connection"):
-        two.receive(10)
+        two.receive()
     with pytest.raises(ChannelClosed):
         two.send(Message("reply"))
     with pytest.raises(ChannelClosed, match="on this side"):
@@ -158,10 +158,10 @@ def test_waiting_for_any_finds_the_one_that_spoke(pair: Pair) -> None:
         two.send(Message("b"))
         while one not in wait_for_any([one, three], timeout=10):
             pass
-        assert one.receive(10).kind == "a"
+        assert one.receive().kind == "a"
         # The second may have been read with the first: then no descriptor tells of it.
         assert one in wait_for_any([one, three], timeout=10)
-        assert one.receive(10).kind == "b"
+        assert one.receive().kind == "b"
 
 
 def test_a_bad_message_is_refused_and_the_channel_stays_good(pair: Pair) -> None:
@@ -171,7 +171,7 @@ def test_a_bad_message_is_refused_and_the_channel_stays_good(pair: Pair) -> None
     with pytest.raises(InputError):
         one.send(Message("bad", {}, {"x": np.array([object()])}))
     one.send(Message("good", {}, {"x": np.ones(100_000)}))
-    assert two.receive(10).kind == "good"
+    assert two.receive().kind == "good"
 
 
 @pytest.mark.parametrize("kind", ["local", "tcp"])
@@ -180,7 +180,7 @@ def test_a_message_beyond_the_receivers_limit_breaks_the_channel_with_a_reason(k
     with PAIRS[kind](DRIVER, strict) as (one, two):
         one.send(Message("m", {}, {"x": np.ones(20_000, np.uint8)}))
         with pytest.raises(DamagedMessage, match=r"driver .* limits are 1048576 and 10000"):
-            two.receive(10)
+            two.receive()
         with pytest.raises(DamagedMessage):
             two.send(Message("reply"))
 

@@ -147,7 +147,7 @@ def test_a_closed_listener_says_so_and_closes_whom_nobody_took() -> None:
                 time.sleep(0.005)
             listener.close()
             with pytest.raises(ChannelClosed):
-                channel.receive(10)
+                channel.receive()
         with pytest.raises(ChannelClosed, match="listener was closed"):
             listener.accept(10)
 
@@ -166,11 +166,11 @@ def test_a_worker_process_answers_over_tcp_and_its_death_is_seen_at_once() -> No
             with contextlib.closing(listener.accept(60)) as channel:
                 values = np.arange(300_000)
                 channel.send(Message("run", {}, {"x": values}))
-                assert np.array_equal(channel.receive(30).arrays["x"], values)
+                assert np.array_equal(channel.receive().arrays["x"], values)
                 process.send_signal(signal.SIGKILL)
                 start = time.monotonic()
                 with pytest.raises(PeerLost):
-                    channel.receive(30)
+                    channel.receive()
                 assert time.monotonic() - start < 0.9
 
 
@@ -180,11 +180,11 @@ def test_a_cut_cable_is_silence_and_a_new_connection_goes_on() -> None:
         channel = connect_tcp(cable.address, secret, WORKER)
         other = listener.accept(10)
         channel.send(Message("before"))
-        assert other.receive(10).kind == "before"
+        assert other.receive().kind == "before"
         cable.cut()
         for end in (channel, other):
             with contextlib.closing(end), pytest.raises(PeerSilent, match="the network cut"):
-                end.receive(30)
+                end.receive()
         cable.mend()
         with (
             contextlib.closing(
@@ -193,7 +193,7 @@ def test_a_cut_cable_is_silence_and_a_new_connection_goes_on() -> None:
             contextlib.closing(listener.accept(10)) as again,
         ):
             again.send(Message("after"))
-            assert c.receive(10).kind == "after"
+            assert c.receive().kind == "after"
 
 
 @pytest.mark.parametrize("place", [0, 1, 2, 500, 70_000])
@@ -205,7 +205,7 @@ def test_a_byte_changed_on_the_way_never_becomes_a_message(place: int) -> None:
             cable.flip(place)
             channel.send(Message("m", {}, {"x": np.zeros(200_000, np.uint8)}))
             with pytest.raises((DamagedMessage, PeerSilent)):
-                other.receive(10)
+                other.receive()
 
 
 def test_a_connection_cut_short_at_any_byte_is_an_error_on_both_sides() -> None:
@@ -229,8 +229,8 @@ def _talk(
     with contextlib.closing(channel), contextlib.closing(listener.accept(1)) as other:
         channel.send(Message("m", {}, {"x": np.ones(100_000)}))
         with pytest.raises(ChannelError):
-            other.receive(10)
-        channel.receive(10)
+            other.receive()
+        channel.receive()
 
 
 def test_nothing_readable_goes_over_the_cable() -> None:
@@ -239,7 +239,7 @@ def test_nothing_readable_goes_over_the_cable() -> None:
         channel = connect_tcp(cable.address, secret, WORKER)
         with contextlib.closing(channel), contextlib.closing(listener.accept(10)) as other:
             channel.send(Message("a word that is secret", {}, {"x": np.zeros(1000, np.uint8)}))
-            other.receive(10)
+            other.receive()
             seen = cable.seen()
     assert b"secret" not in seen
     assert b"worker" not in seen
