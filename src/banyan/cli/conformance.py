@@ -90,7 +90,7 @@ def print_report(console: Console, report: ConformanceReport) -> None:
 
 def source_version() -> str:
     """The commit of the source that runs, with a + where files differ from it; else the version."""
-    folder = Path(__file__).parent
+    folder = Path(__file__).parent.parent
     try:
         commit = _git(folder, "rev-parse", "--short=10", "HEAD")
         changed = _git(folder, "status", "--porcelain", "--untracked-files=no", ".")
