@@ -10,7 +10,8 @@ its tensors, or a pipeline of four, and prints the time on one core, the events 
 random requests (a Poisson process, all lengths mixed) in this process while their times are noted.
 The simulator gets the same requests, the limits of the engine and the fitted costs. Both sides are
 printed with the difference: time to first token, time per output token, tokens per second.
-Steps are measured anew before each load; what else runs on the machine meets both sides.
+Steps are measured before each load, on other requests than those that are compared. One thread;
+time is what this process computes, so that other programs do not count.
 """
 
 import argparse
@@ -85,7 +86,10 @@ class Watched:
 
 
 class FittedCost:
-    """A straight line through measured steps, bent by one factor for each power of two of tokens.
+    """A straight line through measured steps, bent by one factor for each number of tokens.
+
+    Steps with more than 16 tokens share a factor with those within the same power of two; steps
+    with and without prompts have factors of their own.
 
     Args:
         steps: that were measured.
@@ -104,10 +108,9 @@ class FittedCost:
             del kept[int(found.argmin())]
         self._weights = np.zeros(rows.shape[1])
         self._weights[kept] = found
-        ratios: dict[int, list[float]] = {}
+        ratios: dict[tuple[bool, int], list[float]] = {}
         for step, straight in zip(steps, rows @ self._weights, strict=True):
-            kind = step.shape.num_tokens.bit_length()
-            ratios.setdefault(kind, []).append(step.seconds / straight)
+            ratios.setdefault(_kind(step.shape), []).append(step.seconds / straight)
         # The mean, not the median: what is to agree is the sum of many steps.
         self._factors = {kind: float(np.mean(row)) for kind, row in ratios.items()}
 
@@ -116,7 +119,7 @@ class FittedCost:
     ) -> float:
         """Seconds of the whole step; there is one device and one part."""
         straight = float(np.dot(_features(step), self._weights))
-        return straight * self._factor(step.num_tokens)
+        return straight * self._factor(_kind(step))
 
     def weight_bytes(self, model: ModelShape, part: Part) -> float:
         """Nothing: the limits of the engine are given as a memory for the cache alone."""
@@ -126,10 +129,20 @@ class FittedCost:
         """One byte: memory counts tokens."""
         return 1.0
 
-    def _factor(self, num_tokens: int) -> float:
-        kind = num_tokens.bit_length()
-        nearest = min(self._factors, key=lambda known: abs(known - kind))
-        return self._factors[nearest]
+    def _factor(self, kind: tuple[bool, int]) -> float:
+        if kind not in self._factors:
+            # Factors differ little from one number of tokens to the next.
+            nearest = min(
+                self._factors, key=lambda known: (known[0] != kind[0], abs(known[1] - kind[1]))
+            )
+            self._factors[kind] = self._factors[nearest]
+        return self._factors[kind]
+
+
+def _kind(step: StepShape) -> tuple[bool, int]:
+    """Whether a step has prompts, and its tokens, beyond 16 by powers of two."""
+    tokens = step.num_tokens
+    return step.num_rows < tokens, tokens if tokens <= 16 else 12 + tokens.bit_length()
 
 
 def _features(step: StepShape) -> tuple[float, ...]:
@@ -184,35 +197,40 @@ def watched_engine(loaded: LoadedModel) -> tuple[Engine, Watched]:
 def serve(
     engine: Engine, watched: Watched, trace: Trace, *, seed: int
 ) -> tuple[Times, list[Measured]]:
-    """Send the requests of a trace at their times; returns what they saw, and the steps."""
+    """Send the requests of a trace at their times; returns what they saw, and the steps.
+
+    The clock counts what this process computes, with one thread, and leaps over idle times: what
+    else runs on the machine takes time from nobody.
+    """
     chance = np.random.default_rng(seed)
     prompts = [chance.integers(10, 400, int(size)).tolist() for size in trace.prompt]
     first = np.full(len(trace), np.nan)
     end = np.full(len(trace), np.nan)
     steps: list[Measured] = []
-    coming, begun = 0, time.perf_counter()
+    coming, begun = 0, time.process_time()
     while coming < len(trace) or engine.has_work():
-        now = time.perf_counter() - begun
+        now = time.process_time() - begun
+        if not engine.has_work() and trace.arrival[coming] > now:
+            begun -= trace.arrival[coming] - now
+            now = trace.arrival[coming]
         while coming < len(trace) and trace.arrival[coming] <= now:
             options = SamplingOptions(
                 temperature=0.0, max_tokens=int(trace.answer[coming]), ignore_eos=True
             )
             engine.add_request(str(coming), prompts[coming], options)
             coming += 1
-        if not engine.has_work():
-            time.sleep(min(1e-3, max(0.0, trace.arrival[coming] - now)))
-            continue
-        watched.last, before = None, time.perf_counter()
+        watched.last = None
         events = engine.step()
-        after = time.perf_counter()
+        after = time.process_time() - begun
         if watched.last is not None:
-            steps.append(Measured(watched.last, after - before))
+            # From the arrivals on: whatever the loop does between two steps belongs to a step.
+            steps.append(Measured(watched.last, after - now))
         for event in events:
             number = int(event.request_id)
             if np.isnan(first[number]):
-                first[number] = after - begun
+                first[number] = after
             if event.finish_reason is not None:
-                end[number] = after - begun
+                end[number] = after
     return Times.of(trace, first, end), steps
 
 

@@ -1,0 +1,444 @@
+"""Helix's placements and ours played through one event simulator, with KV and latency limits.
+
+    python -m benchmarks.helix DIRECTORY --out OURS
+    python -m benchmarks.helix_replay DIRECTORY OURS PUBLISHED [--seconds 600]
+
+DIRECTORY holds the instances and OURS our placements (see `benchmarks.helix`). PUBLISHED holds the
+solutions of Helix's artifact under the names of the instances, ending in ".sol"; only their lines
+`start_NODE LAYER` and `hold_NODE_LAYERS 1` are read, and the largest flow through them is found
+anew. None of these files are in this repository.
+
+The objective of both placements is a flow in tokens per second. It knows nothing of prompts, of
+the cache, of how long a token is on its way. Here requests come and go: each takes a path by
+weighted turns over the flow and reserves its cache on every node of the path; one that finds no
+room waits. A node computes what waits there, a micro-batch at a time: a pass takes as long as
+reading its layers, or as the rate of the instance allows, whichever is longer; prompt tokens cost
+arithmetic.
+
+Three runs each: as many requests as the caches hold; the most sequences with which the mean time
+per output token stays under 0.6 s, and under 0.45 s. Cards are described, not measured.
+"""
+
+import argparse
+import heapq
+import json
+import re
+from collections import deque
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from banyan.planner.linear_program import maximise
+from banyan.planner.simulation.trace import Lengths, made_trace
+from benchmarks.helix import Instance, Placement, faults_of, objective, read_instance
+
+LAYER_BYTES = 2 * (2 * 8192**2 + 2 * 8192 * 1024 + 3 * 8192 * 28672)
+CACHE_BYTES = 2 * 2 * 8 * 128
+TOKEN_BYTES = 2 * 8192
+LINK_SECONDS, LINK_BYTES_PER_SECOND = 1e-3, 1.25e9
+MEMORY_SHARE, COMPUTE_SHARE = 0.92, 0.5
+LENGTHS = Lengths(
+    prompt=500,
+    answer=160,
+    prompt_spread=0.9,
+    answer_spread=0.8,
+    longest_prompt=2048,
+    longest_answer=1024,
+)
+MOST_TOKENS = 2048
+LIMITS = (None, 0.6, 0.45)
+
+
+@dataclass(frozen=True, slots=True)
+class Card:
+    """memory bytes, bytes read in a second, operations in a second; of all cards of a node."""
+
+    memory: float
+    bandwidth: float
+    operations: float
+
+    def times(self, count: int) -> "Card":
+        """So many of them in one node."""
+        return Card(self.memory * count, self.bandwidth * count, self.operations * count)
+
+
+A100, L4 = Card(40e9, 1.555e12, 312e12), Card(24e9, 3.0e11, 121e12)
+T4, V100 = Card(16e9, 3.2e11, 65e12), Card(16e9, 9.0e11, 125e12)
+# In the order of the types of the instances: by their rates and how many layers they hold.
+CARDS: Mapping[int, Sequence[Card]] = {
+    24: (L4, T4, A100),
+    42: (T4, L4.times(2), L4, V100, T4.times(4), A100, T4.times(2)),
+}
+
+
+def published_placement(path: Path, instance: Instance) -> Placement:
+    """Read where Helix puts layers, and find the largest flow through that."""
+    text = path.read_text()
+    starts = {int(n): int(first) for n, first in re.findall(r"^start_(\d+) (\d+)", text, re.M)}
+    held = {int(n): int(k) for n, k in re.findall(r"^hold_(\d+)_(\d+) 1\b", text, re.M)}
+    ranges = {node: (first, held[node]) for node, first in starts.items() if node in held}
+    return Placement(ranges, largest_flow(instance, ranges))
+
+
+def largest_flow(
+    instance: Instance, ranges: Mapping[int, tuple[int, int]]
+) -> dict[tuple[str, str], float]:
+    """The most tokens that fit through a placement; a node may compute the end of its range."""
+    ends = {str(node): first + count for node, (first, count) in ranges.items()}
+    edges = [
+        (source, target)
+        for source, target in instance.caps
+        if _follows(source, target, ranges, ends, instance.num_layers)
+    ]
+    names = list(ends)
+    conserved = np.zeros((len(edges), len(names)))
+    limited = np.zeros((len(edges), len(names)))
+    for number, (source, target) in enumerate(edges):
+        if source in ends:
+            conserved[number, names.index(source)] -= 1
+        if target in ends:
+            conserved[number, names.index(target)] += 1
+            limited[number, names.index(target)] = 1
+    rates = [instance.rates[instance.nodes[int(n)]][ranges[int(n)][1] - 1] for n in names]
+    caps = [instance.caps[edge] for edge in edges]
+    none = [float("-inf")] * (len(names) + len(edges))
+    found = maximise(
+        np.array([float(source == "source") for source, _ in edges]),
+        np.hstack([conserved, limited, np.eye(len(edges))]),
+        np.array([0.0] * len(names) + rates + caps),
+        floors_R=np.array([0.0] * len(names) + none),
+    )
+    assert found is not None  # nothing at all is a flow
+    return {
+        edge: float(amount)
+        for edge, amount in zip(edges, found.amounts, strict=True)
+        if amount > 1e-6
+    }
+
+
+def _follows(
+    source: str,
+    target: str,
+    ranges: Mapping[int, tuple[int, int]],
+    ends: Mapping[str, int],
+    num_layers: int,
+) -> bool:
+    if source != "source" and source not in ends:
+        return False
+    at = 0 if source == "source" else ends[source]
+    if target == "sink":
+        return at == num_layers
+    if target not in ends:
+        return False
+    first, count = ranges[int(target)]
+    return at == first if source == "source" else first <= at < first + count
+
+
+@dataclass(slots=True)
+class Node:
+    """A node at work: `queue` holds requests whose next token, or prompt, waits for it."""
+
+    card: Card
+    layers: int
+    rate: float
+    room: float
+    queue: deque[int] = field(default_factory=deque)
+    is_busy: bool = False
+    busy_seconds: float = 0.0
+
+
+@dataclass(slots=True)
+class Request:
+    """A request under way: (node, layers it computes there) in order."""
+
+    prompt: int
+    answer: int
+    path: tuple[tuple[int, int], ...] = ()
+    place: int = 0
+    written: int = 0
+    begun: float = 0.0
+    first: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """Answers in a second, mean and 95th percentile of the time per token, sequences, hops."""
+
+    tokens_per_second: float
+    tpot: float
+    tpot_p95: float
+    sequences: float
+    hops: float
+    busiest: float
+
+
+class Replay:
+    """Plays requests through a placement.
+
+    Args:
+        instance: rates of its nodes.
+        placement: ranges and flow.
+        cards: of the types of nodes.
+        requests: in the order in which they are let in.
+        most_sequences: under way at once.
+    """
+
+    def __init__(
+        self,
+        instance: Instance,
+        placement: Placement,
+        cards: Sequence[Card],
+        requests: Sequence[Request],
+        most_sequences: float,
+    ) -> None:
+        self._placement = placement
+        self.nodes = {}
+        for name, (_, layers) in placement.ranges.items():
+            kind = instance.nodes[name]
+            free = cards[kind].memory * MEMORY_SHARE - layers * LAYER_BYTES
+            room = max(0.0, free) / (layers * CACHE_BYTES)
+            rate = instance.rates[kind][layers - 1]
+            self.nodes[name] = Node(cards[kind], layers, rate, room)
+        self._most = most_sequences
+        self._turns: dict[tuple[str, str], float] = {}
+        self._events: list[tuple[float, int, int, list[int]]] = []
+        self._number = 0
+        self._requests = requests
+        self._waiting = deque(range(len(requests)))
+        self._under_way = 0
+        self._finished: list[Request] = []
+        self._tokens: list[float] = []
+        self._times: list[float] = []
+        self._weight = self._hops = 0.0
+
+    def run(self, seconds: float, warm_up: float) -> Outcome:
+        """Keep the placement full for `seconds`; what came in `warm_up` does not count."""
+        now, last = 0.0, 0.0
+        self._admit(now)
+        while self._events:
+            now, _, node, items = heapq.heappop(self._events)
+            if now > seconds:
+                break
+            if now > warm_up:
+                self._weight += self._under_way * (now - max(last, warm_up))
+            last = now
+            if items and node >= 0:
+                self._enter(node, items, now)
+            elif node < 0:
+                self._leave(-node - 1, items, now)
+        counted = sum(1 for at in self._tokens if at > warm_up)
+        times = np.array([t for at, t in self._gaps() if at > warm_up])
+        span = seconds - warm_up
+        return Outcome(
+            counted / span,
+            float(times.mean()) if len(times) else float("nan"),
+            float(np.percentile(times, 95)) if len(times) else float("nan"),
+            self._weight / span,
+            self._hops / max(1, len(self._requests) - len(self._waiting)),
+            max(node.busy_seconds for node in self.nodes.values()) / seconds,
+        )
+
+    def _gaps(self) -> Sequence[tuple[float, float]]:
+        """When a request stopped being watched, and its seconds a token until then."""
+        done = [(at, r) for at, r in zip(self._times, self._finished, strict=True)]
+        return [(at, (at - r.first) / (r.written - 1)) for at, r in done if r.written > 8]
+
+    def _admit(self, now: float) -> None:
+        first: dict[int, list[int]] = {}
+        while self._waiting and self._under_way < self._most:
+            number = self._waiting[0]
+            request = self._requests[number]
+            turns = dict(self._turns)
+            path = self._path(turns)
+            size = request.prompt + request.answer
+            if any(self.nodes[name].room < size for name, _ in path):
+                break
+            self._turns = turns
+            self._waiting.popleft()
+            self._under_way += 1
+            self._hops += len(path)
+            request.path, request.begun = path, now
+            for name, _ in path:
+                self.nodes[name].room -= size
+            first.setdefault(path[0][0], []).append(number)
+        for name, items in first.items():
+            self._send(now, name, items)
+
+    def _path(self, turns: dict[tuple[str, str], float]) -> tuple[tuple[int, int], ...]:
+        """From the source to the sink: at each node the edge that had least of its share."""
+        here, at = "source", 0
+        path: list[tuple[int, int]] = []
+        while True:
+            edges = [edge for edge in self._placement.flow if edge[0] == here]
+            edge = min(edges, key=lambda e: (turns.get(e, 0.0) + 1) / self._placement.flow[e])
+            turns[edge] = turns.get(edge, 0.0) + 1
+            here = edge[1]
+            if here == "sink":
+                return tuple(path)
+            first, held = self._placement.ranges[int(here)]
+            path.append((int(here), first + held - at))
+            at = first + held
+
+    def _send(self, now: float, node: int, items: list[int]) -> None:
+        tokens = sum(self._size(number) for number in items)
+        seconds = LINK_SECONDS + tokens * TOKEN_BYTES / LINK_BYTES_PER_SECOND
+        self._push(now + seconds, node, items)
+
+    def _push(self, at: float, node: int, items: list[int]) -> None:
+        self._number += 1
+        heapq.heappush(self._events, (at, self._number, node, items))
+
+    def _size(self, number: int) -> int:
+        request = self._requests[number]
+        return 1 if request.written else request.prompt
+
+    def _enter(self, name: int, items: list[int], now: float) -> None:
+        node = self.nodes[name]
+        node.queue.extend(items)
+        if not node.is_busy:
+            self._compute(name, node, now)
+
+    def _compute(self, name: int, node: Node, now: float) -> None:
+        """One pass over what waits: at most so many tokens, at least one request.
+
+        Of the answers it takes a micro-batch: all of them together would go round in one convoy,
+        with every node but one idle.
+        """
+        taken: list[int] = []
+        tokens = 0
+        answers = operations = 0.0
+        most_layers = 0
+        num_answers = 0
+        most_answers = -(-self._under_way // len(self._requests[node.queue[0]].path))
+        while node.queue and num_answers < most_answers:
+            if taken and tokens + self._size(node.queue[0]) > MOST_TOKENS:
+                break
+            number = node.queue.popleft()
+            request, size = self._requests[number], self._size(number)
+            num_answers += request.written > 0
+            layers = request.path[request.place][1]
+            most_layers = max(most_layers, layers)
+            tokens += size
+            taken.append(number)
+            if request.written:
+                answers += layers / node.layers / node.rate
+            else:
+                operations += size * layers * LAYER_BYTES  # two for each weight of two bytes
+        computing = operations / (node.card.operations * COMPUTE_SHARE)
+        seconds = max(most_layers * LAYER_BYTES / node.card.bandwidth, answers + computing)
+        node.is_busy = True
+        node.busy_seconds += seconds
+        self._push(now + seconds, -name - 1, taken)
+
+    def _leave(self, name: int, items: list[int], now: float) -> None:
+        node = self.nodes[name]
+        node.is_busy = False
+        targets: dict[int, list[int]] = {}
+        has_ended = False
+        for number in items:
+            request = self._requests[number]
+            request.place += 1
+            if request.place == len(request.path):
+                # The first pass took the whole prompt: its size counts until all nodes had it.
+                request.place = 0
+                has_ended |= self._write(request, now)
+                if request.written == request.answer:
+                    continue
+            targets.setdefault(request.path[request.place][0], []).append(number)
+        for target, group in targets.items():
+            self._send(now, target, group)
+        if node.queue:
+            self._compute(name, node, now)
+        if has_ended:
+            self._admit(now)
+
+    def _write(self, request: Request, now: float) -> bool:
+        request.written += 1
+        self._tokens.append(now)
+        if request.written == 1:
+            request.first = now
+        if request.written < request.answer:
+            return False
+        self._under_way -= 1
+        self._finished.append(request)
+        self._times.append(now)
+        for name, _ in request.path:
+            self.nodes[name].room += request.prompt + request.answer
+        return True
+
+
+def replay(
+    instance: Instance, placement: Placement, limit: float | None, seconds: float
+) -> Outcome:
+    """Full, or with the most sequences that keep to a mean time per output token."""
+    trace = made_trace(2000, 20.0, LENGTHS, seed=7)
+    cards = CARDS[len(instance.nodes)]
+
+    def with_most(most: float) -> Outcome:
+        requests = [
+            Request(int(p), int(a)) for p, a in zip(trace.prompt, trace.answer, strict=True)
+        ]
+        return Replay(instance, placement, cards, requests, most).run(seconds, seconds / 3)
+
+    if limit is None:
+        return with_most(float("inf"))
+    best, low, high = with_most(1), 1, 2048
+    if not best.tpot <= limit:
+        return best
+    while high - low > max(4, low // 12):
+        middle = (low + high) // 2
+        found = with_most(middle)
+        if found.tpot <= limit:
+            best, low = found, middle
+        else:
+            high = middle
+    return best
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("instances", type=Path)
+    parser.add_argument("ours", type=Path)
+    parser.add_argument("published", type=Path)
+    parser.add_argument("--seconds", type=float, default=600.0)
+    chosen = parser.parse_args()
+    print(
+        "| nodes | placement | flow, tokens/s | limit of TPOT | served, tokens/s | mean TPOT "
+        "| p95 TPOT | sequences | hops | busiest node |\n" + "|---" * 10 + "|"
+    )
+    for path in sorted(chosen.instances.glob("*.json")):
+        instance = read_instance(path)
+        placements = {
+            "Helix": published_placement(
+                (chosen.published / path.stem).with_suffix(".sol"), instance
+            ),
+            "ours": read_placement(chosen.ours / path.name),
+        }
+        for limit in LIMITS:
+            for name, placement in placements.items():
+                faults = faults_of(instance, placement, tolerance=1e-4)
+                if faults:
+                    raise SystemExit(f"{name} on {path.name}: {faults[0]}")
+                found = replay(instance, placement, limit, chosen.seconds)
+                print(_row(len(instance.nodes), name, objective(placement), limit, found))
+
+
+def _row(nodes: int, name: str, flow: float, limit: float | None, found: Outcome) -> str:
+    return (
+        f"| {nodes} | {name} | {flow:.1f} | {'none' if limit is None else f'{limit} s'} "
+        f"| {found.tokens_per_second:.1f} | {found.tpot:.3f} s | {found.tpot_p95:.3f} s "
+        f"| {found.sequences:.0f} | {found.hops:.1f} | {found.busiest:.0%} |"
+    )
+
+
+def read_placement(path: Path) -> Placement:
+    """What `benchmarks.helix --out` wrote."""
+    data = json.loads(path.read_text())
+    ranges = {int(node): (first, held) for node, (first, held) in data["ranges"].items()}
+    return Placement(ranges, {(source, target): rate for source, target, rate in data["flow"]})
+
+
+if __name__ == "__main__":
+    main()
