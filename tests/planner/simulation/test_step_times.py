@@ -21,8 +21,11 @@ def test_a_line_of_decoding_steps_is_near_its_model(count: int, context: int) ->
     cached = count * context
     line = TabledTimes(_bent).decode(count, cached)
     exact = _bent(StepShape(count, count, cached, cached)).seconds
-    assert line.fixed + line.slope * cached == pytest.approx(exact, rel=0.03)
-    assert cached < line.end <= 2 * cached + count
+    assert line.fixed + line.slope * cached == pytest.approx(exact, rel=0.035)
+    assert line.end > cached
+    for further in range(cached, int(min(line.end, 64 * cached)), cached):
+        exact = _bent(StepShape(count, count, further, further)).seconds
+        assert line.fixed + line.slope * further == pytest.approx(exact, rel=0.035)
 
 
 @given(st.integers(1, 8192), st.integers(1, 256), st.integers(0, 10**6), st.integers(0, 10**7))
@@ -46,4 +49,4 @@ def test_points_are_asked_for_once() -> None:
     for _ in range(3):
         times.step(100, 10, 1000, 1000)
         times.decode(10, 1000)
-    assert len(asked) == len(set(asked)) == 10
+    assert len(asked) == len(set(asked)) < 16

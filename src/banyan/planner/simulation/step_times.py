@@ -1,21 +1,23 @@
 """Times of steps, asked millions of times: looked up between points of the cost model. Pure.
 
 Decoding is asked by the number of sequences, exactly, and their mean context, as a straight line
-between powers of two and the middles between them: so the time of many steps in a row is a sum
-with a closed form. Steps that compute prompts are asked on a grid of four sizes, with lines between
-its points. Points are computed when they are first asked for.
+from an eighth of an octave on, as far as the model is straight: so the time of many steps in a row
+is a sum with a closed form. Steps that compute prompts are asked on a grid of four sizes, with
+lines between its points. Points are computed when they are first asked for.
 """
 
 from bisect import bisect_right
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 from banyan.planner.costs import StepShape
 from banyan.planner.simulation.stage_costs import RoundTime
 
 _STEPS_AN_OCTAVE = 4
-_HIGHEST = 2.0**40
+_STRAIGHT = 1e-3
+_LONGER_BY_OCTAVES = 3
+_Key: TypeAlias = tuple[int, int, int, int]
 _TOKEN_POINTS = tuple(
     sorted({round(2 ** (step / _STEPS_AN_OCTAVE)) for step in range(22 * _STEPS_AN_OCTAVE)})
 )
@@ -64,18 +66,18 @@ class TabledTimes:
     def __init__(self, predict: Callable[[StepShape], RoundTime]) -> None:
         self._predict = predict
         self._lines: dict[tuple[int, int, int], DecodeLine] = {}
-        self._points: dict[tuple[int, int, int, int], RoundTime] = {}
+        self._points: dict[_Key, float] = {}
+        self._busy: dict[_Key, tuple[float, ...]] = {}
 
     def decode(self, num_sequences: int, cached_tokens: int) -> DecodeLine:
         """See `StepTimes`."""
         context = cached_tokens // num_sequences
-        octave = context.bit_length()
-        # 0 and 1 in the lower half of an octave and the upper one; below 2 there is no middle.
-        half = context >> (octave - 2) & 1 if octave > 1 else 0
-        line = self._lines.get((num_sequences, octave, half))
+        # The highest four bits: pieces of an eighth of an octave, and of one token up to 16.
+        shift = max(0, context.bit_length() - 4)
+        key = (num_sequences, context >> shift, shift)
+        line = self._lines.get(key)
         if line is None:
-            line = self._draw(num_sequences, octave, half)
-            self._lines[num_sequences, octave, half] = line
+            line = self._lines[key] = self._draw(*key)
         return line
 
     def step(
@@ -87,46 +89,54 @@ class TabledTimes:
         cached, c = _place(_SUM_POINTS, cached_tokens)
         pairs, p = _place(_SUM_POINTS, attended_pairs)
         seconds = 0.0
+        point, both = self._seconds, c * p
+        lone_c, lone_p, neither = c - both, p - both, 1.0 - c - p + both
         for a, wa in ((tokens, 1 - t), (tokens + 1, t)):
             for b, wb in ((rows, 1 - r), (rows + 1, r)):
-                if wa * wb == 0.0:
-                    continue
-                base = wa * wb
-                seconds += base * (
-                    (1 - c) * (1 - p) * self._point(a, b, cached, pairs).seconds
-                    + (1 - c) * p * self._point(a, b, cached, pairs + 1).seconds
-                    + c * (1 - p) * self._point(a, b, cached + 1, pairs).seconds
-                    + c * p * self._point(a, b, cached + 1, pairs + 1).seconds
-                )
-        return RoundTime(seconds, self._point(tokens, rows, cached, pairs).busy)
+                if wa * wb:
+                    seconds += (wa * wb) * (
+                        neither * point(a, b, cached, pairs)
+                        + lone_p * point(a, b, cached, pairs + 1)
+                        + lone_c * point(a, b, cached + 1, pairs)
+                        + both * point(a, b, cached + 1, pairs + 1)
+                    )
+        return RoundTime(seconds, self._busy[tokens, rows, cached, pairs])
 
-    def _draw(self, num_sequences: int, octave: int, half: int) -> DecodeLine:
-        if octave > 1:
-            middle = 2 ** (octave - 2)
-            low, high = num_sequences * middle * (2 + half), num_sequences * middle * (3 + half)
-        else:
-            low, high = num_sequences * octave, num_sequences * (octave + 1)
+    def _draw(self, num_sequences: int, place: int, shift: int) -> DecodeLine:
+        low, high = num_sequences * (place << shift), num_sequences * (place + 1 << shift)
         at_low, at_high = self._decoding(num_sequences, low), self._decoding(num_sequences, high)
         slope = (at_high.seconds - at_low.seconds) / (high - low)
-        return DecodeLine(at_low.seconds - slope * low, slope, high, at_low.busy)
+        fixed = at_low.seconds - slope * low
+        # As far as the line goes on straight it is one: fewer pieces, fewer events.
+        for _ in range(_LONGER_BY_OCTAVES):
+            further = 2 * high
+            exact = self._decoding(num_sequences, further).seconds
+            if abs(fixed + slope * further - exact) > _STRAIGHT * exact:
+                break
+            high = further
+        return DecodeLine(fixed, slope, high, at_low.busy)
 
     def _decoding(self, num_sequences: int, cached_tokens: int) -> RoundTime:
         return self._predict(StepShape(num_sequences, num_sequences, cached_tokens, cached_tokens))
 
-    def _point(self, tokens: int, rows: int, cached: int, pairs: int) -> RoundTime:
+    def _seconds(self, tokens: int, rows: int, cached: int, pairs: int) -> float:
         key = (tokens, rows, cached, pairs)
         found = self._points.get(key)
-        if found is None:
-            found = self._predict(
-                StepShape(
-                    _TOKEN_POINTS[tokens],
-                    min(_TOKEN_POINTS[rows], _TOKEN_POINTS[tokens]),
-                    _SUM_POINTS[cached],
-                    _SUM_POINTS[pairs],
-                )
+        return self._ask(key) if found is None else found
+
+    def _ask(self, key: _Key) -> float:
+        tokens, rows, cached, pairs = key
+        found = self._predict(
+            StepShape(
+                _TOKEN_POINTS[tokens],
+                min(_TOKEN_POINTS[rows], _TOKEN_POINTS[tokens]),
+                _SUM_POINTS[cached],
+                _SUM_POINTS[pairs],
             )
-            self._points[key] = found
-        return found
+        )
+        self._points[key] = found.seconds
+        self._busy[key] = found.busy
+        return found.seconds
 
 
 def _place(points: tuple[float, ...], value: float) -> tuple[int, float]:
