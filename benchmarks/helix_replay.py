@@ -21,8 +21,6 @@ per output token stays under 0.6 s, and under 0.45 s. Cards are described, not m
 
 import argparse
 import heapq
-import json
-import re
 from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -30,9 +28,9 @@ from pathlib import Path
 
 import numpy as np
 
-from banyan.planner.linear_program import maximise
 from banyan.planner.simulation.trace import Lengths, made_trace
 from benchmarks.helix import Instance, Placement, faults_of, objective, read_instance
+from benchmarks.helix_placements import published_placement, read_placement
 
 LAYER_BYTES = 2 * (2 * 8192**2 + 2 * 8192 * 1024 + 3 * 8192 * 28672)
 CACHE_BYTES = 2 * 2 * 8 * 128
@@ -71,69 +69,6 @@ CARDS: Mapping[int, Sequence[Card]] = {
     24: (L4, T4, A100),
     42: (T4, L4.times(2), L4, V100, T4.times(4), A100, T4.times(2)),
 }
-
-
-def published_placement(path: Path, instance: Instance) -> Placement:
-    """Read where Helix puts layers, and find the largest flow through that."""
-    text = path.read_text()
-    starts = {int(n): int(first) for n, first in re.findall(r"^start_(\d+) (\d+)", text, re.M)}
-    held = {int(n): int(k) for n, k in re.findall(r"^hold_(\d+)_(\d+) 1\b", text, re.M)}
-    ranges = {node: (first, held[node]) for node, first in starts.items() if node in held}
-    return Placement(ranges, largest_flow(instance, ranges))
-
-
-def largest_flow(
-    instance: Instance, ranges: Mapping[int, tuple[int, int]]
-) -> dict[tuple[str, str], float]:
-    """The most tokens that fit through a placement; a node may compute the end of its range."""
-    ends = {str(node): first + count for node, (first, count) in ranges.items()}
-    edges = [
-        (source, target)
-        for source, target in instance.caps
-        if _follows(source, target, ranges, ends, instance.num_layers)
-    ]
-    names = list(ends)
-    conserved = np.zeros((len(edges), len(names)))
-    limited = np.zeros((len(edges), len(names)))
-    for number, (source, target) in enumerate(edges):
-        if source in ends:
-            conserved[number, names.index(source)] -= 1
-        if target in ends:
-            conserved[number, names.index(target)] += 1
-            limited[number, names.index(target)] = 1
-    rates = [instance.rates[instance.nodes[int(n)]][ranges[int(n)][1] - 1] for n in names]
-    caps = [instance.caps[edge] for edge in edges]
-    none = [float("-inf")] * (len(names) + len(edges))
-    found = maximise(
-        np.array([float(source == "source") for source, _ in edges]),
-        np.hstack([conserved, limited, np.eye(len(edges))]),
-        np.array([0.0] * len(names) + rates + caps),
-        floors_R=np.array([0.0] * len(names) + none),
-    )
-    assert found is not None  # nothing at all is a flow
-    return {
-        edge: float(amount)
-        for edge, amount in zip(edges, found.amounts, strict=True)
-        if amount > 1e-6
-    }
-
-
-def _follows(
-    source: str,
-    target: str,
-    ranges: Mapping[int, tuple[int, int]],
-    ends: Mapping[str, int],
-    num_layers: int,
-) -> bool:
-    if source != "source" and source not in ends:
-        return False
-    at = 0 if source == "source" else ends[source]
-    if target == "sink":
-        return at == num_layers
-    if target not in ends:
-        return False
-    first, count = ranges[int(target)]
-    return at == first if source == "source" else first <= at < first + count
 
 
 @dataclass(slots=True)
@@ -431,13 +366,6 @@ def _row(nodes: int, name: str, flow: float, limit: float | None, found: Outcome
         f"| {found.tokens_per_second:.1f} | {found.tpot:.3f} s | {found.tpot_p95:.3f} s "
         f"| {found.sequences:.0f} | {found.hops:.1f} | {found.busiest:.0%} |"
     )
-
-
-def read_placement(path: Path) -> Placement:
-    """What `benchmarks.helix --out` wrote."""
-    data = json.loads(path.read_text())
-    ranges = {int(node): (first, held) for node, (first, held) in data["ranges"].items()}
-    return Placement(ranges, {(source, target): rate for source, target, rate in data["flow"]})
 
 
 if __name__ == "__main__":

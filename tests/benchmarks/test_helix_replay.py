@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.helix import Instance, Placement, faults_of, objective
+from benchmarks.helix_placements import published_placement
 from benchmarks.helix_replay import (
     CACHE_BYTES,
     LAYER_BYTES,
@@ -12,7 +13,6 @@ from benchmarks.helix_replay import (
     Card,
     Replay,
     Request,
-    published_placement,
 )
 
 CARD = Card(memory=8 * LAYER_BYTES, bandwidth=LAYER_BYTES * 10.0, operations=1e18)

@@ -5,7 +5,8 @@ import pytest
 
 from banyan.planner.costs import Part, StepShape
 from banyan.planner.plan_check import check_plan
-from benchmarks.simulation import FittedCost, Measured, large_fleet
+from benchmarks.simulation import FittedCost, Measured
+from benchmarks.simulation_scale import large_fleet
 from tests.planner.shapes import FAST, dense_model
 
 PART = Part(0, 4)
