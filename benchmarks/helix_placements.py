@@ -48,12 +48,11 @@ def largest_flow(
             limited[number, names.index(target)] = 1
     rates = [instance.rates[instance.nodes[int(n)]][ranges[int(n)][1] - 1] for n in names]
     caps = [instance.caps[edge] for edge in edges]
-    none = [float("-inf")] * (len(names) + len(edges))
+    # What enters a node leaves it: no less, and no more.
     found = maximise(
         np.array([float(source == "source") for source, _ in edges]),
-        np.hstack([conserved, limited, np.eye(len(edges))]),
-        np.array([0.0] * len(names) + rates + caps),
-        floors_R=np.array([0.0] * len(names) + none),
+        np.hstack([conserved, -conserved, limited, np.eye(len(edges))]),
+        np.array([0.0] * (2 * len(names)) + rates + caps),
     )
     assert found is not None  # nothing at all is a flow
     return {

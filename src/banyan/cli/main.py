@@ -195,7 +195,7 @@ def simulate(arguments: SimulateArguments) -> None:
     """Try a [bold]plan[/bold] on a simulated clock: latency, utilisation, cost, failures."""
     from banyan.cli.simulate import run_simulate
 
-    run_simulate(arguments)
+    run_simulate(arguments, _settings())
 
 
 @app.command(rich_help_panel=_SERVING)

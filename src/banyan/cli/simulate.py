@@ -8,16 +8,16 @@ from typing import cast
 
 from rich.table import Table
 
+from banyan.cli.plan import write_file
+from banyan.cli.plan_inputs import CACHES, WEIGHTS, read_devices
+from banyan.cli.shipped import find_model
 from banyan.cli.simulate_arguments import SimulateArguments
 from banyan.cli.terminal import output, side
-from banyan.foundation.errors import InputError, StorageFull
-from banyan.models.configuration import EncoderConfiguration, ModelConfiguration, read_configuration
-from banyan.models.hub import find_model_directory
-from banyan.planner.costs import RooflineCost
+from banyan.foundation.errors import InputError
+from banyan.foundation.settings import Settings
+from banyan.models.description import describe_model
 from banyan.planner.goal_text import read_goal
-from banyan.planner.inventory import Inventory
-from banyan.planner.inventory_file import read_inventory, with_prices
-from banyan.planner.model_shape import BYTES_PER_WEIGHT, ModelShape, model_shape
+from banyan.planner.model_shape import ModelShape, model_shape
 from banyan.planner.plan import Plan
 from banyan.planner.plan_check import require_plan
 from banyan.planner.plan_file import parse_plan
@@ -32,7 +32,7 @@ from banyan.planner.simulation.trace import MIXES, Trace, made_trace, parse_trac
 _HOUR = 3600.0
 
 
-def run_simulate(arguments: SimulateArguments) -> Figures:
+def run_simulate(arguments: SimulateArguments, settings: Settings) -> Figures:
     """Simulate a plan and show what came of it.
 
     Raises:
@@ -40,8 +40,9 @@ def run_simulate(arguments: SimulateArguments) -> Figures:
         StorageFull: a file cannot be written.
     """
     plan = parse_plan(_read(arguments.plan, "plan"))
-    inventory = _inventory(arguments)
-    shape = _shape(plan, arguments.model)
+    devices = read_devices(arguments.devices, arguments.prices, settings)
+    inventory = devices.inventory
+    shape = _shape(plan, find_model(arguments.model or plan.model), settings)
     require_plan(plan, shape, inventory)
     goal = read_goal(arguments.goal)
     options = _options(arguments)
@@ -51,7 +52,7 @@ def run_simulate(arguments: SimulateArguments) -> Figures:
         f"Simulating {len(trace)} requests on {len(plan.replicas)} replicas of {plan.model} ..."
     )
     result = simulate(
-        plan, shape, inventory, RooflineCost(), trace, options=options, failures=failures
+        plan, shape, inventory, devices.costs, trace, options=options, failures=failures
     )
     found = figures(result, inventory, goal)
     console = output()
@@ -62,34 +63,18 @@ def run_simulate(arguments: SimulateArguments) -> Figures:
         console.print(f"{found.num_good} answers kept to {arguments.goal}")
     if arguments.html is not None:
         title = f"{plan.model} on {found.num_devices} devices, simulated"
-        _write(arguments.html, draw(title, result, found, device_uses(result, inventory)))
+        write_file(arguments.html, draw(title, result, found, device_uses(result, inventory)))
     if arguments.json_path is not None:
-        _write(arguments.json_path, json.dumps(found.plain(), indent=1))
+        write_file(arguments.json_path, json.dumps(found.plain(), indent=1))
     return found
 
 
-def _inventory(arguments: SimulateArguments) -> Inventory:
-    text = _read(arguments.devices, "inventory")
-    inventory = read_inventory(text, {}, origin=str(arguments.devices))
-    if arguments.prices is None:
-        return inventory
-    return with_prices(inventory, _read(arguments.prices, "prices"), origin=str(arguments.prices))
-
-
-def _shape(plan: Plan, model: str | None) -> ModelShape:
+def _shape(plan: Plan, model: str, settings: Settings) -> ModelShape:
     """The model with the dtypes that the plan was made for."""
-    name = model or plan.model
-    configuration = read_configuration(find_model_directory(name))
-    if isinstance(configuration, EncoderConfiguration):
-        raise InputError(f"{name} is an encoder; only models that write text are simulated")
-    return _with_dtypes_of(plan, configuration, name)
-
-
-def _with_dtypes_of(plan: Plan, configuration: ModelConfiguration, name: str) -> ModelShape:
+    description = describe_model(model, offline=settings.offline)
     # A plan names its dtypes in its fingerprint only: the few there are can be tried.
-    dtypes = (*BYTES_PER_WEIGHT, "int4")
-    shape = model_shape(configuration, name)
-    for weight, cache, compute in product(dtypes, dtypes, ("bfloat16", "float32", "float16")):
+    shape = model_shape(description.configuration, model, weight_dtype=description.weight_dtype)
+    for weight, cache, compute in product(WEIGHTS, CACHES, ("bfloat16", "float32")):
         tried = replace(shape, weight_dtype=weight, cache_dtype=cache, compute_dtype=compute)
         if tried.fingerprint == plan.model_fingerprint:
             return tried
@@ -166,10 +151,3 @@ def _read(path: Path, what: str) -> str:
         raise InputError(f"the {what} {path} cannot be read: it is no text in UTF-8") from error
     except OSError as error:
         raise InputError(f"the {what} {path} cannot be read: {error.strerror}") from error
-
-
-def _write(path: Path, text: str) -> None:
-    try:
-        path.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise StorageFull(f"{path} cannot be written: {error}") from error
