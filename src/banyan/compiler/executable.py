@@ -178,6 +178,9 @@ class Executable(ABC):
         del most
         return 0
 
+    def close(self) -> None:
+        """Give back what it holds beside memory of its device: most hold nothing."""
+
     @abstractmethod
     def _load(self, place: int, array: Array) -> None:
         """Keep a weight."""

@@ -11,6 +11,7 @@
       |   + CompilerMissing      no C++ compiler
       |   + DeviceMissing        the device asked for is not here
       |   + StorageFull          a disk that is full
+      |   + StageFailed          a part of a plan is gone, or computed no numbers
       + CompilationFailed        generated text that did not build
       + GraphError               a graph that breaks the written rules of the compiler
       + EngineStopped            the engine process is not there to answer
@@ -62,6 +63,10 @@ class ImageError(RequestError):
 
 class EnvironmentProblem(BanyanError, RuntimeError):
     """Something this machine lacks."""
+
+
+class StageFailed(EnvironmentProblem):
+    """A worker of a plan is gone, does not answer, or computed NaN."""
 
 
 class CompilerMissing(EnvironmentProblem):

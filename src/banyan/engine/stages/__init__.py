@@ -1,0 +1,1 @@
+"""One model over several devices: a plan carried out by parts that each compute their segments."""

@@ -1,0 +1,142 @@
+"""From a plan and a model to a program over all its places.
+
+Called by the loading of a decoder. Parts open at the same time: compiling on one waits for no other.
+"""
+
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+from banyan.compiler.compile import CompileOptions
+from banyan.compiler.cutting.segments import Segment, cut_graph
+from banyan.compiler.cutting.shards import ShardedGraph, ShardedWeights, shard_graph
+from banyan.compiler.executable import WeightSource
+from banyan.compiler.ir.graph import Graph, Node
+from banyan.devices.discovery import find_device
+from banyan.engine.options import EngineOptions
+from banyan.engine.stages.addresses import INTERPRETER, PlaceAddress, addresses_of
+from banyan.engine.stages.part import LocalPart, NumberedSegment, Part
+from banyan.engine.stages.placement import layer_of_input, places_of_nodes, stages_to_run
+from banyan.engine.stages.staged_program import StagedProgram, number_segments
+from banyan.engine.starting.determinism import instruction_set_of
+from banyan.foundation.errors import InputError
+from banyan.foundation.settings import Settings
+from banyan.planner.plan import Plan, Stage
+
+
+@dataclass(frozen=True, slots=True)
+class CutModel:
+    """A model cut as a plan says; nothing is opened yet.
+
+    Attributes:
+        sharded: the graph of the step, with the tensors of all ranks.
+        segments: in the order in which they can run.
+    """
+
+    sharded: ShardedGraph
+    segments: tuple[NumberedSegment, ...]
+
+    @property
+    def places(self) -> tuple[str, ...]:
+        """The devices of the plan, in the order of their first segments."""
+        return tuple(dict.fromkeys(numbered.segment.place for numbered in self.segments))
+
+    def of_place(self, place: str) -> tuple[NumberedSegment, ...]:
+        """What one device computes."""
+        return tuple(n for n in self.segments if n.segment.place == place)
+
+
+def cut_model(graph: Graph, plan: Plan) -> CutModel:
+    """Cut the step of a decoder.
+
+    Raises:
+        InputError: the plan is not one for this model, or asks for what is not carried out.
+        GraphError: tensors cannot be cut in this graph.
+    """
+    stages = stages_to_run(plan)
+    _check_layers(graph, stages)
+    sharded = ShardedGraph(graph)
+    if any(len(stage.devices) > 1 for stage in stages):
+        sharded = shard_graph(graph, lambda node: _ways_of(node, stages))
+    segments = cut_graph(sharded.graph, places_of_nodes(sharded, stages))
+    titles = {number: _title(segment) for number, segment in enumerate(segments)}
+    return CutModel(sharded, number_segments(sharded.graph, segments, titles))
+
+
+def open_inline(
+    place: str,
+    segments: Sequence[NumberedSegment],
+    device: str,
+    options: EngineOptions,
+    settings: Settings,
+) -> LocalPart:
+    """Compile a part in this process.
+
+    Raises:
+        DeviceMissing: there is no such device.
+    """
+    is_interpreted = device == INTERPRETER
+    opened = find_device(
+        "null" if is_interpreted else device, settings=settings, num_threads=options.threads
+    )
+    compiling = CompileOptions(
+        cache_directory=settings.cache_directory,
+        compiler_command=settings.compiler_command,
+        instruction_set=instruction_set_of(options.mode),
+    )
+    target = INTERPRETER if is_interpreted else None
+    try:
+        return LocalPart(place, segments, opened, target=target, options=compiling)
+    except BaseException:
+        opened.close()
+        raise
+
+
+def join_parts(cut: CutModel, parts: Mapping[str, Part]) -> StagedProgram:
+    """The program over parts that are open."""
+    return StagedProgram(cut.sharded.graph, cut.segments, parts)
+
+
+def weights_of_ranks(cut: CutModel, source: WeightSource) -> WeightSource:
+    """The weights of a model, with those of ranks where tensors are cut."""
+    return ShardedWeights(source, cut.sharded.shards) if cut.sharded.shards else source
+
+
+def _check_layers(graph: Graph, stages: Sequence[Stage]) -> None:
+    num_layers = 1 + max(
+        (layer for node in graph.inputs if (layer := layer_of_input(node)) is not None), default=0
+    )
+    covered = 0
+    for stage in stages:
+        if stage.first_layer != covered or stage.end_layer <= stage.first_layer:
+            raise InputError(
+                f"the plan has layers {stage.first_layer} to {stage.end_layer} where layer "
+                f"{covered} comes next; every layer of the {num_layers} belongs to one stage, in "
+                "order"
+            )
+        if not stage.devices:
+            raise InputError(f"layers {stage.first_layer} to {stage.end_layer} have no device")
+        covered = stage.end_layer
+    if covered != num_layers:
+        raise InputError(
+            f"the plan has {covered} layers and the model {num_layers}; plan again for this model"
+        )
+
+
+def _ways_of(node: Node, stages: Sequence[Stage]) -> int:
+    layer = layer_of_input(node)
+    if layer is None:
+        return 1
+    return next(len(stage.devices) for stage in stages if layer < stage.end_layer)
+
+
+def _title(segment: Segment) -> str:
+    """What a person calls a segment."""
+    layers = sorted(
+        {layer for n in segment.graph.inputs if (layer := layer_of_input(n)) is not None}
+    )
+    if not layers:
+        return "what lies between layers"
+    if len(layers) == 1:
+        return f"layer {layers[0]}"
+    return f"layers {layers[0]} to {layers[-1]}"
