@@ -73,6 +73,30 @@ def serve(arguments: ServeArguments) -> None:
 
 
 @app.command(rich_help_panel=_SERVING)
+def worker(
+    listen: Annotated[
+        str, typer.Option("--listen", metavar="HOST:PORT", help="Where engines connect.")
+    ],
+    secret: Annotated[
+        Path,
+        typer.Option(
+            "--secret", metavar="FILE", help="What both sides know; made if it is not there."
+        ),
+    ],
+    device: DeviceOption = "cpu",
+) -> None:
+    """Lend a [bold]device[/bold] of this machine to a server on another host (its --plan)."""
+    from banyan.cli.worker import open_listener, serve_engines
+
+    listener = open_listener(listen, secret, device)
+    typer.echo(f"listening on port {listener.port} for engines that know {secret}")
+    try:
+        serve_engines(listener, device, _settings())
+    finally:
+        listener.close()
+
+
+@app.command(rich_help_panel=_SERVING)
 def chat(
     model: Model = None,
     url: Annotated[

@@ -11,6 +11,13 @@ from banyan.cli.option_types import (
     Model,
     ThreadsOption,
 )
+from banyan.cli.plan_options import (
+    PlanOption,
+    PlanSecretOption,
+    PlanWorkersOption,
+    plan_text_of,
+    plan_workers_of,
+)
 from banyan.cli.serve_option_types import (
     AllowSwapOption,
     BodyOption,
@@ -98,6 +105,9 @@ class ServeArguments:
     lora_dtype: lora.LoraDtypeOption = "auto"
     max_cpu_loras: lora.CpuLorasOption = None
     lora_modules: lora.LoraModulesOption = None
+    plan: PlanOption = None
+    plan_workers: PlanWorkersOption = None
+    plan_secret: PlanSecretOption = None
     until_input_ends: UntilInputEndsOption = False
     trust_request_chat_template: TemplateOption = False
     metric_names: MetricNamesOption = "both"
@@ -155,5 +165,8 @@ class ServeArguments:
         read = {
             "speculation": read_speculation(self.speculative_config),
             "lora_modules": lora.lora_modules_of(self.lora_modules),
+            "plan": plan_text_of(self.plan),
+            "plan_workers": plan_workers_of(self.plan_workers),
+            "plan_secret": None if self.plan_secret is None else str(self.plan_secret),
         }
         return chosen_options(self.preset, same | read)

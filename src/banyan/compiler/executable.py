@@ -178,8 +178,8 @@ class Executable(ABC):
         del most
         return 0
 
-    def close(self) -> None:
-        """Give back what it holds beside memory of its device: most hold nothing."""
+    def close(self) -> None:  # noqa: B027  (most hold nothing, and need not say so)
+        """Give back what it holds beside memory of its device."""
 
     @abstractmethod
     def _load(self, place: int, array: Array) -> None:

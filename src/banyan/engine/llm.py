@@ -6,6 +6,7 @@ The door for Python users. It wires a loaded model to the engine and owns both u
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeAlias, Unpack, cast
 
@@ -20,6 +21,8 @@ from banyan.engine.speculation_options import SpeculationOptions, read_speculati
 from banyan.engine.starting.loading import LoadedModel, load_model
 from banyan.foundation.errors import InputError, RequestError
 from banyan.foundation.settings import load_settings
+from banyan.planner.plan import Plan
+from banyan.planner.plan_file import print_plan
 
 OnePrompt: TypeAlias = str | Sequence[int]
 Messages: TypeAlias = Sequence[Mapping[str, Any]]
@@ -56,6 +59,10 @@ class LLM:
         lora_dtype: how adapters are stored: "plain", "int8" (rounded), or "auto", which rounds them
             where the base is rounded.
         mode: "deterministic" gives a request the same tokens whatever is computed beside it.
+        plan: a plan, or the file of one: the model is cut over its devices.
+        plan_workers: where devices of the plan are, see `EngineOptions`; workers of this host
+            otherwise.
+        plan_secret: file with the secret that workers of other hosts share.
         progress: called while the model loads with a stage, how much is done, how much there is.
 
     Raises:
@@ -89,6 +96,9 @@ class LLM:
         max_loras: int = 8,
         max_lora_rank: int = 16,
         lora_dtype: str = "auto",
+        plan: Plan | str | os.PathLike[str] | None = None,
+        plan_workers: Mapping[str, str] | None = None,
+        plan_secret: str | os.PathLike[str] | None = None,
         progress: Progress | None = None,
     ) -> None:
         options = EngineOptions(
@@ -113,6 +123,9 @@ class LLM:
             max_loras=max_loras,
             max_lora_rank=max_lora_rank,
             lora_dtype=lora_dtype,
+            plan=_plan_text(plan),
+            plan_workers=tuple((plan_workers or {}).items()),
+            plan_secret=None if plan_secret is None else os.fspath(plan_secret),
         )
         settings = load_settings(os.environ)
         self._loaded: LoadedModel | None = load_model(
@@ -256,6 +269,15 @@ class LLM:
                 f"{len(prompts)} prompts but {len(options)} options; give one for each, or one"
             )
         return list(options)
+
+
+def _plan_text(plan: Plan | str | os.PathLike[str] | None) -> str | None:
+    if plan is None or isinstance(plan, Plan):
+        return None if plan is None else print_plan(plan)
+    try:
+        return Path(plan).read_text(encoding="utf-8")
+    except (OSError, ValueError) as error:
+        raise InputError(f"the plan {os.fspath(plan)} cannot be read: {error}") from error
 
 
 def _with_adapters(prompts: Sequence[Prompt], adapter: Adapters) -> list[Prompt]:

@@ -121,6 +121,12 @@ class EngineOptions:
             "auto" rounded where `quantization` rounds the base.
         max_cpu_loras: most adapters that are loaded at once; None sets no limit.
         lora_modules: adapters to start with, as (name, path); they switch `enable_lora` on.
+        plan: the text of a plan (`banyan.planner.plan_file`): the model is cut over its devices;
+            None computes all on `device`.
+        plan_workers: (device of the plan, where it is): "inline:DEVICE" in this process,
+            "process:DEVICE" in a worker of this host, "tcp://HOST:PORT" in one that listens;
+            others are workers of this host, on the device of their name.
+        plan_secret: file with the secret that workers of other hosts share.
     """
 
     device: str = "cpu"
@@ -154,6 +160,9 @@ class EngineOptions:
     lora_dtype: str = "auto"
     max_cpu_loras: int | None = None
     lora_modules: tuple[tuple[str, str], ...] = ()
+    plan: str | None = None
+    plan_workers: tuple[tuple[str, str], ...] = ()
+    plan_secret: str | None = None
 
     @property
     def has_adapters(self) -> bool:

@@ -34,7 +34,7 @@ def of_ranks(sharded: ShardedGraph, arrays: Any) -> dict[str, Any]:
     weights = ShardedWeights(Arrays(arrays), sharded.shards)
     found = {name: weights.read(name) for name in names_of(sharded.graph, "weight")}
     for name in names_of(sharded.graph, "state"):
-        whole = arrays[name.partition("[")[0]]
+        whole = arrays[name.partition(".part")[0]]
         found[name] = whole[:, : whole.shape[1] // 2].copy()
     return found | {name: arrays[name] for name in names_of(sharded.graph, "argument")}
 
@@ -65,7 +65,7 @@ def test_two_ranks_give_the_logits_of_one(
         if any(output.name in other.received and other.place != segment.place for other in segments)
     }
     assert kinds == {"f32[num_tokens, 64]"}
-    cut = {name.partition("[")[0] for name in sharded.shards}
+    cut = {name.partition(".part")[0] for name in sharded.shards}
     of_layer = {name.removeprefix("model.layers.0.") for name in cut if ".layers.0." in name}
     linears = {"q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"}
     assert {name.split(".")[-2] for name in of_layer} == linears

@@ -3,8 +3,8 @@
 One graph holds the nodes of all ranks. The first linears of a block are cut by their outputs, whole
 heads of attention with their cache; the last are cut by their inputs, and the sum of what the ranks
 have is one node, the same on each (Shoeybi et al., "Megatron-LM", arXiv:1909.08053, section 3).
-Weights of a rank are inputs of their own, "q_proj.weight[0/2]". `segments` then cuts the graph like
-any other.
+Weights of a rank are inputs of their own, "q_proj.weight.part0of2". `segments` then cuts the graph
+like any other.
 """
 
 from collections.abc import Callable, Collection, Mapping
@@ -148,7 +148,7 @@ class _Sharding:
         each = size // ways
         nodes = []
         for rank in range(ways):
-            part = f"{name}[{rank}/{ways}]"
+            part = f"{name}{_mark(rank, ways)}"
             if node.attr("role") == "weight":
                 self._shards[part] = Shard(name, axis, rank * each, (rank + 1) * each)
             shape = (*node.shape[:axis], each, *node.shape[axis + 1 :])
@@ -264,9 +264,13 @@ class _Sharding:
             if output.updates is None:
                 raise GraphError(f"the output {output.name} lies in parts and nothing joins them")
             for rank, node in enumerate(parts.nodes):
-                mark = f"[{rank}/{len(parts.nodes)}]"
+                mark = _mark(rank, len(parts.nodes))
                 found.append(Output(output.name + mark, node, output.updates + mark))
         return tuple(found)
+
+
+def _mark(rank: int, ways: int) -> str:
+    return f".part{rank}of{ways}"
 
 
 def _slice_of(whole: Node, axis: int, rank: int, ways: int) -> Node:

@@ -1,24 +1,21 @@
 """From a plan and a model to a program over all its places.
 
-Called by the loading of a decoder. Parts open at the same time: compiling on one waits for no other.
+Called by the loading of a decoder. Parts open at the same time: none waits while another compiles.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from banyan.compiler.compile import CompileOptions
 from banyan.compiler.cutting.segments import Segment, cut_graph
-from banyan.compiler.cutting.shards import ShardedGraph, ShardedWeights, shard_graph
-from banyan.compiler.executable import WeightSource
+from banyan.compiler.cutting.shards import ShardedGraph, shard_graph
 from banyan.compiler.ir.graph import Graph, Node
 from banyan.devices.discovery import find_device
-from banyan.engine.options import EngineOptions
-from banyan.engine.stages.addresses import INTERPRETER, PlaceAddress, addresses_of
+from banyan.engine.stages.addresses import INTERPRETER
 from banyan.engine.stages.part import LocalPart, NumberedSegment, Part
 from banyan.engine.stages.placement import layer_of_input, places_of_nodes, stages_to_run
 from banyan.engine.stages.staged_program import StagedProgram, number_segments
-from banyan.engine.starting.determinism import instruction_set_of
 from banyan.foundation.errors import InputError
 from banyan.foundation.settings import Settings
 from banyan.planner.plan import Plan, Stage
@@ -67,8 +64,10 @@ def open_inline(
     place: str,
     segments: Sequence[NumberedSegment],
     device: str,
-    options: EngineOptions,
+    *,
+    threads: int | None,
     settings: Settings,
+    compiling: CompileOptions,
 ) -> LocalPart:
     """Compile a part in this process.
 
@@ -76,14 +75,8 @@ def open_inline(
         DeviceMissing: there is no such device.
     """
     is_interpreted = device == INTERPRETER
-    opened = find_device(
-        "null" if is_interpreted else device, settings=settings, num_threads=options.threads
-    )
-    compiling = CompileOptions(
-        cache_directory=settings.cache_directory,
-        compiler_command=settings.compiler_command,
-        instruction_set=instruction_set_of(options.mode),
-    )
+    name = "null" if is_interpreted else device
+    opened = find_device(name, settings=settings, num_threads=threads)
     target = INTERPRETER if is_interpreted else None
     try:
         return LocalPart(place, segments, opened, target=target, options=compiling)
@@ -92,14 +85,24 @@ def open_inline(
         raise
 
 
-def join_parts(cut: CutModel, parts: Mapping[str, Part]) -> StagedProgram:
-    """The program over parts that are open."""
-    return StagedProgram(cut.sharded.graph, cut.segments, parts)
+def open_together(
+    cut: CutModel, open_one: Callable[[str, Sequence[NumberedSegment]], Part]
+) -> StagedProgram:
+    """Open the parts of all places, all at once, and join them.
 
-
-def weights_of_ranks(cut: CutModel, source: WeightSource) -> WeightSource:
-    """The weights of a model, with those of ranks where tensors are cut."""
-    return ShardedWeights(source, cut.sharded.shards) if cut.sharded.shards else source
+    When one cannot be opened the others are closed, and its error is raised.
+    """
+    with ThreadPoolExecutor(len(cut.places)) as threads:
+        futures = {
+            place: threads.submit(open_one, place, cut.of_place(place)) for place in cut.places
+        }
+    failed = next((f for f in futures.values() if f.exception() is not None), None)
+    if failed is not None:
+        for future in futures.values():
+            if future.exception() is None:
+                future.result().close()
+    parts = {place: future.result() for place, future in futures.items()}
+    return StagedProgram(cut.sharded, cut.segments, parts)
 
 
 def _check_layers(graph: Graph, stages: Sequence[Stage]) -> None:

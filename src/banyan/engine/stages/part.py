@@ -11,8 +11,9 @@ from typing import Protocol
 import numpy as np
 
 from banyan.compiler.compile import CompileOptions, compile_graph
+from banyan.compiler.cutting.renaming import PlainGraph, PlainWeights, plainly_named
 from banyan.compiler.cutting.segments import Segment
-from banyan.compiler.executable import Array, Executable, WeightSource, of_role
+from banyan.compiler.executable import Array, Executable, WeightSource
 from banyan.compiler.report import CompileReport
 from banyan.devices.device import Device
 from banyan.foundation.errors import InputError, StageFailed
@@ -120,13 +121,13 @@ class LocalPart:
         self.place = place
         self._device = device
         self._segments = {numbered.number: numbered for numbered in segments}
+        self._plain = {n.number: plainly_named(n.segment.graph) for n in segments}
         self._programs = {
-            numbered.number: compile_graph(
-                numbered.segment.graph, device=device, target=target, options=options
-            )
-            for numbered in segments
+            number: compile_graph(plain.graph, device=device, target=target, options=options)
+            for number, plain in self._plain.items()
         }
         self._own = {numbered.number: own_values(numbered, segments) for numbered in segments}
+        self._taken = {n.number: _arguments_of(n, self._plain[n.number]) for n in segments}
         self._arguments: dict[str, Array] = {}
         self._values: dict[str, Array] = {}
         self._finished: deque[Mapping[str, Array]] = deque()
@@ -138,8 +139,8 @@ class LocalPart:
 
     def load_weights(self, source: WeightSource) -> None:
         """See `Part`."""
-        for program in self._programs.values():
-            program.load_weights(source)
+        for number, program in self._programs.items():
+            program.load_weights(PlainWeights(source, self._plain[number].inputs))
 
     def allocate_state(self, sizes: Mapping[str, int]) -> None:
         """See `Part`."""
@@ -156,8 +157,9 @@ class LocalPart:
             self._arguments, self._values = dict(arrays), {}
         known = {**self._arguments, **self._values, **arrays}
         program, numbered = self._programs[number], self._segments[number]
-        names = (argument.name for argument in of_role(program.inputs, "argument"))
-        results = program.run({name: known[name] for name in names})
+        found = program.run({plain: known[name] for name, plain in self._taken[number]})
+        outputs = self._plain[number].outputs
+        results = {name: found[outputs[name]] for name in numbered.segment.given}
         _refuse_nan(results, numbered, self.place)
         for name in self._own[number]:
             self._values[name] = results[name]
@@ -169,20 +171,24 @@ class LocalPart:
 
     def read_state_part(self, name: str, index: int) -> Array:
         """See `Part`."""
-        return self._owner(name).read_state_part(name, index)
+        program, plain = self._owner(name)
+        return program.read_state_part(plain, index)
 
     def write_state_part(self, name: str, index: int, value: Array) -> None:
         """See `Part`."""
-        self._owner(name).write_state_part(name, index, value)
+        program, plain = self._owner(name)
+        program.write_state_part(plain, index, value)
 
     def write_state(self, name: str, value: Array) -> None:
         """See `Part`."""
-        self._owner(name).write_state(name, value)
+        program, plain = self._owner(name)
+        program.write_state(plain, value)
 
-    def _owner(self, state: str) -> Executable:
-        for program in self._programs.values():
-            if any(argument.name == state for argument in of_role(program.inputs, "state")):
-                return program
+    def _owner(self, state: str) -> tuple[Executable, str]:
+        for number, program in self._programs.items():
+            plain = self._plain[number].inputs.get(state)
+            if plain is not None:
+                return program, plain
         raise InputError(f"{self.place} holds no state {state!r}")
 
     def close(self) -> None:
@@ -200,6 +206,15 @@ def own_values(numbered: NumberedSegment, segments: Sequence[NumberedSegment]) -
         if source == place and other.number > numbered.number
     }
     return tuple(name for name in numbered.segment.given if name in needed)
+
+
+def _arguments_of(numbered: NumberedSegment, plain: PlainGraph) -> tuple[tuple[str, str], ...]:
+    """What a run takes: name in the segment, and plain name."""
+    return tuple(
+        (name, plain.inputs[name])
+        for node in numbered.segment.graph.inputs
+        if node.attr("role") == "argument" and (name := str(node.attr("name")))
+    )
 
 
 def _refuse_nan(results: Mapping[str, Array], numbered: NumberedSegment, place: str) -> None:

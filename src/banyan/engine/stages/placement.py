@@ -16,7 +16,7 @@ from banyan.foundation.errors import InputError
 from banyan.planner.plan import Plan, Stage
 
 _LAYER = re.compile(r"(?:^|\.)layers\.(\d+)\.")
-_STATE = re.compile(r"\.(\d+)(?:\[|$)")
+_STATE = re.compile(r"\.(\d+)(?:\.part|$)")
 _FIRST = "model.embed_tokens."
 _EXPERT_TAIL = frozenset({"reshape", "cast", "mul", "expand", "permute"})
 

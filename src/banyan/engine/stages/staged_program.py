@@ -4,17 +4,21 @@ Whoever holds one need not know: runs, states and their parts go to the place th
 prefix cache, grammars, drafts and all else of the engine work as over one device.
 """
 
+from collections import deque
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import final
 
 from banyan.compiler.cutting.segments import Segment
+from banyan.compiler.cutting.shards import ShardedGraph, ShardedWeights
 from banyan.compiler.executable import Argument, Array, Executable, Progress, WeightSource
 from banyan.compiler.interpreted import graph_arguments, graph_outputs
 from banyan.compiler.ir.graph import Graph
 from banyan.compiler.report import CompileReport
 from banyan.engine.stages.part import NumberedSegment, Part
+from banyan.foundation.errors import BanyanError
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,19 +45,24 @@ class StagedProgram(Executable):
     """Runs the segments of a graph on their parts."""
 
     def __init__(
-        self, graph: Graph, segments: Sequence[NumberedSegment], parts: Mapping[str, Part]
+        self,
+        sharded: ShardedGraph,
+        segments: Sequence[NumberedSegment],
+        parts: Mapping[str, Part],
     ) -> None:
         """Take parts that hold the compiled segments.
 
         Args:
-            graph: the whole.
+            sharded: the whole.
             segments: in the order in which they can run.
             parts: by place.
         """
+        graph = sharded.graph
         reports = [report for part in parts.values() for report in part.reports]
         report = joined_report(graph.name, reports)
         super().__init__(graph_arguments(graph), graph_outputs(graph), report)
         self._parts = dict(parts)
+        self._shards = sharded.shards
         self._work = _in_order([numbered.segment for numbered in segments], parts)
         self._owners = {
             str(node.attr("name")): parts[numbered.segment.place]
@@ -64,8 +73,9 @@ class StagedProgram(Executable):
 
     def load_weights(self, source: WeightSource, progress: Progress | None = None) -> None:
         """As the base says; every part reads its own, all at once."""
+        ranks = ShardedWeights(source, self._shards) if self._shards else source
         with ThreadPoolExecutor(len(self._parts)) as threads:
-            loading = [threads.submit(p.load_weights, source) for p in self._parts.values()]
+            loading = [threads.submit(p.load_weights, ranks) for p in self._parts.values()]
             for done, future in enumerate(loading, start=1):
                 future.result()
                 if progress is not None:
@@ -109,25 +119,46 @@ class StagedProgram(Executable):
 
     def _run(self, arguments: Mapping[str, Array], sizes: Mapping[str, int]) -> dict[str, Array]:
         del sizes
-        found: dict[str, Array] = {}
-        begun: list[_Work] = []
-        finished: set[int] = set()
+        run = _Run(arguments)
+        try:
+            for work in self._work:
+                run.finish(set(work.received.values()))
+                run.begin(work)
+            run.finish({work.number for work in self._work})
+        except BaseException:
+            run.abandon()
+            raise
+        return {output.name: run.found[output.name] for output in self.outputs}
 
-        def finish(numbers: set[int]) -> None:
-            # A part answers in the order in which it was asked.
-            while numbers - finished:
-                work = begun.pop(0)
-                found.update(work.part.finish())
-                finished.add(work.number)
 
-        for work in self._work:
-            finish(set(work.received.values()))
-            arrays = {name: found[name] for name in work.received}
-            arrays |= {name: arguments[name] for name in work.arguments}
-            work.part.begin(work.number, arrays, is_first=work.is_first)
-            begun.append(work)
-        finish({work.number for work in self._work})
-        return {output.name: found[output.name] for output in self.outputs}
+class _Run:
+    """One step under way."""
+
+    def __init__(self, arguments: Mapping[str, Array]) -> None:
+        self.found: dict[str, Array] = {}
+        self._arguments = arguments
+        self._begun: deque[_Work] = deque()
+        self._finished: set[int] = set()
+
+    def begin(self, work: _Work) -> None:
+        """Hand a segment what it needs; what it takes of other places is there."""
+        arrays = {name: self.found[name] for name in work.received}
+        arrays |= {name: self._arguments[name] for name in work.arguments}
+        work.part.begin(work.number, arrays, is_first=work.is_first)
+        self._begun.append(work)
+
+    def finish(self, numbers: set[int]) -> None:
+        """Wait until these segments are done; a part answers in the order it was asked."""
+        while numbers - self._finished:
+            work = self._begun.popleft()
+            self.found.update(work.part.finish())
+            self._finished.add(work.number)
+
+    def abandon(self) -> None:
+        """Read what parts still owe, so that the next step does not take it for its own."""
+        while self._begun:
+            with suppress(BanyanError):
+                self._begun.popleft().part.finish()
 
 
 def number_segments(

@@ -149,7 +149,7 @@ def compile_model(
     """Compile the graph of a model for a device and a mode; no weight is read yet."""
     graph, weights = model.graph, model.weights
     # Before the long work, and with every missing name at once.
-    weights.require(_weight_shapes(graph))
+    weights.require(weight_shapes(graph))
     say("Compiling", 0, 1)
     options = CompileOptions(
         cache_directory=settings.cache_directory,
@@ -187,7 +187,8 @@ def fill(
         warm.keep(executable, say)
 
 
-def _weight_shapes(graph: Graph) -> dict[str, tuple[int, ...]]:
+def weight_shapes(graph: Graph) -> dict[str, tuple[int, ...]]:
+    """The weights that a graph reads, with their shapes."""
     weights = (node for node in graph.inputs if node.attr("role") == "weight")
     return {
         str(node.attr("name")): tuple(size for size in node.shape if isinstance(size, int))

@@ -9,6 +9,7 @@ import logging
 import os
 import resource
 from collections.abc import Callable
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, TypeVar
@@ -31,7 +32,6 @@ from banyan.engine.starting.cache_size import CacheShape, choose_cache_format
 from banyan.engine.starting.compiling import (
     choose_dtype,
     compile_and_pack,
-    compile_model,
     fill,
     open_directory,
     packed_weights_key,
@@ -43,6 +43,7 @@ from banyan.engine.starting.determinism import prove_mode, require_deterministic
 from banyan.engine.starting.drafts import load_draft
 from banyan.engine.starting.memory_plan import plan_memory
 from banyan.engine.starting.spill_choice import choose_spill
+from banyan.engine.starting.staging import compile_step
 from banyan.engine.structure.guidance import StructureCompiler
 from banyan.engine.vision.eyes import SeeingStep
 from banyan.engine.vision.model_eyes import ModelEyes
@@ -78,8 +79,9 @@ class LoadedModel:
     eyes: ModelEyes | None = None
 
     def close(self) -> None:
-        """Stop the threads of the engine and of the device."""
+        """Stop the threads of the engine and of the device, and the workers of a plan."""
         self.engine.close()
+        self.executable.close()
         self.device.close()
 
 
@@ -100,7 +102,7 @@ def load_model(
     dtype = choose_dtype(options.dtype, configuration.checkpoint_dtype)
     form = choose_cache_format(options.kv_cache_dtype, dtype=dtype, head_dim=configuration.head_dim)
 
-    def build(device: Device) -> LoadedModel:
+    def build(device: Device, opened: ExitStack) -> LoadedModel:
         # Measured before the weights are there: mapped ones count as memory that can be had.
         free_bytes = free_memory_bytes(device)
         require_deterministic(options, device)
@@ -112,15 +114,29 @@ def load_model(
         if room is not None:
             model = replace(model, graph=adapted_graph(model.graph, room))
             free_bytes -= room.num_bytes
-        key = packed_weights_key(directory, model)
-        executable = compile_model(model, device, settings=settings, say=say, mode=options.mode)
+        executable = opened.enter_context(
+            closing(
+                compile_step(
+                    directory,
+                    model,
+                    device,
+                    options,
+                    settings=settings,
+                    say=say,
+                    dtype=dtype,
+                    cache_format=form.name,
+                )
+            )
+        )
         eyes = _open_eyes(directory, dtype, device, options, settings=settings, say=say)
         free_bytes -= _bytes_beside(draft, eyes)
         shape, longest = cache_shape(configuration, form), configuration.max_position_embeddings
         shape = replace(shape, bytes_beside=draft.bytes_per_block if draft else 0)
         plan = plan_memory(options, executable, device, free_bytes=free_bytes, longest=longest)
         limits = plan.limits(options, shape, longest=longest)
-        fill(executable, model, device, settings=settings, say=say, key=key)
+        key = packed_weights_key(directory, model)
+        kept_as = None if options.plan else key
+        fill(executable, model, device, settings=settings, say=say, key=kept_as)
         executable.allocate_state({"num_blocks": limits.num_blocks})
         words = configuration.vocab_size
         prove_mode(options.mode, _step(executable, eyes), limits, vocab_size=words)
@@ -135,14 +151,22 @@ def load_model(
             structures=_structures(directory, configuration),
             enable_prefix_caching=options.enable_prefix_caching,
             policy=options.queue_policy(),
-            spill=choose_spill(options, executable, limits, model_key=key),
+            spill=choose_spill(
+                options, executable, limits, model_key=packed_weights_key(directory, model)
+            ),
             adapters=open_library(options, room, executable),
             eyes=eyes,
         )
         defaults = options_from_defaults(directory.generation)
         return LoadedModel(directory, engine, executable, defaults, device, eyes)
 
-    return on_device(options, settings, build)
+    def build_or_close(device: Device) -> LoadedModel:
+        with ExitStack() as opened:
+            loaded = build(device, opened)
+            opened.pop_all()
+            return loaded
+
+    return on_device(options, settings, build_or_close)
 
 
 def _open_eyes(

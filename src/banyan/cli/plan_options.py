@@ -1,0 +1,73 @@
+"""Options of `banyan serve` about plans: one model over several devices."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from banyan.foundation.errors import InputError
+
+PlanOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--plan",
+        metavar="FILE",
+        help="Cut the model over the devices of this plan ('banyan plan' writes one).",
+    ),
+]
+PlanWorkersOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--plan-worker",
+        metavar="NAME=PLACE",
+        help="Where a device of the plan is: inline:DEVICE, process:DEVICE or tcp://HOST:PORT "
+        "('banyan worker' listens there); may be repeated. A worker of its own on the device of "
+        "that name by default.",
+    ),
+]
+PlanSecretOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--plan-secret", metavar="FILE", help="The secret that workers of other hosts share."
+    ),
+]
+
+
+def plan_text_of(path: Path | None) -> str | None:
+    """Read a plan.
+
+    Raises:
+        InputError: the file cannot be read, or holds no plan.
+    """
+    # Not imported for `banyan --help`.
+    from banyan.planner.plan_file import parse_plan  # noqa: PLC0415
+
+    if path is None:
+        return None
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, ValueError) as error:
+        raise InputError(f"the plan {path} cannot be read: {error}") from error
+    parse_plan(text)
+    return text
+
+
+def plan_workers_of(given: Sequence[str] | None) -> tuple[tuple[str, str], ...]:
+    """Read NAME=PLACE for each worker.
+
+    Raises:
+        InputError: one is written otherwise, or a name comes twice.
+    """
+    from banyan.engine.stages.addresses import parse_address  # noqa: PLC0415
+
+    found: dict[str, str] = {}
+    for text in given or ():
+        name, equals, place = text.partition("=")
+        if not (name and equals):
+            raise InputError(f"--plan-worker {text!r} is not NAME=PLACE; give both")
+        if name in found:
+            raise InputError(f"--plan-worker names {name!r} twice; a device is at one place")
+        parse_address(place)
+        found[name] = place
+    return tuple(found.items())

@@ -1,0 +1,88 @@
+"""The process of one part of a plan: opens its device, reads its weights, keeps its caches.
+
+Started by the engine with a socket of the same host, or by `banyan worker`, which listens for the
+engine of another host. It ends when the engine closes its channel or dies.
+"""
+
+import logging
+import os
+import sys
+from dataclasses import replace
+from functools import partial
+
+import msgspec
+
+from banyan.compiler.cutting.shards import ShardedWeights
+from banyan.compiler.executable import WeightSource
+from banyan.distributed.greeting import Identity
+from banyan.distributed.local import open_local
+from banyan.distributed.opening import Conditions
+from banyan.engine.options import EngineOptions
+from banyan.engine.stages.carrying import open_inline
+from banyan.engine.stages.part import NumberedSegment, Part
+from banyan.engine.stages.remote_part import WorkOrder, serve_part
+from banyan.engine.starting.compiling import open_directory, plain_graph, quantized, say_nothing
+from banyan.engine.starting.staging import WORKER_TIMING, compile_options
+from banyan.foundation.errors import ChannelError, InputError
+from banyan.foundation.settings import Settings, load_settings
+from banyan.models.loading import ModelDirectory
+
+_logger = logging.getLogger("banyan.engine")
+
+
+def open_ordered(
+    settings: Settings,
+    device: str,
+    order: WorkOrder,
+    segments: tuple[NumberedSegment, ...],
+) -> tuple[Part, WeightSource]:
+    """Compile what an order says, on `device` or, where that is empty, the one it names.
+
+    Raises:
+        InputError: the model is not here, or the device is not.
+    """
+    options = msgspec.convert(order.options, EngineOptions)
+    directory = open_directory(
+        order.model, replace(options, task="generate"), settings, say_nothing
+    )
+    named = device or order.device
+    if not named:
+        raise InputError(f"nobody says which device {order.place} is; start its worker with one")
+    part = open_inline(
+        order.place,
+        segments,
+        named,
+        threads=options.threads,
+        settings=settings,
+        compiling=compile_options(options, settings),
+    )
+    source = _weights(directory, options, order, settings)
+    return part, ShardedWeights(source, order.weight_shards())
+
+
+def _weights(
+    directory: ModelDirectory, options: EngineOptions, order: WorkOrder, settings: Settings
+) -> WeightSource:
+    """The weights under the names of the graph, rounded where the engine rounds them."""
+    weights = directory.open_weights()
+    if directory.quantisation is None and options.quantization is None:
+        return weights
+    graph = plain_graph(directory, order.dtype, settings, cache_format=order.cache_format)
+    return quantized(directory, weights, graph, options, order.dtype).weights
+
+
+def run_worker(descriptor: int, place: str) -> int:
+    """Compute a part for the engine at the other end of a socket; the exit code."""
+    settings = load_settings(os.environ)
+    conditions = Conditions(Identity(f"the worker of {place}"), WORKER_TIMING)
+    try:
+        channel = open_local(descriptor, conditions)
+        serve_part(channel, partial(open_ordered, settings, ""))
+    except ChannelError as error:
+        _logger.error("the worker of %s ends: %s", place, error)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(run_worker(int(sys.argv[1]), sys.argv[2]))

@@ -1,0 +1,209 @@
+"""The step of a decoder on one device, or under a plan on many: opens parts and their workers."""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+
+import msgspec
+
+from banyan.compiler.compile import CompileOptions, Executable
+from banyan.devices.device import Device
+from banyan.distributed.channel import Channel
+from banyan.distributed.greeting import Identity
+from banyan.distributed.local import local_sockets, open_local
+from banyan.distributed.opening import Conditions
+from banyan.distributed.pulse import Timing
+from banyan.distributed.secret import read_secret
+from banyan.distributed.tcp import Address, connect_tcp
+from banyan.engine.batch_generation import Progress
+from banyan.engine.options import EngineOptions
+from banyan.engine.stages.addresses import PlaceAddress, addresses_of
+from banyan.engine.stages.carrying import CutModel, cut_model, open_inline, open_together
+from banyan.engine.stages.part import NumberedSegment, Part
+from banyan.engine.stages.remote_part import RemotePart, WorkOrder, described
+from banyan.engine.starting.compiling import compile_model, weight_shapes
+from banyan.engine.starting.determinism import instruction_set_of
+from banyan.foundation.errors import InputError
+from banyan.foundation.settings import Settings
+from banyan.models.loading import ModelDirectory
+from banyan.models.quantized_model import QuantizedModel
+from banyan.planner.model_shape import ModelShape, model_shape
+from banyan.planner.plan import Plan
+from banyan.planner.plan_file import parse_plan
+
+WORKER_TIMING = Timing(opening_seconds=60.0)
+"""A worker imports NumPy and the compiler before it says hello, on a machine that may be busy."""
+
+_STOP_SECONDS = 5.0
+
+
+def compile_step(
+    directory: ModelDirectory,
+    model: QuantizedModel,
+    device: Device,
+    options: EngineOptions,
+    *,
+    settings: Settings,
+    say: Progress,
+    dtype: str,
+    cache_format: str,
+) -> Executable:
+    """Compile a decoder's step; without a plan for `device`, else for the devices of the plan.
+
+    Raises:
+        InputError: the plan cannot be carried out with this model or these options.
+        StageFailed: a worker failed.
+    """
+    if options.plan is None:
+        return compile_model(model, device, settings=settings, say=say, mode=options.mode)
+    plan = parse_plan(options.plan)
+    _refuse(options, plan, _shape(directory, options, dtype, cache_format))
+    model.weights.require(weight_shapes(model.graph))
+    cut = cut_model(model.graph, plan)
+    addresses = addresses_of(cut.places, options.plan_workers)
+    say(f"Opening {len(cut.places)} devices", 0, 1)
+
+    def open_one(place: str, segments: Sequence[NumberedSegment]) -> Part:
+        address = addresses[place]
+        if address.kind == "inline":
+            return open_inline(
+                place,
+                segments,
+                address.device,
+                threads=options.threads,
+                settings=settings,
+                compiling=compile_options(options, settings),
+            )
+        order = _order(cut, place, address, directory, options, dtype, cache_format)
+        return _open_remote(order, address, segments, options)
+
+    return open_together(cut, open_one)
+
+
+def compile_options(options: EngineOptions, settings: Settings) -> CompileOptions:
+    """How segments are compiled."""
+    return CompileOptions(
+        cache_directory=settings.cache_directory,
+        compiler_command=settings.compiler_command,
+        instruction_set=instruction_set_of(options.mode),
+    )
+
+
+def _shape(
+    directory: ModelDirectory, options: EngineOptions, dtype: str, cache_format: str
+) -> ModelShape:
+    return model_shape(
+        directory.decoder_configuration(),
+        directory.name,
+        weight_dtype=options.quantization or dtype,
+        cache_dtype=cache_format,
+        compute_dtype="float32" if dtype == "float32" else "bfloat16",
+    )
+
+
+def _refuse(options: EngineOptions, plan: Plan, shape: ModelShape) -> None:
+    """Refuse what is not carried out under a plan, and plans made for another model.
+
+    Raises:
+        InputError: says what.
+    """
+    if options.has_adapters:
+        raise InputError(
+            "adapters cannot be used under a plan yet; leave enable_lora and lora_modules out, or "
+            "serve without a plan"
+        )
+    # A plan that a person wrote may leave it empty.
+    if plan.model_fingerprint and plan.model_fingerprint != shape.fingerprint:
+        raise InputError(
+            f"the plan was made for {plan.model} ({plan.model_fingerprint}) and this is "
+            f"{shape.name} ({shape.fingerprint}): shapes or dtypes differ; plan again for this "
+            "model"
+        )
+
+
+def _order(
+    cut: CutModel,
+    place: str,
+    address: PlaceAddress,
+    directory: ModelDirectory,
+    options: EngineOptions,
+    dtype: str,
+    cache_format: str,
+) -> WorkOrder:
+    shards = cut.sharded.shards
+    return WorkOrder(
+        place=place,
+        device=address.device,
+        model=str(directory.path),
+        options=msgspec.to_builtins(options),
+        dtype=dtype,
+        cache_format=cache_format,
+        segments=described(cut.of_place(place)),
+        shards={name: (s.name, s.axis, s.start, s.stop) for name, s in shards.items()},
+    )
+
+
+def _open_remote(
+    order: WorkOrder,
+    address: PlaceAddress,
+    segments: Sequence[NumberedSegment],
+    options: EngineOptions,
+) -> RemotePart:
+    conditions = Conditions(Identity(f"the engine, for {order.place}"), WORKER_TIMING)
+    if address.kind == "process":
+        part = _start_worker(order.place, conditions)
+    else:
+        if options.plan_secret is None:
+            raise InputError(
+                f"{order.place} is at tcp://{address.host}:{address.port}, and workers of other "
+                "hosts share a secret; give plan_secret, a file that holds it"
+            )
+        secret = read_secret(Path(options.plan_secret))
+        there = Address(address.host, address.port)
+        part = RemotePart(order.place, connect_tcp(there, secret, conditions), lambda: None)
+    try:
+        part.open(order, segments)
+    except BaseException:
+        part.close()
+        raise
+    return part
+
+
+def _start_worker(place: str, conditions: Conditions) -> RemotePart:
+    """Start a process that computes a part."""
+    ours, theirs = local_sockets()
+    with theirs:
+        process = subprocess.Popen(
+            [
+                sys.executable,
+                "-P",
+                "-m",
+                "banyan.engine.starting.stage_worker",
+                str(theirs.fileno()),
+                place,
+            ],
+            pass_fds=(theirs.fileno(),),
+            stdin=subprocess.DEVNULL,
+            # A Ctrl-C in the terminal is for the one who serves, who ends its workers.
+            start_new_session=True,
+        )
+
+    def see_off() -> None:
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(_STOP_SECONDS)
+        if process.returncode is None:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+
+    try:
+        channel: Channel = open_local(ours, conditions)
+    except BaseException:
+        process.kill()
+        process.wait()
+        raise
+    return RemotePart(place, channel, see_off)

@@ -1,0 +1,69 @@
+"""A worker on another host, as `banyan worker` runs it, over TCP on this one."""
+
+import threading
+from pathlib import Path
+
+import pytest
+
+from banyan.cli.plan_options import plan_text_of, plan_workers_of
+from banyan.cli.worker import open_listener, serve_engines
+from banyan.engine.options import EngineOptions
+from banyan.foundation.errors import BanyanError, InputError
+from banyan.foundation.settings import Settings
+from banyan.planner.plan import Stage
+from tests.conftest import Checkpoint
+from tests.engine.stages.plans import greedy_tokens, load_under, plan_text
+
+
+def test_tokens_over_tcp_are_those_of_one_device_and_another_secret_is_refused(
+    checkpoint: Checkpoint, program_cache: Path, tmp_path: Path
+) -> None:
+    directory = checkpoint("llama")
+    secret = tmp_path / "secret"
+    listener = open_listener("127.0.0.1:0", secret, "cpu")
+    settings = Settings(cache_directory=program_cache)
+    thread = threading.Thread(target=serve_engines, args=(listener, "cpu", settings))
+    thread.start()
+    plan = plan_text(Stage(0, 1, ("here",)), Stage(1, 2, ("there",)))
+    workers = [("here", "inline:cpu"), ("there", f"tcp://127.0.0.1:{listener.port}")]
+    try:
+        alone = load_under(directory, program_cache, None)
+        wanted = greedy_tokens(alone, 4, 8)
+        alone.close()
+        options = EngineOptions(plan_secret=str(secret))
+        loaded = load_under(directory, program_cache, plan, workers=workers, options=options)
+        assert greedy_tokens(loaded, 4, 8) == wanted
+        loaded.close()
+        other = tmp_path / "other"
+        other.touch(mode=0o600)
+        other.write_text("another-secret-of-enough-letters")
+        options = EngineOptions(plan_secret=str(other))
+        with pytest.raises(BanyanError, match="secret"):
+            load_under(directory, program_cache, plan, workers=workers, options=options)
+        with pytest.raises(InputError, match="workers of other hosts share a secret; give"):
+            load_under(directory, program_cache, plan, workers=workers)
+    finally:
+        listener.close()
+        thread.join(timeout=20)
+    assert not thread.is_alive()
+
+
+def test_the_secret_is_made_once_and_for_its_owner_only(tmp_path: Path) -> None:
+    secret = tmp_path / "secret"
+    open_listener("127.0.0.1:0", secret, "cpu").close()
+    text = secret.read_text()
+    open_listener("127.0.0.1:0", secret, "cpu").close()
+    assert secret.read_text() == text
+    assert secret.stat().st_mode & 0o777 == 0o600
+
+
+def test_addresses_and_workers_that_are_none_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="'4711' is not HOST:PORT"):
+        open_listener("4711", tmp_path / "secret", "cpu")
+    with pytest.raises(InputError, match="'a' is not NAME=PLACE"):
+        plan_workers_of(["a"])
+    with pytest.raises(InputError, match="names 'a' twice"):
+        plan_workers_of(["a=inline:cpu", "a=inline:cpu"])
+    with pytest.raises(InputError, match="cannot be read"):
+        plan_text_of(tmp_path / "none.toml")
+    assert plan_workers_of(["a=tcp://h:1"]) == (("a", "tcp://h:1"),)

@@ -1,0 +1,30 @@
+"""Where the devices of a plan are."""
+
+import pytest
+
+from banyan.engine.stages.addresses import PlaceAddress, addresses_of, parse_address
+from banyan.foundation.errors import InputError
+
+
+def test_a_device_is_a_worker_of_its_name_unless_somebody_says_otherwise() -> None:
+    found = addresses_of(["cpu", "cpu#1", "far"], [("far", "tcp://[::1]:4711")])
+    assert found == {
+        "cpu": PlaceAddress("process", device="cpu"),
+        "cpu#1": PlaceAddress("process", device="cpu"),
+        "far": PlaceAddress("tcp", host="::1", port=4711),
+    }
+
+
+def test_a_plan_of_one_device_needs_no_worker() -> None:
+    assert addresses_of(["opencl:0"], []) == {"opencl:0": PlaceAddress("inline", "opencl:0")}
+
+
+@pytest.mark.parametrize("text", ["", "cpu", "inline:", "tcp://host", "tcp://host:0", "tcp://:1"])
+def test_what_says_no_place_is_refused(text: str) -> None:
+    with pytest.raises(InputError, match="says no place; give inline:DEVICE"):
+        parse_address(text)
+
+
+def test_a_device_that_the_plan_does_not_name_is_refused() -> None:
+    with pytest.raises(InputError, match="names 'b', which the plan does not; it names a"):
+        addresses_of(["a"], [("b", "inline:cpu")])

@@ -1,0 +1,100 @@
+"""How a step is cut along a plan: what crosses, what is refused."""
+
+from pathlib import Path
+
+import pytest
+
+from banyan.compiler.ir.graph import Graph
+from banyan.engine.stages.carrying import CutModel, cut_model
+from banyan.foundation.errors import InputError
+from banyan.planner.plan import Plan, Replica, Stage
+from tests.compiler.cutting.steps import step_of
+from tests.conftest import Checkpoint
+
+
+@pytest.fixture(scope="module")
+def mixture(checkpoint: Checkpoint, program_cache: Path) -> Graph:
+    """Three layers; the first and the last have experts."""
+    return step_of(checkpoint("qwen3_moe"), program_cache)[0]
+
+
+def plan_of(*stages: Stage, replicas: int = 1, prefill: tuple[Stage, ...] = ()) -> Plan:
+    replica = Replica(stages, prefill)
+    return Plan(model="m", model_fingerprint="", num_layers=3, replicas=(replica,) * replicas)
+
+
+def crossing(cut: CutModel) -> list[tuple[str, str, list[str]]]:
+    """From where to where, and the types of what crosses, in order."""
+    types = {
+        output.name: str(output.node.type)
+        for numbered in cut.segments
+        for output in numbered.segment.graph.outputs
+    }
+    found: dict[tuple[int, str, str], list[str]] = {}
+    for numbered in cut.segments:
+        for name, source in numbered.segment.received.items():
+            if source != numbered.segment.place:
+                key = (numbered.number, source, numbered.segment.place)
+                found.setdefault(key, []).append(types[name])
+    return [(source, place, sorted(kinds)) for (_, source, place), kinds in found.items()]
+
+
+def weights_at(cut: CutModel, place: str) -> set[str]:
+    return {
+        str(node.attr("name"))
+        for numbered in cut.of_place(place)
+        for node in numbered.segment.graph.inputs
+        if node.attr("role") == "weight"
+    }
+
+
+def test_attention_apart_gets_rows_of_queries_keys_and_values(mixture: Graph) -> None:
+    cut = cut_model(mixture, plan_of(Stage(0, 3, ("a",), attention=("b",))))
+    there, back = crossing(cut)[:2]
+    # Values come as their linear made them: they are only seen as heads.
+    kinds = ["f32[num_tokens, 2, 32]", "f32[num_tokens, 4, 32]", "f32[num_tokens, 64]"]
+    assert there == ("a", "b", kinds)
+    assert back == ("b", "a", ["f32[num_tokens, 4, 32]"])
+    assert len(cut.segments) == 7
+    assert weights_at(cut, "b") == set()
+
+
+def test_experts_apart_get_a_row_for_each_token_and_give_one(mixture: Graph) -> None:
+    cut = cut_model(mixture, plan_of(Stage(0, 3, ("a",), experts=("b",))))
+    there, back = crossing(cut)[:2]
+    assert there[:2] == ("a", "b")
+    assert "f32[num_tokens, 64]" in there[2]
+    assert not [kind for kind in there[2] if "2 * num_tokens, 64" in kind]
+    assert back == ("b", "a", ["f32[num_tokens, 64]"])
+    assert len(cut.segments) == 5
+    assert all(".experts." in name for name in weights_at(cut, "b"))
+    assert not [name for name in weights_at(cut, "a") if ".experts." in name]
+
+
+def test_each_stage_has_its_own_weights_and_titles_its_layers(mixture: Graph) -> None:
+    cut = cut_model(mixture, plan_of(Stage(0, 2, ("a",)), Stage(2, 3, ("b",))))
+    assert [numbered.title for numbered in cut.segments] == ["layers 0 to 1", "layer 2"]
+    assert crossing(cut) == [("a", "b", ["f32[num_tokens, 64]"])]
+    assert not weights_at(cut, "a") & weights_at(cut, "b")
+    assert "model.norm.weight" in weights_at(cut, "b")
+
+
+@pytest.mark.parametrize(
+    ("plan", "reason"),
+    [
+        (plan_of(Stage(0, 2, ("a",))), "has 2 layers and the model 3"),
+        (plan_of(Stage(0, 2, ("a",)), Stage(1, 3, ("b",))), "1 to 3 where layer 2 comes next"),
+        (plan_of(Stage(1, 3, ("a",))), "1 to 3 where layer 0 comes next"),
+        (plan_of(Stage(0, 3, ())), "layers 0 to 3 have no device"),
+        (plan_of(Stage(0, 3, ("a",)), replicas=2), "has 2 replicas and one server runs one"),
+        (plan_of(Stage(0, 3, ("a",)), prefill=(Stage(0, 3, ("b",)),)), "leave prefill out"),
+        (plan_of(Stage(0, 3, ("a",), attention=("b", "c"))), "put attention on 2 devices"),
+        (plan_of(Stage(0, 3, ("a", "b"), experts=("c",))), "put experts on 1 devices beside 2"),
+        (plan_of(Stage(0, 3, ("a", "b", "c"))), "2 heads of its cache, which 3 devices cannot"),
+    ],
+)
+def test_plans_that_are_not_carried_out_are_refused(
+    plan: Plan, reason: str, mixture: Graph
+) -> None:
+    with pytest.raises(InputError, match=reason):
+        cut_model(mixture, plan)
