@@ -9,12 +9,6 @@ from banyan.planner.plan import Stage
 from tests.conftest import Checkpoint
 from tests.engine.stages.plans import greedy_tokens, load_under, plan_text
 
-KINDS = ("llama", "qwen3", "qwen3_moe")
-INLINE = {
-    "two processors": (("cpu", "cpu#1"), ("inline:cpu", "inline:cpu")),
-    "C++ and OpenCL": (("cpu", "opencl"), ("inline:cpu", "inline:opencl:0")),
-}
-
 
 def num_layers(kind: str) -> int:
     return 3 if kind == "qwen3_moe" else 2
@@ -52,7 +46,12 @@ def inline(**devices: str) -> list[tuple[str, str]]:
     return [(place, f"inline:{device}") for place, device in devices.items()]
 
 
-@pytest.mark.parametrize("kind", KINDS)
+ORDINARY = ("llama", pytest.param("qwen3", marks=pytest.mark.wide))
+ORDINARY_KINDS = (*ORDINARY, pytest.param("qwen3_moe", marks=pytest.mark.wide))
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("kind", ORDINARY_KINDS)
 def test_in_one_process(kind: str, checkpoint: Checkpoint, program_cache: Path) -> None:
     directory = checkpoint(kind)
     end = num_layers(kind)
@@ -75,6 +74,8 @@ def test_in_one_process(kind: str, checkpoint: Checkpoint, program_cache: Path) 
         assert found == wanted, name
 
 
+@pytest.mark.wide
+@pytest.mark.timeout(600)
 def test_in_worker_processes(checkpoint: Checkpoint, program_cache: Path) -> None:
     directory = checkpoint("qwen3_moe")
     wanted = tokens_under("qwen3_moe", directory, program_cache, None)
@@ -84,3 +85,22 @@ def test_in_worker_processes(checkpoint: Checkpoint, program_cache: Path) -> Non
     )
     found = tokens_under("qwen3_moe", directory, program_cache, stages)
     assert found == wanted
+
+
+@pytest.mark.wide
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("kind", ["llama", "qwen3", "qwen3_moe"])
+def test_over_compiled_opencl_and_interpreted_stages(
+    kind: str, checkpoint: Checkpoint, program_cache: Path
+) -> None:
+    opened = open_pocl()
+    device = next(opened)
+    directory, end = checkpoint(kind), num_layers(kind)
+    workers = [("a", f"inline:{device.name}"), ("b", "inline:cpu"), ("c", "inline:interpreter")]
+    size = (4, 8)
+    wanted = tokens_under(kind, directory, program_cache, None, size=size)
+    two = (Stage(0, 1, ("b",)), Stage(1, end, ("a",)))
+    assert tokens_under(kind, directory, program_cache, two, workers[:2], size) == wanted
+    three = (Stage(0, 1, ("a",)), Stage(1, end, ("b",), attention=("c",)))
+    assert tokens_under(kind, directory, program_cache, three, workers, size) == wanted
+    next(opened, None)

@@ -52,6 +52,7 @@ from banyan.foundation.settings import Settings
 from banyan.models.adapters.graph import adapted_graph
 from banyan.models.configuration import ModelConfiguration
 from banyan.models.loading import GenerationDefaults, ModelDirectory
+from banyan.models.quantized_model import QuantizedModel
 
 _logger = logging.getLogger("banyan.engine")
 
@@ -97,10 +98,10 @@ def load_model(
     """
     say = progress or say_nothing
     directory = open_directory(model, replace(options, task="generate"), settings, say)
-    configuration = directory.decoder_configuration()
-    weights = directory.open_weights()
+    configuration, weights = directory.decoder_configuration(), directory.open_weights()
     dtype = choose_dtype(options.dtype, configuration.checkpoint_dtype)
     form = choose_cache_format(options.kv_cache_dtype, dtype=dtype, head_dim=configuration.head_dim)
+    start = _Start(directory, options, settings, say, dtype)
 
     def build(device: Device, opened: ExitStack) -> LoadedModel:
         # Measured before the weights are there: mapped ones count as memory that can be had.
@@ -114,20 +115,7 @@ def load_model(
         if room is not None:
             model = replace(model, graph=adapted_graph(model.graph, room))
             free_bytes -= room.num_bytes
-        executable = opened.enter_context(
-            closing(
-                compile_step(
-                    directory,
-                    model,
-                    device,
-                    options,
-                    settings=settings,
-                    say=say,
-                    dtype=dtype,
-                    cache_format=form.name,
-                )
-            )
-        )
+        executable = opened.enter_context(closing(_open_step(start, model, device, form)))
         eyes = _open_eyes(directory, dtype, device, options, settings=settings, say=say)
         free_bytes -= _bytes_beside(draft, eyes)
         shape, longest = cache_shape(configuration, form), configuration.max_position_embeddings
@@ -135,8 +123,7 @@ def load_model(
         plan = plan_memory(options, executable, device, free_bytes=free_bytes, longest=longest)
         limits = plan.limits(options, shape, longest=longest)
         key = packed_weights_key(directory, model)
-        kept_as = None if options.plan else key
-        fill(executable, model, device, settings=settings, say=say, key=kept_as)
+        fill(executable, model, device, settings=settings, say=say, key=start.packed_key(key))
         executable.allocate_state({"num_blocks": limits.num_blocks})
         words = configuration.vocab_size
         prove_mode(options.mode, _step(executable, eyes), limits, vocab_size=words)
@@ -151,22 +138,55 @@ def load_model(
             structures=_structures(directory, configuration),
             enable_prefix_caching=options.enable_prefix_caching,
             policy=options.queue_policy(),
-            spill=choose_spill(
-                options, executable, limits, model_key=packed_weights_key(directory, model)
-            ),
+            spill=choose_spill(options, executable, limits, model_key=key),
             adapters=open_library(options, room, executable),
             eyes=eyes,
         )
         defaults = options_from_defaults(directory.generation)
         return LoadedModel(directory, engine, executable, defaults, device, eyes)
 
-    def build_or_close(device: Device) -> LoadedModel:
-        with ExitStack() as opened:
-            loaded = build(device, opened)
-            opened.pop_all()
-            return loaded
+    return on_device(options, settings, partial(_closing_when_it_fails, build))
 
-    return on_device(options, settings, build_or_close)
+
+@dataclass(frozen=True, slots=True)
+class _Start:
+    """What all of a start goes by."""
+
+    directory: ModelDirectory
+    options: EngineOptions
+    settings: Settings
+    say: Progress
+    dtype: str
+
+    def packed_key(self, key: str) -> str | None:
+        """Under which packed weights are kept; under a plan they are in no one piece."""
+        return None if self.options.plan else key
+
+
+def _open_step(
+    start: _Start, model: QuantizedModel, device: Device, form: CacheFormat
+) -> Executable:
+    """The compiled step, on the device or over those of a plan."""
+    return compile_step(
+        start.directory,
+        model,
+        device,
+        start.options,
+        settings=start.settings,
+        say=start.say,
+        dtype=start.dtype,
+        cache_format=form.name,
+    )
+
+
+def _closing_when_it_fails(
+    build: Callable[[Device, ExitStack], LoadedModel], device: Device
+) -> LoadedModel:
+    """Build, and close what was opened for a model that could not be built."""
+    with ExitStack() as opened:
+        loaded = build(device, opened)
+        opened.pop_all()
+        return loaded
 
 
 def _open_eyes(
