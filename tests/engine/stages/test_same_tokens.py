@@ -8,6 +8,7 @@ import pytest
 from banyan.planner.plan import Stage
 from tests.conftest import Checkpoint
 from tests.engine.stages.plans import greedy_tokens, load_under, plan_text
+from tests.pocl import open_pocl
 
 
 def num_layers(kind: str) -> int:
