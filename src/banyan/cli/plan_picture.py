@@ -88,8 +88,9 @@ def _pipelines(plan: Plan, task: Task, found: Forecast) -> Iterator[str]:
         row = rows[0]
         stages = _stages_of(plan, row)
         others = "" if len(rows) == 1 else f" and {len(rows) - 1} alike"
-        work = {"prompts": "prompts of ", "answers": "answers of "}.get(row[0].phase, "")
-        yield f"<h2>{work.capitalize()}replica {row[0].replica}{others}</h2>"
+        whose = {"prompts": "Prompts of replica", "answers": "Answers of replica"}
+        heading = whose.get(row[0].phase, "Replica")
+        yield f"<h2>{heading} {row[0].replica}{others}</h2>"
         yield f'<div class="row">{_svg(row, stages, task)}</div>'
     if len(alike) > MOST_ROWS:
         yield f"<p>{len(alike) - MOST_ROWS} more kinds of pipeline are not drawn.</p>"
