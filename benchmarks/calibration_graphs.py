@@ -74,14 +74,16 @@ def _caches(
 
 
 def norms_graph(width: int, repeats: int, dtype: DType) -> Graph:
-    """Rows are divided by their length, `repeats` times."""
+    """Rows are added to and divided by their length, `repeats` times."""
     builder = Builder()
-    rows = builder.input("rows", TensorType((_TOKENS, width), dtype))
-    inputs, value = [rows], rows
+    rows, added = (
+        builder.input(name, TensorType((_TOKENS, width), dtype)) for name in ("rows", "added")
+    )
+    inputs, value = [rows, added], rows
     for number in range(repeats):
         weight = builder.input(f"{number}.weight", TensorType((width,), dtype), "weight")
         inputs.append(weight)
-        wide = value.cast(DType.FLOAT32)
+        wide = (value + added).cast(DType.FLOAT32)
         square = (wide * wide).reduce("sum", (1,), keep=True)
         scale = (square * (1.0 / width) + 1e-6).apply("rsqrt").expand((_TOKENS, width))
         value = (wide * scale).cast(dtype) * weight.expand((_TOKENS, width))

@@ -283,14 +283,17 @@ def main() -> None:
 
 
 def plan_for(groups: Sequence[Group]) -> CalibrationPlan:
-    """The usual probes, those left out whose forms none of the groups has."""
+    """The usual probes without those whose forms or sizes of heads none of the groups has."""
     forms = {group.weights for group in groups}
-    forms |= {"int8"} if forms - {"bfloat16"} else set()  # of the output matrix
+    forms |= {"int8"} if forms - {"bfloat16"} else set()  # the output matrix is in 8 bits then
+    sizes = {int(CONFIGURATIONS[group.model]["head_dim"]) for group in groups}
     usual = CalibrationPlan()
     return replace(
         usual,
         forms=tuple(form for form in usual.forms if form in forms),
+        output_forms=tuple(form for form in usual.output_forms if form in forms),
         cache_forms=tuple(f for f in usual.cache_forms if f in {g.cache for g in groups}),
+        heads=tuple(heads for heads in usual.heads if heads[2] in sizes),
     )
 
 

@@ -64,13 +64,22 @@ def test_the_table_is_looked_up_before_the_first_layer() -> None:
     assert (lookup.place, lookup.row_bytes, lookup.weight_bytes) == (-1, 8.0, 80.0)
 
 
-def test_what_lies_between_products_counts_by_the_bytes_that_cross_its_borders() -> None:
-    sizes = step_sizes(decode_step(3, 5))
-    between = [node for node in two_layers().nodes if isinstance(node, ElementwiseWork)]
-    moved = {node.place: node.num_bytes(sizes) for node in between}
-    # Layer 0 reads the embedding and both products, 4 numbers of 2 bytes for each of 3 tokens;
-    # layer 1 reads its products, and layer 0's sum crosses into its products.
-    assert moved == {0: 3 * 3 * 8, 1: 3 * 3 * 8, 2: 3 * 8}
+def test_what_follows_a_product_number_by_number_is_part_of_it() -> None:
+    assert not [node for node in two_layers().nodes if isinstance(node, ElementwiseWork)]
+
+
+def test_kernels_that_look_at_whole_rows_count_by_what_they_read_and_write() -> None:
+    builder = Builder()
+    rows = builder.input("rows", TensorType((TOKENS, 4), BF16))
+    left = _weight(builder, "layers.0.left.weight", (4, 4))
+    right = _weight(builder, "layers.1.right.weight", (4, 4))
+    first = _linear(builder, rows, left)
+    normed = first * first.reduce("sum", (1,), keep=True).expand((TOKENS, 4))
+    work = graph_work(_graph(builder, _linear(builder, normed, right), [rows, left, right]))
+    (between,) = (node for node in work.nodes if isinstance(node, ElementwiseWork))
+    # Three rows of 4 numbers of 2 bytes in, as many out.
+    assert between.num_bytes(step_sizes(decode_step(3, 5))) == 2 * 3 * 4 * 2
+    assert (between.place, between.kernels) == (1, 1)
 
 
 def test_a_weight_that_is_table_and_head_is_held_once() -> None:

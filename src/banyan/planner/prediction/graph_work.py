@@ -1,8 +1,9 @@
 """Read the work of a step from its captured graph: any model, before any pass and for any chip.
 
-Products with weights, attention and lookups are counted one by one. What lies between them is
-counted by the bytes that cross its borders, because every target fuses it. Linears that multiply
-the same rows count as one: so they run.
+Products with weights, attention and lookups are counted one by one; linears that multiply the same
+rows count as one, for so they run. Of what lies between them only kernels count that look at whole
+rows (norms, rotations, choices of experts), by the bytes they move: targets put the rest at the end
+of products.
 """
 
 import re
@@ -11,6 +12,7 @@ from dataclasses import dataclass, field, replace
 
 from banyan.compiler.ir.cached import CACHE_BLOCK
 from banyan.compiler.ir.graph import Graph, Node
+from banyan.compiler.ir.operations import POINTWISE
 from banyan.compiler.ir.symbols import Dim, fixed, product
 from banyan.compiler.ir.types import TupleType
 from banyan.foundation.errors import InputError
@@ -65,35 +67,6 @@ def _own_layer(node: Node) -> int | None:
 
 
 @dataclass(slots=True)
-class _Islands:
-    """Nodes between the products, joined where they touch within one layer."""
-
-    above: dict[Node, Node] = field(default_factory=dict)
-    places: dict[Node, int] = field(default_factory=dict)
-
-    def add(self, node: Node, place: int) -> None:
-        self.above[node] = node
-        self.places[node] = place
-
-    def join(self, node: Node, other: Node) -> None:
-        if self.places.get(other) == self.places[node]:
-            self.above[self._top(node)] = self._top(other)
-
-    def count(self) -> dict[int, int]:
-        """How many islands each place has."""
-        found: dict[int, int] = {}
-        for node, above in self.above.items():
-            if node is above:
-                found[self.places[node]] = found.get(self.places[node], 0) + 1
-        return found
-
-    def _top(self, node: Node) -> Node:
-        while self.above[node] is not node:
-            self.above[node] = node = self.above[self.above[node]]
-        return node
-
-
-@dataclass(slots=True)
 class _Counting:
     """Walks nodes in order; every argument was seen before its users."""
 
@@ -103,32 +76,29 @@ class _Counting:
     single: list[NodeWork] = field(default_factory=list)
     linears: dict[tuple[Node, int, str], LinearWork] = field(default_factory=dict)
     experts: dict[tuple[Node, int, str], ExpertWork] = field(default_factory=dict)
-    bytes_at: dict[int, Dim] = field(default_factory=dict)
-    counted: set[tuple[Node, int]] = field(default_factory=set)
-    islands: _Islands = field(default_factory=_Islands)
+    by_rows: set[Node] = field(default_factory=set)
+    crossing: dict[tuple[int, Node], Dim] = field(default_factory=dict)
 
     def take(self, node: Node) -> None:
         place = self.places[node] = self._place(node)
-        if node.op in _LEAVES or node.op in _VIEWS:
+        if node.op in _LEAVES:
             return
-        if self._is_counted(node, place):
+        if node.op in _VIEWS:
+            if node.args[0] in self.by_rows:
+                self.by_rows.add(node)
+        elif self._is_counted(node, place):
             self.heavy.add(node)
             for arg in node.args:
-                self._crosses(_source(arg), place, of_heavy=False)
-            return
-        self.islands.add(node, place)
-        for arg in node.args:
-            source = _source(arg)
-            self._crosses(source, place, of_heavy=True)
-            self.islands.join(node, source)
+                self._crosses(arg, place)
+        elif node.op not in POINTWISE or any(arg in self.by_rows for arg in node.args):
+            self.by_rows.add(node)
 
     def found(self) -> Iterable[NodeWork]:
         """All work, layer by layer."""
         nodes = [*self.linears.values(), *self.experts.values(), *self.single]
-        kernels = self.islands.count()
-        for place in sorted({*self.bytes_at, *kernels}):
-            moved, number = self.bytes_at.get(place, 0), kernels.get(place, 0)
-            nodes.append(ElementwiseWork(place, moved, number))
+        for place in sorted({place for place, _ in self.crossing}):
+            each = [moved for (at, _), moved in self.crossing.items() if at == place]
+            nodes.append(ElementwiseWork(place, sum(each, start=0), len(each)))
         return sorted(nodes, key=lambda node: node.place)
 
     def _place(self, node: Node) -> int:
@@ -191,14 +161,15 @@ class _Counting:
             )
         self.experts[key] = one
 
-    def _crosses(self, source: Node, place: int, *, of_heavy: bool) -> None:
-        """Count the bytes of a value that goes from one kernel to another, once at each place."""
-        is_value = source.op not in _LEAVES and not isinstance(source.type, TupleType)
-        if not is_value or source.op in _WRITES or (source in self.heavy) is not of_heavy:
-            return
-        if (source, place) not in self.counted:
-            self.counted.add((source, place))
-            self.bytes_at[place] = self.bytes_at.get(place, 0) + source.tensor.num_bytes
+    def _crosses(self, value: Node, place: int) -> None:
+        """Count a kernel between products by what it reads and writes, once for each layer.
+
+        It reads about as much as it writes. What only follows a product number by number is part
+        of that product's kernel and costs next to nothing.
+        """
+        source = _source(value)
+        if source in self.by_rows and not isinstance(source.type, TupleType):
+            self.crossing[place, source] = source.tensor.num_bytes * 2
 
 
 def _source(node: Node) -> Node:

@@ -27,7 +27,19 @@ from banyan.planner.prediction.work import (
 )
 
 _Asked: TypeAlias = tuple[ModelShape, Part, str, StepShape]
-_Piece: TypeAlias = tuple[str, float, StepShape, NodeWork]
+_MOST_KNOWN = 1 << 16
+"""Steps that are remembered: planners ask for the same ones again, simulators for ever new ones."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Counted:
+    """The work of a model, and for each node (by identity) the number of its kind of work.
+
+    Layers of one shape share numbers, so that each is predicted once.
+    """
+
+    work: StepWork
+    kinds: Mapping[int, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,28 +56,22 @@ class MeasuredCost:
     rates: Mapping[str, DeviceRates]
     works: Mapping[str, StepWork] = field(default_factory=dict)
     unmeasured: CostModel = field(default_factory=RooflineCost)
-    _models: dict[ModelShape, StepWork] = field(default_factory=dict, compare=False, repr=False)
+    _models: dict[ModelShape, _Counted] = field(default_factory=dict, compare=False, repr=False)
+    _reasons: dict[tuple[ModelShape, str], str | None] = field(
+        default_factory=dict, compare=False, repr=False
+    )
     _steps: dict[_Asked, float] = field(default_factory=dict, compare=False, repr=False)
-    _nodes: dict[_Piece, float] = field(default_factory=dict, compare=False, repr=False)
 
     def work(self, model: ModelShape) -> StepWork:
         """The work of a model."""
-        known = self._models.get(model)
-        if known is None:
-            known = self.works.get(model.fingerprint) or shape_work(model)
-            self._models[model] = known
-        return known
+        return self._counted(model).work
 
     def reason(self, model: ModelShape, device: DeviceType) -> str | None:
         """Why a device is predicted from its peaks and not from measurements; None: it is not."""
-        rates = self.rates.get(device.name)
-        if rates is None:
-            return f"{device.name} was never measured"
-        for node in self.work(model).nodes:
-            missing = _missing_form(node, rates)
-            if missing is not None:
-                return f"{device.name} was never measured with {missing}"
-        return None
+        asked = (model, device.name)
+        if asked not in self._reasons:
+            self._reasons[asked] = self._find_reason(model, device.name)
+        return self._reasons[asked]
 
     def step_seconds(
         self, model: ModelShape, part: Part, device: DeviceType, step: StepShape
@@ -76,23 +82,10 @@ class MeasuredCost:
         if found is None:
             if self.reason(model, device) is not None:
                 return self.unmeasured.step_seconds(model, part, device, step)
+            if len(self._steps) >= _MOST_KNOWN:
+                self._steps.clear()
             found = self._steps[asked] = self._seconds(model, part, device.name, step)
         return found
-
-    def _seconds(self, model: ModelShape, part: Part, device: str, step: StepShape) -> float:
-        """One program, kernel after kernel; layers of one shape are computed once."""
-        rates, sizes = self.rates[device], step_sizes(step)
-        nodes = list(self.work(model).of(part))
-        if not nodes or not step.num_tokens:
-            return 0.0
-        total = rates.program_seconds
-        for node in nodes:
-            piece = (device, part.share, step, _unnamed(node))
-            seconds = self._nodes.get(piece)
-            if seconds is None:
-                seconds = self._nodes[piece] = node_seconds(node, part.share, rates, sizes)
-            total += seconds
-        return total
 
     def weight_bytes(self, model: ModelShape, part: Part) -> float:
         """See `CostModel`."""
@@ -101,6 +94,40 @@ class MeasuredCost:
     def cache_bytes_per_token(self, model: ModelShape, part: Part) -> float:
         """See `CostModel`."""
         return self.work(model).cache_bytes_per_token(part)
+
+    def _counted(self, model: ModelShape) -> _Counted:
+        known = self._models.get(model)
+        if known is None:
+            work = self.works.get(model.fingerprint) or shape_work(model)
+            numbers: dict[NodeWork, int] = {}
+            kinds = {
+                id(node): numbers.setdefault(_unnamed(node), len(numbers)) for node in work.nodes
+            }
+            known = self._models[model] = _Counted(work, kinds)
+        return known
+
+    def _find_reason(self, model: ModelShape, device: str) -> str | None:
+        rates = self.rates.get(device)
+        if rates is None:
+            return f"{device} was never measured"
+        missing = (_missing_form(node, rates) for node in self.work(model).nodes)
+        first = next((form for form in missing if form is not None), None)
+        return None if first is None else f"{device} was never measured with {first}"
+
+    def _seconds(self, model: ModelShape, part: Part, device: str, step: StepShape) -> float:
+        """One program, kernel after kernel."""
+        rates, sizes, counted = self.rates[device], step_sizes(step), self._counted(model)
+        nodes = list(counted.work.of(part))
+        if not nodes or not step.num_tokens:
+            return 0.0
+        by_kind: dict[int, float] = {}
+        total = rates.program_seconds
+        for node in nodes:
+            kind = counted.kinds[id(node)]
+            if kind not in by_kind:
+                by_kind[kind] = node_seconds(node, part.share, rates, sizes)
+            total += by_kind[kind]
+        return total
 
 
 def node_seconds(node: NodeWork, share: float, rates: DeviceRates, sizes: StepSizes) -> float:

@@ -98,6 +98,6 @@ def _prefill(rate: PrefillRate) -> AttentionPoint:
 
 def _rows(rate: RowRate, kernel_seconds: float) -> ElementwisePoint:
     values = rate.rows * rate.width
-    # A norm reads a row and what is added to it, and writes the sum and the row.
-    moved = 4 * values * _BYTES[rate.activations]
+    # As work is counted: what a kernel writes for the next product, and as much for reading.
+    moved = 2 * values * _BYTES[rate.activations]
     return ElementwisePoint(moved, values / rate.values_per_second + kernel_seconds)

@@ -43,7 +43,7 @@ def _head(model: ModelShape) -> Iterator[NodeWork]:
     number = bytes_per_number(model.compute_dtype)
     hidden, words = model.hidden_size, model.vocab_size
     place = len(model.layers)
-    yield ElementwiseWork(place, _ROWS * int(4 * hidden * number), 1)
+    yield ElementwiseWork(place, _ROWS * int(2 * hidden * number), 1)
     yield LinearWork(
         (name,), place, _ROWS, words, hidden, model.compute_dtype, number * hidden * words
     )
@@ -54,10 +54,8 @@ def _layer(model: ModelShape, layer: LayerShape, place: int) -> Iterator[NodeWor
     number = int(bytes_per_number(model.compute_dtype))
     if query and pair:
         yield from _attention(model, layer, place)
-    inner = 0
     if layer.num_experts:
         yield _linear(model, f"{place}.router", place, layer.num_experts, hidden, routed=True)
-        inner = layer.expert_weights // (3 * hidden) * layer.top_k
         yield from _experts(model, layer, place)
     else:
         rest = layer.dense_weights - hidden * (2 * query + pair) - 2 * hidden
@@ -65,8 +63,8 @@ def _layer(model: ModelShape, layer: LayerShape, place: int) -> Iterator[NodeWor
         if inner:
             yield _linear(model, f"{place}.up", place, 2 * inner, hidden)
             yield _linear(model, f"{place}.down", place, hidden, inner)
-    # Norms read the stream and write rows, rotations read and write queries and keys.
-    crossing = 6 * hidden + 2 * (query + pair) + 3 * inner
+    # Two norms and the rotations of queries and keys read and write rows.
+    crossing = 2 * (2 * hidden + query + pair // 2)
     yield ElementwiseWork(place, _TOKENS * (crossing * number), 4)
 
 
