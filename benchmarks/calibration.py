@@ -8,7 +8,7 @@ them. Runs no model; less than a minute of programs on two cores, and their comp
 
 import statistics
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from math import ceil
 from typing import Any
@@ -20,8 +20,7 @@ from banyan.compiler.compile import compile_graph
 from banyan.compiler.executable import Executable
 from banyan.compiler.ir.cached import CACHE_BLOCK, CACHE_FORMATS
 from banyan.compiler.ir.graph import Graph
-from banyan.compiler.ir.symbols import fixed
-from banyan.compiler.ir.types import DType, TensorType
+from banyan.compiler.ir.types import DType
 from banyan.compiler.options import CompileOptions
 from banyan.devices.device import Device
 from banyan.foundation.errors import InputError
@@ -40,11 +39,9 @@ from benchmarks.calibration_graphs import (
     output_graph,
     products_graph,
 )
+from benchmarks.calibration_values import AnyWeights, fill_states
 
 Array = NDArray[Any]
-
-_BYTES, _NIBBLES = 40.0, 4.6
-"""Root mean squares of weights of 8 bits, and of 4 around their middle."""
 
 _MOST_RUNS = 5
 _ENOUGH_SECONDS = 0.05
@@ -107,16 +104,20 @@ class _Probe:
         arguments: of the run.
         told: makes points of the seconds of a run, start of the program taken off.
         before: what runs before each run, so that caches hold other things; None: itself does.
+        num_bytes: of weights or keys that a run reads from memory.
         expected: seconds of the very first run.
         seconds: of each pass.
+        references: seconds of the reference beside them.
     """
 
     executable: Executable
     arguments: Mapping[str, Array]
     told: Callable[[float], list[Any]]
     before: "_Probe | None" = None
+    num_bytes: float = 0.0
     expected: float = 0.0
     seconds: list[float] = field(default_factory=list)
+    references: list[float] = field(default_factory=list)
 
     def once(self) -> float:
         """Seconds of one run."""
@@ -134,6 +135,33 @@ class _Probe:
                 self.before.once()
             found.append(self.once())
         self.seconds.append(statistics.median(found))
+
+    def steadied(self, reference: "Reference") -> float:
+        """Median of the passes, as if memory had been equally fast in all."""
+        pairs = zip(self.seconds, self.references, strict=True)
+        return statistics.median(reference.steadied(s, r, self.num_bytes) for s, r in pairs)
+
+
+@dataclass(frozen=True, slots=True)
+class Reference:
+    """A run that only reads memory, as it went in the middle of all passes.
+
+    Attributes:
+        seconds: median.
+        num_bytes: read.
+    """
+
+    seconds: float
+    num_bytes: float
+
+    def steadied(self, seconds: float, beside: float, num_bytes: float) -> float:
+        """What a run would have taken had the memory been as fast as in the middle.
+
+        `beside` is what the reference took right before and after. The share of the run that
+        reading its bytes accounts for is taken to be slower or faster just as the reference was.
+        """
+        share = min(1.0, num_bytes / self.num_bytes * beside / seconds)
+        return seconds * (1.0 - share + share * self.seconds / beside)
 
 
 @dataclass(slots=True)
@@ -156,8 +184,20 @@ class Calibration:
         """Run every probe once more."""
         began = time.perf_counter()
         for probe in (*self.starts, *self.probes):
+            before = self.beside()
             probe.run()
+            probe.references.append((before + self.beside()) / 2)
         self.run_seconds += time.perf_counter() - began
+
+    def beside(self) -> float:
+        """What reading memory takes now: seconds of the first probe, the second of two runs."""
+        self.probes[0].once()
+        return self.probes[0].once()
+
+    def reference(self) -> Reference:
+        """How fast memory was in the middle of all passes."""
+        found = [seconds for probe in self.probes for seconds in probe.references]
+        return Reference(statistics.median(found), self.probes[0].num_bytes)
 
     def rates(
         self, name: str, *, vendor: str, memory_bytes: int, read_bytes_per_second: float
@@ -170,10 +210,11 @@ class Calibration:
         if not self.probes or not self.probes[0].seconds:
             raise InputError(f"device {name} was not measured yet; run at least one pass")
         start = min(statistics.median(probe.seconds) for probe in self.starts)
+        reference = self.reference()
         points = [
             point
             for probe in self.probes
-            for point in probe.told(max(1e-9, statistics.median(probe.seconds) - start))
+            for point in probe.told(max(1e-9, probe.steadied(reference) - start))
         ]
         return DeviceRates(
             device=name,
@@ -212,7 +253,7 @@ class _Maker:
         """A program that does next to nothing: one norm of one short row."""
         made = self.compiled(norms_graph(64, 1, DType.BFLOAT16))
         rows = _rows(1, 64, DType.BFLOAT16)
-        yield _Probe(made, {"rows": rows, "added": rows}, lambda seconds: [])
+        yield _Probe(made, {"rows": rows}, lambda seconds: [])
 
     def products(self) -> Iterator[_Probe]:
         """Rows in the outer loop, so that runs of one program lie far apart."""
@@ -223,7 +264,9 @@ class _Maker:
                     continue
                 depth, dtype = shapes[0][1], PLAIN.get(form, DType.BFLOAT16)
                 told = _LinearPoints(form, rows, shapes)
-                yield _Probe(executable, {"rows": _rows(rows, depth, dtype)}, told)
+                read = bytes_per_number(form) * sum(n * k for n, k in shapes)
+                given = {"rows": _rows(rows, depth, dtype)}
+                yield _Probe(executable, given, told, num_bytes=read)
 
     def stacks(self, form: str) -> Iterator[tuple[str, list[tuple[int, int]], Executable]]:
         dtype = PLAIN.get(form, DType.BFLOAT16)
@@ -246,7 +289,7 @@ class _Maker:
             for rows in (*self.plan.rows[::2], self.plan.rows[-1]):
                 told = _ElementwisePoints(2 * rows * width * DType.BFLOAT16.num_bytes, launches)
                 values = _rows(rows, width, DType.BFLOAT16)
-                yield _Probe(made, {"rows": values, "added": values}, told)
+                yield _Probe(made, {"rows": values}, told)
 
     def attention(self, before: _Probe) -> Iterator[_Probe]:
         """Before each run the weights of the probe `before` are read."""
@@ -259,7 +302,9 @@ class _Maker:
             for name, shape, executable in made:
                 arguments = _attention_arguments(shape, step, PLAIN.get(name, DType.BFLOAT16))
                 told = _AttentionPoints(name, shape, step, self.plan.repeats)
-                yield _Probe(executable, arguments, told, before)
+                row = 2 * shape[1] * CACHE_FORMATS[name].row_bytes(shape[2])
+                read = float(self.plan.repeats * step[0] * (step[1] + step[2]) * row)
+                yield _Probe(executable, arguments, told, before, num_bytes=read)
 
     def attending(self, name: str, shape: tuple[int, int, int]) -> Executable:
         form, dtype = CACHE_FORMATS[name], PLAIN.get(name, DType.BFLOAT16)
@@ -311,62 +356,11 @@ class _AttentionPoints:
         return [AttentionPoint(self.form, *self.shape, *self.step, seconds / self.repeats)]
 
 
-class AnyWeights:
-    """Weights of the right shapes; what they hold does not change the time of a run."""
-
-    def __init__(self, executable: Executable, seed: int = 0) -> None:
-        """Take the shapes that a program asks for."""
-        self._types = {a.name: a.type for a in executable.inputs if a.role == "weight"}
-        self._noise = np.random.default_rng(seed).standard_normal(1 << 20).astype(np.float32)
-
-    def names(self) -> Collection[str]:
-        """All that are asked for."""
-        return self._types.keys()
-
-    def read(self, name: str) -> Array:
-        """An array of the shape asked for; products of rows near 1 with it are near 1 again."""
-        kind = self._types[name]
-        shape, dtype = _plain_shape(kind), kind.dtype.numpy
-        if name.endswith(".scales"):
-            weight = self._types[name.removesuffix(".scales") + ".weight"]
-            nibbles = weight.dtype is DType.UINT8
-            depth = _plain_shape(weight)[-1] * (2 if nibbles else 1)
-            return np.full(shape, depth**-0.5 / (_NIBBLES if nibbles else _BYTES), dtype)
-        if kind.dtype.is_floating:
-            block = self._noise * shape[-1] ** -0.5 if len(shape) > 1 else 1 + 0 * self._noise
-            return np.resize(block.astype(dtype), shape)
-        block = (_BYTES * self._noise).clip(-127, 127).astype(np.int8)
-        return np.resize(block.view(dtype), shape)
-
-    def release(self, name: str) -> None:
-        """Nothing is held."""
-
-
-def fill_states(executable: Executable, num_blocks: int) -> None:
-    """Give states memory and write all of it: pages nobody wrote share one that is all zeros."""
-    executable.allocate_state({"num_blocks": num_blocks})
-    for argument in executable.inputs:
-        if argument.role != "state":
-            continue
-        shape = (num_blocks, *(int(str(size)) for size in argument.type.shape[1:]))
-        kind, noise = argument.type.dtype, np.random.default_rng(1).standard_normal(1 << 16)
-        if "scales" in argument.name:
-            block = np.full(1 << 16, 0.01)
-        else:
-            block = noise if kind.is_floating else 30 * noise
-        as_stored = block.astype(np.int8).view(np.uint8) if kind is DType.UINT8 else block
-        executable.write_state(argument.name, np.resize(as_stored.astype(kind.numpy), shape))
-
-
 def _rounded(graph: Graph, form: str) -> Graph:
     """The graph with its weights in another form."""
     if form in PLAIN:
         return graph
     return quantize_graph(graph, RoundingChoice(form, keep=()).schemes(graph))
-
-
-def _plain_shape(kind: TensorType) -> tuple[int, ...]:
-    return tuple(fixed(size) for size in kind.shape)
 
 
 def _rows(count: int, width: int, dtype: DType) -> Array:

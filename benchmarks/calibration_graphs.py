@@ -32,7 +32,7 @@ def output_graph(columns: int, depth: int, dtype: DType) -> Graph:
     builder = Builder()
     rows = builder.input("rows", TensorType((_TOKENS, depth), dtype))
     weight = builder.input("output.weight", TensorType((columns, depth), dtype), "weight")
-    value = builder.add("dot", (rows, weight), transpose_b=True, dtype=DType.FLOAT32)
+    value = builder.add("dot", (rows, weight), transpose_b=True, dtype=dtype).cast(DType.FLOAT32)
     return Graph("output", (rows, weight), (Output("logits", value),))
 
 
@@ -74,16 +74,14 @@ def _caches(
 
 
 def norms_graph(width: int, repeats: int, dtype: DType) -> Graph:
-    """Rows are added to and divided by their length, `repeats` times."""
+    """Rows are divided by their length, `repeats` times."""
     builder = Builder()
-    rows, added = (
-        builder.input(name, TensorType((_TOKENS, width), dtype)) for name in ("rows", "added")
-    )
-    inputs, value = [rows, added], rows
+    rows = builder.input("rows", TensorType((_TOKENS, width), dtype))
+    inputs, value = [rows], rows
     for number in range(repeats):
         weight = builder.input(f"{number}.weight", TensorType((width,), dtype), "weight")
         inputs.append(weight)
-        wide = (value + added).cast(DType.FLOAT32)
+        wide = value.cast(DType.FLOAT32)
         square = (wide * wide).reduce("sum", (1,), keep=True)
         scale = (square * (1.0 / width) + 1e-6).apply("rsqrt").expand((_TOKENS, width))
         value = (wide * scale).cast(dtype) * weight.expand((_TOKENS, width))

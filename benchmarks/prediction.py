@@ -16,7 +16,7 @@ import os
 import statistics
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -36,6 +36,7 @@ from banyan.models.configuration import ModelConfiguration, read_configuration
 from banyan.models.quantisation.graph import quantize_graph
 from banyan.models.quantisation.rounded import RoundingChoice
 from banyan.models.step_graph import decoder_step_graph
+from banyan.planner.costs import Part
 from banyan.planner.inventory import Inventory, Link, PlannedDevice
 from banyan.planner.model_shape import ModelShape, model_shape
 from banyan.planner.plan import Stage
@@ -43,13 +44,14 @@ from banyan.planner.prediction.composition import predict_step
 from banyan.planner.prediction.graph_work import graph_work
 from banyan.planner.prediction.measured_cost import MeasuredCost
 from banyan.planner.prediction.rates import DeviceRates, rates_table, read_rates
+from banyan.planner.prediction.work import step_sizes
 from benchmarks.calibration import (
-    AnyWeights,
     Calibration,
     CalibrationPlan,
-    fill_states,
+    Reference,
     open_calibration,
 )
+from benchmarks.calibration_values import AnyWeights, fill_states
 from benchmarks.prediction_cases import CONFIGURATIONS, GROUPS, Case, Group
 
 HISTORY = Path(__file__).resolve().parent / "history" / "prediction.jsonl"
@@ -64,6 +66,7 @@ class Measured:
     group: Group
     case: Case
     seconds: list[float] = field(default_factory=list)
+    references: list[float] = field(default_factory=list)
 
 
 class Runner:
@@ -171,7 +174,9 @@ def measure(
         for _ in range(rounds):
             calibration.run_pass()
             for one, arguments in zip(found, prepared, strict=True):
+                before = calibration.beside()
                 one.seconds.append(timed(runner, arguments))
+                one.references.append((before + calibration.beside()) / 2)
         print(f"{group.title}: measured", flush=True)
         yield from found
 
@@ -213,9 +218,15 @@ def record_of(calibration: Calibration, found: Sequence[Measured]) -> dict[str, 
         "when": datetime.now(UTC).isoformat(timespec="seconds"),
         "compile_seconds": calibration.compile_seconds,
         "calibration_seconds": calibration.run_seconds,
+        "reference": asdict(calibration.reference()),
         "rates": rates_table(rates),
         "steps": [
-            {"group": one.group.title, "case": one.case.title, "seconds": one.seconds}
+            {
+                "group": one.group.title,
+                "case": one.case.title,
+                "seconds": one.seconds,
+                "references": one.references,
+            }
             for one in found
         ],
     }
@@ -226,6 +237,7 @@ def report(records: Sequence[Mapping[str, Any]], settings: Settings) -> float:
     groups = {group.title: group for group in GROUPS}
     works: dict[str, Any] = {}
     errors: list[float] = []
+    plain: list[float] = []
     print(f"{'model':34} {'step':40} {'ms':>9} {'predicted':>9} {'error':>7}")
     for record in records:
         rates = read_rates(record["rates"])
@@ -237,9 +249,14 @@ def report(records: Sequence[Mapping[str, Any]], settings: Settings) -> float:
                 )
                 works[group.title] = graph_work(captured(group, configuration, settings))
             case = next(case for case in group.cases if case.title == step["case"])
-            real = statistics.median(step["seconds"])
+            part, sizes = Part(0, group.layers), step_sizes(case.shape)
+            read = works[group.title].num_bytes(part, sizes)
+            reference = Reference(**record["reference"])
+            pairs = list(zip(step["seconds"], step["references"], strict=True))
+            real = statistics.median(reference.steadied(s, r, read) for s, r in pairs)
             guess = predicted(group, case, rates, works[group.title])
             errors.append(guess / real - 1.0)
+            plain.append(abs(guess / statistics.median(step["seconds"]) - 1.0))
             line = f"{group.title:34} {case.title:40} {real * 1e3:9.2f} {guess * 1e3:9.2f}"
             print(f"{line} {errors[-1]:+7.1%}", flush=True)
     mean = statistics.fmean(map(abs, errors))
@@ -248,7 +265,7 @@ def report(records: Sequence[Mapping[str, Any]], settings: Settings) -> float:
     print(
         f"{statistics.median(map(abs, errors)):.1%}, largest {max(map(abs, errors)):.1%}, ", end=""
     )
-    print(f"mean {bias:+.1%}")
+    print(f"mean {bias:+.1%}; times as they were: {statistics.fmean(plain):.1%}")
     return mean
 
 
