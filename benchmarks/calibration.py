@@ -71,7 +71,7 @@ class CalibrationPlan:
 
     forms: tuple[str, ...] = ("bfloat16", "int8", "int4")
     cache_forms: tuple[str, ...] = ("bfloat16", "int8", "int4")
-    rows: tuple[int, ...] = (1, 2, 4, 8, 16, 32, 64, 128, 256, 1024)
+    rows: tuple[int, ...] = (1, 2, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 256, 1024)
     products: tuple[tuple[int, int], ...] = ((2304, 768), (6144, 1536))
     cold_bytes: int = 80 << 20
     output: tuple[int, int] = (49_152, 1280)
@@ -286,7 +286,7 @@ class _Maker:
         for width in self.plan.widths:
             made = self.compiled(norms_graph(width, self.plan.norms, DType.BFLOAT16))
             launches = max(1, made.report.num_launches)
-            for rows in (*self.plan.rows[::2], self.plan.rows[-1]):
+            for rows in self.plan.rows[::3]:
                 told = _ElementwisePoints(2 * rows * width * DType.BFLOAT16.num_bytes, launches)
                 values = _rows(rows, width, DType.BFLOAT16)
                 yield _Probe(made, {"rows": values}, told)
