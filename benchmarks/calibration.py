@@ -60,7 +60,7 @@ class CalibrationPlan:
         rows: of products.
         products: (columns, depth) of weights that rows go up and down through.
         cold_bytes: that a chain of products has at least; several times the last cache.
-        output: (columns, depth) of an output matrix.
+        outputs: (columns, depth) of output matrices.
         output_forms: its forms.
         heads: (query heads, key heads, numbers of a key).
         steps: (sequences, new tokens of each, cached tokens of each).
@@ -72,9 +72,9 @@ class CalibrationPlan:
     forms: tuple[str, ...] = ("bfloat16", "int8", "int4")
     cache_forms: tuple[str, ...] = ("bfloat16", "int8", "int4")
     rows: tuple[int, ...] = (1, 2, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 256, 1024)
-    products: tuple[tuple[int, int], ...] = ((2304, 768), (6144, 1536))
+    products: tuple[tuple[int, int], ...] = ((2560, 1024), (7168, 2048))
     cold_bytes: int = 80 << 20
-    output: tuple[int, int] = (49_152, 1280)
+    outputs: tuple[tuple[int, int], ...] = ((40_960, 1024), (40_960, 2048))
     output_forms: tuple[str, ...] = ("bfloat16", "int8")
     heads: tuple[tuple[int, int, int], ...] = ((8, 8, 128), (32, 8, 128), (32, 8, 64))
     steps: tuple[tuple[int, int, int], ...] = (
@@ -276,11 +276,9 @@ class _Maker:
             graph = products_graph(columns, depth, repeats, dtype)
             shapes = [(columns, depth), (depth, columns)] * repeats
             yield form, shapes, self.compiled(_rounded(graph, form))
-        if form not in self.plan.output_forms:
-            return
-        columns, depth = self.plan.output
-        graph = output_graph(columns, depth, dtype)
-        yield form, [(columns, depth)], self.compiled(_rounded(graph, form))
+        for columns, depth in self.plan.outputs if form in self.plan.output_forms else ():
+            graph = output_graph(columns, depth, dtype)
+            yield form, [(columns, depth)], self.compiled(_rounded(graph, form))
 
     def norms(self) -> Iterator[_Probe]:
         for width in self.plan.widths:

@@ -88,6 +88,9 @@ GROUPS = (
         (
             *(prompt(n) for n in (100, 700, 2048)),
             *(answers(n, past) for n, past in ((1, 200), (1, 8000), (6, 3000), (24, 700))),
+            prompt(256, 1000),
+            answers(3, 1500),
+            answers(10, 400),
         ),
     ),
     Group(
@@ -98,6 +101,8 @@ GROUPS = (
         (
             *(prompt(n) for n in (64, 500, 1500)),
             *(answers(n, past) for n, past in ((1, 1000), (3, 4000), (10, 64), (48, 300))),
+            prompt(300, 700),
+            answers(20, 500),
         ),
     ),
     Group(
@@ -108,6 +113,9 @@ GROUPS = (
         (
             *(prompt(n) for n in (200, 900)),
             *(answers(n, past) for n, past in ((1, 500), (5, 2000), (20, 1200), (64, 100))),
+            prompt(400),
+            answers(2, 5000),
+            answers(9, 800),
         ),
     ),
     Group(
@@ -119,6 +127,8 @@ GROUPS = (
             *(prompt(n) for n in (150, 1200)),
             prompt(300, 1500),
             *(answers(n, past) for n, past in ((1, 3000), (12, 600), (40, 200))),
+            prompt(500),
+            answers(5, 1000),
         ),
     ),
     Group(
@@ -147,7 +157,11 @@ GROUPS = (
         6,
         "bfloat16",
         "bfloat16",
-        (prompt(400), answers(1, 700), answers(12, 900), answers(40, 250)),
+        (
+            prompt(400),
+            prompt(1000),
+            *(answers(n, p) for n, p in ((1, 700), (3, 2500), (12, 900), (40, 250))),
+        ),
         "stages",
     ),
     Group(
