@@ -5,11 +5,12 @@ import pytest
 from banyan.foundation.errors import InputError
 from banyan.planner.costs import RooflineCost
 from banyan.planner.inventory import Inventory
+from banyan.planner.model_shape import LayerShape, ModelShape
 from banyan.planner.plan_check import check_plan
 from banyan.planner.plan_file import parse_plan, print_plan
 from banyan.planner.report import PlanningChoices, PlanReport
 from banyan.planner.serving import plan_serving
-from banyan.planner.workload import Workload
+from banyan.planner.workload import Goal, Workload
 from tests.planner.shapes import dense_model, two_hosts
 
 WORKLOAD = Workload(prompt_tokens=200, answer_tokens=100)
@@ -44,3 +45,57 @@ def test_an_inventory_without_devices_is_refused() -> None:
 def test_a_workload_without_tokens_is_refused() -> None:
     with pytest.raises(InputError, match="answer of the workload has 0 tokens"):
         planned(two_hosts(), Workload(prompt_tokens=1, answer_tokens=0))
+
+
+def test_a_plan_lies_under_its_proven_bound() -> None:
+    plan = planned(two_hosts()).plan
+    assert plan is not None
+    assert plan.prediction is not None
+    assert plan.prediction.gap is not None
+    assert 0 <= plan.prediction.gap < 0.5
+
+
+def test_a_model_too_large_for_one_is_cut_and_fits() -> None:
+    # Ten layers of 160 MB; a device has room for 920 MB.
+    shape = big_model()
+    report = plan_serving(shape, two_fast(), WORKLOAD, RooflineCost(), choices=PlanningChoices())
+    assert report.plan is not None
+    assert report.plan.prediction is not None
+    assert check_plan(report.plan, shape, two_fast()) == ()
+    limit = 1e9 * PlanningChoices().memory_share
+    assert all(held <= limit for held in report.plan.prediction.memory_bytes.values())
+    reasons = {each.name: each.reason for each in report.alternatives}
+    assert "MiB short on a" in reasons["one fast alone"]
+
+
+def test_where_nothing_fits_single_changes_are_named() -> None:
+    report = plan_serving(
+        big_model(), one_fast(), WORKLOAD, RooflineCost(), choices=PlanningChoices()
+    )
+    assert report.plan is None
+    changes = [remedy.change for remedy in report.remedies]
+    assert "one more fast" in changes
+    assert "weights in int4" in changes
+    assert "cannot be served so" in report.summary
+
+
+def test_a_goal_that_nobody_meets_names_the_goal_that_would_be_met() -> None:
+    hurried = replace(WORKLOAD, goal=Goal(time_per_output_token=1e-9))
+    report = plan_serving(
+        dense_model(), one_fast(), hurried, RooflineCost(), choices=PlanningChoices()
+    )
+    assert report.plan is None
+    assert any("time per output token of" in remedy.change for remedy in report.remedies)
+
+
+def big_model() -> ModelShape:
+    layer = LayerShape(dense_weights=80_000_000, attention_width=256, cache_width=128)
+    return replace(dense_model(), layers=(layer,) * 10)
+
+
+def one_fast() -> Inventory:
+    return replace(two_hosts(), devices=two_hosts().devices[:1], links={})
+
+
+def two_fast() -> Inventory:
+    return replace(two_hosts(), devices=two_hosts().devices[:2], links={})

@@ -42,6 +42,7 @@ class Problem:
         limits: devices there are of each type (R).
         modes: ways to run a pipeline.
         most_programs: integer programs that look for pipelines for which few devices are enough.
+        most_rounds: of looking for columns.
         group_limits: groups of each kind there can be (K); None where the devices alone limit them.
     """
 
@@ -51,6 +52,7 @@ class Problem:
     modes: tuple[Mode, ...]
     group_limits: Integers | None = None
     most_programs: int = 60
+    most_rounds: int = 40
 
     @property
     def most_groups(self) -> Integers:

@@ -28,7 +28,6 @@ from banyan.planner.serving.fitting import FEW_DEVICES, fitting_covers, plausibl
 Array = NDArray[np.float64]
 Integers = NDArray[np.int64]
 
-MOST_ROUNDS = 40
 BATCH = 128
 NEW_COLUMNS = 64
 MOST_BATCHES = 8
@@ -96,14 +95,14 @@ def work_bound(problem: Problem) -> float:
     computes at most k x min(T, F). Holds even where pipelines share groups.
     """
     layers = np.arange(1, problem.num_layers + 1)
+    best_KL = np.zeros((len(problem.uses), problem.num_layers))
+    for mode in problem.modes:
+        best_KL = np.maximum(best_KL, mode.passes[0])
     works: list[tuple[Array, Array]] = []
     for resource in range(len(problem.limits)):
-        rates, shares = [np.zeros(1)], [np.zeros(1)]
-        for kind in np.flatnonzero(problem.uses[:, resource]):
-            for mode in problem.modes:
-                rates.append(mode.passes[0][kind])
-                shares.append(layers / problem.uses[kind, resource])
-        works.append((np.concatenate(rates), np.concatenate(shares)))
+        kinds = np.flatnonzero(problem.uses[:, resource])
+        share_KL = layers / problem.uses[kinds, resource][:, None]
+        works.append((np.append(best_KL[kinds], 0.0), np.append(share_KL, 0.0)))
     low, high = (
         0.0,
         max((float(rates.max()) for rates, _ in works), default=0.0)
@@ -139,9 +138,9 @@ def _generate(
     centre, bound = _capacity_prices(problem), np.inf
     prices = centre
     stalled, last = 0, 0.0
-    for number in range(MOST_ROUNDS):
+    for number in range(problem.most_rounds):
         # The last look is a full one: its bound is the tightest.
-        final = stalled > PATIENCE or number == MOST_ROUNDS - 1
+        final = stalled > PATIENCE or number == problem.most_rounds - 1
         price_K = _group_prices(problem, prices) + fixed_K
         ratio, found = _worth_most(problem, groups, price_K, weight, MOST_BATCHES * (1 + 9 * final))
         if ratio * float(prices @ limits) < bound:

@@ -9,10 +9,11 @@ from banyan.planner.model_shape import ModelShape
 from banyan.planner.report import PlanningChoices, PlanReport
 from banyan.planner.serving.candidates import Candidate, best_of, merit, plan_text
 from banyan.planner.serving.explain import alternative, rate_text
+from banyan.planner.serving.hosts import solve_everything
 from banyan.planner.serving.natural import natural_plans
 from banyan.planner.serving.placed import Task
 from banyan.planner.serving.remedies import remedies
-from banyan.planner.serving.scopes import alternatives, everything
+from banyan.planner.serving.scopes import alternatives
 from banyan.planner.serving.solver import Tables, solve
 from banyan.planner.workload import Workload
 
@@ -44,7 +45,7 @@ def plan_serving(
     task = Task(shape, inventory, workload, costs, choices)
     _check(task)
     tables = Tables(task)
-    candidates = [solve(scope, tables) for scope in everything(task)]
+    candidates = solve_everything(task, tables)
     bound = candidates[0].upper_bound
     candidates += natural_plans(task)
     candidates += [solve(scope, tables) for scope in alternatives(task)]

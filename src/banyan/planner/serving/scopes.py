@@ -1,4 +1,4 @@
-"""The kinds of plan that a person would ask about, each solved for its best. Pure."""
+"""The kinds of plan that a person would ask about, each to be solved for its best. Pure."""
 
 from collections.abc import Callable, Iterator
 
@@ -6,13 +6,6 @@ from banyan.planner.serving.candidates import devices_by_type
 from banyan.planner.serving.kinds import Kind
 from banyan.planner.serving.placed import Task
 from banyan.planner.serving.solver import Scope
-
-
-def everything(task: Task) -> Iterator[Scope]:
-    """All that the choices allow; the best of these is the plan."""
-    yield Scope("the best of everything", effort=80)
-    if len({device.host for device in task.inventory.devices}) > 1:
-        yield Scope("no pipeline over two hosts", hosts_apart=True)
 
 
 def alternatives(task: Task) -> Iterator[Scope]:

@@ -28,7 +28,7 @@ from banyan.planner.serving.wording import seconds_text, size_text
 Array = NDArray[np.float64]
 
 # Columns that are cut exactly: the best by what they could give.
-MOST_EXACT = 250
+MOST_EXACT, FEW_EXACT = 250, 60
 
 
 @dataclass(slots=True)
@@ -70,7 +70,7 @@ class Scope:
         together: prompts may be computed where answers are.
         apart: prompts may be computed elsewhere.
         hosts_apart: pipelines stay on a host.
-        effort: integer programs to spend where devices are few.
+        thorough: as much work as the plan itself deserves; an alternative gets less.
     """
 
     name: str
@@ -78,7 +78,7 @@ class Scope:
     together: bool = True
     apart: bool = True
     hosts_apart: bool = False
-    effort: int = 16
+    thorough: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,7 +141,8 @@ def _problem(kinds: Kinds, scope: Scope, tables: Tables) -> Problem:
         limits=kinds.limits,
         modes=tuple(modes),
         group_limits=kinds.group_limits,
-        most_programs=scope.effort,
+        most_programs=80 if scope.thorough else 16,
+        most_rounds=40 if scope.thorough else 8,
     )
 
 
@@ -156,10 +157,10 @@ def _look(
     chosen = choose_pipelines(problem, cost_K=cost_K)
     taken = [column for column, _ in chosen.columns]
     rest = sorted(chosen.generated, key=lambda column: -column.rate)
-    looked = 0
-    for column in (*taken, *_spread(rest, MOST_EXACT)):
+    looked, most = 0, MOST_EXACT if problem.most_rounds > 8 else FEW_EXACT
+    for column in (*taken, *_spread(rest, most)):
         key = tuple(tuple((kind, count) for kind, _, count in part) for part in column.passes)
-        if key in pipelines or looked >= MOST_EXACT:
+        if key in pipelines or looked >= most:
             continue
         looked += 1
         pipelines[key] = _exact(column, kinds, tables)
