@@ -29,11 +29,13 @@ def solve_hosts(task: Task) -> Candidate:
     hosts: dict[str, list[PlannedDevice]] = {}
     for device in task.inventory.devices:
         hosts.setdefault(device.host, []).append(device)
+    named = {name for pair in task.inventory.links for name in pair}
     alike: dict[object, list[list[PlannedDevice]]] = {}
     for host, devices in hosts.items():
         sort = tuple(sorted(Counter(device.type.name for device in devices).items()))
         # Links of their own make hosts different.
-        alike.setdefault((sort, host if task.inventory.links else ""), []).append(devices)
+        is_named = host in named or any(device.name in named for device in devices)
+        alike.setdefault((sort, host if is_named else ""), []).append(devices)
     replicas, problems, bound = list[Replica](), list[str](), 0.0
     workload = replace(task.workload, requests_per_second=None)
     for group in alike.values():
