@@ -4,14 +4,14 @@ import pytest
 
 from banyan.foundation.errors import InputError
 from banyan.planner.costs import RooflineCost
-from banyan.planner.inventory import Inventory
+from banyan.planner.inventory import Inventory, Link, PlannedDevice
 from banyan.planner.model_shape import LayerShape, ModelShape
 from banyan.planner.plan_check import check_plan
 from banyan.planner.plan_file import parse_plan, print_plan
 from banyan.planner.report import PlanningChoices, PlanReport
 from banyan.planner.serving import plan_serving
 from banyan.planner.workload import Goal, Workload
-from tests.planner.shapes import dense_model, two_hosts
+from tests.planner.shapes import FAST, SLOW, dense_model, two_hosts
 
 WORKLOAD = Workload(prompt_tokens=200, answer_tokens=100)
 
@@ -99,3 +99,18 @@ def one_fast() -> Inventory:
 
 def two_fast() -> Inventory:
     return replace(two_hosts(), devices=two_hosts().devices[:2], links={})
+
+
+def test_hosts_that_reach_each_other_only_by_way_of_another_still_get_a_plan() -> None:
+    line = Inventory(
+        devices=(
+            PlannedDevice("a", FAST, "x"),
+            PlannedDevice("b", FAST, "y"),
+            PlannedDevice("c", replace(SLOW, kind="cpu"), "z"),
+        ),
+        within_host=Link(1e10),
+        links={("x", "y"): Link(1e9, 1e-4), ("y", "z"): Link(1e9, 1e-4)},
+    )
+    report = planned(line)
+    assert report.plan is not None
+    assert check_plan(report.plan, dense_model(), line) == ()

@@ -155,6 +155,8 @@ def _replica_outcome(replica: Replica, task: Task) -> _Outcome:
     if apart:
         rate = min(rate, task.workload.answer_tokens / max(part.busiest for part in prompts))
     first = _first_token(stages, apart, links, prompt_links, task, pace.batch)
+    if first == float("inf"):
+        return _Outcome(("the devices of prompts and those of answers do not reach each other",))
     limit = task.workload.goal.time_to_first_token
     if limit is not None and first > limit:
         return _Outcome((over_text("the time to the first token is", first, limit),))

@@ -7,6 +7,7 @@ from itertools import groupby
 import numpy as np
 from numpy.typing import NDArray
 
+from banyan.foundation.errors import InputError
 from banyan.planner.costs import Part
 from banyan.planner.inventory import Link
 from banyan.planner.linear_program import maximise
@@ -304,7 +305,11 @@ def _seated(
         if answers is None or prompts is None:
             return None
         replicas.append(Replica(answers, prompts))
-    made = candidate(scope.name, replicas, task)
+    try:
+        made = candidate(scope.name, replicas, task)
+    except InputError as error:
+        # Zones are hosts that reach each other by way of others; a stage needs direct links.
+        return no_candidate(scope.name, str(error))
     return Candidate(made.name, made.plan, made.forecast, bound)
 
 
