@@ -7,9 +7,6 @@ import msgspec
 from banyan.engine.events import TokenEvent
 from banyan.engine.process.messages import AddRequest
 
-# A request that ended two processes may be what ends them.
-_MOST_RESUMPTIONS = 1
-
 
 @dataclass(slots=True)
 class Told:
@@ -18,18 +15,20 @@ class Told:
     Attributes:
         request: as it came.
         tokens: of each answer so far; None for an answer that is whole.
-        num_resumed: how often it was taken up.
+        may_resume: whether another process should go on with it. One that a process took up and
+            ended with before it told another token may be what ended both.
     """
 
     request: AddRequest
     tokens: list[list[int] | None] = field(init=False)
-    num_resumed: int = 0
+    may_resume: bool = True
 
     def __post_init__(self) -> None:
         self.tokens = [[] for _ in range(self.request.options.n)]
 
     def note(self, event: TokenEvent) -> None:
         """Remember what the reader gets."""
+        self.may_resume = True
         tokens = self.tokens[event.index]
         if tokens is None:
             return
@@ -42,13 +41,8 @@ class Told:
         """Answers that still grow."""
         return sum(tokens is not None for tokens in self.tokens)
 
-    @property
-    def may_resume(self) -> bool:
-        """Whether another process should go on with it."""
-        return self.num_resumed < _MOST_RESUMPTIONS
-
     def resumed(self) -> AddRequest:
         """The request for another process: as it came, and what was told of it."""
-        self.num_resumed += 1
+        self.may_resume = False
         told = tuple(None if tokens is None else tuple(tokens) for tokens in self.tokens)
         return msgspec.structs.replace(self.request, told=told)

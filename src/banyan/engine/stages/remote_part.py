@@ -89,17 +89,18 @@ def described(segments: Sequence[NumberedSegment]) -> tuple[Any, ...]:
 class RemotePart:
     """Asks a worker over a channel."""
 
-    def __init__(self, place: str, channel: Channel, on_close: Callable[[], None]) -> None:
+    def __init__(self, place: str, channel: Channel, on_close: Callable[[bool], None]) -> None:
         """Take an open channel.
 
         Args:
             place: the device of the plan.
             channel: to the worker; closed by `close`.
-            on_close: called then, to see a process off.
+            on_close: called then, to see a process off, with whether it still answered.
         """
         self.place = place
         self.reports: Sequence[CompileReport] = ()
         self._channel, self._on_close = channel, on_close
+        self._answers = True
         self._unread: deque[int] = deque()
 
     def open(self, order: WorkOrder, segments: Sequence[NumberedSegment]) -> None:
@@ -152,7 +153,7 @@ class RemotePart:
     def close(self) -> None:
         """See `Part`."""
         self._channel.close()
-        self._on_close()
+        self._on_close(self._answers)
 
     def _ask(self, message: Message) -> Message:
         if self._unread:
@@ -182,6 +183,7 @@ class RemotePart:
         raise StageFailed(f"the worker of {self.place}: {said}")
 
     def _gone(self, error: ChannelError) -> StageFailed:
+        self._answers = False
         return StageFailed(
             f"the worker of {self.place} is gone ({error}); start the engine again, or plan "
             "without this device"

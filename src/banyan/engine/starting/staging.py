@@ -35,7 +35,7 @@ from banyan.planner.model_shape import ModelShape, model_shape
 from banyan.planner.plan import Plan
 from banyan.planner.plan_file import parse_plan
 
-WORKER_TIMING = Timing(opening_seconds=60.0)
+WORKER_TIMING = Timing(opening_seconds=60.0, silent_seconds=2.0)
 """A worker imports NumPy and the compiler before it says hello, on a machine that may be busy."""
 
 _STOP_SECONDS = 5.0
@@ -164,7 +164,7 @@ def _open_remote(
             )
         secret = read_secret(Path(options.plan_secret))
         there = Address(address.host, address.port)
-        part = RemotePart(order.place, connect_tcp(there, secret, conditions), lambda: None)
+        part = RemotePart(order.place, connect_tcp(there, secret, conditions), lambda _: None)
     try:
         part.open(order, segments)
     except BaseException:
@@ -192,9 +192,10 @@ def _start_worker(place: str, conditions: Conditions) -> RemotePart:
             start_new_session=True,
         )
 
-    def see_off() -> None:
+    def see_off(answered: bool) -> None:
+        # One that was stopped or hangs would be waited for in vain, and requests wait meanwhile.
         with suppress(subprocess.TimeoutExpired):
-            process.wait(_STOP_SECONDS)
+            process.wait(_STOP_SECONDS if answered else 0)
         if process.returncode is None:
             with suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
