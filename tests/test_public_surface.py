@@ -74,6 +74,9 @@ def test_a_language_model_takes_these_arguments() -> None:
         "max_loras=8",
         "max_lora_rank=16",
         "lora_dtype='auto'",
+        "plan=None",
+        "plan_workers=None",
+        "plan_secret=None",
         "progress=None",
     ]
     assert parameters(LLM.generate) == [
