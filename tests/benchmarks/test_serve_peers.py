@@ -59,6 +59,7 @@ def peer(file: Path, *, step_seconds: float, most_requests: int = 1000) -> Conte
     )
 
 
+@pytest.mark.wide
 @pytest.mark.end_to_end
 def test_each_server_is_loaded_at_rising_rates_and_the_best_are_compared(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]

@@ -160,6 +160,7 @@ def test_a_server_that_captures_compiles_and_packs_stays_within_weights_cache_an
     assert first_start.peak_bytes <= limit, f"{first_start.peak_bytes / 1e6:.0f} MB"
 
 
+@pytest.mark.wide
 def test_a_warm_load_peaks_at_a_seventh_over_the_packed_model_and_300_megabytes(
     first_start: FirstStart,
 ) -> None:

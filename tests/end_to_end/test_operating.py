@@ -189,6 +189,7 @@ def test_one_caller_may_not_have_more_requests_than_allowed() -> None:
         assert "requests under way" in refused.json()["error"]["message"]
 
 
+@pytest.mark.wide
 def test_a_reader_who_never_reads_loses_his_answer_and_holds_up_nobody() -> None:
     asked = {"model": "fake", "prompt": "a", "max_tokens": 59_000, "stream": True}
     body = json.dumps(asked | {"ignore_eos": True})
@@ -204,6 +205,8 @@ def test_a_reader_who_never_reads_loses_his_answer_and_holds_up_nobody() -> None
         wait_until("it streams", lambda: server.running() == 1)
         wait_until("the answer is given up", lambda: server.running() == 0, seconds=120)
         assert server.metric("vllm:generation_tokens_total{.*?}") < 59_000
-        reply = server.sdk().completions.create(model="fake", prompt="b", max_tokens=3)
+        reply = server.sdk().completions.create(
+            model="fake", prompt="b", max_tokens=3, extra_body={"ignore_eos": True}
+        )
         assert reply.usage is not None
         assert reply.usage.completion_tokens == 3

@@ -26,9 +26,6 @@ from banyan.engine.vision.eyes import Eyes
 from banyan.foundation.errors import ModelError
 
 _FIRST_LETTER, _NUM_LETTERS = ord("a"), 26
-_NEVER = 50.0
-"""Taken from the logit of what must not be sampled; one in e^50 draws would."""
-
 _MIX = np.uint64(0x9E3779B97F4A7C15)
 _BYTE_LEVEL = {
     "type": "ByteLevel",
@@ -98,7 +95,7 @@ class FakeModel:
         num_blocks: size of its cache; it remembers one number for each token place.
         vocab_size: width of the logits.
         end_token_id: the likeliest token once `end_after` tokens are seen.
-        end_after: before that the end is so unlikely that no sampling finds it; None never ends.
+        end_after: None never ends.
         num_slots: room for adapters; what a token leaves in the cache depends on the one it has.
     """
 
@@ -177,8 +174,8 @@ class FakeModel:
         digest = _mix(np.bitwise_xor.reduce(seen + _mix(places.astype(np.uint64))))
         noise_V = _mix(self._words_V + digest) >> np.uint64(40)
         logits_V: NDArray[np.float32] = noise_V.astype(np.float32) / np.float32(2**24)
-        may_end = self._end_after is not None and num_seen >= self._end_after
-        logits_V[self._end_token_id] += 4.0 if may_end else -_NEVER
+        if self._end_after is not None and num_seen >= self._end_after:
+            logits_V[self._end_token_id] += 4.0
         logits_V[_FIRST_LETTER + int(digest % np.uint64(_NUM_LETTERS))] += 2.0
         return logits_V
 

@@ -198,7 +198,8 @@ def test_every_request_is_answered_or_told_why(
     # Nobody works longer than there is time, or without steps.
     for usage in result.usage:
         assert sum(usage.busy) <= result.seconds + 10 * 3.0
-        assert (usage.num_steps > 0) == (sum(usage.busy) > 0)
+        # A step that a failure cut short kept the device busy and counts for nothing.
+        assert not usage.num_steps or sum(usage.busy) > 0
     again = run(plan, trace, failures=failures, **options)
     assert again.finished.tobytes() == result.finished.tobytes()
     assert again.first_token.tobytes() == result.first_token.tobytes()

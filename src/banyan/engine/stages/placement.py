@@ -101,11 +101,13 @@ def _expert_nodes(graph: Graph) -> frozenset[Node]:
     for product in products:
         layer = layer_of_input(product.args[1])
         pending = [arg for arg in product.args[:1] if arg in behind]
+        seen: set[Node] = set()
         while pending:
             node = pending.pop()
-            if node not in found and _follows(node, layer):
-                found.add(node)
+            if node not in seen and _follows(node, layer):
+                seen.add(node)
                 pending.extend(arg for arg in node.args if arg in behind)
+        found |= seen
         found |= _tail(product, users)
     return frozenset(found)
 
