@@ -150,24 +150,6 @@ def test_an_answer_goes_on_in_the_next_engine_as_if_nothing_had_happened() -> No
     run(test)
 
 
-def test_a_request_that_makes_headway_outlives_any_number_of_engines() -> None:
-    async def test(client: EngineClient) -> None:
-        alone = await answers(client, "alone")
-        writing = asyncio.create_task(answers(client, "a"))
-        await asyncio.sleep(0.05)
-        for restarts in (0, 1):
-            while client.status().num_restarts != restarts or client.status().state != "ready":
-                await asyncio.sleep(0.01)
-            await asyncio.sleep(0.02)
-            assert client.process_id is not None
-            assert not writing.done()
-            os.kill(client.process_id, signal.SIGKILL)
-        assert await writing == alone
-        assert client.status().num_restarts == 2
-
-    run(test)
-
-
 def test_a_request_that_ends_two_engines_before_a_token_fails_and_says_why() -> None:
     async def test(client: EngineClient) -> None:
         writing = asyncio.create_task(write(client, "a", FOREVER))

@@ -311,6 +311,7 @@ LETTERS = st.text('abc{}[]<>"\\:,;/|_ \n', max_size=30)
     texts=st.lists(LETTERS | st.sampled_from(["<tool_call>", "[TOOL_CALLS]", "{", "<function="])),
     style=st.sampled_from([*WRITTEN, "qwen3_coder"]),
 )
+@example(["[TOOL_CALLS]", " ", "[TOOL_CALLS]"], "mistral")
 def test_nothing_of_a_text_without_calls_is_lost(texts: list[str], style: str) -> None:
     text = "".join(texts)
     pieces = read(text, parser(style))

@@ -72,6 +72,8 @@ def mistral(reader: Reader, tools: KnownTools) -> Steps[None]:
     while (marker := (yield from text_until(reader, (TOOL_CALLS,), gate.push))) is not None:
         first = yield from next_character(reader)
         if first == "[":
+            # Space before a list that is none belongs to the text.
+            marker += reader.text[: reader.text.index("[")]
             num_calls, rest = yield from _mistral_list(reader, index)
         else:
             num_calls, rest = yield from _mistral_call(reader, index)

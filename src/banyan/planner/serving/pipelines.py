@@ -8,7 +8,7 @@ bound on all plans (Farley 1990), so the gap is known whenever one stops.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -68,6 +68,40 @@ def choose_pipelines(
         achieved: tokens per second that a column gives when everything counts; its own `rate`
             where nothing else is known. Never more than that.
     """
+    chosen = more = _choose(problem, cost_K, weight, achieved)
+    # Whole numbers of the columns found can leave devices over that make a pipeline together.
+    left = problem
+    while more.columns:
+        left = _without(left, more)
+        more = _choose(left, cost_K, weight, achieved)
+        total = chosen.tokens_per_second + more.tokens_per_second
+        chosen = Chosen(
+            chosen.columns + more.columns,
+            total,
+            None if chosen.upper_bound is None else max(total, chosen.upper_bound),
+            chosen.generated + more.generated,
+        )
+    return chosen
+
+
+def _without(problem: Problem, taken: Chosen) -> Problem:
+    """The problem with what is left when some pipelines are built."""
+    num_kinds = len(problem.uses)
+    used_K = np.zeros(num_kinds, dtype=np.int64)
+    for column, amount in taken.columns:
+        used_K += amount * np.asarray(column.counts(num_kinds))
+    limits = problem.limits - used_K @ problem.uses
+    group_limits = None if problem.group_limits is None else problem.group_limits - used_K
+    return replace(problem, limits=limits, group_limits=group_limits)
+
+
+def _choose(
+    problem: Problem,
+    cost_K: Array | None,
+    weight: float,
+    achieved: Callable[[Column], float] | None,
+) -> Chosen:
+    """Build pipelines once; devices may be left over."""
     num_kinds = len(problem.uses)
     fixed_K = np.zeros(num_kinds) if cost_K is None else cost_K
     bound, chosen = _generate(problem, tuple(cases_of(problem)), fixed_K, weight)
