@@ -31,6 +31,7 @@ from openai import AsyncOpenAI
 from banyan.models.loading import open_model
 from banyan.planner.plan import Plan, Replica, Stage
 from banyan.planner.plan_file import print_plan
+from benchmarks.serving.our_server import our_server
 from benchmarks.slice import append_record, commit_facts, machine_facts
 
 ROOT = Path(__file__).parent.parent
@@ -179,31 +180,15 @@ async def drill_server(
     model: str, *, num_events: int, clients: int, seed: int
 ) -> tuple[Drill, list[Event]]:
     """Start a server, drill it and stop it."""
-    with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryFile() as log:
+    with tempfile.TemporaryDirectory() as folder:
         plan = Path(folder) / "plan.toml"
         plan.write_text(two_stages(model), encoding="utf-8")
-        process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "banyan.cli.main", "serve", model, "--port", "0"),
+        async with our_server(
+            model,
             *("--plan", str(plan), "--served-model-name", "drilled", "--dtype", "float32"),
             *("--threads", "1", "--max-model-len", "512", "--max-num-seqs", str(clients)),
-            stdout=asyncio.subprocess.PIPE,
-            stderr=log,
-        )
-        assert process.stdout is not None
-        try:
-            url = ""
-            while not url:
-                line = (await process.stdout.readline()).decode()
-                if not line:
-                    log.seek(0)
-                    raise SystemExit(f"the server did not start:\n{log.read().decode()}")
-                if line.startswith("Serving "):
-                    url = line.rsplit(" ", 1)[1].strip()
-            return await drill_at(url, process.pid, num_events, clients, seed)
-        finally:
-            with suppress(ProcessLookupError):
-                process.terminate()
-            await process.wait()
+        ) as server:
+            return await drill_at(server.url, server.process_id, num_events, clients, seed)
 
 
 async def drill_at(

@@ -15,7 +15,7 @@ share nothing.
 import argparse
 import json
 import time
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -112,11 +112,11 @@ def faults_of(instance: Instance, placement: Placement, tolerance: float = 1e-9)
         for node, (first, held) in placement.ranges.items()
         if first < 0 or held < 1 or first + held > instance.num_layers
     ]
-    entering: Counter[str] = Counter()
-    leaving: Counter[str] = Counter()
+    entering: defaultdict[str, float] = defaultdict(float)
+    leaving: defaultdict[str, float] = defaultdict(float)
     for (source, target), amount in placement.flow.items():
-        entering[target] += amount  # type: ignore[assignment]  # a Counter of floats
-        leaving[source] += amount  # type: ignore[assignment]
+        entering[target] += amount
+        leaving[source] += amount
         if amount < 0:
             faults.append(f"{source} -> {target} carries {amount}")
         cap = instance.caps.get((source, target))

@@ -27,6 +27,7 @@ from pathlib import Path
 import httpx
 
 from banyan.models.loading import open_model
+from benchmarks.serving.our_server import our_server
 from tests.models.adapters.files import make_adapter
 
 SEEDLING = Path(__file__).parent.parent / "models" / "seedling"
@@ -260,30 +261,11 @@ async def soak_server(
     model: str, seconds: float, *, clients: int, seed: int, adapter: str | None
 ) -> Soak:
     """Start a server, soak it and stop it."""
-    with tempfile.TemporaryFile() as log:
-        command = (sys.executable, "-m", "banyan.cli.main", "serve", model, "--port", "0")
-        named = (*command, "--served-model-name", "soaked", *OPTIONS)
-        more = ("--enable-lora",) if adapter is not None else ()
-        process = await asyncio.create_subprocess_exec(
-            *named, *more, stdout=asyncio.subprocess.PIPE, stderr=log
-        )
-        assert process.stdout is not None
-        try:
-            url = ""
-            while not url:
-                line = (await process.stdout.readline()).decode()
-                if not line:
-                    log.seek(0)
-                    raise SystemExit(f"the server did not start:\n{log.read().decode()}")
-                if line.startswith("Serving "):
-                    url = line.rsplit(" ", 1)[1].strip()
-            soak = Soak(url, lambda: family(process.pid), adapter)
-            await soak.run(seconds, clients=clients, seed=seed)
-            return soak
-        finally:
-            with suppress(ProcessLookupError):
-                process.terminate()
-            await process.wait()
+    more = ("--enable-lora",) if adapter is not None else ()
+    async with our_server(model, "--served-model-name", "soaked", *OPTIONS, *more) as server:
+        soak = Soak(server.url, lambda: family(server.process_id), adapter)
+        await soak.run(seconds, clients=clients, seed=seed)
+        return soak
 
 
 def main() -> int:
