@@ -5,13 +5,11 @@ Reads files and writes files; what is planned is decided by `banyan.planner`.
 
 import json
 from pathlib import Path
-from typing import get_args
 
 from banyan.cli.plan_arguments import PlanArguments
 from banyan.cli.plan_inputs import read_devices, read_shape
 from banyan.cli.plan_picture import draw_plan
 from banyan.cli.plan_report import (
-    Objective,
     print_serving,
     print_training,
     serving_values,
@@ -23,7 +21,7 @@ from banyan.foundation.errors import InputError, StorageFull
 from banyan.foundation.settings import Settings
 from banyan.planner.goal_text import read_goal, read_training_job, read_workload
 from banyan.planner.plan_file import print_plan
-from banyan.planner.report import PlanningChoices, PlanReport
+from banyan.planner.report import OBJECTIVES, Objective, PlanningChoices, PlanReport
 from banyan.planner.serving import plan_serving
 from banyan.planner.serving.forecast import forecast
 from banyan.planner.serving.placed import Task
@@ -115,11 +113,11 @@ def write_file(path: Path, text: str) -> None:
 
 
 def _objective(arguments: PlanArguments) -> Objective:
-    for known in get_args(Objective):
+    for known in OBJECTIVES:
         if arguments.objective == known:
             if known == "cost" and arguments.prices is None:
                 raise InputError("--objective cost needs prices; name a file with --prices")
-            return known  # type: ignore[no-any-return]
+            return known
     raise InputError(
         f"--objective {arguments.objective!r} is not known; use throughput, cost or energy"
     )

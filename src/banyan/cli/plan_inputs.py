@@ -19,8 +19,7 @@ from banyan.planner.prediction.measured_cost import MeasuredCost
 from banyan.planner.prediction.profile_rates import rates_of_profile
 from banyan.planner.prediction.rates import DeviceRates
 
-WEIGHTS = ("float32", "bfloat16", "float16", "float8", "int8", "int4")
-CACHES = ("float32", "bfloat16", "float16", "float8", "int8", "int4")
+DTYPES = ("float32", "bfloat16", "float16", "float8", "int8", "int4")
 HERE = "here"
 
 
@@ -76,8 +75,8 @@ def read_shape(model: str, *, weights: str, cache: str, settings: Settings) -> M
         InputError: an unknown dtype.
         ModelError: no such model.
     """
-    _check_dtype("weights", weights, WEIGHTS)
-    _check_dtype("kv-cache", cache, CACHES)
+    _check_dtype("weights", weights)
+    _check_dtype("kv-cache", cache)
     description = describe_model(model, offline=settings.offline)
     weight_dtype = description.weight_dtype if weights == "auto" else weights
     compute: Literal["float32", "bfloat16"] = "float32" if weight_dtype == "float32" else "bfloat16"
@@ -135,8 +134,8 @@ def _costs(inventory: Inventory, here: _Here | None) -> CostModel:
     return MeasuredCost(measured) if measured else RooflineCost()
 
 
-def _check_dtype(option: str, value: str, known: tuple[str, ...]) -> None:
-    if value != "auto" and value not in known:
+def _check_dtype(option: str, value: str) -> None:
+    if value != "auto" and value not in DTYPES:
         raise InputError(
-            f"--{option} {value!r} is not known; use auto or one of {', '.join(known)}"
+            f"--{option} {value!r} is not known; use auto or one of {', '.join(DTYPES)}"
         )

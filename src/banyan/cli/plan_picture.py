@@ -210,12 +210,7 @@ def _link(left: int, at_work: StageForecast) -> Iterator[str]:
 
 
 def _unused(plan: Plan, task: Task) -> Iterator[str]:
-    used = {
-        name
-        for replica in plan.replicas
-        for stage in (*replica.stages, *replica.prefill)
-        for name in stage.all_devices
-    }
+    used = {name for replica in plan.replicas for name in replica.all_devices}
     rest = [device.name for device in task.inventory.devices if device.name not in used]
     if rest:
         more = "" if len(rest) <= 8 else f" and {len(rest) - 8} more"

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import asdict
 from itertools import groupby
-from typing import Any, Literal
+from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
@@ -17,7 +17,6 @@ from banyan.planner.serving.placed import Task
 from banyan.planner.serving.wording import seconds_text, size_text
 from banyan.planner.training.job import TrainingReport
 
-Objective = Literal["throughput", "cost", "energy"]
 Rows = Iterator[tuple[str, str]]
 
 _MOST_LINES = 12

@@ -4,12 +4,11 @@ import json
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
-from typing import cast
 
 from rich.table import Table
 
 from banyan.cli.plan import write_file
-from banyan.cli.plan_inputs import CACHES, WEIGHTS, read_devices
+from banyan.cli.plan_inputs import DTYPES, read_devices
 from banyan.cli.shipped import find_model
 from banyan.cli.simulate_arguments import SimulateArguments
 from banyan.cli.terminal import output, side
@@ -74,7 +73,7 @@ def _shape(plan: Plan, model: str, settings: Settings) -> ModelShape:
     description = describe_model(model, offline=settings.offline)
     # A plan names its dtypes in its fingerprint only: the few there are can be tried.
     shape = model_shape(description.configuration, model, weight_dtype=description.weight_dtype)
-    for weight, cache, compute in product(WEIGHTS, CACHES, ("bfloat16", "float32")):
+    for weight, cache, compute in product(DTYPES, DTYPES, ("bfloat16", "float32")):
         tried = replace(shape, weight_dtype=weight, cache_dtype=cache, compute_dtype=compute)
         if tried.fingerprint == plan.model_fingerprint:
             return tried
@@ -99,10 +98,10 @@ def _options(arguments: SimulateArguments) -> SimulationOptions:
 
 
 def _trace(arguments: SimulateArguments) -> Trace:
-    if (arguments.trace is None) == (arguments.rate is None):
-        raise InputError("give either --trace with a file of requests or --rate with how many come")
-    if arguments.trace is not None:
+    if arguments.trace is not None and arguments.rate is None:
         return parse_trace(_read(arguments.trace, "trace"))
+    if arguments.trace is not None or arguments.rate is None:
+        raise InputError("give either --trace with a file of requests or --rate with how many come")
     if arguments.mix not in MIXES:
         raise InputError(f"there is no mix {arguments.mix!r}; choose {', '.join(MIXES)}")
     lengths = MIXES[arguments.mix]
@@ -112,7 +111,7 @@ def _trace(arguments: SimulateArguments) -> Trace:
     if arguments.answer_tokens is not None:
         size = arguments.answer_tokens
         lengths = replace(lengths, answer=size, answer_spread=0.0, longest_answer=size)
-    return made_trace(cast(float, arguments.rate), arguments.seconds, lengths, arguments.seed)
+    return made_trace(arguments.rate, arguments.seconds, lengths, arguments.seed)
 
 
 def _failures(arguments: SimulateArguments, plan: Plan, trace: Trace) -> tuple[Failure, ...]:
@@ -120,12 +119,7 @@ def _failures(arguments: SimulateArguments, plan: Plan, trace: Trace) -> tuple[F
     if arguments.failures is not None:
         found = parse_failures(_read(arguments.failures, "failures"))
     if arguments.mean_hours_between_failures is not None:
-        names = {
-            name: None
-            for replica in plan.replicas
-            for stage in (*replica.stages, *replica.prefill)
-            for name in stage.all_devices
-        }
+        names = dict.fromkeys(name for replica in plan.replicas for name in replica.all_devices)
         found += random_failures(
             list(names),
             seconds=max(trace.seconds, 1.0),

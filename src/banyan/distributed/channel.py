@@ -1,7 +1,7 @@
 """A channel: what two workers say to each other, whatever lies between them.
 
-Owns the message and the protocol. Variants: `in_process` (two ends in one process, for tests and
-for stages that share one), `local` (two processes of one host: shared memory), `tcp` (two hosts:
+Owns the message and the protocol. Variants: `in_process` (two ends in one process, for tests),
+`local` (two processes of one host: shared memory), `tcp` (two hosts:
 authenticated and encrypted). All of them keep the order of messages, lose none and repeat none as
 long as no `ChannelError` was raised; after one the channel is of no more use.
 """
@@ -38,11 +38,6 @@ class Message:
     kind: str
     fields: Mapping[str, FieldValue] = field(default_factory=lambda: _NO_FIELDS)
     arrays: Mapping[str, Array] = field(default_factory=lambda: _NO_ARRAYS)
-
-    @property
-    def array_bytes(self) -> int:
-        """How many bytes all its arrays have."""
-        return sum(array.nbytes for array in self.arrays.values())
 
 
 @dataclass(frozen=True, slots=True)

@@ -91,8 +91,6 @@ class Hello(msgspec.Struct, frozen=True, kw_only=True):
         plan: fingerprint of the plan it carries out; None: it follows none yet.
         beat_seconds: how often it beats.
         arena_bytes: size of the memory it shares and sends arrays in; 0: none.
-        session: which connection this continues; "" begins one.
-        received: how many messages of that session it has taken in.
     """
 
     name: str
@@ -100,8 +98,6 @@ class Hello(msgspec.Struct, frozen=True, kw_only=True):
     plan: str | None = None
     beat_seconds: float
     arena_bytes: int = 0
-    session: str = ""
-    received: int = 0
 
 
 class Beat(msgspec.Struct, frozen=True, array_like=True):

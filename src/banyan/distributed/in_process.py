@@ -1,4 +1,4 @@
-"""A channel between two ends in one process: for tests, and for stages that share a process.
+"""A channel between two ends in one process: for tests.
 
 Owns `channel_pair`. Arrays are copied on the way, as on any other channel, so that a stage that
 changes its own arrays after sending works here exactly if it works between processes.

@@ -55,6 +55,12 @@ class Replica:
     prefill: tuple[Stage, ...] = ()
     max_sequences: int = 0
 
+    @property
+    def all_devices(self) -> tuple[str, ...]:
+        """Every device it names, each once."""
+        stages = (*self.stages, *self.prefill)
+        return tuple(dict.fromkeys(name for stage in stages for name in stage.all_devices))
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prediction:

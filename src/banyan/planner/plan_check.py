@@ -7,7 +7,7 @@ from itertools import pairwise
 from banyan.foundation.errors import InputError
 from banyan.planner.inventory import Inventory, PlannedDevice
 from banyan.planner.model_shape import ModelShape
-from banyan.planner.plan import Plan, Replica, Stage
+from banyan.planner.plan import Plan, Stage
 
 
 def check_plan(plan: Plan, shape: ModelShape, inventory: Inventory) -> tuple[str, ...]:
@@ -58,14 +58,10 @@ def _replica_faults(plan: Plan, inventory: Inventory) -> Iterator[str]:
                 yield from _cover_faults(stages, plan.num_layers, f"{place}, {what}")
             yield from _stage_faults(stages, devices, f"{place}, {what}")
             yield from _link_faults(stages, devices, inventory, f"{place}, {what}")
-        users.update(_names(replica))
+        users.update(replica.all_devices)
     for name, count in users.items():
         if count > 1:
             yield f"{count} replicas use device {name}; replicas share nothing"
-
-
-def _names(replica: Replica) -> set[str]:
-    return {name for stage in (*replica.stages, *replica.prefill) for name in stage.all_devices}
 
 
 def _cover_faults(stages: tuple[Stage, ...], num_layers: int, place: str) -> Iterator[str]:

@@ -5,6 +5,9 @@ from typing import Literal
 
 from banyan.planner.plan import Plan
 
+Objective = Literal["throughput", "cost", "energy"]
+OBJECTIVES: tuple[Objective, ...] = ("throughput", "cost", "energy")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlanningChoices:
@@ -23,7 +26,7 @@ class PlanningChoices:
         prefill_chunk: tokens of a prompt that one step takes at most.
     """
 
-    objective: Literal["throughput", "cost", "energy"] = "throughput"
+    objective: Objective = "throughput"
     memory_share: float = 0.92
     max_tensor_parallel: int = 8
     prefill_apart: bool = True

@@ -83,9 +83,9 @@ def test_each_stage_has_its_own_weights_and_titles_its_layers(mixture: Graph) ->
     ("plan", "reason"),
     [
         (plan_of(Stage(0, 2, ("a",))), "has 2 layers and the model 3"),
-        (plan_of(Stage(0, 2, ("a",)), Stage(1, 3, ("b",))), "1 to 3 where layer 2 comes next"),
-        (plan_of(Stage(1, 3, ("a",))), "1 to 3 where layer 0 comes next"),
-        (plan_of(Stage(0, 3, ())), "layers 0 to 3 have no device"),
+        (plan_of(Stage(0, 2, ("a",)), Stage(1, 3, ("b",))), r"\[1, 3\] where layer 2 comes next"),
+        (plan_of(Stage(1, 3, ("a",))), r"\[1, 3\] where layer 0 comes next"),
+        (plan_of(Stage(0, 3, ())), "layers 0 to 2 have no device"),
         (plan_of(Stage(0, 3, ("a",)), replicas=2), "has 2 replicas and one server runs one"),
         (plan_of(Stage(0, 3, ("a",)), prefill=(Stage(0, 3, ("b",)),)), "leave prefill out"),
         (plan_of(Stage(0, 3, ("a",), attention=("b", "c"))), "put attention on 2 devices"),

@@ -24,11 +24,11 @@ def stages_of_nodes(graph: Graph, stage_of: StageOf, num_stages: int) -> Mapping
     """
     cheap = cheap_nodes(graph)
     nodes = [node for node in graph.nodes() if node not in cheap]
-    own = _own_stages(graph, stage_of)
+    own = _own_stages(graph, stage_of, cheap)
     earliest: dict[Node, int] = {}
     for node in nodes:
         before = [earliest[arg] for arg in node.args if arg not in cheap]
-        earliest[node] = max((*before, *([] if own[node] is None else [own[node] or 0])), default=0)
+        earliest[node] = max((*before, own[node] or 0))
     users = users_of(nodes)
     latest: dict[Node, int] = {}
     results = {output.node for output in graph.outputs}
@@ -41,12 +41,11 @@ def stages_of_nodes(graph: Graph, stage_of: StageOf, num_stages: int) -> Mapping
     return earliest
 
 
-def _own_stages(graph: Graph, stage_of: StageOf) -> dict[Node, int | None]:
+def _own_stages(graph: Graph, stage_of: StageOf, cheap: frozenset[Node]) -> dict[Node, int | None]:
     """The stage that a node has by the weights and states it reads, grown or cast though they be.
 
     The latest of them; nodes made of weights alone have no stage of their own.
     """
-    cheap = cheap_nodes(graph)
     found: dict[Node, int | None] = {}
     for node in graph.nodes():
         if node.op == "input":

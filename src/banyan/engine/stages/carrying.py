@@ -113,12 +113,12 @@ def _check_layers(graph: Graph, stages: Sequence[Stage]) -> None:
     for stage in stages:
         if stage.first_layer != covered or stage.end_layer <= stage.first_layer:
             raise InputError(
-                f"the plan has layers {stage.first_layer} to {stage.end_layer} where layer "
+                f"the plan has layers = [{stage.first_layer}, {stage.end_layer}] where layer "
                 f"{covered} comes next; every layer of the {num_layers} belongs to one stage, in "
                 "order"
             )
         if not stage.devices:
-            raise InputError(f"layers {stage.first_layer} to {stage.end_layer} have no device")
+            raise InputError(f"layers {stage.first_layer} to {stage.end_layer - 1} have no device")
         covered = stage.end_layer
     if covered != num_layers:
         raise InputError(

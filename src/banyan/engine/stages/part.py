@@ -126,7 +126,7 @@ class LocalPart:
             number: compile_graph(plain.graph, device=device, target=target, options=options)
             for number, plain in self._plain.items()
         }
-        self._own = {numbered.number: own_values(numbered, segments) for numbered in segments}
+        self._own = {numbered.number: _own_values(numbered, segments) for numbered in segments}
         self._taken = {n.number: _arguments_of(n, self._plain[n.number]) for n in segments}
         self._arguments: dict[str, Array] = {}
         self._values: dict[str, Array] = {}
@@ -196,7 +196,7 @@ class LocalPart:
         self._device.close()
 
 
-def own_values(numbered: NumberedSegment, segments: Sequence[NumberedSegment]) -> tuple[str, ...]:
+def _own_values(numbered: NumberedSegment, segments: Sequence[NumberedSegment]) -> tuple[str, ...]:
     """The results of a segment that its own place needs later."""
     place = numbered.segment.place
     needed = {

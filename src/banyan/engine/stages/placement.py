@@ -57,8 +57,7 @@ def places_of_nodes(sharded: ShardedGraph, stages: Sequence[Stage]) -> PlacesOf:
 
     def places_of(node: Node) -> tuple[str, ...]:
         is_state = node.op == "input"
-        number = (_stage_of_input(node, stages) or 0) if is_state else stage_of[node]
-        stage = stages[number]
+        stage = stages[stage_of[node]]
         if stage.attention and (is_state or node.op.startswith("paged_")):
             return stage.attention
         if stage.experts and node in experts:
@@ -78,7 +77,7 @@ def layer_of_input(node: Node) -> int | None:
     return None if found is None else int(found[1])
 
 
-def _stage_of_input(node: Node, stages: Sequence[Stage]) -> int | None:
+def _stage_of_input(node: Node, stages: Sequence[Stage]) -> int:
     layer = layer_of_input(node)
     if layer is None:
         return 0 if str(node.attr("name")).startswith(_FIRST) else len(stages) - 1

@@ -5,7 +5,6 @@ first answer is read. An answer "failed" carries the error of the worker. Weight
 worker reads its own from the files of the model.
 """
 
-from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -101,7 +100,7 @@ class RemotePart:
         self.reports: Sequence[CompileReport] = ()
         self._channel, self._on_close = channel, on_close
         self._answers = True
-        self._unread: deque[int] = deque()
+        self._num_unread = 0
 
     def open(self, order: WorkOrder, segments: Sequence[NumberedSegment]) -> None:
         """Let the worker compile.
@@ -130,11 +129,11 @@ class RemotePart:
     def begin(self, number: int, arrays: Mapping[str, Array], *, is_first: bool) -> None:
         """See `Part`: the answer is read by `finish`."""
         self._send(Message("run", {"number": number, "is_first": is_first}, arrays))
-        self._unread.append(number)
+        self._num_unread += 1
 
     def finish(self) -> Mapping[str, Array]:
         """See `Part`."""
-        self._unread.popleft()
+        self._num_unread -= 1
         return self._receive().arrays
 
     def read_state_part(self, name: str, index: int) -> Array:
@@ -156,7 +155,7 @@ class RemotePart:
         self._on_close(self._answers)
 
     def _ask(self, message: Message) -> Message:
-        if self._unread:
+        if self._num_unread:
             raise StageFailed(
                 f"the worker of {self.place} still owes the answer of a step that failed; start "
                 "the engine again"
@@ -190,7 +189,6 @@ class RemotePart:
         )
 
 
-LoadWeights = Callable[[], None]
 OpenPart = Callable[[WorkOrder, tuple[NumberedSegment, ...]], tuple[Part, WeightSource]]
 """Compiles what an order says; gives the part and where its weights come from."""
 

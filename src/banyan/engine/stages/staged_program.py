@@ -59,7 +59,7 @@ class StagedProgram(Executable):
         """
         graph = sharded.graph
         reports = [report for part in parts.values() for report in part.reports]
-        report = joined_report(graph.name, reports)
+        report = _joined_report(graph.name, reports)
         super().__init__(graph_arguments(graph), graph_outputs(graph), report)
         self._parts = dict(parts)
         self._shards = sharded.shards
@@ -209,9 +209,8 @@ def _in_order(segments: Sequence[Segment], parts: Mapping[str, Part]) -> tuple[_
     return tuple(found)
 
 
-def joined_report(name: str, reports: Sequence[CompileReport]) -> CompileReport:
+def _joined_report(name: str, reports: Sequence[CompileReport]) -> CompileReport:
     """What compiling all segments did, as one."""
-    first = reports[0]
     targets = dict.fromkeys(report.target for report in reports)
     sets = dict.fromkeys(report.instruction_set for report in reports)
     return CompileReport(
@@ -226,5 +225,5 @@ def joined_report(name: str, reports: Sequence[CompileReport]) -> CompileReport:
         arena_bytes=sum(report.arena_bytes for report in reports),
         scratch_bytes=max(report.scratch_bytes for report in reports),
         seconds=max(report.seconds for report in reports),
-        cached=first.cached and all(report.cached for report in reports),
+        cached=all(report.cached for report in reports),
     )

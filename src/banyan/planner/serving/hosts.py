@@ -15,7 +15,7 @@ NAME = "no pipeline over two hosts"
 
 def solve_everything(task: Task, tables: Tables) -> list[Candidate]:
     """The best of all that the choices allow, over hosts and within them."""
-    zones = zones_of(task.inventory, hosts_apart=False)
+    zones = zones_of(task.inventory)
     if len(zones) == 1:
         return [solve(Scope("the best of everything", thorough=True), tables)]
     within = solve_hosts(task)

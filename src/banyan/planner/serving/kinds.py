@@ -59,12 +59,10 @@ class Kinds:
         )
 
 
-def zones_of(inventory: Inventory, *, hosts_apart: bool) -> dict[str, int]:
-    """Host -> its zone: hosts that reach each other, or each host for itself."""
+def zones_of(inventory: Inventory) -> dict[str, int]:
+    """Host -> its zone: hosts that reach each other."""
     hosts = list(dict.fromkeys(device.host for device in inventory.devices))
     zone = {host: number for number, host in enumerate(hosts)}
-    if hosts_apart:
-        return zone
     if inventory.between_hosts is not None:
         return dict.fromkeys(hosts, 0)
     host_of = {device.name: device.host for device in inventory.devices} | {h: h for h in hosts}
@@ -75,9 +73,9 @@ def zones_of(inventory: Inventory, *, hosts_apart: bool) -> dict[str, int]:
     return zone
 
 
-def kinds_of(task: Task, *, hosts_apart: bool = False) -> Kinds:
+def kinds_of(task: Task) -> Kinds:
     """Count the kinds of group of an inventory."""
-    zones = zones_of(task.inventory, hosts_apart=hosts_apart)
+    zones = zones_of(task.inventory)
     types = {device.type.name: device.type for device in task.inventory.devices}
     counts: dict[tuple[str, int], Counter[str]] = {}
     for device in task.inventory.devices:

@@ -39,15 +39,13 @@ class _Room:
         return taken
 
 
-def seat(
-    pipelines: Sequence[Sequence[Kind]], inventory: Inventory, *, hosts_apart: bool
-) -> list[list[Seat]] | None:
+def seat(pipelines: Sequence[Sequence[Kind]], inventory: Inventory) -> list[list[Seat]] | None:
     """Give each group of each pipeline devices.
 
     Returns:
         Seats in the order of the groups; None where hosts have no room for a group as a whole.
     """
-    zones, room = zones_of(inventory, hosts_apart=hosts_apart), _Room()
+    zones, room = zones_of(inventory), _Room()
     for device in inventory.devices:
         hosts = room.zones.setdefault(zones[device.host], {})
         hosts.setdefault(device.host, {}).setdefault(device.type.name, []).append(device.name)

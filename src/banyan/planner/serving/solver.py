@@ -70,7 +70,6 @@ class Scope:
         allows: kinds that may be used.
         together: prompts may be computed where answers are.
         apart: prompts may be computed elsewhere.
-        hosts_apart: pipelines stay on a host.
         thorough: as much work as the plan itself deserves; an alternative gets less.
     """
 
@@ -78,7 +77,6 @@ class Scope:
     allows: Callable[[Kind], bool] = lambda _: True
     together: bool = True
     apart: bool = True
-    hosts_apart: bool = False
     thorough: bool = False
 
 
@@ -94,7 +92,7 @@ class _Pipeline:
 def solve(scope: Scope, tables: Tables) -> Candidate:
     """Find the best plan within a scope, in the sense that the task asks for."""
     task = tables.task
-    every = kinds_of(task, hosts_apart=scope.hosts_apart)
+    every = kinds_of(task)
     kept = [index for index, kind in enumerate(every.kinds) if scope.allows(kind)]
     kinds = every.only(kept)
     if not kept:
@@ -293,7 +291,7 @@ def _seated(
     """Give a set of pipelines devices, cut layers anew in their order, and forecast the plan."""
     task = tables.task
     flat = [[kind for part in each.kinds for kind in part] for each in chosen]
-    seats = seat(flat, task.inventory, hosts_apart=scope.hosts_apart)
+    seats = seat(flat, task.inventory)
     if seats is None:
         return None
     replicas = []

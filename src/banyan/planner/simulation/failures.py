@@ -94,9 +94,8 @@ def _failure(number: int, row: dict[str, Any]) -> Failure:
         value = row.get(name, default)
         is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
         if not is_number or not value >= 0 or (name == "factor" and not 0 < value < math.inf):
-            raise InputError(
-                f"line {number} of the failures: {name} is {value!r}; write a number, 0 or more"
-            )
+            wanted = "a finite number above 0" if name == "factor" else "a number, 0 or more"
+            raise InputError(f"line {number} of the failures: {name} is {value!r}; write {wanted}")
         numbers[name] = float(value)
     if not math.isfinite(numbers["at"]):
         raise InputError(f"line {number} of the failures: at is infinite; write seconds")

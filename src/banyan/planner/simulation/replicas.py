@@ -155,12 +155,11 @@ def check_devices(plan: Plan, devices: Devices) -> dict[str, int]:
     """
     found: dict[str, int] = {}
     for index, replica in enumerate(plan.replicas):
-        for stage in (*replica.stages, *replica.prefill):
-            for name in stage.all_devices:
-                devices.device(name)
-                if found.setdefault(name, index) != index:
-                    raise InputError(
-                        f"device {name!r} is in replicas {found[name]} and {index} of the plan; "
-                        "give every replica devices of its own"
-                    )
+        for name in replica.all_devices:
+            devices.device(name)
+            if found.setdefault(name, index) != index:
+                raise InputError(
+                    f"device {name!r} is in replicas {found[name]} and {index} of the plan; "
+                    "give every replica devices of its own"
+                )
     return found
