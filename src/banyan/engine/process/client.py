@@ -32,6 +32,7 @@ from banyan.engine.process.messages import (
 )
 from banyan.engine.process.resumption import Told
 from banyan.engine.process.status import EngineStatus, ModelFacts
+from banyan.engine.process.succession import asked_of, events_over
 from banyan.engine.request_context import ORDINARY, RequestContext
 from banyan.engine.sampling import SamplingOptions
 from banyan.engine.speech.transcript import Transcript, TranscriptionOptions
@@ -117,11 +118,11 @@ class EngineClient:
         if self._swapping.locked():
             raise InputError("a swap is going on already; wait until it is done")
         async with self._swapping:
-            self._ready()
+            self.ready_engine()
             new = await self._launch(settings, on_loading=self._on_loading)
             try:
                 model = await asyncio.shield(new.ready)
-                old = self._ready()
+                old = self.ready_engine()
             except BaseException:
                 await new.stop(_SHUTTING_DOWN)
                 raise
@@ -194,38 +195,22 @@ class EngineClient:
             Overloaded: there is no room for it now.
             EngineStopped: the engine is not there, or died and could not be replaced.
         """
-        asked = AddRequest(
-            request_id, tuple(prompt_token_ids), options, context, media=tuple(media)
+        told = Told(
+            AddRequest(request_id, tuple(prompt_token_ids), options, context, media=tuple(media))
         )
-        told = Told(asked)
-        request, engine = told.request, self._ready()
+        engine = self.ready_engine()
         with self._callers.counted(context.caller):
-            while True:
-                try:
-                    async with aclosing(engine.generate(request, told.num_unfinished)) as events:
-                        async for event in events:
-                            told.note(event)
-                            yield event
-                    return
-                except EngineStopped as error:
-                    if not engine.is_over or not told.may_resume:
-                        raise
-                    engine = await self._next(error)
-                    request = told.resumed()
+            async with aclosing(events_over(told, engine, self._next)) as events:
+                async for event in events:
+                    yield event
 
     async def pool(
         self, request_id: str, prompts: Sequence[PoolingPrompt], *, caller: str = ""
     ) -> tuple[bytes, ...]:
         """Return one row per prompt as little-endian float32 bytes; raises as `generate`."""
-        engine, request = self._ready(), Pool(request_id, tuple(prompts))
+        engine, request = self.ready_engine(), Pool(request_id, tuple(prompts))
         with self._callers.counted(caller):
-            try:
-                return await engine.pool(request)
-            except EngineStopped as error:
-                if not engine.is_over:
-                    raise
-                # Nothing was told yet: it is computed again as if it had just come.
-                return await (await self._next(error)).pool(request)
+            return await asked_of(lambda one: one.pool(request), engine, self._next)
 
     async def load_adapter(self, name: str, path: str, *, replaces: bool = False) -> None:
         """Let requests name the adapter at `path`, a directory on the engine's machine.
@@ -241,7 +226,7 @@ class EngineClient:
         await self._change_adapters(UnloadAdapter(uuid4().hex, name))
 
     async def _change_adapters(self, command: LoadAdapter | UnloadAdapter) -> None:
-        engine = self._ready()
+        engine = self.ready_engine()
         adapters = await engine.change_adapters(command)
         if engine is self._serving and self._status.model is not None:
             self._note_model(replace(self._status.model, adapters=adapters))
@@ -260,16 +245,16 @@ class EngineClient:
         self, request_id: str, sound: bytes, options: TranscriptionOptions, *, caller: str = ""
     ) -> Transcript:
         """Return what is said in the bytes of a file; raises as `generate`."""
-        engine, request = self._ready(), Transcribe(request_id, sound, options)
+        engine, request = self.ready_engine(), Transcribe(request_id, sound, options)
         with self._callers.counted(caller):
-            try:
-                return await engine.transcribe(request)
-            except EngineStopped as error:
-                if not engine.is_over:
-                    raise
-                return await (await self._next(error)).transcribe(request)
+            return await asked_of(lambda one: one.transcribe(request), engine, self._next)
 
-    def _ready(self) -> Incarnation:
+    def ready_engine(self) -> Incarnation:
+        """The engine that takes requests now.
+
+        Raises:
+            EngineStopped: there is none.
+        """
         if self._serving is None or not self._serving.is_ready or self._is_draining:
             raise EngineStopped(f"{self._status.detail}; try again in a few seconds")
         return self._serving
