@@ -8,7 +8,7 @@ import pytest
 from banyan.cli.plan_options import plan_text_of, plan_workers_of
 from banyan.cli.worker import open_listener, serve_engines
 from banyan.engine.options import EngineOptions
-from banyan.foundation.errors import BanyanError, InputError
+from banyan.foundation.errors import BanyanError, InputError, StageFailed
 from banyan.foundation.settings import Settings
 from banyan.planner.plan import Stage
 from tests.conftest import Checkpoint
@@ -42,6 +42,11 @@ def test_tokens_over_tcp_are_those_of_one_device_and_another_secret_is_refused(
             load_under(directory, program_cache, plan, workers=workers, options=options)
         with pytest.raises(InputError, match="workers of other hosts share a secret; give"):
             load_under(directory, program_cache, plan, workers=workers)
+        gone = [("here", "inline:cpu"), ("there", "tcp://127.0.0.1:1")]
+        options = EngineOptions(plan_secret=str(secret))
+        with pytest.raises(StageFailed, match="the worker of there cannot be used: No wo") as lost:
+            load_under(directory, program_cache, plan, workers=gone, options=options)
+        assert lost.value.place == "there"
     finally:
         listener.close()
         thread.join(timeout=20)

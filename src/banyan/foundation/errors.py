@@ -66,7 +66,15 @@ class EnvironmentProblem(BanyanError, RuntimeError):
 
 
 class StageFailed(EnvironmentProblem):
-    """A worker of a plan is gone, does not answer, or computed NaN."""
+    """A worker of a plan is gone, does not answer, or computed NaN.
+
+    Attributes:
+        place: the device of the plan at fault; empty where nobody knows.
+    """
+
+    def __init__(self, message: str, *, place: str = "") -> None:
+        super().__init__(message)
+        self.place = place
 
 
 class CompilerMissing(EnvironmentProblem):

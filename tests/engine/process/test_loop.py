@@ -35,7 +35,7 @@ from banyan.engine.process.messages import (
 )
 from banyan.engine.process.status import ModelFacts
 from banyan.engine.sampling import SamplingOptions
-from banyan.foundation.errors import ModelError
+from banyan.foundation.errors import ModelError, StageFailed
 
 FACTS = ModelFacts("decoder", 64)
 SETTINGS = EngineSettings(
@@ -214,6 +214,15 @@ def test_a_model_that_cannot_be_loaded_is_the_callers_fault(parent: Parent) -> N
     parent.say(Start(SETTINGS))
     assert parent.hear(Failed) == Failed("no such model", is_input=True)
     assert parent.exit_code() == EXIT_REFUSED
+
+
+def test_the_device_that_failed_is_named(parent: Parent) -> None:
+    def build(settings: EngineSettings, say: SayProgress) -> Served:
+        raise StageFailed("the worker of b is gone", place="b")
+
+    parent.start(build)
+    parent.say(Start(SETTINGS))
+    assert parent.hear(Failed) == Failed("the worker of b is gone", is_input=False, place="b")
 
 
 def test_the_first_command_must_be_start(parent: Parent) -> None:

@@ -117,8 +117,11 @@ def test_a_killed_worker_is_named_within_a_step(
         children = set(_children(os.getpid())) - others
         assert len(children) == 2
         os.kill(max(children), signal.SIGKILL)
-        with pytest.raises(StageFailed, match=r"the worker of cpu(#1)? is gone .*start the engine"):
+        with pytest.raises(
+            StageFailed, match=r"the worker of cpu(#1)? is gone .*start the engine"
+        ) as gone:
             greedy_tokens(loaded, 2, 4)
+        assert gone.value.place in {"cpu", "cpu#1"}
     finally:
         loaded.close()
     assert not children & set(_children(os.getpid()))

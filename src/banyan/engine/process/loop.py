@@ -45,7 +45,7 @@ from banyan.engine.process.messages import (
     refused,
 )
 from banyan.engine.process.status import AdapterFacts
-from banyan.foundation.errors import BanyanError, InputError
+from banyan.foundation.errors import BanyanError, InputError, StageFailed
 
 _logger = logging.getLogger("banyan.engine")
 
@@ -201,7 +201,8 @@ def serve(endpoint: str, *, parent_fd: int, builder: Builder) -> int:
                 parent_fd=parent_fd,
             ).run()
     except BanyanError as error:
-        socket.send(encode(Failed(str(error), is_input=isinstance(error, InputError))))
+        place = error.place if isinstance(error, StageFailed) else ""
+        socket.send(encode(Failed(str(error), isinstance(error, InputError), place)))
         return EXIT_REFUSED
     except Exception as error:  # the last thing this process does is to say why it ends
         _logger.exception("the engine failed")

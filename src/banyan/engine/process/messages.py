@@ -139,10 +139,12 @@ class Failed(msgspec.Struct, frozen=True, tag=True):
     Attributes:
         message: one sentence saying why.
         is_input: true when the caller's choice of model or options is at fault.
+        place: the device of a plan at fault; empty where none is, or nobody knows which.
     """
 
     message: str
     is_input: bool
+    place: str = ""
 
 
 class Published(msgspec.Struct, frozen=True, tag=True):

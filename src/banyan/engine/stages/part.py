@@ -226,5 +226,6 @@ def _refuse_nan(results: Mapping[str, Array], numbered: NumberedSegment, place: 
         if np.isnan(seen.astype(np.float32, copy=False)).any():
             raise StageFailed(
                 f"{numbered.title} on {place} gave NaN; its weights are damaged, or its device "
-                "computes wrongly: run `banyan conformance` on it, or plan without it"
+                "computes wrongly: run `banyan conformance` on it, or plan without it",
+                place=place,
             )

@@ -179,13 +179,14 @@ class RemotePart:
         said = str(answer.fields["message"])
         if answer.fields["error"] in CALLERS_FAULTS:
             raise InputError(f"the worker of {self.place}: {said}")
-        raise StageFailed(f"the worker of {self.place}: {said}")
+        raise StageFailed(f"the worker of {self.place}: {said}", place=self.place)
 
     def _gone(self, error: ChannelError) -> StageFailed:
         self._answers = False
         return StageFailed(
             f"the worker of {self.place} is gone ({error}); start the engine again, or plan "
-            "without this device"
+            "without this device",
+            place=self.place,
         )
 
 

@@ -27,7 +27,7 @@ from banyan.engine.stages.part import NumberedSegment, Part
 from banyan.engine.stages.remote_part import RemotePart, WorkOrder, described
 from banyan.engine.starting.compiling import compile_model, weight_shapes
 from banyan.engine.starting.determinism import instruction_set_of
-from banyan.foundation.errors import InputError
+from banyan.foundation.errors import ChannelError, InputError, MessageLate, StageFailed
 from banyan.foundation.settings import Settings
 from banyan.models.loading import ModelDirectory
 from banyan.models.quantized_model import QuantizedModel
@@ -37,6 +37,9 @@ from banyan.planner.plan_file import parse_plan
 
 WORKER_TIMING = Timing(opening_seconds=60.0, silent_seconds=2.0)
 """A worker imports NumPy and the compiler before it says hello, on a machine that may be busy."""
+
+_TCP_TIMING = Timing(opening_seconds=5.0, silent_seconds=2.0)
+"""One that listens says hello at once; while the network is cut, requests wait for the answer."""
 
 _STOP_SECONDS = 5.0
 
@@ -153,24 +156,33 @@ def _open_remote(
     segments: Sequence[NumberedSegment],
     options: EngineOptions,
 ) -> RemotePart:
-    conditions = Conditions(Identity(f"the engine, for {order.place}"), WORKER_TIMING)
-    if address.kind == "process":
-        part = _start_worker(order.place, conditions)
-    else:
-        if options.plan_secret is None:
-            raise InputError(
-                f"{order.place} is at tcp://{address.host}:{address.port}, and workers of other "
-                "hosts share a secret; give plan_secret, a file that holds it"
-            )
-        secret = read_secret(Path(options.plan_secret))
-        there = Address(address.host, address.port)
-        part = RemotePart(order.place, connect_tcp(there, secret, conditions), lambda _: None)
+    try:
+        part = _connect(order.place, address, options)
+    except (ChannelError, MessageLate) as error:
+        raise StageFailed(
+            f"the worker of {order.place} cannot be used: {error}", place=order.place
+        ) from error
     try:
         part.open(order, segments)
     except BaseException:
         part.close()
         raise
     return part
+
+
+def _connect(place: str, address: PlaceAddress, options: EngineOptions) -> RemotePart:
+    identity = Identity(f"the engine, for {place}")
+    if address.kind == "process":
+        return _start_worker(place, Conditions(identity, WORKER_TIMING))
+    if options.plan_secret is None:
+        raise InputError(
+            f"{place} is at tcp://{address.host}:{address.port}, and workers of other hosts share "
+            "a secret; give plan_secret, a file that holds it"
+        )
+    secret = read_secret(Path(options.plan_secret))
+    there = Address(address.host, address.port)
+    channel = connect_tcp(there, secret, Conditions(identity, _TCP_TIMING))
+    return RemotePart(place, channel, lambda _: None)
 
 
 def _start_worker(place: str, conditions: Conditions) -> RemotePart:
