@@ -18,6 +18,8 @@ from tests.distributed.peer_process import TIMING
 
 DRIVER = Conditions(Identity("driver"), TIMING)
 WORKER = Conditions(Identity("worker"), TIMING)
+NEVER_SILENT = replace(DRIVER, timing=replace(TIMING, silent_seconds=3600.0))
+"""Who listens like this learns of a death from the connection alone."""
 
 
 def at_once(
@@ -60,7 +62,9 @@ PAIRS = {"local": local_pair, "tcp": tcp_pair}
 
 
 @contextlib.contextmanager
-def local_worker(what: str) -> Iterator[tuple[Channel, "subprocess.Popen[bytes]"]]:
+def local_worker(
+    what: str, conditions: Conditions = DRIVER
+) -> Iterator[tuple[Channel, "subprocess.Popen[bytes]"]]:
     """A worker process of this host, and the channel to it."""
     ours, theirs = local_sockets()
     process = subprocess.Popen(
@@ -70,7 +74,7 @@ def local_worker(what: str) -> Iterator[tuple[Channel, "subprocess.Popen[bytes]"
     )
     theirs.close()
     # A process that starts on a busy machine may take a while.
-    patient = replace(DRIVER, timing=replace(TIMING, opening_seconds=60.0))
+    patient = replace(conditions, timing=replace(conditions.timing, opening_seconds=60.0))
     with ended(process), contextlib.closing(open_local(ours, patient)) as channel:
         yield channel, process
 

@@ -27,21 +27,20 @@ from banyan.foundation.errors import (
     PeerSilent,
 )
 from tests.distributed.peer_process import TIMING
-from tests.distributed.peers import DRIVER, WORKER, local_pair, local_worker
+from tests.distributed.peers import DRIVER, NEVER_SILENT, WORKER, local_pair, local_worker
 
 
 def test_a_worker_process_answers_and_its_death_is_seen_at_once() -> None:
-    with local_worker("echo") as (channel, process):
+    with local_worker("echo", NEVER_SILENT) as (channel, process):
         big = np.random.default_rng(0).normal(size=(300, 1000))
         channel.send(Message("run", {"n": 1}, {"x": big}))
         answer = channel.receive()
         assert answer.fields == {"kind": "run", "n": 1}
         assert np.array_equal(answer.arrays["x"], big)
-        start = time.monotonic()
         process.send_signal(signal.SIGKILL)
+        # Waiting for its beat would take an hour.
         with pytest.raises(PeerLost, match=r"worker \(shared memory\) is gone"):
-            channel.receive()
-        assert time.monotonic() - start < 0.9
+            channel.receive(timeout=60)
         # What it sent lies in memory that outlives it.
         assert np.array_equal(answer.arrays["x"], big)
 
@@ -66,16 +65,15 @@ def test_a_stopped_process_is_silent_and_a_slow_step_is_not() -> None:
         # Longer than the limit of silence: it computes, and beats.
         with pytest.raises(MessageLate):
             channel.receive(timeout=1.5)
-        assert channel.pulse.silent_seconds < TIMING.silent_seconds
-        assert channel.pulse.working_seconds > 0.5
-        assert judge(channel.pulse, 10.0, TIMING, patience) is Condition.WELL
-        assert judge(channel.pulse, 0.3, TIMING, patience) is Condition.SLOW
-        assert judge(channel.pulse, 0.001, TIMING, patience) is Condition.HUNG
+        pulse = channel.pulse
+        assert pulse.silent_seconds <= TIMING.silent_seconds
+        assert pulse.working_seconds > 0.5
+        assert judge(pulse, pulse.working_seconds, TIMING, patience) is Condition.WELL
+        assert judge(pulse, pulse.working_seconds / 4, TIMING, patience) is Condition.SLOW
+        assert judge(pulse, 0.001, TIMING, patience) is Condition.HUNG
         process.send_signal(signal.SIGSTOP)
-        start = time.monotonic()
         with pytest.raises(PeerSilent, match=r"has not even beaten for 1\.0 s"):
             channel.receive()
-        assert time.monotonic() - start > 0.9
         process.send_signal(signal.SIGCONT)
 
 
@@ -202,20 +200,24 @@ def test_something_else_at_the_other_end_is_said(
     assert a.fileno() == -1
 
 
-def _open_descriptors() -> int:
+def _open_descriptors() -> set[tuple[str, str]]:
+    """Number and target of each: those that other tests leave may go at any time, not come."""
     gc.collect()
-    return len(list(Path("/proc/self/fd").iterdir()))
+    found = set()
+    for link in Path("/proc/self/fd").iterdir():
+        with contextlib.suppress(FileNotFoundError):  # the one that lists them
+            found.add((link.name, str(link.readlink())))
+    return found
 
 
 def test_nothing_stays_open_after_a_close() -> None:
-    before = _open_descriptors()
-    threads = threading.active_count()
+    descriptors, threads = _open_descriptors(), set(threading.enumerate())
     for _ in range(3):
         with local_pair() as (one, two):
             one.send(Message("m", {}, {"x": np.arange(100_000)}))
             two.receive()
-    assert _open_descriptors() == before
-    assert threading.active_count() == threads
+    assert _open_descriptors() - descriptors == set()
+    assert set(threading.enumerate()) - threads == set()
 
 
 def test_the_memory_must_be_sealed_against_shortening() -> None:

@@ -4,7 +4,7 @@ import contextlib
 import re
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 import ml_dtypes
@@ -16,6 +16,7 @@ from banyan.distributed.frames import FrameLimits
 from banyan.distributed.stream_channel import StreamChannel
 from banyan.distributed.waiting import wait_for_any
 from banyan.foundation.errors import ChannelClosed, DamagedMessage, InputError, MessageLate
+from tests.distributed.peer_process import TIMING
 from tests.distributed.peers import DRIVER, PAIRS, WORKER, local_pair
 
 Pair = tuple[StreamChannel, StreamChannel]
@@ -189,13 +190,13 @@ def test_a_peer_that_waits_and_one_that_works_differ_in_their_pulse(pair: Pair) 
     one, two = pair
     waiting = threading.Thread(target=two.receive)
     waiting.start()
+    _hear_until(one, lambda: one.pulse.working_seconds == 0.0)
     _hear(one, 0.2)
     assert one.pulse.working_seconds == 0.0
     one.send(Message("work"))
     waiting.join()
-    _hear(one, 0.4)
-    assert one.pulse.working_seconds > 0.1
-    assert one.pulse.silent_seconds < 0.9
+    _hear_until(one, lambda: one.pulse.working_seconds > 0.1)
+    assert one.pulse.silent_seconds <= TIMING.silent_seconds
 
 
 def _send_until(
@@ -210,6 +211,14 @@ def _send_until(
                 return sent
             raise
     raise AssertionError("it was never refused")
+
+
+def _hear_until(channel: StreamChannel, holds: Callable[[], bool]) -> None:
+    """Listen to beats until that holds."""
+    end = time.monotonic() + 20
+    while not holds() and time.monotonic() < end:
+        _hear(channel, 0.05)
+    assert holds()
 
 
 def _hear(channel: StreamChannel, seconds: float) -> None:

@@ -33,7 +33,7 @@ from banyan.foundation.errors import (
 )
 from tests.distributed.cable import Cable
 from tests.distributed.peer_process import TIMING
-from tests.distributed.peers import DRIVER, WORKER, ended
+from tests.distributed.peers import DRIVER, NEVER_SILENT, WORKER, ended
 
 HERE = Address("127.0.0.1", 0)
 
@@ -154,7 +154,7 @@ def test_a_closed_listener_says_so_and_closes_whom_nobody_took() -> None:
 
 def test_a_worker_process_answers_over_tcp_and_its_death_is_seen_at_once() -> None:
     secret = make_secret()
-    with listening(secret) as (listener, address):
+    with listening(secret, NEVER_SILENT) as (listener, address):
         process = subprocess.Popen(
             [sys.executable, "-m", "tests.distributed.peer_process", str(address), "echo"],
             stdin=subprocess.PIPE,
@@ -168,10 +168,8 @@ def test_a_worker_process_answers_over_tcp_and_its_death_is_seen_at_once() -> No
                 channel.send(Message("run", {}, {"x": values}))
                 assert np.array_equal(channel.receive().arrays["x"], values)
                 process.send_signal(signal.SIGKILL)
-                start = time.monotonic()
                 with pytest.raises(PeerLost):
-                    channel.receive()
-                assert time.monotonic() - start < 0.9
+                    channel.receive(timeout=60)
 
 
 def test_a_cut_cable_is_silence_and_a_new_connection_goes_on() -> None:
