@@ -39,7 +39,7 @@ GREEDY = SamplingOptions(temperature=0.0, ignore_eos=True, max_tokens=200)
 FORMATS = ("bfloat16:bfloat16", "int8:int8", "int4:int4")
 
 
-class SkippingModel:
+class SkippingModel(StepModel):
     """A step that is computed only when asked to."""
 
     def __init__(self, model: StepModel, vocab_size: int) -> None:

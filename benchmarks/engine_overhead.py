@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from banyan.engine.engine import Engine
 from banyan.engine.fake import FakeTokenizer
 from banyan.engine.options import EngineLimits
+from banyan.engine.runner import StepModel
 from banyan.engine.sampling import SamplingOptions
 
 CHOICES = {
@@ -29,7 +30,7 @@ CHOICES = {
 }
 
 
-class NullModel:
+class NullModel(StepModel):
     """Gives the same logits again and again."""
 
     def __init__(self, num_rows: int, vocab_size: int) -> None:

@@ -26,6 +26,7 @@ from banyan.engine.cache.key_value_blocks import blocks_for
 from banyan.engine.engine import Engine
 from banyan.engine.events import TokenEvent
 from banyan.engine.options import EngineLimits
+from banyan.engine.runner import StepModel
 from banyan.engine.sampling import SamplingOptions
 
 VOCAB_SIZE = 512
@@ -35,7 +36,7 @@ QUESTION_TOKENS = 20
 SEEDLING = Path(__file__).parent.parent / "models" / "seedling"
 
 
-class RandomWriter:
+class RandomWriter(StepModel):
     """A model without weights that writes at random: a trace needs tokens, not sense."""
 
     def __init__(self, seed: int) -> None:

@@ -58,7 +58,7 @@ class Measured:
     seconds: float
 
 
-class Watched:
+class Watched(StepModel):
     """A model whose steps are noted on the way."""
 
     def __init__(self, model: StepModel) -> None:

@@ -16,13 +16,14 @@ from banyan.engine.events import TokenEvent
 from banyan.engine.fake import FakeModel, FakeTokenizer, fake_engine
 from banyan.engine.options import EngineLimits
 from banyan.engine.requests.request import Sequence as Answer
+from banyan.engine.runner import StepModel
 from banyan.engine.sampling import SamplingOptions
 from banyan.foundation.errors import RequestError
 
 GREEDY = SamplingOptions(temperature=0.0, max_tokens=12)
 
 
-class ScriptedModel:
+class ScriptedModel(StepModel):
     """Says the tokens of a script by position, whatever the prompt."""
 
     def __init__(self, script: bytes | list[int], *, start: int = 1) -> None:
@@ -339,7 +340,7 @@ def test_stop_strings_without_a_tokenizer_are_refused() -> None:
 
 
 def test_logits_that_are_no_numbers_end_the_request_with_an_error() -> None:
-    class BrokenModel:
+    class BrokenModel(StepModel):
         def run(self, arguments: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[np.float32]]:
             return {"logits": np.full((1, 260), np.nan, dtype=np.float32)}
 

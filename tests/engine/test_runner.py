@@ -7,10 +7,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from banyan.engine.cache.sequence_table import SequenceTable
-from banyan.engine.runner import LaneSlice, Runner, step_arguments
+from banyan.engine.runner import LaneSlice, Runner, StepModel, step_arguments
 
 
-class Recorder:
+class Recorder(StepModel):
     """A model that notes its arguments."""
 
     def run(self, arguments: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[np.float32]]:
@@ -96,3 +96,11 @@ def test_a_closed_lane_is_opened_again() -> None:
     lane = table.open_lane([1])
     table.close_lane(lane)
     assert table.open_lane([2]) == lane
+
+
+def test_a_model_that_only_runs_is_begun_by_running_it() -> None:
+    model = Recorder()
+    given = {"logit_rows": np.zeros(2, dtype=np.int64)}
+    run = model.begin(given)
+    assert (model.num_in_flight, model.arguments is given) == (1, True)
+    assert run.finish()["logits"].shape == (2, 4)

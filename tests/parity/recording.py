@@ -19,7 +19,7 @@ Logits = NDArray[np.float32]
 
 
 @dataclass(slots=True)
-class RecordingModel:
+class RecordingModel(StepModel):
     """Passes steps on to a model and keeps every row of logits by (first block, position)."""
 
     model: StepModel

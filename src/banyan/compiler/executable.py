@@ -52,6 +52,29 @@ class WeightSource(Protocol):
         ...
 
 
+class PendingRun(Protocol):
+    """A run that was begun."""
+
+    def finish(self) -> Mapping[str, Array]:
+        """Wait for the results, which stay valid until another run is begun or finished.
+
+        Called once; runs are finished in the order in which they were begun. What goes wrong in a
+        run is raised here or where it was begun.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class FinishedRun:
+    """A run that was over as soon as it was begun."""
+
+    results: Mapping[str, Array]
+
+    def finish(self) -> Mapping[str, Array]:
+        """See `PendingRun`."""
+        return self.results
+
+
 class Executable(ABC):
     """A compiled graph with its weights and states; targets say how values are kept and run.
 
@@ -152,8 +175,24 @@ class Executable(ABC):
                 return place
         raise InputError(f"there is no state {name!r}; call allocate_state first")
 
-    def run(self, arguments: Mapping[str, Array]) -> dict[str, Array]:
+    @property
+    def num_in_flight(self) -> int:
+        """How many runs may be begun and not finished; more only where several places compute."""
+        return 1
+
+    def run(self, arguments: Mapping[str, Array]) -> Mapping[str, Array]:
         """Run once. States are updated in place; results stay valid until the next run.
+
+        Raises:
+            InputError: as `begin` says.
+        """
+        return self.begin(arguments).finish()
+
+    def begin(self, arguments: Mapping[str, Array]) -> PendingRun:
+        """Start a run, or run at once; `arguments` are left as they are until it is finished.
+
+        Runs under way at the same time must not read or write what another of them writes of the
+        states.
 
         Raises:
             InputError: an argument is absent, unknown, or has another type or shape; or weights
@@ -163,7 +202,7 @@ class Executable(ABC):
         for missing in self._missing.values():
             how = "load_weights" if missing.role == "weight" else "allocate_state"
             raise InputError(f"the {missing.role} {missing.name!r} has no memory; call {how}")
-        return self._run(arguments, sizes)
+        return self._begin(arguments, sizes)
 
     @property
     def weight_bytes(self) -> int:
@@ -180,6 +219,10 @@ class Executable(ABC):
 
     def close(self) -> None:  # noqa: B027  (most hold nothing, and need not say so)
         """Give back what it holds beside memory of its device."""
+
+    def _begin(self, arguments: Mapping[str, Array], sizes: Mapping[str, int]) -> PendingRun:
+        """Start a run with checked arguments, everything kept."""
+        return FinishedRun(self._run(arguments, sizes))
 
     @abstractmethod
     def _load(self, place: int, array: Array) -> None:

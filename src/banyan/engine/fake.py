@@ -20,6 +20,7 @@ from banyan.engine.adapters.memory import ReadAdapter
 from banyan.engine.cache.key_value_blocks import BLOCK_SIZE
 from banyan.engine.engine import Engine
 from banyan.engine.options import EngineLimits, QueuePolicy
+from banyan.engine.runner import StepModel
 from banyan.engine.speculation.speculator import Speculator
 from banyan.engine.structure.guidance import StructureCompiler
 from banyan.engine.vision.eyes import Eyes
@@ -88,7 +89,7 @@ class FakeTokenizer:
         )
 
 
-class FakeModel:
+class FakeModel(StepModel):
     """Deterministic logits from the tokens seen; the likeliest is a letter "a" to "z".
 
     Args:

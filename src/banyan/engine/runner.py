@@ -4,6 +4,7 @@ Knows the names and shapes of the decoder's arguments and nothing of policy, sam
 Dims: L lanes, S sequences of the step, T tokens of the step, B blocks, R rows of logits, V words.
 """
 
+from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -11,6 +12,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from banyan.compiler.executable import FinishedRun, PendingRun
 from banyan.engine.cache.key_value_blocks import BLOCK_SIZE, blocks_for
 from banyan.engine.cache.sequence_table import SequenceTable
 
@@ -19,8 +21,28 @@ IdArray = NDArray[np.int64]
 
 
 class StepModel(Protocol):
-    """Anything that computes the decoder's step: a compiled program or a fake."""
+    """Anything that computes the decoder's step: a compiled program or a fake.
 
+    A class that says it is one need only write `run`.
+    """
+
+    @property
+    def num_in_flight(self) -> int:
+        """How many steps may be begun and not finished: 1, but where several places compute.
+
+        Steps under way are those of different sequences, which write different blocks; they are
+        finished in the order in which they were begun.
+        """
+        return 1
+
+    def begin(self, arguments: Mapping[str, NDArray[Any]]) -> PendingRun:
+        """Start a step; its results are those of `run`, valid until another is begun or finished.
+
+        `arguments` are left as they are until then.
+        """
+        return FinishedRun(self.run(arguments))
+
+    @abstractmethod
     def run(self, arguments: Mapping[str, NDArray[Any]]) -> Mapping[str, NDArray[Any]]:
         """Return "logits" [R, V] float32 for arguments named as in `step_arguments`.
 

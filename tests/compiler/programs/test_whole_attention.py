@@ -1,3 +1,4 @@
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -54,7 +55,7 @@ def arrays(graph: Graph, lengths: tuple[int, int], dtype: DType = DType.FLOAT32)
     return found
 
 
-def compare(found: dict[str, Any], wanted: dict[str, Any], tolerance: float) -> None:
+def compare(found: Mapping[str, Any], wanted: Mapping[str, Any], tolerance: float) -> None:
     for name in ("o", "lse"):
         ours, theirs = (np.asarray(r[name], np.float32) for r in (found, wanted))
         np.testing.assert_allclose(ours, theirs, atol=tolerance, rtol=tolerance)

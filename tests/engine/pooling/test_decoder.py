@@ -17,11 +17,12 @@ from banyan.engine.pooling.decoder import (
     rows_for_vectors,
 )
 from banyan.engine.pooling.prompt import PoolingPrompt
+from banyan.engine.runner import StepModel
 from banyan.models.pairs import AnswerTokens
 from banyan.models.pooling import Mode, Pooling
 
 
-class SummingModel:
+class SummingModel(StepModel):
     """A token's row holds the sum of all tokens that it sees, read from the cache, and itself."""
 
     def __init__(self, output: str = "hidden") -> None:

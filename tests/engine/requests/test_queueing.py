@@ -14,6 +14,7 @@ from banyan.engine.fake import FakeModel, fake_engine
 from banyan.engine.options import EngineLimits, EngineOptions, QueuePolicy
 from banyan.engine.request_context import RequestContext
 from banyan.engine.requests.request import Sequence as Answer
+from banyan.engine.runner import StepModel
 from banyan.engine.sampling import SamplingOptions
 from banyan.engine.scheduling.scheduler import Demand
 from banyan.engine.structure.definition import Structure
@@ -30,7 +31,7 @@ class Clock:
         return self.now
 
 
-class TimedModel:
+class TimedModel(StepModel):
     """A fake model that takes 10 ms a step and 1 ms a token by the clock."""
 
     def __init__(self, num_blocks: int, clock: Clock) -> None:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from banyan.engine.engine import Engine
 from banyan.engine.fake import FakeModel, fake_engine
 from banyan.engine.options import EngineLimits
+from banyan.engine.runner import StepModel
 from banyan.engine.sampling import SamplingOptions
 from banyan.engine.scheduling.scheduler import SequenceId
 from banyan.engine.speculation.draft_model import DraftModel
@@ -24,7 +25,7 @@ from banyan.engine.speculation.speculator import Speculator
 PROMPTS = (b"one", b"the second prompt", b"a third, longer than a block of tokens" * 2, b"4")
 
 
-class OftenWrong:
+class OftenWrong(StepModel):
     """A fake model whose likeliest token is another one at every third position."""
 
     def __init__(self, num_blocks: int) -> None:

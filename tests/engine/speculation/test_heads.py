@@ -19,6 +19,7 @@ from banyan.engine.engine import Engine
 from banyan.engine.fake import FakeModel, FakeTokenizer
 from banyan.engine.options import EngineLimits
 from banyan.engine.request_context import RequestContext
+from banyan.engine.runner import StepModel
 from banyan.engine.sampling import SamplingOptions
 from banyan.engine.scheduling.scheduler import SequenceId
 from banyan.engine.speculation.eagle import Eagle
@@ -33,7 +34,7 @@ NUM_HEADS = 4
 Arguments = Mapping[str, NDArray[Any]]
 
 
-class Adder:
+class Adder(StepModel):
     """A decoder whose next token is a letter that follows from the sum of all tokens so far."""
 
     def __init__(self, num_blocks: int) -> None:
@@ -60,7 +61,7 @@ def next_token(total: float, position: float) -> int:
     return 97 + int(total * 7 + position * 3) % 26
 
 
-class RollingHead:
+class RollingHead(StepModel):
     """An EAGLE head that adds a token to the state in front of it; remembers both in its cache."""
 
     def __init__(self, num_blocks: int, *, wrong: int = 10**6) -> None:
@@ -89,7 +90,7 @@ class RollingHead:
         }
 
 
-class RollingHeads:
+class RollingHeads(StepModel):
     """Medusa heads: the first rolls on over the token that the decoder chose, and so on."""
 
     def run(self, arguments: Arguments) -> dict[str, NDArray[Any]]:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from banyan import LLM, SamplingOptions
 from banyan.engine.fake import FakeModel
 from banyan.engine.options import EngineLimits, EngineOptions
+from banyan.engine.runner import StepModel
 from banyan.engine.starting.determinism import prove_deterministic, require_deterministic
 from banyan.foundation.errors import EnvironmentProblem, InputError
 from tests.engine.batch_mixes import answers_among_others, requests_of
@@ -19,7 +20,7 @@ SEEDLING = Path(__file__).parents[3] / "models" / "seedling"
 LIMITS = EngineLimits(max_model_len=64, max_num_seqs=4, token_budget=64, num_blocks=16)
 
 
-class DependsOnTheBatch:
+class DependsOnTheBatch(StepModel):
     """A fake model whose logits change by a hair with the number of rows."""
 
     def __init__(self, rows: int) -> None:

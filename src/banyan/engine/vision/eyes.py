@@ -6,6 +6,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
+from banyan.compiler.executable import PendingRun
 from banyan.engine.runner import StepModel
 
 Grid = tuple[int, int, int]
@@ -84,7 +85,7 @@ def unseen_arguments(
     return given
 
 
-class SeeingStep:
+class SeeingStep(StepModel):
     """The step of a model with eyes: whoever knows of no images need not say so.
 
     Args:
@@ -96,6 +97,15 @@ class SeeingStep:
         self._model = model
         self._eyes = eyes
 
+    @property
+    def num_in_flight(self) -> int:
+        """Of the model."""
+        return self._model.num_in_flight
+
+    def begin(self, arguments: Mapping[str, NDArray[Any]]) -> PendingRun:
+        """Start a step."""
+        return self._model.begin(unseen_arguments(arguments, self._eyes))
+
     def run(self, arguments: Mapping[str, NDArray[Any]]) -> Mapping[str, NDArray[Any]]:
         """Run a step."""
-        return self._model.run(unseen_arguments(arguments, self._eyes))
+        return self.begin(arguments).finish()

@@ -1,6 +1,6 @@
 """Printed programs do what the interpreter does."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +34,7 @@ def device(object_cache: Path) -> Iterator[Device]:
     found.close()
 
 
-def assert_agrees(case: Case, found: dict[str, Any]) -> None:
+def assert_agrees(case: Case, found: Mapping[str, Any]) -> None:
     wanted = run_graph(case.graph, case.arrays)
     kinds = [node.type for node in case.graph.nodes() if isinstance(node.type, TensorType)]
     narrow = any(kind.dtype is BF16 for kind in kinds)
