@@ -10,8 +10,9 @@ import pytest
 from banyan.engine.fake import fake_engine
 from banyan.engine.options import EngineOptions
 from banyan.engine.process.adapter_desk import AdapterDesk, FinishedRead
-from banyan.engine.process.client import EngineClient, RestartPolicy
+from banyan.engine.process.client import EngineClient
 from banyan.engine.process.messages import EngineSettings, LoadAdapter, UnloadAdapter
+from banyan.engine.process.supervisor import RestartPolicy
 from banyan.engine.request_context import RequestContext
 from banyan.engine.sampling import SamplingOptions
 from banyan.foundation.errors import InputError, RequestError

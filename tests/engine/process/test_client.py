@@ -1,16 +1,14 @@
 import asyncio
 import os
 import signal
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import aclosing, asynccontextmanager
+from contextlib import aclosing
 
 import pytest
-from msgspec import structs
 
 from banyan.engine.options import EngineOptions
 from banyan.engine.pooling.prompt import PoolingPrompt
 from banyan.engine.process.caller_limit import CallerLimit
-from banyan.engine.process.client import EngineClient, RestartPolicy
+from banyan.engine.process.client import EngineClient
 from banyan.engine.process.launcher import EngineProcess
 from banyan.engine.process.messages import EngineSettings
 from banyan.engine.process.pending import PendingRequests
@@ -24,44 +22,15 @@ from banyan.foundation.errors import (
     RequestError,
     UnknownAdapter,
 )
+from tests.engine.process.clients import (
+    FOREVER,
+    answers,
+    ready_again,
+    run,
+    write,
+)
 
 pytestmark = pytest.mark.end_to_end
-
-FOREVER = SamplingOptions(ignore_eos=True, temperature=0)
-SHORT = SamplingOptions(max_tokens=4, temperature=0)
-
-
-def run(test: Callable[[EngineClient], Awaitable[None]], **policy: float) -> None:
-    """Run a test with a client of a fake engine; it is always closed."""
-
-    async def whole() -> None:
-        async with started(RestartPolicy(**policy)) as client:
-            await asyncio.wait_for(test(client), timeout=60)
-
-    asyncio.run(whole())
-
-
-@asynccontextmanager
-async def started(policy: RestartPolicy) -> AsyncIterator[EngineClient]:
-    options = EngineOptions(max_model_len=20_000, max_num_seqs=8)
-    settings = EngineSettings(
-        model="fake", options=options, cache_directory="/none", heartbeat_seconds=0.05
-    )
-    client = EngineClient(settings, policy=policy)
-    try:
-        await client.start()
-        yield client
-    finally:
-        await client.close()
-
-
-async def write(client: EngineClient, request_id: str, options: SamplingOptions = SHORT) -> str:
-    return "".join([e.text async for e in client.generate(request_id, [1, 2], options)])
-
-
-async def ready_again(client: EngineClient) -> None:
-    while client.status().num_restarts == 0 or client.status().state != "ready":
-        await asyncio.sleep(0.02)
 
 
 def test_answers_stream_and_many_requests_do_not_disturb_each_other() -> None:
@@ -119,21 +88,6 @@ def test_an_adapter_that_is_not_loaded_is_told_from_other_mistakes() -> None:
             await anext(client.generate("a", [1], FOREVER, context))
 
     run(test)
-
-
-LONG = SamplingOptions(max_tokens=800, temperature=1.0, seed=7, n=2, ignore_eos=True, stop=("qq",))
-
-
-async def answers(client: EngineClient, request_id: str) -> list[tuple[tuple[int, ...], str, str]]:
-    """Tokens, text and ending of both answers to LONG; counts are checked on the way."""
-    tokens: list[list[int]] = [[], []]
-    texts, endings = ["", ""], ["", ""]
-    async for event in client.generate(request_id, [1, 2], LONG):
-        tokens[event.index] += event.token_ids
-        texts[event.index] += event.text
-        endings[event.index] = event.finish_reason or ""
-        assert event.num_generated_tokens == len(tokens[event.index])
-    return [(tuple(t), text, end) for t, text, end in zip(tokens, texts, endings, strict=True)]
 
 
 def test_an_answer_goes_on_in_the_next_engine_as_if_nothing_had_happened() -> None:
@@ -195,68 +149,6 @@ def test_a_silent_engine_is_killed_and_replaced() -> None:
         assert len(await write(client, "b")) == 4
 
     run(test, silence_seconds=0.5, resume_seconds=0)
-
-
-def test_a_swap_lets_the_old_engine_finish_and_loses_nothing() -> None:
-    async def test(client: EngineClient) -> None:
-        alone = await answers(client, "alone")
-        before = client.process_id
-        old = asyncio.create_task(answers(client, "old"))
-        await asyncio.sleep(0.05)
-        longer = structs.replace(
-            client.settings, options=EngineOptions(max_model_len=5000, max_num_seqs=8)
-        )
-        model = await client.swap(longer, drain_seconds=20)
-        assert model.max_model_len == 5000
-        assert client.process_id != before
-        assert await answers(client, "new") == alone
-        assert await old == alone
-        assert client.status().num_restarts == 0
-        assert before is not None
-        while True:  # the old one ends once it has nothing to do
-            try:
-                os.kill(before, 0)
-            except ProcessLookupError:
-                break
-            await asyncio.sleep(0.02)
-        # What is started after a death is what was swapped in.
-        assert client.process_id is not None
-        os.kill(client.process_id, signal.SIGKILL)
-        await ready_again(client)
-        found = client.status().model
-        assert found is not None
-        assert found.max_model_len == 5000
-
-    run(test)
-
-
-def test_an_answer_that_outlasts_the_drain_of_a_swap_goes_on_in_the_new_engine() -> None:
-    async def test(client: EngineClient) -> None:
-        alone = await answers(client, "alone")
-        old = asyncio.create_task(answers(client, "old"))
-        await asyncio.sleep(0.05)
-        await client.swap(client.settings, drain_seconds=0)
-        assert await old == alone
-
-    run(test)
-
-
-def test_a_swap_that_fails_or_comes_twice_leaves_the_old_engine_serving() -> None:
-    async def test(client: EngineClient) -> None:
-        before = client.process_id
-        wrong = structs.replace(client.settings, model="/nowhere")
-        with pytest.raises(InputError, match="/nowhere"):
-            await client.swap(wrong, drain_seconds=1)
-        first = asyncio.create_task(client.swap(client.settings, drain_seconds=1))
-        await asyncio.sleep(0)
-        with pytest.raises(InputError, match="a swap is going on already"):
-            await client.swap(client.settings, drain_seconds=1)
-        assert client.process_id == before
-        assert len(await write(client, "a")) == 4
-        await first
-        assert client.process_id != before
-
-    run(test)
 
 
 def test_a_draining_client_finishes_what_it_has_and_takes_nothing_new() -> None:

@@ -1,29 +1,20 @@
 """Use an engine in another process as if it were here.
 
-Owns which process serves: when one dies, a new one is started (later and later if they keep dying)
-and takes up what was in flight; on a swap a new one loads beside the old one and takes its place.
-Called by the gateway; one client belongs to one event loop.
+Owns what is asked of an engine; which process serves is the `supervisor`'s. Called by the gateway;
+one client belongs to one event loop.
 """
 
-import asyncio
-import logging
 from collections.abc import AsyncGenerator, Callable, Sequence
-from contextlib import aclosing, suppress
-from dataclasses import dataclass, replace
-from typing import Literal
+from contextlib import aclosing
 from uuid import uuid4
-
-import msgspec
 
 from banyan.engine.events import EngineStatistics, TokenEvent
 from banyan.engine.pooling.prompt import PoolingPrompt
 from banyan.engine.process.caller_limit import CallerLimit
 from banyan.engine.process.incarnation import Incarnation
-from banyan.engine.process.launcher import launch
 from banyan.engine.process.messages import (
     AddRequest,
     EngineSettings,
-    Failed,
     LoadAdapter,
     Loading,
     Pool,
@@ -33,39 +24,11 @@ from banyan.engine.process.messages import (
 from banyan.engine.process.resumption import Told
 from banyan.engine.process.status import EngineStatus, ModelFacts
 from banyan.engine.process.succession import asked_of, events_over
+from banyan.engine.process.supervisor import RestartPolicy, Supervisor
 from banyan.engine.request_context import ORDINARY, RequestContext
 from banyan.engine.sampling import SamplingOptions
 from banyan.engine.speech.transcript import Transcript, TranscriptionOptions
-from banyan.foundation.errors import (
-    BanyanError,
-    EngineStopped,
-    EnvironmentProblem,
-    InputError,
-)
 from banyan.models.vision.media import Media
-
-_logger = logging.getLogger(__name__)
-
-_SHUTTING_DOWN = "the server is shutting down"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RestartPolicy:
-    """When a dead engine is started again, and when a silent one counts as dead.
-
-    Attributes:
-        first_delay_seconds: pause before the first restart; doubles while no start succeeds.
-        longest_delay_seconds: the doubling ends here.
-        silence_seconds: a ready engine that reports nothing for this long is killed; longer than
-            any step may take.
-        resume_seconds: a request in flight waits this long for the next engine to take it up; 0
-            fails it at once.
-    """
-
-    first_delay_seconds: float = 0.1
-    longest_delay_seconds: float = 30.0
-    silence_seconds: float = 300.0
-    resume_seconds: float = 60.0
 
 
 class EngineClient:
@@ -79,19 +42,10 @@ class EngineClient:
         most_per_caller: int = 0,
         on_loading: Callable[[Loading], None] | None = None,
     ) -> None:
-        self._settings = settings
-        self._policy = policy or RestartPolicy()
         self._callers = CallerLimit(most_per_caller)
-        self._on_loading = on_loading or (lambda _: None)
-        self._status = EngineStatus("loading", "the engine is starting", None)
-        self._serving: Incarnation | None = None
-        self._serves = asyncio.Event()
-        self._is_draining = False
-        self._swapping = asyncio.Lock()
-        self._alive: set[Incarnation] = set()
-        self._retiring: set[asyncio.Task[None]] = set()
-        self._started: asyncio.Future[ModelFacts] | None = None
-        self._supervisor: asyncio.Task[None] | None = None
+        self._engines = Supervisor(
+            settings, policy=policy or RestartPolicy(), on_loading=on_loading
+        )
 
     async def start(self) -> ModelFacts:
         """Start the process and wait until it is ready.
@@ -100,10 +54,7 @@ class EngineClient:
             InputError: the model or the options cannot be used.
             EngineStopped: the process died while it loaded.
         """
-        self._started = asyncio.get_running_loop().create_future()
-        self._supervisor = asyncio.create_task(self._supervise())
-        # A start that is given up (Ctrl-C) must not mark the future that the supervisor fills.
-        return await asyncio.shield(self._started)
+        return await self._engines.start()
 
     async def swap(self, settings: EngineSettings, *, drain_seconds: float) -> ModelFacts:
         """Load another model beside the one that serves, then let it serve.
@@ -115,66 +66,37 @@ class EngineClient:
             InputError: the model or the options cannot be used, or a swap is going on already.
             EngineStopped: the new process died while it loaded, or nothing serves now.
         """
-        if self._swapping.locked():
-            raise InputError("a swap is going on already; wait until it is done")
-        async with self._swapping:
-            self.ready_engine()
-            new = await self._launch(settings, on_loading=self._on_loading)
-            try:
-                model = await asyncio.shield(new.ready)
-                old = self.ready_engine()
-            except BaseException:
-                await new.stop(_SHUTTING_DOWN)
-                raise
-            self._settings = settings
-            self._serve(new, model)
-            # From now on the supervisor follows the new one, which it finds in `_serving`.
-            old.is_replaced.set()
-            retiring = asyncio.create_task(_retire(old, drain_seconds))
-            self._retiring.add(retiring)
-            retiring.add_done_callback(self._retiring.discard)
-            return model
+        return await self._engines.swap(settings, drain_seconds=drain_seconds)
 
     def drain(self) -> None:
         """Take no more requests; those in flight go on."""
-        self._is_draining = True
-        if self._status.state == "ready":
-            self._become("draining", f"{_SHUTTING_DOWN}; running answers are finished first")
+        self._engines.drain()
 
     async def drained(self, limit_seconds: float) -> bool:
         """Wait until nothing is in flight; false when that takes too long."""
-        every = [alive.drained(limit_seconds) for alive in list(self._alive)]
-        return all(await asyncio.gather(*every))
+        return await self._engines.drained(limit_seconds)
 
     async def close(self) -> None:
         """End every process; whatever is in flight fails."""
-        self._is_draining = True
-        for task in [task for task in (self._supervisor, *self._retiring) if task is not None]:
-            task.cancel()
-            with suppress(asyncio.CancelledError):
-                await task
-        await asyncio.gather(*(alive.stop(_SHUTTING_DOWN) for alive in list(self._alive)))
-        self._become("stopped", _SHUTTING_DOWN)
-        self._serves.set()  # wakes those who wait for another engine: there is none
+        await self._engines.close()
 
     def status(self) -> EngineStatus:
         """Say at once whether requests can be served."""
-        return self._status
+        return self._engines.status()
 
     def statistics(self) -> EngineStatistics | None:
         """Return the counters of the newest step; None before the first start."""
-        return None if self._serving is None else self._serving.statistics
+        return self._engines.statistics()
 
     @property
     def settings(self) -> EngineSettings:
         """What the engine that serves was built from."""
-        return self._settings
+        return self._engines.settings
 
     @property
     def process_id(self) -> int | None:
         """The engine process's number, None while there is none."""
-        serving = self._serving
-        return None if serving is None or serving.is_over else serving.process.process_id
+        return self._engines.process_id
 
     async def generate(
         self,
@@ -198,9 +120,9 @@ class EngineClient:
         told = Told(
             AddRequest(request_id, tuple(prompt_token_ids), options, context, media=tuple(media))
         )
-        engine = self.ready_engine()
+        engine = self._engines.ready_engine()
         with self._callers.counted(context.caller):
-            async with aclosing(events_over(told, engine, self._next)) as events:
+            async with aclosing(events_over(told, engine, self._engines.next_engine)) as events:
                 async for event in events:
                     yield event
 
@@ -208,9 +130,9 @@ class EngineClient:
         self, request_id: str, prompts: Sequence[PoolingPrompt], *, caller: str = ""
     ) -> tuple[bytes, ...]:
         """Return one row per prompt as little-endian float32 bytes; raises as `generate`."""
-        engine, request = self.ready_engine(), Pool(request_id, tuple(prompts))
+        engine, request = self._engines.ready_engine(), Pool(request_id, tuple(prompts))
         with self._callers.counted(caller):
-            return await asked_of(lambda one: one.pool(request), engine, self._next)
+            return await asked_of(lambda one: one.pool(request), engine, self._engines.next_engine)
 
     async def load_adapter(self, name: str, path: str, *, replaces: bool = False) -> None:
         """Let requests name the adapter at `path`, a directory on the engine's machine.
@@ -226,28 +148,19 @@ class EngineClient:
         await self._change_adapters(UnloadAdapter(uuid4().hex, name))
 
     async def _change_adapters(self, command: LoadAdapter | UnloadAdapter) -> None:
-        engine = self.ready_engine()
+        engine = self._engines.ready_engine()
         adapters = await engine.change_adapters(command)
-        if engine is self._serving and self._status.model is not None:
-            self._note_model(replace(self._status.model, adapters=adapters))
-
-    def _note_model(self, model: ModelFacts) -> None:
-        """Let the next process load the adapters of this one, as far as it still can."""
-        self._status = replace(self._status, model=model)
-        options = self._settings.options
-        self._settings = msgspec.structs.replace(
-            self._settings,
-            options=replace(options, lora_modules=(), enable_lora=options.has_adapters),
-            adapters=tuple((adapter.name, adapter.path) for adapter in model.adapters),
-        )
+        self._engines.note_adapters(engine, adapters)
 
     async def transcribe(
         self, request_id: str, sound: bytes, options: TranscriptionOptions, *, caller: str = ""
     ) -> Transcript:
         """Return what is said in the bytes of a file; raises as `generate`."""
-        engine, request = self.ready_engine(), Transcribe(request_id, sound, options)
+        engine, request = self._engines.ready_engine(), Transcribe(request_id, sound, options)
         with self._callers.counted(caller):
-            return await asked_of(lambda one: one.transcribe(request), engine, self._next)
+            return await asked_of(
+                lambda one: one.transcribe(request), engine, self._engines.next_engine
+            )
 
     def ready_engine(self) -> Incarnation:
         """The engine that takes requests now.
@@ -255,121 +168,4 @@ class EngineClient:
         Raises:
             EngineStopped: there is none.
         """
-        if self._serving is None or not self._serving.is_ready or self._is_draining:
-            raise EngineStopped(f"{self._status.detail}; try again in a few seconds")
-        return self._serving
-
-    async def _next(self, error: EngineStopped) -> Incarnation:
-        """Wait for the engine that follows one that died of `error`."""
-        if self._policy.resume_seconds <= 0:
-            raise error
-        try:
-            await asyncio.wait_for(self._serves.wait(), self._policy.resume_seconds)
-        except TimeoutError:
-            raise error from None
-        if self._serving is None or not self._serving.is_ready:
-            raise error
-        return self._serving
-
-    def _become(
-        self,
-        state: Literal["loading", "ready", "draining", "stopped"],
-        detail: str,
-        *,
-        model: ModelFacts | None = None,
-        num_restarts: int | None = None,
-    ) -> None:
-        """Change the status; what is not given stays as it was."""
-        before = self._status
-        restarts = before.num_restarts if num_restarts is None else num_restarts
-        model = model or before.model
-        self._status = replace(
-            before, state=state, detail=detail, model=model, num_restarts=restarts
-        )
-
-    async def _supervise(self) -> None:
-        """Keep one process alive until cancelled, or until the first one fails to load."""
-        delay = self._policy.first_delay_seconds
-        while True:
-            died, has_served = await self._live_once()
-            if self._started is not None and not self._started.done():
-                self._become("stopped", died.message)
-                kind = InputError if died.is_input else EngineStopped
-                self._started.set_exception(kind(died.message))
-                return
-            if has_served:
-                delay = self._policy.first_delay_seconds
-            _logger.error("%s; it starts again in %.1f s", died.message, delay)
-            self._become("stopped", f"{died.message}; it starts again in {delay:.1f} s")
-            await asyncio.sleep(delay)
-            delay = min(2 * delay, self._policy.longest_delay_seconds)
-            self._become(
-                "loading",
-                f"{died.message}; it is starting again",
-                num_restarts=self._status.num_restarts + 1,
-            )
-
-    async def _live_once(self) -> tuple[Failed, bool]:
-        """Run a process, and those that replace it, from start to end; say why the last one ended.
-
-        The second result tells whether it served.
-        """
-        try:
-            incarnation = await self._launch(self._settings, on_loading=self._note_loading)
-        except (OSError, EnvironmentProblem) as error:
-            reason = f"the engine process cannot be started: {error}"
-            return Failed(reason, is_input=False), False
-        self._serving = incarnation
-        try:
-            model = await asyncio.shield(incarnation.ready)
-        except BanyanError:
-            return await incarnation.ended(), False
-        self._serve(incarnation, model)
-        if self._started is not None and not self._started.done():
-            self._started.set_result(model)
-        while await incarnation.served_until_replaced():
-            assert self._serving is not None
-            incarnation = self._serving
-        return await incarnation.ended(), True
-
-    async def _launch(
-        self, settings: EngineSettings, *, on_loading: Callable[[Loading], None]
-    ) -> Incarnation:
-        incarnation = Incarnation(
-            await launch(),
-            settings,
-            silence_seconds=self._policy.silence_seconds,
-            on_loading=on_loading,
-            on_end=self._note_end,
-        )
-        self._alive.add(incarnation)
-        incarnation.begin(self._alive.discard)
-        return incarnation
-
-    def _serve(self, incarnation: Incarnation, model: ModelFacts) -> None:
-        self._serving = incarnation
-        self._become("ready", "the engine is ready", model=model)
-        self._note_model(model)
-        if self._is_draining:
-            self.drain()
-        self._serves.set()
-
-    def _note_loading(self, loading: Loading) -> None:
-        self._become("loading", loading.step)
-        self._on_loading(loading)
-
-    def _note_end(self, incarnation: Incarnation, died: Failed) -> None:
-        if incarnation is self._serving:
-            self._serves.clear()
-            self._become("stopped", died.message)
-
-
-async def _retire(incarnation: Incarnation, drain_seconds: float) -> None:
-    """Let a replaced engine finish what it has, then end it."""
-    if not await incarnation.drained(drain_seconds):
-        _logger.warning(
-            "%d requests of the replaced engine go on in the new one after %g s",
-            incarnation.num_in_flight,
-            drain_seconds,
-        )
-    await incarnation.stop("the model was replaced")
+        return self._engines.ready_engine()
