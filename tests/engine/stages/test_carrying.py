@@ -79,6 +79,17 @@ def test_each_stage_has_its_own_weights_and_titles_its_layers(mixture: Graph) ->
     assert "model.norm.weight" in weights_at(cut, "b")
 
 
+def test_prompts_apart_are_cut_along_their_own_stages(mixture: Graph) -> None:
+    plan = plan_of(
+        Stage(0, 3, ("a",)), prefill=(Stage(0, 1, ("b",)), Stage(1, 3, ("c",), attention=("a",)))
+    )
+    assert cut_model(mixture, plan).places == ("a",)
+    assert cut_model(mixture, plan, of_prompts=True).places == ("b", "c", "a")
+    broken = plan_of(Stage(0, 3, ("a",)), prefill=(Stage(0, 2, ("b",)),))
+    with pytest.raises(InputError, match="has 2 layers and the model 3"):
+        cut_model(mixture, broken, of_prompts=True)
+
+
 @pytest.mark.parametrize(
     ("plan", "reason"),
     [
@@ -87,7 +98,6 @@ def test_each_stage_has_its_own_weights_and_titles_its_layers(mixture: Graph) ->
         (plan_of(Stage(1, 3, ("a",))), r"\[1, 3\] where layer 0 comes next"),
         (plan_of(Stage(0, 3, ())), "layers 0 to 2 have no device"),
         (plan_of(Stage(0, 3, ("a",)), replicas=2), "has 2 replicas and one server runs one"),
-        (plan_of(Stage(0, 3, ("a",)), prefill=(Stage(0, 3, ("b",)),)), "leave prefill out"),
         (plan_of(Stage(0, 3, ("a",), attention=("b", "c"))), "put attention on 2 devices"),
         (plan_of(Stage(0, 3, ("a", "b"), experts=("c",))), "put experts on 1 devices beside 2"),
         (plan_of(Stage(0, 3, ("a", "b", "c"))), "2 heads of its cache, which 3 devices cannot"),

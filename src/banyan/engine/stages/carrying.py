@@ -43,14 +43,14 @@ class CutModel:
         return tuple(n for n in self.segments if n.segment.place == place)
 
 
-def cut_model(graph: Graph, plan: Plan) -> CutModel:
-    """Cut the step of a decoder.
+def cut_model(graph: Graph, plan: Plan, *, of_prompts: bool = False) -> CutModel:
+    """Cut the step of a decoder along the stages of answers, or of prompts where they are apart.
 
     Raises:
         InputError: the plan is not one for this model, or asks for what is not carried out.
         GraphError: tensors cannot be cut in this graph.
     """
-    stages = stages_to_run(plan)
+    stages = stages_to_run(plan, of_prompts=of_prompts)
     _check_layers(graph, stages)
     sharded = ShardedGraph(graph)
     if any(len(stage.devices) > 1 for stage in stages):

@@ -21,8 +21,8 @@ _FIRST = "model.embed_tokens."
 _EXPERT_TAIL = frozenset({"reshape", "cast", "mul", "expand", "permute"})
 
 
-def stages_to_run(plan: Plan) -> tuple[Stage, ...]:
-    """The stages that one engine carries out.
+def stages_to_run(plan: Plan, *, of_prompts: bool = False) -> tuple[Stage, ...]:
+    """The stages that one engine carries out: of answers, or of prompts where they are apart.
 
     Raises:
         InputError: the plan asks for what is not carried out.
@@ -33,12 +33,8 @@ def stages_to_run(plan: Plan) -> tuple[Stage, ...]:
             "replica from a plan of its own"
         )
     (replica,) = plan.replicas
-    if replica.prefill:
-        raise InputError(
-            "the plan computes prompts on other stages than answers, which is planned and "
-            "simulated but not carried out yet; leave prefill out"
-        )
-    for stage in replica.stages:
+    stages = replica.prefill if of_prompts else replica.stages
+    for stage in stages:
         for name, devices in (("attention", stage.attention), ("experts", stage.experts)):
             if len(devices) > 1 or (devices and len(stage.devices) > 1):
                 raise InputError(
@@ -46,7 +42,7 @@ def stages_to_run(plan: Plan) -> tuple[Stage, ...]:
                     f"{len(devices)} devices beside {len(stage.devices)}; one beside one is "
                     "carried out"
                 )
-    return replica.stages
+    return stages
 
 
 def places_of_nodes(sharded: ShardedGraph, stages: Sequence[Stage]) -> PlacesOf:

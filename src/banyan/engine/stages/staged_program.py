@@ -59,7 +59,7 @@ class StagedProgram(Executable):
         """
         graph = sharded.graph
         reports = [report for part in parts.values() for report in part.reports]
-        report = _joined_report(graph.name, reports)
+        report = joined_report(graph.name, reports)
         super().__init__(graph_arguments(graph), graph_outputs(graph), report)
         self._parts = dict(parts)
         self._shards = sharded.shards
@@ -209,8 +209,8 @@ def _in_order(segments: Sequence[Segment], parts: Mapping[str, Part]) -> tuple[_
     return tuple(found)
 
 
-def _joined_report(name: str, reports: Sequence[CompileReport]) -> CompileReport:
-    """What compiling all segments did, as one."""
+def joined_report(name: str, reports: Sequence[CompileReport]) -> CompileReport:
+    """What compiling several programs did, as one."""
     targets = dict.fromkeys(report.target for report in reports)
     sets = dict.fromkeys(report.instruction_set for report in reports)
     return CompileReport(

@@ -4,8 +4,9 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack, closing, suppress
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -24,6 +25,7 @@ from banyan.engine.options import EngineOptions
 from banyan.engine.stages.addresses import PlaceAddress, addresses_of
 from banyan.engine.stages.carrying import CutModel, cut_model, open_inline, open_together
 from banyan.engine.stages.part import NumberedSegment, Part
+from banyan.engine.stages.prompts_apart import PromptsApart
 from banyan.engine.stages.remote_part import RemotePart, WorkOrder, described
 from banyan.engine.starting.compiling import compile_model, weight_shapes
 from banyan.engine.starting.determinism import instruction_set_of
@@ -66,11 +68,13 @@ def compile_step(
     plan = parse_plan(options.plan)
     _refuse(options, plan, _shape(directory, options, dtype, cache_format))
     model.weights.require(weight_shapes(model.graph))
-    cut = cut_model(model.graph, plan)
-    addresses = addresses_of(cut.places, options.plan_workers)
-    say(f"Opening {len(cut.places)} devices", 0, 1)
+    cuts = [cut_model(model.graph, plan)]
+    if any(replica.prefill for replica in plan.replicas):
+        cuts.insert(0, cut_model(model.graph, plan, of_prompts=True))
+    addresses = _addresses(cuts, options)
+    say(f"Opening {len(addresses)} devices", 0, 1)
 
-    def open_one(place: str, segments: Sequence[NumberedSegment]) -> Part:
+    def open_one(cut: CutModel, place: str, segments: Sequence[NumberedSegment]) -> Part:
         address = addresses[place]
         if address.kind == "inline":
             return open_inline(
@@ -84,7 +88,30 @@ def compile_step(
         order = _order(cut, place, address, directory, options, dtype, cache_format)
         return _open_remote(order, address, segments, options)
 
-    return open_together(cut, open_one)
+    with ExitStack() as opened:
+        programs = [
+            opened.enter_context(closing(open_together(cut, partial(open_one, cut))))
+            for cut in cuts
+        ]
+        opened.pop_all()
+    return programs[0] if len(programs) == 1 else PromptsApart(model.graph, *programs)
+
+
+def _addresses(cuts: Sequence[CutModel], options: EngineOptions) -> Mapping[str, PlaceAddress]:
+    """Where each place of a plan is.
+
+    Raises:
+        InputError: a worker that listens is to compute prompts and answers: it serves one program.
+    """
+    places = [place for cut in cuts for place in cut.places]
+    found = addresses_of(tuple(dict.fromkeys(places)), options.plan_workers)
+    for place, address in found.items():
+        if address.kind == "tcp" and places.count(place) > 1:
+            raise InputError(
+                f"{place} computes prompts and answers, and one worker that listens serves one of "
+                "them; start a second worker and give the prompts its name"
+            )
+    return found
 
 
 def compile_options(options: EngineOptions, settings: Settings) -> CompileOptions:
