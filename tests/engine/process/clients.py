@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from banyan.engine.options import EngineOptions
 from banyan.engine.process.client import EngineClient
 from banyan.engine.process.messages import EngineSettings
+from banyan.engine.process.recovery import Recovery
 from banyan.engine.process.supervisor import RestartPolicy
 from banyan.engine.sampling import SamplingOptions
 
@@ -15,23 +16,30 @@ SHORT = SamplingOptions(max_tokens=4, temperature=0)
 LONG = SamplingOptions(max_tokens=800, temperature=1.0, seed=7, n=2, ignore_eos=True, stop=("qq",))
 
 
-def run(test: Callable[[EngineClient], Awaitable[None]], **policy: float) -> None:
+def run(
+    test: Callable[[EngineClient], Awaitable[None]],
+    *,
+    recovery: Recovery | None = None,
+    **policy: float,
+) -> None:
     """Run a test with a client of a fake engine; it is always closed."""
 
     async def whole() -> None:
-        async with started(RestartPolicy(**policy)) as client:
+        async with started(RestartPolicy(**policy), recovery) as client:
             await asyncio.wait_for(test(client), timeout=60)
 
     asyncio.run(whole())
 
 
 @asynccontextmanager
-async def started(policy: RestartPolicy) -> AsyncIterator[EngineClient]:
+async def started(
+    policy: RestartPolicy, recovery: Recovery | None = None
+) -> AsyncIterator[EngineClient]:
     options = EngineOptions(max_model_len=20_000, max_num_seqs=8)
     settings = EngineSettings(
         model="fake", options=options, cache_directory="/none", heartbeat_seconds=0.05
     )
-    client = EngineClient(settings, policy=policy)
+    client = EngineClient(settings, policy=policy, recovery=recovery)
     try:
         await client.start()
         yield client

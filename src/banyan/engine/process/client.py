@@ -21,6 +21,7 @@ from banyan.engine.process.messages import (
     Transcribe,
     UnloadAdapter,
 )
+from banyan.engine.process.recovery import Recovery
 from banyan.engine.process.resumption import Told
 from banyan.engine.process.status import EngineStatus, ModelFacts
 from banyan.engine.process.succession import asked_of, events_over
@@ -41,10 +42,14 @@ class EngineClient:
         policy: RestartPolicy | None = None,
         most_per_caller: int = 0,
         on_loading: Callable[[Loading], None] | None = None,
+        recovery: Recovery | None = None,
     ) -> None:
         self._callers = CallerLimit(most_per_caller)
         self._engines = Supervisor(
-            settings, policy=policy or RestartPolicy(), on_loading=on_loading
+            settings,
+            policy=policy or RestartPolicy(),
+            on_loading=on_loading,
+            recovery=recovery,
         )
 
     async def start(self) -> ModelFacts:
@@ -67,6 +72,22 @@ class EngineClient:
             EngineStopped: the new process died while it loaded, or nothing serves now.
         """
         return await self._engines.swap(settings, drain_seconds=drain_seconds)
+
+    async def move(self, settings: EngineSettings, reason: str) -> ModelFacts:
+        """Serve the same model in another way: end the engine, start the next in its place.
+
+        Requests in flight go on in the next engine, and new ones wait for it.
+
+        Args:
+            settings: of the next engine.
+            reason: one clause, for whoever asks for the status meanwhile.
+
+        Raises:
+            InputError: a swap or another move is going on.
+            EngineStopped: nothing serves now, or the next engine did not start; the one after it
+                is started by itself.
+        """
+        return await self._engines.move(settings, reason)
 
     def drain(self) -> None:
         """Take no more requests; those in flight go on."""
@@ -120,7 +141,7 @@ class EngineClient:
         told = Told(
             AddRequest(request_id, tuple(prompt_token_ids), options, context, media=tuple(media))
         )
-        engine = self._engines.ready_engine()
+        engine = await self._engines.available_engine()
         with self._callers.counted(context.caller):
             async with aclosing(events_over(told, engine, self._engines.next_engine)) as events:
                 async for event in events:
@@ -130,7 +151,7 @@ class EngineClient:
         self, request_id: str, prompts: Sequence[PoolingPrompt], *, caller: str = ""
     ) -> tuple[bytes, ...]:
         """Return one row per prompt as little-endian float32 bytes; raises as `generate`."""
-        engine, request = self._engines.ready_engine(), Pool(request_id, tuple(prompts))
+        engine, request = await self._engines.available_engine(), Pool(request_id, tuple(prompts))
         with self._callers.counted(caller):
             return await asked_of(lambda one: one.pool(request), engine, self._engines.next_engine)
 
@@ -148,7 +169,7 @@ class EngineClient:
         await self._change_adapters(UnloadAdapter(uuid4().hex, name))
 
     async def _change_adapters(self, command: LoadAdapter | UnloadAdapter) -> None:
-        engine = self._engines.ready_engine()
+        engine = await self._engines.available_engine()
         adapters = await engine.change_adapters(command)
         self._engines.note_adapters(engine, adapters)
 
@@ -156,7 +177,10 @@ class EngineClient:
         self, request_id: str, sound: bytes, options: TranscriptionOptions, *, caller: str = ""
     ) -> Transcript:
         """Return what is said in the bytes of a file; raises as `generate`."""
-        engine, request = self._engines.ready_engine(), Transcribe(request_id, sound, options)
+        engine, request = (
+            await self._engines.available_engine(),
+            Transcribe(request_id, sound, options),
+        )
         with self._callers.counted(caller):
             return await asked_of(
                 lambda one: one.transcribe(request), engine, self._engines.next_engine

@@ -83,7 +83,12 @@ class Incarnation:
     @property
     def is_ready(self) -> bool:
         """Whether it serves."""
-        return self.ready.done() and self.ready.exception() is None and not self.is_over
+        return self.has_served and not self.is_over
+
+    @property
+    def has_served(self) -> bool:
+        """Whether it was ready once."""
+        return self.ready.done() and self.ready.exception() is None
 
     @property
     def num_in_flight(self) -> int:
@@ -146,9 +151,14 @@ class Incarnation:
             self.process.send(command)
             return await answer
 
-    def begin(self, on_gone: Callable[["Incarnation"], None]) -> None:
-        """Load and serve from now on; `on_gone` is told when nothing is left of the process."""
-        self._following = asyncio.create_task(self._follow())
+    def begin(
+        self, on_gone: Callable[["Incarnation"], None], after: "asyncio.Task[None] | None" = None
+    ) -> None:
+        """Load and serve from now on, or once `after` is done.
+
+        `on_gone` is told when nothing is left of the process.
+        """
+        self._following = asyncio.create_task(self._follow(after))
         self._following.add_done_callback(lambda _: on_gone(self))
 
     async def ended(self) -> Failed:
@@ -173,9 +183,11 @@ class Incarnation:
         self._following.cancel()
         await asyncio.wait({self._following})
 
-    async def _follow(self) -> Failed:
+    async def _follow(self, after: "asyncio.Task[None] | None") -> Failed:
         """Serve until the process ends, and say why it did; everything in flight is told too."""
         try:
+            if after is not None:
+                await asyncio.wait({after})
             died = await self._watch()
             # Told at once: to end and clean up a process may take seconds.
             self._end(died)

@@ -36,7 +36,9 @@ async def events_over(
                     yield event
             return
         except EngineStopped as error:
-            if not engine.is_over or not told.may_resume:
+            # An engine that was replaced on purpose did not end because of this request.
+            may_resume = told.may_resume or engine.is_replaced.is_set()
+            if not engine.is_over or not may_resume:
                 raise
             engine = await next_engine(error)
             request = told.resumed()

@@ -15,8 +15,9 @@ import msgspec
 
 from banyan.engine.events import EngineStatistics
 from banyan.engine.process.incarnation import Incarnation
-from banyan.engine.process.launcher import launch
+from banyan.engine.process.launcher import EngineProcess, launch
 from banyan.engine.process.messages import EngineSettings, Failed, Loading
+from banyan.engine.process.recovery import Recovery, SameAgain
 from banyan.engine.process.status import AdapterFacts, EngineStatus, ModelFacts
 from banyan.foundation.errors import BanyanError, EngineStopped, EnvironmentProblem, InputError
 
@@ -53,15 +54,18 @@ class Supervisor:
         *,
         policy: RestartPolicy,
         on_loading: Callable[[Loading], None] | None = None,
+        recovery: Recovery | None = None,
     ) -> None:
         self._settings = settings
         self._policy = policy
+        self._recovery = recovery or SameAgain()
         self._on_loading = on_loading or (lambda _: None)
         self._status = EngineStatus("loading", "the engine is starting", None)
         self._serving: Incarnation | None = None
         self._serves = asyncio.Event()
         self._is_draining = False
         self._swapping = asyncio.Lock()
+        self._is_moving = False
         self._alive: set[Incarnation] = set()
         self._retiring: set[asyncio.Task[None]] = set()
         self._started: asyncio.Future[ModelFacts] | None = None
@@ -108,6 +112,51 @@ class Supervisor:
             self._retiring.add(retiring)
             retiring.add_done_callback(self._retiring.discard)
             return model
+
+    async def move(self, settings: EngineSettings, reason: str) -> ModelFacts:
+        """Serve the same model in another way: end the engine, start the next in its place.
+
+        For settings that need devices which the present engine holds, so that no other can load
+        beside it. Requests in flight go on in the next engine, and new ones wait for it.
+
+        Args:
+            settings: of the next engine.
+            reason: one clause, for whoever asks for the status meanwhile.
+
+        Raises:
+            InputError: a swap or another move is going on.
+            EngineStopped: nothing serves now, or the next engine did not start; the one after it
+                is started by itself.
+        """
+        if self._swapping.locked():
+            raise InputError("a swap is going on already; wait until it is done")
+        async with self._swapping:
+            self.ready_engine()
+            process = await launch()
+            new = self._incarnation(process, settings, self._on_loading)
+            try:
+                old = self.ready_engine()
+            except EngineStopped:
+                self._alive.discard(new)
+                process.kill()
+                await process.close()
+                raise
+            self._is_moving = True
+            try:
+                return await self._replace(old, new, reason)
+            finally:
+                self._is_moving = False
+
+    async def _replace(self, old: Incarnation, new: Incarnation, reason: str) -> ModelFacts:
+        self._settings, self._serving = new.settings, new
+        self._serves.clear()
+        self._become("ready", f"{reason}; requests wait for the next engine")
+        old.is_replaced.set()
+        # Devices are free for the next engine only when the old one is gone.
+        new.begin(self._alive.discard, after=asyncio.create_task(old.stop(reason)))
+        model = await asyncio.shield(new.ready)
+        self._serve(new, model)
+        return model
 
     def drain(self) -> None:
         """Take no more requests; those in flight go on."""
@@ -160,6 +209,16 @@ class Supervisor:
             raise EngineStopped(f"{self._status.detail}; try again in a few seconds")
         return self._serving
 
+    async def available_engine(self) -> Incarnation:
+        """The engine that takes requests now, or the one that a move starts.
+
+        Raises:
+            EngineStopped: there is none.
+        """
+        if self._is_moving and not self._is_draining and not self._serves.is_set():
+            return await self.next_engine(EngineStopped(self._status.detail))
+        return self.ready_engine()
+
     async def next_engine(self, error: EngineStopped) -> Incarnation:
         """Wait for the engine that follows one that died of `error`.
 
@@ -207,8 +266,10 @@ class Supervisor:
                 kind = InputError if died.is_input else EngineStopped
                 self._started.set_exception(kind(died.message))
                 return
-            if has_served:
+            settings = await self._recovery.after(died, self._settings, has_served=has_served)
+            if has_served or settings != self._settings:
                 delay = self._policy.first_delay_seconds
+            self._settings = settings
             _logger.error("%s; it starts again in %.1f s", died.message, delay)
             self._become("stopped", f"{died.message}; it starts again in {delay:.1f} s")
             await asyncio.sleep(delay)
@@ -240,20 +301,29 @@ class Supervisor:
         while await incarnation.served_until_replaced():
             assert self._serving is not None
             incarnation = self._serving
-        return await incarnation.ended(), True
+        return await incarnation.ended(), incarnation.has_served
 
     async def _launch(
         self, settings: EngineSettings, *, on_loading: Callable[[Loading], None]
     ) -> Incarnation:
+        incarnation = self._incarnation(await launch(), settings, on_loading)
+        incarnation.begin(self._alive.discard)
+        return incarnation
+
+    def _incarnation(
+        self,
+        process: EngineProcess,
+        settings: EngineSettings,
+        on_loading: Callable[[Loading], None],
+    ) -> Incarnation:
         incarnation = Incarnation(
-            await launch(),
+            process,
             settings,
             silence_seconds=self._policy.silence_seconds,
             on_loading=on_loading,
             on_end=self._note_end,
         )
         self._alive.add(incarnation)
-        incarnation.begin(self._alive.discard)
         return incarnation
 
     def _serve(self, incarnation: Incarnation, model: ModelFacts) -> None:
