@@ -16,6 +16,7 @@ from banyan.distributed.frames import (
     FrameLimits,
     FrameType,
     MessageHead,
+    print_arrays,
     print_frame,
     print_message,
 )
@@ -62,7 +63,7 @@ def records(*pieces: bytes) -> list[bytes]:
 
 
 BODY = bytes(range(256)) * 1000
-HEAD = print_message(MessageHead("m", {}, []), 0, len(BODY), LIMITS)
+HEAD = print_message(MessageHead("m", {}, print_arrays([])), 0, len(BODY), LIMITS)
 BEAT = print_frame(FrameType.BEAT, 1, Beat(0.0), 0)
 
 

@@ -7,10 +7,11 @@ long as no `ChannelError` was raised; after one the channel is of no more use.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Protocol, TypeAlias
 
+import msgspec
 from numpy.typing import NDArray
 
 Array: TypeAlias = NDArray[Any]
@@ -23,9 +24,8 @@ _NO_FIELDS: Mapping[str, FieldValue] = MappingProxyType({})
 _NO_ARRAYS: Mapping[str, Array] = MappingProxyType({})
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Message:
-    """One message.
+class Message(msgspec.Struct, frozen=True, eq=False):
+    """One message. No dataclass, since two of them are made on the way of every message.
 
     Attributes:
         kind: what it is about ("run", "logits", ...); the two ends agree on the words.
@@ -36,8 +36,8 @@ class Message:
     """
 
     kind: str
-    fields: Mapping[str, FieldValue] = field(default_factory=lambda: _NO_FIELDS)
-    arrays: Mapping[str, Array] = field(default_factory=lambda: _NO_ARRAYS)
+    fields: Mapping[str, FieldValue] = _NO_FIELDS
+    arrays: Mapping[str, Array] = _NO_ARRAYS
 
 
 @dataclass(frozen=True, slots=True)

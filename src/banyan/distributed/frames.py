@@ -17,7 +17,6 @@ All numbers are little-endian. The body has no checksum here: between processes 
 leaves memory, between hosts every record carries an authentication tag (`cipher`).
 """
 
-import math
 import struct
 import zlib
 from collections.abc import Mapping, Sequence
@@ -29,7 +28,6 @@ import ml_dtypes
 import msgspec
 import numpy as np
 
-from banyan.distributed.channel import Message
 from banyan.foundation.errors import DamagedMessage, InputError, PeerRefused
 
 PROTOCOL = 1
@@ -39,7 +37,6 @@ ALIGNMENT = 64
 _MAGIC = b"BNYN"
 _PREFIX = struct.Struct("<4sBBHQIQ")
 _CHECKSUM = struct.Struct("<I")
-_MOST_DIMS = 32
 
 DTYPES: Mapping[str, np.dtype[Any]] = {
     **{
@@ -127,7 +124,7 @@ class MessageHead(msgspec.Struct, frozen=True, array_like=True):
     Attributes:
         kind: see `Message`.
         fields: see `Message`.
-        arrays: where each lies.
+        arrays: a list of `ArrayHead`, printed: where each lies (`layout`).
         arena_offset: where its arrays begin in the sender's arena; None: in the body.
         arena_bytes: how many bytes they take there.
         credit: as in `Credit`, so that an answer needs no second frame.
@@ -135,7 +132,7 @@ class MessageHead(msgspec.Struct, frozen=True, array_like=True):
 
     kind: str
     fields: dict[str, Any]
-    arrays: list[ArrayHead]
+    arrays: msgspec.Raw
     arena_offset: int | None = None
     arena_bytes: int = 0
     credit: list[int] = []
@@ -163,10 +160,9 @@ class Frame(msgspec.Struct, frozen=True, eq=False):
 
 
 _FRAME_TYPES = {int(kind): kind for kind in FrameType}
-# dtype.name is slow; a dtype whose bytes are in the other order is another key.
-_DTYPE_NAMES = {dtype: name for name, dtype in DTYPES.items()}
 _ENCODER = msgspec.msgpack.Encoder()
 _MESSAGE_DECODER = msgspec.msgpack.Decoder(MessageHead)
+_ARRAYS_DECODER = msgspec.msgpack.Decoder(list[ArrayHead])
 _HELLO_DECODER = msgspec.msgpack.Decoder(Hello)
 _BEAT_DECODER = msgspec.msgpack.Decoder(Beat)
 _CREDIT_DECODER = msgspec.msgpack.Decoder(Credit)
@@ -184,33 +180,9 @@ def print_frame(
     return prefix + _CHECKSUM.pack(zlib.crc32(printed, zlib.crc32(prefix))) + printed
 
 
-def describe_message(message: Message, limits: FrameLimits) -> tuple[MessageHead, int]:
-    """The head of a message whose arrays lie one behind the other, and the bytes they take.
-
-    Raises:
-        InputError: the message is too large, or holds what cannot be sent.
-    """
-    if len(message.arrays) > limits.arrays:
-        raise InputError(
-            f"Message {message.kind!r} has {len(message.arrays)} arrays; at most {limits.arrays}"
-            f" are sent at once."
-        )
-    heads, end = [], 0
-    for name, array in message.arrays.items():
-        dtype = _DTYPE_NAMES.get(array.dtype)
-        if dtype is None or array.ndim > _MOST_DIMS:
-            raise InputError(
-                f"Array {name!r} of message {message.kind!r} is {array.ndim}-dimensional of"
-                f" {array.dtype}; sent are at most {_MOST_DIMS} dims of {', '.join(DTYPES)}."
-            )
-        heads.append(ArrayHead(name, dtype, array.shape, end))
-        end = -(-(end + array.nbytes) // ALIGNMENT) * ALIGNMENT
-    if end > limits.body_bytes:
-        raise InputError(
-            f"Message {message.kind!r} has {end} bytes of arrays; at most {limits.body_bytes} are"
-            f" sent at once: send it in parts."
-        )
-    return MessageHead(message.kind, dict(message.fields), heads), end
+def print_arrays(arrays: Sequence[ArrayHead]) -> msgspec.Raw:
+    """The list of arrays as the head of a message has it."""
+    return msgspec.Raw(_ENCODER.encode(arrays))
 
 
 def print_message(head: MessageHead, sequence: int, body_bytes: int, limits: FrameLimits) -> bytes:
@@ -274,14 +246,13 @@ def check_head(prefix: Prefix, prefix_bytes: bytes | bytearray | memoryview, hea
         raise DamagedMessage(f"The checksum of frame {prefix.sequence} does not fit its bytes.")
 
 
-def read_message_head(frame: Frame, limits: FrameLimits, arena_bytes: int = 0) -> MessageHead:
-    """The head of a message; every array of it is inside the body or the arena.
+def read_message_head(frame: Frame, arena_bytes: int = 0) -> MessageHead:
+    """The head of a message; its part of the arena is inside it. `arrays` is not read yet.
 
     Raises:
-        DamagedMessage: it is no head of a message, or an array lies outside.
+        DamagedMessage: it is no head of a message, or its arrays lie outside.
     """
-    head: MessageHead = _decode(_MESSAGE_DECODER, frame)
-    size = frame.prefix.body_bytes
+    head: MessageHead = _decode(_MESSAGE_DECODER, frame.head, "head of a message frame")
     if head.arena_offset is not None:
         size = head.arena_bytes
         if head.arena_offset < 0 or size < 0 or head.arena_offset + size > arena_bytes:
@@ -289,33 +260,17 @@ def read_message_head(frame: Frame, limits: FrameLimits, arena_bytes: int = 0) -
                 f"Message {head.kind!r} says that its arrays lie at {head.arena_offset} and have"
                 f" {size} bytes; the shared memory has {arena_bytes}."
             )
-    if len(head.arrays) > limits.arrays:
-        raise DamagedMessage(
-            f"Message {head.kind!r} has {len(head.arrays)} arrays; the limit is {limits.arrays}."
-        )
-    for array in head.arrays:
-        _check_array(array, head.kind, size)
     return head
 
 
-def _check_array(array: ArrayHead, kind: str, size: int) -> None:
-    dtype = DTYPES.get(array.dtype)
-    if dtype is None:
-        raise DamagedMessage(f"Array {array.name!r} of message {kind!r} is of {array.dtype!r}.")
-    is_sound = len(array.shape) <= _MOST_DIMS and array.offset % ALIGNMENT == 0
-    # A dim of 0 must not hide a negative or an absurd one: numpy counts elements without it.
-    largest = math.prod(max(1, extent) for extent in array.shape) * dtype.itemsize
-    if (
-        not is_sound
-        or min(array.shape, default=0) < 0
-        or array.offset < 0
-        or largest >= 1 << 62
-        or array.offset + math.prod(array.shape) * dtype.itemsize > size
-    ):
-        raise DamagedMessage(
-            f"Array {array.name!r} of message {kind!r} is {list(array.shape)} of {array.dtype} at"
-            f" {array.offset}; that is not inside the {size} bytes of the message."
-        )
+def read_arrays(printed: msgspec.Raw, kind: str) -> list[ArrayHead]:
+    """The list of arrays of a message of that kind; nothing of it is checked yet.
+
+    Raises:
+        DamagedMessage: it is no such list.
+    """
+    arrays: list[ArrayHead] = _decode(_ARRAYS_DECODER, printed, f"arrays of message {kind!r}")
+    return arrays
 
 
 def read_hello(frame: Frame) -> Hello:
@@ -324,7 +279,7 @@ def read_hello(frame: Frame) -> Hello:
     Raises:
         DamagedMessage: it is no hello.
     """
-    hello: Hello = _decode(_HELLO_DECODER, frame)
+    hello: Hello = _decode(_HELLO_DECODER, frame.head, "head of a hello frame")
     if frame.prefix.type is not FrameType.HELLO or not 0 < hello.beat_seconds < 3600:
         raise DamagedMessage("The first frame of the other worker is no hello.")
     return hello
@@ -332,32 +287,18 @@ def read_hello(frame: Frame) -> Hello:
 
 def read_beat(frame: Frame) -> Beat:
     """A beat. Raises DamagedMessage if it is none."""
-    beat: Beat = _decode(_BEAT_DECODER, frame)
+    beat: Beat = _decode(_BEAT_DECODER, frame.head, "head of a beat frame")
     return beat
 
 
 def read_credit(frame: Frame) -> Credit:
     """A credit. Raises DamagedMessage if it is none."""
-    credit: Credit = _decode(_CREDIT_DECODER, frame)
+    credit: Credit = _decode(_CREDIT_DECODER, frame.head, "head of a credit frame")
     return credit
 
 
-def _decode(decoder: msgspec.msgpack.Decoder[Any], frame: Frame) -> Any:
+def _decode(decoder: msgspec.msgpack.Decoder[Any], data: bytes | msgspec.Raw, what: str) -> Any:
     try:
-        return decoder.decode(frame.head)
+        return decoder.decode(data)
     except (msgspec.MsgspecError, RecursionError, ValueError, OverflowError) as error:
-        raise DamagedMessage(
-            f"The head of a {frame.prefix.type.name.lower()} frame cannot be read: {error}."
-        ) from error
-
-
-def views(
-    arrays: Sequence[ArrayHead], data: np.ndarray[Any, np.dtype[np.uint8]]
-) -> list[np.ndarray[Any, Any]]:
-    """The arrays whose bytes lie in `data` (1-dimensional, checked before)."""
-    found = []
-    for head in arrays:
-        dtype = DTYPES[head.dtype]
-        end = head.offset + math.prod(head.shape) * dtype.itemsize
-        found.append(data[head.offset : end].view(dtype).reshape(head.shape))
-    return found
+        raise DamagedMessage(f"The {what} cannot be read: {error}.") from error

@@ -6,15 +6,15 @@ Small arrays go over the socket: two copies of a few kilobytes cost less than th
 
 import mmap
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
-from msgspec.structs import replace
 
 from banyan.distributed.arena import Arena
 from banyan.distributed.channel import Array, Message
 from banyan.distributed.framed_socket import FramedSocket
-from banyan.distributed.frames import ArrayHead, MessageHead, views
+from banyan.distributed.frames import MessageHead
+from banyan.distributed.layout import Layout
 from banyan.distributed.shared_memory import READY_BYTES, Loans
 from banyan.foundation.errors import InputError
 
@@ -79,64 +79,50 @@ class Outgoing:
         due, self._unsaid = self._unsaid, []
         return due if self._loans is None else due + self._loans.take_returned()
 
-    def line_up(self, framed: FramedSocket, message: Message, head: MessageHead, size: int) -> None:
+    def line_up(self, framed: FramedSocket, message: Message, layout: Layout) -> None:
         """Hand a message to the socket.
 
         Args:
             framed: where to; nothing else is under way there.
             message: what to send.
-            head: of it, by `describe_message`.
-            size: bytes its arrays take, each aligned.
+            layout: of its arrays.
 
         Raises:
             InputError: it cannot be printed; nothing happened.
         """
+        number, size, memory = framed.next_number, layout.num_bytes, self._bytes
         offset = None
-        number = framed.next_number
-        if size > _INLINE_BYTES:
+        if size > _INLINE_BYTES and memory is not None:
             offset = self._arena.take(number, size)
-        if offset is None or self._bytes is None:
-            self._put(framed, head, _body(message, head.arrays, size), size)
-            return
-        placed = MessageHead(head.kind, head.fields, head.arrays, offset, size)
+        credit = self.take_credit()
+        arena_bytes = 0 if offset is None else size
+        fields = dict(message.fields)
+        head = MessageHead(message.kind, fields, layout.printed, offset, arena_bytes, credit)
         try:
-            self._put(framed, placed)
+            if offset is None or memory is None:
+                framed.put_message(head, _body(message, layout), size)
+                return
+            framed.put_message(head)
         except InputError:
             self._arena.give_back(number)
-            raise
-        # Lined up, not sent: the bytes may follow the head here, since `flush` comes after both.
-        region = self._bytes[offset : offset + size]
-        for view, array in zip(views(head.arrays, region), message.arrays.values(), strict=True):
-            np.copyto(view, array)
-
-    def _put(
-        self,
-        framed: FramedSocket,
-        head: MessageHead,
-        body: Iterable[memoryview] | None = None,
-        body_bytes: int = 0,
-    ) -> None:
-        """Line up the frame, with the credit that is due."""
-        credit = self.take_credit()
-        if credit:
-            head = replace(head, credit=credit)
-        try:
-            framed.put_message(head, body, body_bytes)
-        except InputError:
             self._unsaid += credit
             raise
+        # Lined up, not sent: the bytes may follow the head here, since `flush` comes after both.
+        views = layout.views(memory, offset)
+        for name, array in message.arrays.items():
+            np.copyto(views[name], array)
 
 
-def _body(message: Message, heads: Sequence[ArrayHead], size: int) -> Iterator[memoryview]:
+def _body(message: Message, layout: Layout) -> Iterable[memoryview]:
     """The bytes of all arrays with the gaps between them."""
     end = 0
-    for head, array in zip(heads, message.arrays.values(), strict=True):
-        if head.offset > end:
-            yield memoryview(bytes(head.offset - end))
+    for placed, array in zip(layout.arrays, message.arrays.values(), strict=True):
+        if placed.offset > end:
+            yield memoryview(bytes(placed.offset - end))
         yield _bytes_of(array)
-        end = head.offset + array.nbytes
-    if size > end:
-        yield memoryview(bytes(size - end))
+        end = placed.offset + array.nbytes
+    if layout.num_bytes > end:
+        yield memoryview(bytes(layout.num_bytes - end))
 
 
 def _bytes_of(array: Array) -> memoryview:

@@ -28,13 +28,12 @@ from banyan.distributed.frames import (
     FrameLimits,
     FrameType,
     Hello,
-    describe_message,
     read_beat,
     read_credit,
     read_message_head,
-    views,
 )
 from banyan.distributed.heart import Heart
+from banyan.distributed.layout import Layouts
 from banyan.distributed.outgoing import Outgoing
 from banyan.distributed.pulse import OwnPulse, Silence, Timing
 from banyan.distributed.shared_memory import Loans
@@ -49,6 +48,7 @@ from banyan.foundation.errors import (
 )
 
 _NOTHING_READ = np.empty(0, np.uint8)
+_CREDIT_SPIN_SECONDS = 50e-6
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +90,7 @@ class StreamChannel:
         self._framed = opened.framed
         self._outgoing = opened.outgoing
         self._loans = opened.loans
-        self._limits = limits
+        self._layouts = Layouts(limits)
         self._timing = timing
         self._peer = f"{opened.theirs.name} ({opened.place})"
         self._own_pulse = own_pulse or OwnPulse(now)
@@ -133,7 +133,7 @@ class StreamChannel:
 
     def send(self, message: Message, timeout: float | None = None) -> None:
         """See `Channel.send`."""
-        head, size = describe_message(message, self._limits)
+        layout = self._layouts.of(message)
         deadline = None if timeout is None else time.monotonic() + timeout
         with self._sending:
             self._check_open()
@@ -142,8 +142,8 @@ class StreamChannel:
                     raise MessageLate(
                         f"{self._peer} had no room for message {message.kind!r} within {timeout} s."
                     )
-                self._wait_for_memory(size)
-                self._outgoing.line_up(self._framed, message, head, size)
+                self._wait_for_memory(layout.num_bytes)
+                self._outgoing.line_up(self._framed, message, layout)
                 if not self._flush_until(deadline):
                     self._framed.keep_rest()
             except OSError as error:
@@ -166,16 +166,18 @@ class StreamChannel:
 
         Not longer, for the reader may keep arrays for ever: then fresh memory is used, or none.
         """
-        if not self._outgoing.wants_credit(size):
-            return
-        while self._read_if_nobody_does():
-            pass
-        until = time.monotonic() + self._outgoing.patience_seconds
+        spin_until = until = 0.0
         while self._outgoing.wants_credit(size):
-            seconds = until - time.monotonic()
-            if seconds <= 0:
+            if self._read_if_nobody_does():
+                continue
+            now = time.monotonic()
+            if not until:
+                until = now + self._outgoing.patience_seconds
+                spin_until = now + min(self._timing.spin_seconds, _CREDIT_SPIN_SECONDS)
+            if now >= until:
                 return
-            self._wait_and_read(select.POLLIN, seconds)
+            if now >= spin_until:
+                self._wait_and_read(select.POLLIN, until - now)
 
     def _wait_and_read(self, events: int, seconds: float) -> None:
         ready = self._framed.wait(events, seconds)
@@ -191,7 +193,7 @@ class StreamChannel:
         if not self._receiving.acquire(blocking=False):
             return False
         try:
-            has_read = self._read()
+            has_read = self._framed.is_readable and self._read()
             if not has_read and self._fault is None:
                 self._check_silence()
             return has_read
@@ -220,7 +222,7 @@ class StreamChannel:
         longest = self._timing.spin_seconds
         spin_until = start + (longest if self._usual_wait < longest else 0.0)
         while True:
-            if self._read() and self._inbox:
+            if self._framed.is_readable and self._read() and self._inbox:
                 waited = time.monotonic() - start
                 self._usual_wait += (min(waited, 4 * longest) - self._usual_wait) / 4
                 return self._inbox.popleft()
@@ -279,17 +281,17 @@ class StreamChannel:
 
     def _to_message(self, frame: Frame) -> Message:
         loans = self._loans
-        head = read_message_head(frame, self._limits, 0 if loans is None else loans.size)
-        self._outgoing.credit(head.credit)
+        head = read_message_head(frame, 0 if loans is None else loans.size)
+        if head.credit:
+            self._outgoing.credit(head.credit)
+        size = frame.prefix.body_bytes if head.arena_offset is None else head.arena_bytes
+        layout = self._layouts.read(head.kind, head.arrays, size)
         if head.arena_offset is not None and head.arena_bytes and loans is not None:
             data = loans.lend(frame.prefix.sequence, head.arena_offset, head.arena_bytes)
         else:
             data = _NOTHING_READ if frame.body is None else frame.body
-        arrays = {}
-        for array, view in zip(head.arrays, views(head.arrays, data), strict=True):
-            view.flags.writeable = False
-            arrays[array.name] = view
-        return Message(head.kind, head.fields, arrays)
+        data.flags.writeable = False
+        return Message(head.kind, head.fields, layout.views(data))
 
     def _give_credit(self, *, is_idle: bool) -> None:
         """Tell the other side which parts of its memory nobody here refers to any more."""
