@@ -149,6 +149,32 @@ def test_one_thread_may_send_while_another_receives(pair: Pair) -> None:
     threads[0].join()
 
 
+@pytest.mark.parametrize("pause", [0.0, 0.004])
+def test_messages_that_come_regularly_arrive_whole_and_late_ones_are_said(
+    pair: Pair, pause: float
+) -> None:
+    """Long enough that the receiver knows when to look; then the sender stops."""
+    one, two = pair
+
+    def send() -> None:
+        for number in range(40):
+            time.sleep(pause)
+            two.send(Message("m", {"n": number}, {"x": np.full(10_000, number)}))
+
+    thread = threading.Thread(target=send)
+    thread.start()
+    for number in range(40):
+        message = one.receive(20)
+        assert message.fields["n"] == number
+        assert (message.arrays["x"] == number).all()
+    thread.join()
+    with pytest.raises(MessageLate):
+        one.receive(timeout=0.002)
+    two.close()
+    with pytest.raises(ChannelClosed):
+        one.receive(20)
+
+
 def test_waiting_for_any_finds_the_one_that_spoke(pair: Pair) -> None:
     one, two = pair
     with local_pair() as (three, four):

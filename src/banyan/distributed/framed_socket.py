@@ -138,6 +138,20 @@ class FramedSocket:
         ready = poller.poll(max(0.0, seconds) * 1000)
         return ready[0][1] if ready else 0
 
+    def sleep(self, seconds: float) -> bool:
+        """Sleep so long, and less only if something comes in the whole milliseconds of that.
+
+        Poll rounds up to milliseconds, which is too late for who wants to look before that.
+
+        Returns:
+            Something came.
+        """
+        end = time.monotonic() + seconds
+        if seconds >= 0.001 and self._reading.poll(int(seconds * 1000)):
+            return True
+        time.sleep(max(0.0, end - time.monotonic()))
+        return False
+
     def end_stream(self, how: int) -> None:
         """Tell the other side, and whoever sleeps in `wait` here, that it is over."""
         with contextlib.suppress(OSError):

@@ -9,6 +9,7 @@ nobody else does, so two ends that send to each other do not wait for each other
 """
 
 import contextlib
+import os
 import select
 import socket
 import threading
@@ -37,6 +38,7 @@ from banyan.distributed.layout import Layouts
 from banyan.distributed.outgoing import Outgoing
 from banyan.distributed.pulse import OwnPulse, Silence, Timing
 from banyan.distributed.shared_memory import Loans
+from banyan.distributed.usual_wait import UsualWaits
 from banyan.foundation.errors import (
     BanyanError,
     ChannelClosed,
@@ -96,7 +98,8 @@ class StreamChannel:
         self._own_pulse = own_pulse or OwnPulse(now)
         self._silence = Silence(timing.silent_seconds, now)
         self._peer_working_seconds = 0.0
-        self._usual_wait = 0.0
+        self._usual_waits = UsualWaits(timing.spin_seconds)
+        self._last_kind = ""
         self._inbox: deque[Message] = deque()
         self._fault: ChannelError | None = None
         self._is_closed = False
@@ -166,18 +169,15 @@ class StreamChannel:
 
         Not longer, for the reader may keep arrays for ever: then fresh memory is used, or none.
         """
-        spin_until = until = 0.0
+        start = time.monotonic()
         while self._outgoing.wants_credit(size):
             if self._read_if_nobody_does():
                 continue
-            now = time.monotonic()
-            if not until:
-                until = now + self._outgoing.patience_seconds
-                spin_until = now + min(self._timing.spin_seconds, _CREDIT_SPIN_SECONDS)
-            if now >= until:
+            waited = time.monotonic() - start
+            if waited >= self._outgoing.patience_seconds:
                 return
-            if now >= spin_until:
-                self._wait_and_read(select.POLLIN, until - now)
+            if waited >= _CREDIT_SPIN_SECONDS:
+                self._wait_and_read(select.POLLIN, self._outgoing.patience_seconds - waited)
 
     def _wait_and_read(self, events: int, seconds: float) -> None:
         ready = self._framed.wait(events, seconds)
@@ -214,28 +214,37 @@ class StreamChannel:
     def _receive(self, timeout: float | None) -> Message:
         self._give_credit(is_idle=False)
         if self._inbox:
-            return self._inbox.popleft()
+            return self._next_message()
         start = time.monotonic()
         deadline = None if timeout is None else start + timeout
-        # Where answers come within moments, looking is cheaper than waking up; elsewhere it only
-        # takes time from those who compute.
-        longest = self._timing.spin_seconds
-        spin_until = start + (longest if self._usual_wait < longest else 0.0)
+        usual = self._usual_waits.after(self._last_kind)
+        plan = usual.plan()
         while True:
             if self._framed.is_readable and self._read() and self._inbox:
-                waited = time.monotonic() - start
-                self._usual_wait += (min(waited, 4 * longest) - self._usual_wait) / 4
-                return self._inbox.popleft()
+                usual.came(time.monotonic() - start)
+                return self._next_message()
             self._check_open()
             now = time.monotonic()
             if deadline is not None and now >= deadline:
                 self._check_silence()
                 raise MessageLate(f"{self._peer} sent nothing within {timeout} s.")
-            if now < spin_until:
+            early = start + plan.sleep_seconds - now
+            if early <= 0 and now < start + plan.look_until_seconds:
+                # Whoever computes on this core goes first.
+                os.sched_yield()
                 continue
             self._check_silence()
             self._give_credit(is_idle=True)
-            self._framed.wait(select.POLLIN, self._next_look(deadline))
+            tick = self._next_look(deadline)
+            if not 0 < early < tick:
+                self._framed.wait(select.POLLIN, tick)
+            elif not self._framed.sleep(early):
+                usual.overslept(time.monotonic() - now - early)
+
+    def _next_message(self) -> Message:
+        message = self._inbox.popleft()
+        self._last_kind = message.kind
+        return message
 
     def _read(self) -> bool:
         """Read once and deal with what came; whether anything came."""
