@@ -4,8 +4,9 @@ Pure. A plan names devices; unless somebody says otherwise a name is that of a d
 `banyan devices` lists it, with "#" and a number where several workers share one ("cpu#1").
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from ipaddress import ip_address
 from typing import Literal
 
 from banyan.foundation.errors import InputError
@@ -29,6 +30,72 @@ class PlaceAddress:
     device: str = ""
     host: str = ""
     port: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Neighbour:
+    """A worker that another one exchanges values with, as that one sees it.
+
+    Attributes:
+        place: the device of the plan.
+        meeting: over a socket both were started with, by connecting to it, or by waiting for it.
+        host: where it listens, to connect.
+        port: of that.
+    """
+
+    place: str
+    meeting: Literal["inherit", "dial", "await"]
+    host: str = ""
+    port: int = 0
+
+
+def neighbours_of(
+    place: str, pairs: Iterable[tuple[str, str]], addresses: Mapping[str, PlaceAddress]
+) -> tuple[Neighbour, ...]:
+    """The workers that one place exchanges values with; places in the engine's process are none.
+
+    Args:
+        place: a worker.
+        pairs: places that exchange values, each pair once.
+        addresses: of all places.
+
+    Two workers of this host were started with a socket between them. Of one of this host and one
+    that listens, the first connects; of two that listen, the one whose address only its own host
+    knows, else the first of the pair.
+    """
+    found = []
+    for first, second in sorted(pairs):
+        other = second if place == first else first
+        if place not in (first, second) or "inline" in (
+            addresses[first].kind,
+            addresses[second].kind,
+        ):
+            continue
+        there = addresses[other]
+        if addresses[place].kind == there.kind == "process":
+            found.append(Neighbour(other, "inherit"))
+        elif place == _dialling(first, second, addresses):
+            found.append(Neighbour(other, "dial", there.host, there.port))
+        else:
+            found.append(Neighbour(other, "await"))
+    return tuple(found)
+
+
+def _dialling(first: str, second: str, addresses: Mapping[str, PlaceAddress]) -> str:
+    """Who connects."""
+    for place, other in ((first, second), (second, first)):
+        if addresses[place].kind == "process":
+            return place
+        if _is_loopback(addresses[place].host) and not _is_loopback(addresses[other].host):
+            return place
+    return first
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def addresses_of(

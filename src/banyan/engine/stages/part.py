@@ -3,7 +3,6 @@
 `Part` is the seam; `LocalPart` computes in this process, `remote_part.RemotePart` asks a worker.
 """
 
-from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -19,6 +18,10 @@ from banyan.devices.device import Device
 from banyan.foundation.errors import InputError, StageFailed
 
 
+ENGINE = ""
+"""Where results of the whole graph go; no place of a plan has this name."""
+
+
 @dataclass(frozen=True, slots=True)
 class NumberedSegment:
     """A segment as its part sees it.
@@ -26,18 +29,19 @@ class NumberedSegment:
     Attributes:
         number: among all segments of the step.
         segment: what to compute.
-        sent: results that others need; the rest stays at the place for its own later segments.
+        sent: other places, and `ENGINE` -> what they need of what it gives; the rest stays at the
+            place for its own later segments.
         title: what a person calls it: "layers 0 to 3".
     """
 
     number: int
     segment: Segment
-    sent: tuple[str, ...]
+    sent: Mapping[str, tuple[str, ...]]
     title: str
 
 
 class Part(Protocol):
-    """Computes the segments of one place. Calls come from one thread at a time."""
+    """The segments of one place. Calls come from one thread at a time."""
 
     @property
     def place(self) -> str:
@@ -59,25 +63,6 @@ class Part(Protocol):
 
     def step_bytes(self, most: Mapping[str, int]) -> int:
         """Memory that runs take for values and results."""
-        ...
-
-    def begin(self, number: int, arrays: Mapping[str, Array], *, is_first: bool) -> None:
-        """Compute a segment, or start to.
-
-        Args:
-            number: of the segment.
-            arrays: values of other places that it takes; in the first call of a step also every
-                argument of the step that any segment of the place reads.
-            is_first: whether a step begins at this place.
-        """
-        ...
-
-    def finish(self) -> Mapping[str, Array]:
-        """What others need of the earliest segment that was begun and not finished.
-
-        Raises:
-            StageFailed: the worker is gone, does not answer, or computed NaN.
-        """
         ...
 
     def read_state_part(self, name: str, index: int) -> Array:
@@ -126,11 +111,7 @@ class LocalPart:
             number: compile_graph(plain.graph, device=device, target=target, options=options)
             for number, plain in self._plain.items()
         }
-        self._own = {numbered.number: _own_values(numbered, segments) for numbered in segments}
         self._taken = {n.number: _arguments_of(n, self._plain[n.number]) for n in segments}
-        self._arguments: dict[str, Array] = {}
-        self._values: dict[str, Array] = {}
-        self._finished: deque[Mapping[str, Array]] = deque()
 
     @property
     def reports(self) -> Sequence[CompileReport]:
@@ -151,23 +132,31 @@ class LocalPart:
         """See `Part`."""
         return sum(program.step_bytes(most) for program in self._programs.values())
 
-    def begin(self, number: int, arrays: Mapping[str, Array], *, is_first: bool) -> None:
-        """See `Part`: computes at once."""
-        if is_first:
-            self._arguments, self._values = dict(arrays), {}
-        known = {**self._arguments, **self._values, **arrays}
-        program, numbered = self._programs[number], self._segments[number]
-        found = program.run({plain: known[name] for name, plain in self._taken[number]})
-        outputs = self._plain[number].outputs
+    def compute(
+        self, number: int, arguments: Mapping[str, Array], values: Mapping[str, Array]
+    ) -> Mapping[str, Array]:
+        """Run a segment.
+
+        Args:
+            number: of the segment.
+            arguments: of the step.
+            values: what it takes of segments.
+
+        Returns:
+            What it gives; another run of the same segment overwrites it.
+
+        Raises:
+            StageFailed: it computed NaN.
+        """
+        taken = {
+            plain: values[name] if name in values else arguments[name]
+            for name, plain in self._taken[number]
+        }
+        found = self._programs[number].run(taken)
+        numbered, outputs = self._segments[number], self._plain[number].outputs
         results = {name: found[outputs[name]] for name in numbered.segment.given}
         _refuse_nan(results, numbered, self.place)
-        for name in self._own[number]:
-            self._values[name] = results[name]
-        self._finished.append({name: results[name] for name in numbered.sent})
-
-    def finish(self) -> Mapping[str, Array]:
-        """See `Part`."""
-        return self._finished.popleft()
+        return results
 
     def read_state_part(self, name: str, index: int) -> Array:
         """See `Part`."""
@@ -194,18 +183,6 @@ class LocalPart:
     def close(self) -> None:
         """See `Part`."""
         self._device.close()
-
-
-def _own_values(numbered: NumberedSegment, segments: Sequence[NumberedSegment]) -> tuple[str, ...]:
-    """The results of a segment that its own place needs later."""
-    place = numbered.segment.place
-    needed = {
-        name
-        for other in segments
-        for name, source in other.segment.received.items()
-        if source == place and other.number > numbered.number
-    }
-    return tuple(name for name in numbered.segment.given if name in needed)
 
 
 def _arguments_of(numbered: NumberedSegment, plain: PlainGraph) -> tuple[tuple[str, str], ...]:

@@ -1,12 +1,13 @@
-"""A part that another process computes, and the loop of that process.
+"""A part that another process computes, as the engine asks for it.
 
-Every message is a question with one answer, in order; "run" may be asked several times before the
-first answer is read. An answer "failed" carries the error of the worker. Weights are never sent: a
-worker reads its own from the files of the model.
+A question has one answer, in order. Steps have none: a worker is told once per step what its
+segments read ("step"), takes what it needs of others from themselves ("values"), and sends the
+engine what is for the engine. Weights are never sent: a worker reads its own from the files of the
+model. `part_service` is the other side.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, final
 
 import msgspec
 import numpy as np
@@ -18,17 +19,15 @@ from banyan.compiler.ir.parse import parse_graph
 from banyan.compiler.ir.text import print_graph
 from banyan.compiler.report import CompileReport
 from banyan.distributed.channel import Channel, Message
-from banyan.engine.stages.part import NumberedSegment, Part
-from banyan.foundation.errors import (
-    BanyanError,
-    ChannelClosed,
-    ChannelError,
-    InputError,
-    StageFailed,
-)
+from banyan.engine.stages.addresses import Neighbour
+from banyan.engine.stages.part import ENGINE, NumberedSegment
+from banyan.foundation.errors import ChannelError, InputError, StageFailed
 
 CALLERS_FAULTS = frozenset({"InputError", "ModelError", "UnsupportedModelError"})
 """Errors of a worker that whoever asked can mend."""
+
+UNASKED = frozenset({"values", "failed", "lost"})
+"""What a worker says without being asked: of steps, and of its neighbours."""
 
 
 class WorkOrder(msgspec.Struct, frozen=True, kw_only=True):
@@ -41,8 +40,12 @@ class WorkOrder(msgspec.Struct, frozen=True, kw_only=True):
         options: of the engine, as plain values.
         dtype: to compute in.
         cache_format: how keys and values are kept.
-        segments: number, sent, title and received of each.
+        segments: number, sent, title and received of each; values for places in the engine's
+            process are sent to `ENGINE`.
         shards: name -> (whole weight, axis, start, stop).
+        neighbours: the workers it exchanges values with.
+        session: names this opening of the plan; neighbours that know another are refused.
+        has_several_steps: whether several steps are under way at a time.
     """
 
     place: str
@@ -51,8 +54,11 @@ class WorkOrder(msgspec.Struct, frozen=True, kw_only=True):
     options: dict[str, Any]
     dtype: str
     cache_format: str
-    segments: tuple[tuple[int, tuple[str, ...], str, dict[str, str]], ...]
+    segments: tuple[tuple[int, dict[str, tuple[str, ...]], str, dict[str, str]], ...]
     shards: dict[str, tuple[str, int, int, int]]
+    neighbours: tuple[Neighbour, ...] = ()
+    session: str = ""
+    has_several_steps: bool = False
 
     def weight_shards(self) -> Mapping[str, Shard]:
         """Which weights are parts of others."""
@@ -80,13 +86,34 @@ def order_message(order: WorkOrder, segments: Sequence[NumberedSegment]) -> Mess
     return Message("open", msgspec.to_builtins(order), texts)
 
 
-def described(segments: Sequence[NumberedSegment]) -> tuple[Any, ...]:
-    """Segments as `WorkOrder` has them."""
-    return tuple((n.number, n.sent, n.title, dict(n.segment.received)) for n in segments)
+def described(segments: Sequence[NumberedSegment], workers: frozenset[str]) -> tuple[Any, ...]:
+    """Segments as `WorkOrder` has them; places that are no workers are in the engine."""
+    return tuple(
+        (n.number, _by_process(n.sent, workers), n.title, dict(n.segment.received))
+        for n in segments
+    )
 
 
+def _by_process(
+    sent: Mapping[str, tuple[str, ...]], workers: frozenset[str]
+) -> dict[str, tuple[str, ...]]:
+    found: dict[str, dict[str, None]] = {}
+    for place, names in sent.items():
+        process = place if place in workers else ENGINE
+        found.setdefault(process, {}).update(dict.fromkeys(names))
+    return {process: tuple(names) for process, names in found.items()}
+
+
+@final
 class RemotePart:
-    """Asks a worker over a channel."""
+    """Asks a worker over a channel.
+
+    Attributes:
+        place: the device of the plan.
+        channel: to the worker.
+        reports: what compiling its segments did.
+        on_unasked: told what comes while an answer is waited for; see `UNASKED`.
+    """
 
     def __init__(self, place: str, channel: Channel, on_close: Callable[[bool], None]) -> None:
         """Take an open channel.
@@ -97,10 +124,11 @@ class RemotePart:
             on_close: called then, to see a process off, with whether it still answered.
         """
         self.place = place
+        self.channel = channel
         self.reports: Sequence[CompileReport] = ()
-        self._channel, self._on_close = channel, on_close
+        self.on_unasked: Callable[[str, Message], None] = _refuse_unasked
+        self._on_close = on_close
         self._answers = True
-        self._num_unread = 0
 
     def open(self, order: WorkOrder, segments: Sequence[NumberedSegment]) -> None:
         """Let the worker compile.
@@ -111,6 +139,18 @@ class RemotePart:
         """
         answer = self._ask(order_message(order, segments))
         self.reports = [msgspec.convert(r, CompileReport) for r in _listed(answer, "reports")]
+
+    def begin_meeting(self) -> None:
+        """Let the worker connect to its neighbours, who are told the same at the same time."""
+        self._send(Message("meet"))
+
+    def finish_meeting(self) -> None:
+        """Wait until it has.
+
+        Raises:
+            StageFailed: it does not reach one of them.
+        """
+        self._answer()
 
     def load_weights(self, source: WeightSource) -> None:
         """See `Part`: the worker reads its own files."""
@@ -126,15 +166,13 @@ class RemotePart:
         answer = self._ask(Message("step_bytes", dict(most)))
         return int(str(answer.fields["bytes"]))
 
-    def begin(self, number: int, arrays: Mapping[str, Array], *, is_first: bool) -> None:
-        """See `Part`: the answer is read by `finish`."""
-        self._send(Message("run", {"number": number, "is_first": is_first}, arrays))
-        self._num_unread += 1
+    def begin(self, step: int, arguments: Mapping[str, Array]) -> None:
+        """Tell the worker what its segments read of a step."""
+        self._send(Message("step", {"step": step}, arguments))
 
-    def finish(self) -> Mapping[str, Array]:
-        """See `Part`."""
-        self._num_unread -= 1
-        return self._receive().arrays
+    def give(self, place: str, step: int, values: Mapping[str, Array]) -> None:
+        """Give it values that a place in this process computed."""
+        self._send(Message("values", {"step": step, "place": place}, values))
 
     def read_state_part(self, name: str, index: int) -> Array:
         """See `Part`."""
@@ -151,111 +189,50 @@ class RemotePart:
 
     def close(self) -> None:
         """See `Part`."""
-        self._channel.close()
+        self.channel.close()
         self._on_close(self._answers)
 
-    def _ask(self, message: Message) -> Message:
-        if self._num_unread:
-            raise StageFailed(
-                f"the worker of {self.place} still owes the answer of a step that failed; start "
-                "the engine again"
-            )
-        self._send(message)
-        return self._receive()
-
-    def _send(self, message: Message) -> None:
-        try:
-            self._channel.send(message)
-        except ChannelError as error:
-            raise self._gone(error) from error
-
-    def _receive(self) -> Message:
-        try:
-            answer = self._channel.receive()
-        except ChannelError as error:
-            raise self._gone(error) from error
-        if answer.kind != "failed":
-            return answer
-        said = str(answer.fields["message"])
-        if answer.fields["error"] in CALLERS_FAULTS:
-            raise InputError(f"the worker of {self.place}: {said}")
-        raise StageFailed(f"the worker of {self.place}: {said}", place=self.place)
-
-    def _gone(self, error: ChannelError) -> StageFailed:
+    def gone(self, reason: object) -> StageFailed:
+        """What to raise when the worker is no more."""
         self._answers = False
         return StageFailed(
-            f"the worker of {self.place} is gone ({error}); start the engine again, or plan "
+            f"the worker of {self.place} is gone ({reason}); start the engine again, or plan "
             "without this device",
             place=self.place,
         )
 
+    def failure(self, message: Message) -> InputError | StageFailed:
+        """What to raise when it says that something failed."""
+        said = f"the worker of {self.place}: {message.fields['message']}"
+        if message.fields["error"] in CALLERS_FAULTS:
+            return InputError(said)
+        return StageFailed(said, place=self.place)
 
-OpenPart = Callable[[WorkOrder, tuple[NumberedSegment, ...]], tuple[Part, WeightSource]]
-"""Compiles what an order says; gives the part and where its weights come from."""
+    def _ask(self, message: Message) -> Message:
+        self._send(message)
+        return self._answer()
 
-
-def serve_part(channel: Channel, open_part: OpenPart) -> None:
-    """Answer until the channel is closed; the loop of a worker."""
-    worker = _Worker(open_part)
-    try:
+    def _answer(self) -> Message:
         while True:
-            message = channel.receive()
             try:
-                answer = worker.answer(message)
-            except (BanyanError, MemoryError) as error:
-                fields = {"error": type(error).__name__, "message": str(error)}
-                answer = Message("failed", fields)
-            channel.send(answer)
-    except ChannelClosed:
-        return
-    finally:
-        worker.close()
+                message = self.channel.receive()
+            except ChannelError as error:
+                raise self.gone(error) from error
+            if message.kind == "refused":
+                raise self.failure(message)
+            if message.kind not in UNASKED:
+                return message
+            self.on_unasked(self.place, message)
+
+    def _send(self, message: Message) -> None:
+        try:
+            self.channel.send(message)
+        except ChannelError as error:
+            raise self.gone(error) from error
 
 
-class _Worker:
-    """Does what messages ask."""
-
-    def __init__(self, open_part: OpenPart) -> None:
-        self._open_part = open_part
-        self._opened: tuple[Part, WeightSource] | None = None
-
-    def answer(self, message: Message) -> Message:
-        """What is answered to a message."""
-        if message.kind == "open":
-            self.close()
-            order = msgspec.convert(dict(message.fields), WorkOrder)
-            self._opened = self._open_part(order, order.numbered(message.arrays))
-            reports = msgspec.to_builtins(list(self._opened[0].reports))
-            return Message("opened", {"reports": reports})
-        if self._opened is None:
-            raise StageFailed("was asked to work before it was told what to hold")
-        part, source = self._opened
-        fields: Any = message.fields
-        if message.kind == "run":
-            # Values that stay here may lie in memory the other side reuses: only results of this
-            # process are kept, and arguments for the rest of their step.
-            part.begin(fields["number"], message.arrays, is_first=fields["is_first"])
-            return Message("done", {}, part.finish())
-        if message.kind == "load":
-            part.load_weights(source)
-        elif message.kind == "allocate":
-            part.allocate_state(fields)
-        elif message.kind == "step_bytes":
-            return Message("done", {"bytes": part.step_bytes(fields)})
-        elif message.kind == "read":
-            value = part.read_state_part(fields["name"], fields["index"])
-            return Message("done", {}, {"value": value})
-        elif fields["index"] < 0:
-            part.write_state(fields["name"], message.arrays["value"])
-        else:
-            part.write_state_part(fields["name"], fields["index"], message.arrays["value"])
-        return Message("done")
-
-    def close(self) -> None:
-        """Give the part back."""
-        if self._opened is not None:
-            self._opened[0].close()
-            self._opened = None
+def _refuse_unasked(place: str, message: Message) -> None:
+    raise StageFailed(f"the worker of {place} says {message.kind!r} before any step began")
 
 
 def _listed(message: Message, name: str) -> list[Any]:

@@ -1,0 +1,131 @@
+"""Several channels read as one: whatever comes first, from whomever.
+
+Used by workers, which hear the engine and their neighbours, and by the engine, which hears all of
+its workers. A broken channel is reported like a message, once, and read no more.
+"""
+
+import select
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from typing import NamedTuple
+
+from banyan.distributed.channel import Channel, Message
+from banyan.distributed.pulse import OwnPulse
+from banyan.foundation.errors import ChannelError, MessageLate
+
+_TICK_SECONDS = 0.25
+"""How often silence is judged while nothing comes."""
+
+_SPIN_SECONDS = 200e-6
+"""Where messages come within this time, looking is cheaper than waking up."""
+
+
+class Arrival(NamedTuple):
+    """What came.
+
+    Attributes:
+        name: of the channel.
+        content: a message, or why there will be none any more.
+    """
+
+    name: str
+    content: Message | ChannelError
+
+
+class Links:
+    """Channels by name."""
+
+    def __init__(self, channels: Mapping[str, Channel], own_pulse: OwnPulse | None = None) -> None:
+        """Read channels; they stay their owner's to close.
+
+        Args:
+            channels: open ones.
+            own_pulse: told when this process waits; shared by all channels of a worker.
+        """
+        self._channels: dict[str, Channel] = {}
+        self._names: dict[int, str] = {}
+        self._poller = select.poll()
+        self._own_pulse = own_pulse
+        self._usual_wait = 1.0
+        for name, channel in channels.items():
+            self.add(name, channel)
+
+    def add(self, name: str, channel: Channel) -> None:
+        """Read one more."""
+        self._channels[name] = channel
+        self._names[channel.fileno()] = name
+        self._poller.register(channel.fileno(), select.POLLIN)
+
+    def receive(self, seconds: float | None = None) -> Arrival | None:
+        """What comes next.
+
+        Args:
+            seconds: to wait at most; 0 only looks; None: until something comes.
+
+        Returns:
+            None: nothing came in that time.
+        """
+        found = self._look(0)
+        if found is not None or seconds == 0:
+            return found
+        if self._own_pulse is not None:
+            self._own_pulse.waits()
+        start = time.monotonic()
+        try:
+            found = self._wait(start, None if seconds is None else start + seconds)
+        finally:
+            now = time.monotonic()
+            if self._own_pulse is not None:
+                self._own_pulse.works(now)
+        waited = min(now - start, 4 * _SPIN_SECONDS)
+        self._usual_wait += (waited - self._usual_wait) / 4
+        return found
+
+    def _wait(self, start: float, deadline: float | None) -> Arrival | None:
+        if self._usual_wait < _SPIN_SECONDS:
+            while time.monotonic() < start + _SPIN_SECONDS:
+                if found := self._look(0):
+                    return found
+        while True:
+            left = _TICK_SECONDS if deadline is None else deadline - time.monotonic()
+            if left <= 0:
+                return None
+            found = self._look(min(left, _TICK_SECONDS)) or self._judge_silence()
+            if found is not None:
+                return found
+
+    def _look(self, seconds: float) -> Arrival | None:
+        """One look at what is here, or comes within `seconds`."""
+        for name, channel in self._channels.items():
+            if channel.has_message or channel.is_closed:
+                return self._read(name)
+        for descriptor, _ in self._poller.poll(1000 * seconds):
+            if found := self._read(self._names[descriptor]):
+                return found
+        return None
+
+    def _judge_silence(self) -> Arrival | None:
+        """Ask every channel: one whose other side has not beaten breaks now."""
+        return next((found for name in tuple(self._channels) if (found := self._read(name))), None)
+
+    def _read(self, name: str) -> Arrival | None:
+        channel = self._channels[name]
+        try:
+            return Arrival(name, channel.receive(timeout=0))
+        except MessageLate:
+            return None
+        except ChannelError as error:
+            self._forget(name)
+            return Arrival(name, error)
+
+    def _forget(self, name: str) -> None:
+        del self._channels[name]
+        descriptor = next(fd for fd, of in self._names.items() if of == name)
+        del self._names[descriptor]
+        with suppress(KeyError, OSError):
+            self._poller.unregister(descriptor)
+
+    def __iter__(self) -> Iterator[str]:
+        """The names of those that are read."""
+        return iter(tuple(self._channels))
