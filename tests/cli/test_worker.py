@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from banyan.cli.plan_options import plan_text_of, plan_workers_of
-from banyan.cli.worker import open_listener, serve_engines
+from banyan.cli.worker import open_lending, serve_engines
 from banyan.engine.options import EngineOptions
 from banyan.foundation.errors import BanyanError, InputError, StageFailed
 from banyan.foundation.settings import Settings
@@ -20,9 +20,10 @@ def test_tokens_over_tcp_are_those_of_one_device_and_another_secret_is_refused(
 ) -> None:
     directory = checkpoint("llama")
     secret = tmp_path / "secret"
-    listener = open_listener("127.0.0.1:0", secret, "cpu")
+    lending = open_lending("127.0.0.1:0", secret, "cpu")
+    listener = lending.listener
     settings = Settings(cache_directory=program_cache)
-    thread = threading.Thread(target=serve_engines, args=(listener, "cpu", settings))
+    thread = threading.Thread(target=serve_engines, args=(lending, settings))
     thread.start()
     plan = plan_text(Stage(0, 1, ("here",)), Stage(1, 2, ("there",)))
     workers = [("here", "inline:cpu"), ("there", f"tcp://127.0.0.1:{listener.port}")]
@@ -55,16 +56,16 @@ def test_tokens_over_tcp_are_those_of_one_device_and_another_secret_is_refused(
 
 def test_the_secret_is_made_once_and_for_its_owner_only(tmp_path: Path) -> None:
     secret = tmp_path / "secret"
-    open_listener("127.0.0.1:0", secret, "cpu").close()
+    open_lending("127.0.0.1:0", secret, "cpu").listener.close()
     text = secret.read_text()
-    open_listener("127.0.0.1:0", secret, "cpu").close()
+    open_lending("127.0.0.1:0", secret, "cpu").listener.close()
     assert secret.read_text() == text
     assert secret.stat().st_mode & 0o777 == 0o600
 
 
 def test_addresses_and_workers_that_are_none_are_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="'4711' is not HOST:PORT"):
-        open_listener("4711", tmp_path / "secret", "cpu")
+        open_lending("4711", tmp_path / "secret", "cpu")
     with pytest.raises(InputError, match="'a' is not NAME=PLACE"):
         plan_workers_of(["a"])
     with pytest.raises(InputError, match="names 'a' twice"):

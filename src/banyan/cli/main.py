@@ -86,14 +86,14 @@ def worker(
     device: DeviceOption = "cpu",
 ) -> None:
     """Lend a [bold]device[/bold] of this machine to a server on another host (its --plan)."""
-    from banyan.cli.worker import open_listener, serve_engines
+    from banyan.cli.worker import open_lending, serve_engines
 
-    listener = open_listener(listen, secret, device)
-    typer.echo(f"listening on port {listener.port} for engines that know {secret}")
+    lending = open_lending(listen, secret, device)
+    typer.echo(f"listening on port {lending.listener.port} for engines that know {secret}")
     try:
-        serve_engines(listener, device, _settings())
+        serve_engines(lending, _settings())
     finally:
-        listener.close()
+        lending.listener.close()
 
 
 @app.command(rich_help_panel=_SERVING)

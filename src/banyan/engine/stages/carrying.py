@@ -5,6 +5,7 @@ Called by the loading of a decoder. Parts open at the same time: none waits whil
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass
 
 from banyan.compiler.compile import CompileOptions
@@ -13,8 +14,9 @@ from banyan.compiler.cutting.shards import ShardedGraph, shard_graph
 from banyan.compiler.ir.graph import Graph, Node
 from banyan.devices.discovery import find_device
 from banyan.engine.stages.addresses import INTERPRETER
-from banyan.engine.stages.part import LocalPart, NumberedSegment, Part
+from banyan.engine.stages.part import ENGINE, LocalPart, NumberedSegment, Part
 from banyan.engine.stages.placement import layer_of_input, places_of_nodes, stages_to_run
+from banyan.engine.stages.remote_part import RemotePart
 from banyan.engine.stages.staged_program import StagedProgram, number_segments
 from banyan.foundation.errors import InputError
 from banyan.foundation.settings import Settings
@@ -28,15 +30,27 @@ class CutModel:
     Attributes:
         sharded: the graph of the step, with the tensors of all ranks.
         segments: in the order in which they can run.
+        depth: how many steps can be under way at a time with every one at another place.
     """
 
     sharded: ShardedGraph
     segments: tuple[NumberedSegment, ...]
+    depth: int
 
     @property
     def places(self) -> tuple[str, ...]:
         """The devices of the plan, in the order of their first segments."""
         return tuple(dict.fromkeys(numbered.segment.place for numbered in self.segments))
+
+    @property
+    def pairs(self) -> frozenset[tuple[str, str]]:
+        """Places that exchange values, each pair once."""
+        return frozenset(
+            (min(one, other), max(one, other))
+            for numbered in self.segments
+            for other in numbered.sent
+            if other != ENGINE and (one := numbered.segment.place)
+        )
 
     def of_place(self, place: str) -> tuple[NumberedSegment, ...]:
         """What one device computes."""
@@ -57,7 +71,8 @@ def cut_model(graph: Graph, plan: Plan, *, of_prompts: bool = False) -> CutModel
         sharded = shard_graph(graph, lambda node: _ways_of(node, stages))
     segments = cut_graph(sharded.graph, places_of_nodes(sharded, stages))
     titles = {number: _title(segment) for number, segment in enumerate(segments)}
-    return CutModel(sharded, number_segments(sharded.graph, segments, titles))
+    numbered = number_segments(sharded.graph, segments, titles)
+    return CutModel(sharded, numbered, _depth(stages))
 
 
 def open_inline(
@@ -86,9 +101,12 @@ def open_inline(
 
 
 def open_together(
-    cut: CutModel, open_one: Callable[[str, Sequence[NumberedSegment]], Part]
+    cut: CutModel,
+    open_one: Callable[[str, Sequence[NumberedSegment]], Part],
+    *,
+    num_in_flight: int,
 ) -> StagedProgram:
-    """Open the parts of all places, all at once, and join them.
+    """Open the parts of all places, all at once, let their workers meet, and join them.
 
     When one cannot be opened the others are closed, and its error is raised.
     """
@@ -97,12 +115,33 @@ def open_together(
             place: threads.submit(open_one, place, cut.of_place(place)) for place in cut.places
         }
     failed = next((f for f in futures.values() if f.exception() is not None), None)
-    if failed is not None:
+    with ExitStack() as opened:
         for future in futures.values():
             if future.exception() is None:
-                future.result().close()
-    parts = {place: future.result() for place, future in futures.items()}
-    return StagedProgram(cut.sharded, cut.segments, parts)
+                opened.callback(future.result().close)
+        if failed is not None:
+            failed.result()
+        parts = {place: future.result() for place, future in futures.items()}
+        workers = [part for part in parts.values() if isinstance(part, RemotePart)]
+        for worker in workers:
+            worker.begin_meeting()
+        for worker in workers:
+            worker.finish_meeting()
+        opened.pop_all()
+    return StagedProgram(cut.sharded, cut.segments, parts, num_in_flight=num_in_flight)
+
+
+def _depth(stages: Sequence[Stage]) -> int:
+    """Groups of stages that share no device; two where attention or experts are elsewhere."""
+    groups: list[set[str]] = []
+    for stage in stages:
+        joined = set(stage.devices)
+        for group in [g for g in groups if g & joined]:
+            joined |= group
+            groups.remove(group)
+        groups.append(joined)
+    is_apart = any({*stage.attention, *stage.experts} - set(stage.devices) for stage in stages)
+    return max(len(groups), 2 if is_apart else 1)
 
 
 def _check_layers(graph: Graph, stages: Sequence[Stage]) -> None:

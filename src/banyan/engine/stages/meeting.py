@@ -9,27 +9,37 @@ import time
 from collections import deque
 from collections.abc import Mapping
 from contextlib import ExitStack
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 from banyan.distributed.channel import Channel, Message
 from banyan.distributed.listener import Listener
 from banyan.distributed.local import open_local
 from banyan.distributed.opening import Conditions
-from banyan.distributed.secret import SharedSecret
+from banyan.distributed.secret import SharedSecret, read_secret
 from banyan.distributed.tcp import Address, connect_tcp
 from banyan.engine.stages.addresses import Neighbour
-from banyan.foundation.errors import ChannelError, MessageLate, StageFailed
+from banyan.engine.stages.remote_part import WorkOrder
+from banyan.foundation.errors import ChannelClosed, ChannelError, MessageLate, StageFailed
 
 _INTRODUCTION = "neighbour"
 
 
-class Meeting:
-    """Connects one worker to its neighbours.
+@dataclass(frozen=True, slots=True)
+class Visitor:
+    """Whoever came to a worker that listens and is no neighbour: an engine.
 
     Attributes:
-        visitors: channels of others than neighbours that came to the listener meanwhile, with
-            what they said first; an engine among them is served later.
+        channel: to it.
+        said: what it said already, if it was listened to.
     """
+
+    channel: Channel
+    said: Message | None = None
+
+
+class Meeting:
+    """Connects one worker to its neighbours."""
 
     def __init__(
         self,
@@ -37,6 +47,7 @@ class Meeting:
         *,
         sockets: Mapping[str, int] | None = None,
         listener: Listener | None = None,
+        secret: SharedSecret | None = None,
     ) -> None:
         """Take the ways there are.
 
@@ -44,45 +55,49 @@ class Meeting:
             conditions: of this worker's channels.
             sockets: neighbour of this host -> descriptor of a socket to it.
             listener: where neighbours connect.
+            secret: to connect to others with; None: the one that the engine's options name.
         """
         self._conditions = conditions
         self._sockets = dict(sockets or {})
         self._listener = listener
-        self.visitors: deque[tuple[Channel, Message]] = deque()
+        self._secret = secret
+        self._visitors: deque[Visitor] = deque()
 
-    def meet(
-        self,
-        place: str,
-        session: str,
-        neighbours: tuple[Neighbour, ...],
-        secret: SharedSecret | None,
-    ) -> dict[str, Channel]:
+    def next_visitor(self) -> Visitor:
+        """Who came while neighbours were waited for, else who comes next.
+
+        Raises:
+            ChannelClosed: this worker listens no more.
+        """
+        if self._visitors:
+            return self._visitors.popleft()
+        if self._listener is None:
+            raise ChannelClosed("This worker does not listen.")
+        return Visitor(self._listener.accept())
+
+    def meet(self, order: WorkOrder) -> dict[str, Channel]:
         """Channels to all neighbours, by their places.
 
         Raises:
             StageFailed: one is not reached, or did not come in time.
+            InputError: the secret cannot be read.
         """
         with ExitStack() as opened:
             found: dict[str, Channel] = {}
-
-            def keep(name: str, channel: Channel) -> None:
-                opened.callback(channel.close)
-                found[name] = channel
-
-            for neighbour in neighbours:
+            for neighbour in order.neighbours:
                 if neighbour.meeting == "inherit":
-                    keep(neighbour.place, self._open(neighbour, session))
-            for neighbour in neighbours:
+                    found[neighbour.place] = self._open(neighbour, order.session)
+                    opened.callback(found[neighbour.place].close)
+            for neighbour in order.neighbours:
                 if neighbour.meeting == "dial":
-                    keep(neighbour.place, self._dial(neighbour, secret))
-                    found[neighbour.place].send(
-                        Message(_INTRODUCTION, {"place": place, "session": session})
-                    )
-            awaited = {n.place for n in neighbours if n.meeting == "await"}
+                    found[neighbour.place] = self._dial(neighbour, order)
+                    opened.callback(found[neighbour.place].close)
+            awaited = {n.place for n in order.neighbours if n.meeting == "await"}
             while awaited:
-                name, channel = self._await(session, awaited)
+                name, channel = self._await(order.session, awaited)
+                opened.callback(channel.close)
                 awaited.discard(name)
-                keep(name, channel)
+                found[name] = channel
             opened.pop_all()
             return found
 
@@ -95,14 +110,18 @@ class Meeting:
         except (ChannelError, MessageLate) as error:
             raise _not_met(neighbour.place, error) from error
 
-    def _dial(self, neighbour: Neighbour, secret: SharedSecret | None) -> Channel:
-        address = Address(neighbour.host, neighbour.port)
+    def _dial(self, neighbour: Neighbour, order: WorkOrder) -> Channel:
+        path = order.options.get("plan_secret")
+        secret = self._secret or (read_secret(Path(path)) if path else None)
         if secret is None:
             raise _not_met(neighbour.place, "this worker knows no shared secret")
+        address = Address(neighbour.host, neighbour.port)
         try:
-            return connect_tcp(address, secret, self._conditions)
+            channel = connect_tcp(address, secret, self._conditions)
+            channel.send(Message(_INTRODUCTION, {"place": order.place, "session": order.session}))
         except (ChannelError, MessageLate) as error:
             raise _not_met(neighbour.place, error) from error
+        return channel
 
     def _await(self, session: str, awaited: set[str]) -> tuple[str, Channel]:
         """The next neighbour that connects; others are kept for later, or sent away."""
@@ -118,7 +137,7 @@ class Meeting:
                 raise _not_met(missing, error) from error
             name = str(message.fields.get("place"))
             if message.kind != _INTRODUCTION:
-                self.visitors.append((channel, message))
+                self._visitors.append(Visitor(channel, message))
             elif message.fields.get("session") == session and name in awaited:
                 return name, channel
             else:

@@ -17,7 +17,6 @@ from banyan.compiler.report import CompileReport
 from banyan.devices.device import Device
 from banyan.foundation.errors import InputError, StageFailed
 
-
 ENGINE = ""
 """Where results of the whole graph go; no place of a plan has this name."""
 

@@ -203,8 +203,9 @@ class RemotePart:
 
     def failure(self, message: Message) -> InputError | StageFailed:
         """What to raise when it says that something failed."""
-        said = f"the worker of {self.place}: {message.fields['message']}"
-        if message.fields["error"] in CALLERS_FAULTS:
+        fields: Any = message.fields
+        said = f"the worker of {self.place}: {fields['message']}"
+        if fields["error"] in CALLERS_FAULTS:
             return InputError(said)
         return StageFailed(said, place=self.place)
 

@@ -6,14 +6,14 @@ its own process. What is sent and received, and when to wait, is the business of
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 from banyan.compiler.executable import Array
 from banyan.engine.stages.inbox import ARGUMENTS, Inbox, Key
 from banyan.engine.stages.part import ENGINE, NumberedSegment
 
-Send = Callable[[str, int, Mapping[str, Array]], None]
-"""Sends values of a step to a place; `ENGINE` is the engine, for results."""
+Send = Callable[[str, str, int, Mapping[str, Array]], None]
+"""Sends values of a step from a place to another; `ENGINE` is the engine, for results."""
 
 
 class Computing(Protocol):
@@ -78,7 +78,7 @@ class SegmentRunner:
         if results:
             self._collecting = 1 + max(needs, default=0)
             needs[self._collecting] = results
-        self._inbox: Inbox[Array | Mapping[str, Array]] = Inbox(needs)
+        self._inbox: Inbox[Any] = Inbox(needs)
         self._work = {n.number: self._work_of(n, parts, here) for n in segments}
         self._send = send
         self._copies = has_several_steps
@@ -128,7 +128,7 @@ class SegmentRunner:
         work = self._work[ready.number]
         found = work.part.compute(ready.number, ready.values[ARGUMENTS], given)
         for place, names in work.sent:
-            self._send(place, ready.step, {name: found[name] for name in names})
+            self._send(work.place, place, ready.step, {name: found[name] for name in names})
         if work.kept:
             kept = {(work.place, name): self._keep(found[name]) for name in work.kept}
             self._inbox.put(ready.step, kept)

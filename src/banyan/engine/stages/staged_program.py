@@ -1,43 +1,36 @@
 """A step that several places compute, as the engine knows a step: an `Executable`.
 
 Whoever holds one need not know: runs, states and their parts go to the place that has them. So
-prefix cache, grammars, drafts and all else of the engine work as over one device.
+prefix cache, grammars, drafts and all else of the engine work as over one device. Workers hand
+values to each other; the engine tells them what a step reads and hears its results, and computes
+what is in its own process while it begins or finishes a step.
 """
 
-from collections import deque
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from dataclasses import dataclass
-from typing import final
+from typing import Any, final
 
 from banyan.compiler.cutting.segments import Segment
 from banyan.compiler.cutting.shards import ShardedGraph, ShardedWeights
-from banyan.compiler.executable import Argument, Array, Executable, Progress, WeightSource
+from banyan.compiler.executable import (
+    Argument,
+    Array,
+    Executable,
+    PendingRun,
+    Progress,
+    WeightSource,
+)
 from banyan.compiler.interpreted import graph_arguments, graph_outputs
 from banyan.compiler.ir.graph import Graph
 from banyan.compiler.report import CompileReport
-from banyan.engine.stages.part import NumberedSegment, Part
-from banyan.foundation.errors import BanyanError
-
-
-@dataclass(frozen=True, slots=True)
-class _Work:
-    """One segment in the order of a step.
-
-    Attributes:
-        number: of the segment.
-        part: who computes it.
-        received: values of other places that it takes -> the segments that give them.
-        is_first: whether it is the first at its place.
-        arguments: of the step, that the place reads; for the first only.
-    """
-
-    number: int
-    part: Part
-    received: Mapping[str, int]
-    is_first: bool
-    arguments: tuple[str, ...]
+from banyan.distributed.channel import Message
+from banyan.engine.stages.inbox import Key
+from banyan.engine.stages.links import Links
+from banyan.engine.stages.part import ENGINE, LocalPart, NumberedSegment, Part
+from banyan.engine.stages.remote_part import RemotePart
+from banyan.engine.stages.segment_runner import SegmentRunner
+from banyan.foundation.errors import ChannelError, InputError, StageFailed
 
 
 @final
@@ -49,13 +42,16 @@ class StagedProgram(Executable):
         sharded: ShardedGraph,
         segments: Sequence[NumberedSegment],
         parts: Mapping[str, Part],
+        *,
+        num_in_flight: int = 1,
     ) -> None:
-        """Take parts that hold the compiled segments.
+        """Take parts that hold the compiled segments; their workers have met.
 
         Args:
             sharded: the whole.
             segments: in the order in which they can run.
             parts: by place.
+            num_in_flight: see `Executable`.
         """
         graph = sharded.graph
         reports = [report for part in parts.values() for report in part.reports]
@@ -63,13 +59,33 @@ class StagedProgram(Executable):
         super().__init__(graph_arguments(graph), graph_outputs(graph), report)
         self._parts = dict(parts)
         self._shards = sharded.shards
-        self._work = _in_order([numbered.segment for numbered in segments], parts)
+        self._num_in_flight = num_in_flight
+        self._workers = {p: part for p, part in parts.items() if isinstance(part, RemotePart)}
+        for worker in self._workers.values():
+            worker.on_unasked = self._hear
+        self._links = Links({place: worker.channel for place, worker in self._workers.items()})
+        self._read = _arguments_read(segments)
+        inline = {p: part for p, part in parts.items() if isinstance(part, LocalPart)}
+        self._runner = SegmentRunner(
+            inline,
+            [n for n in segments if n.segment.place in inline],
+            self._give,
+            results=_results(segments, [output.name for output in self.outputs]),
+            has_several_steps=num_in_flight > 1,
+        )
+        self._num_begun = 0
+        self._fault: InputError | StageFailed | None = None
         self._owners = {
             str(node.attr("name")): parts[numbered.segment.place]
             for numbered in segments
             for node in numbered.segment.graph.inputs
             if node.attr("role") == "state"
         }
+
+    @property
+    def num_in_flight(self) -> int:
+        """As the base says."""
+        return self._num_in_flight
 
     def load_weights(self, source: WeightSource, progress: Progress | None = None) -> None:
         """As the base says; every part reads its own, all at once."""
@@ -118,47 +134,85 @@ class StagedProgram(Executable):
         return self._owners[name].read_state_part(name, index)
 
     def _run(self, arguments: Mapping[str, Array], sizes: Mapping[str, int]) -> dict[str, Array]:
+        return dict(self._begin(arguments, sizes).finish())
+
+    def _begin(self, arguments: Mapping[str, Array], sizes: Mapping[str, int]) -> PendingRun:
         del sizes
-        run = _Run(arguments)
+        self._check_sound()
+        self._num_begun += 1
+        step = self._num_begun
         try:
-            for work in self._work:
-                run.finish(set(work.received.values()))
-                run.begin(work)
-            run.finish({work.number for work in self._work})
-        except BaseException:
-            run.abandon()
+            for place, worker in self._workers.items():
+                worker.begin(step, {name: arguments[name] for name in self._read[place]})
+            self._runner.begin(step, arguments)
+            while self._hear_next(0) or self._runner.run_next():
+                pass
+        except (InputError, StageFailed) as error:
+            self._fault = _again(error)
             raise
-        return {output.name: run.found[output.name] for output in self.outputs}
+        return _StagedRun(self, step)
+
+    def finish(self, step: int) -> Mapping[str, Array]:
+        """Wait for the results of a step; for its `PendingRun`."""
+        self._check_sound()
+        results = self._runner.results
+        try:
+            while step not in results:
+                # What came decides what runs next; only with nothing to run is it worth to wait.
+                if not (self._hear_next(0) or self._runner.run_next()):
+                    self._hear_next(None)
+        except (InputError, StageFailed) as error:
+            self._fault = _again(error)
+            raise
+        return results.pop(step)
+
+    def _hear_next(self, seconds: float | None) -> bool:
+        """Take in what a worker says; False when none said anything in that time."""
+        arrival = self._links.receive(seconds)
+        if arrival is None:
+            return False
+        if isinstance(arrival.content, ChannelError):
+            raise self._workers[arrival.name].gone(arrival.content)
+        self._hear(arrival.name, arrival.content)
+        return True
+
+    def _hear(self, place: str, message: Message) -> None:
+        fields: Any = message.fields
+        if message.kind == "values":
+            self._runner.receive(place, fields["step"], message.arrays)
+        elif message.kind == "lost":
+            raise self._workers[fields["place"]].gone(
+                f"says the worker of {place}: {fields['message']}"
+            )
+        else:
+            raise self._workers[place].failure(message)
+
+    def _give(self, source: str, place: str, step: int, values: Mapping[str, Array]) -> None:
+        self._workers[place].give(source, step, values)
+
+    def _check_sound(self) -> None:
+        """After a fault nobody knows which segments have run: states hold half a step."""
+        if self._fault is not None:
+            raise _again(self._fault)
 
 
-class _Run:
+@dataclass(frozen=True, slots=True)
+class _StagedRun:
     """One step under way."""
 
-    def __init__(self, arguments: Mapping[str, Array]) -> None:
-        self.found: dict[str, Array] = {}
-        self._arguments = arguments
-        self._begun: deque[_Work] = deque()
-        self._finished: set[int] = set()
+    program: StagedProgram
+    step: int
 
-    def begin(self, work: _Work) -> None:
-        """Hand a segment what it needs; what it takes of other places is there."""
-        arrays = {name: self.found[name] for name in work.received}
-        arrays |= {name: self._arguments[name] for name in work.arguments}
-        work.part.begin(work.number, arrays, is_first=work.is_first)
-        self._begun.append(work)
+    def finish(self) -> Mapping[str, Array]:
+        """See `PendingRun`."""
+        return self.program.finish(self.step)
 
-    def finish(self, numbers: set[int]) -> None:
-        """Wait until these segments are done; a part answers in the order it was asked."""
-        while numbers - self._finished:
-            work = self._begun.popleft()
-            self.found.update(work.part.finish())
-            self._finished.add(work.number)
 
-    def abandon(self) -> None:
-        """Read what parts still owe, so that the next step does not take it for its own."""
-        while self._begun:
-            with suppress(BanyanError):
-                self._begun.popleft().part.finish()
+def _again(error: InputError | StageFailed) -> InputError | StageFailed:
+    """The same error without what it was raised from, and the memory that keeps."""
+    if isinstance(error, StageFailed):
+        return StageFailed(str(error), place=error.place)
+    return InputError(str(error))
 
 
 def number_segments(
@@ -166,47 +220,49 @@ def number_segments(
 ) -> tuple[NumberedSegment, ...]:
     """Say of each segment what others need of it."""
     results = {output.name for output in graph.outputs if output.updates is None}
-    wanted: dict[str, set[str]] = {segment.place: set(results) for segment in segments}
+    takers: dict[tuple[str, str], dict[str, None]] = {}
     for segment in segments:
-        for name, place in segment.received.items():
-            if place != segment.place:
-                wanted[place].add(name)
+        for name, source in segment.received.items():
+            if source != segment.place:
+                takers.setdefault((source, name), {})[segment.place] = None
     return tuple(
         NumberedSegment(
             number,
             segment,
-            tuple(name for name in segment.given if name in wanted[segment.place]),
+            _sent(segment, results, takers),
             titles.get(number, f"segment {number}"),
         )
         for number, segment in enumerate(segments)
     )
 
 
-def _in_order(segments: Sequence[Segment], parts: Mapping[str, Part]) -> tuple[_Work, ...]:
-    arguments: dict[str, dict[str, None]] = {segment.place: {} for segment in segments}
-    for segment in segments:
-        for node in segment.graph.inputs:
+def _sent(
+    segment: Segment, results: set[str], takers: Mapping[tuple[str, str], Mapping[str, None]]
+) -> dict[str, tuple[str, ...]]:
+    found: dict[str, list[str]] = {}
+    for name in segment.given:
+        if name in results:
+            found.setdefault(ENGINE, []).append(name)
+        for place in takers.get((segment.place, name), ()):
+            found.setdefault(place, []).append(name)
+    return {place: tuple(names) for place, names in found.items()}
+
+
+def _results(segments: Sequence[NumberedSegment], names: Sequence[str]) -> list[Key]:
+    """Who gives each result."""
+    givers = {name: n.segment.place for n in segments for name in n.sent.get(ENGINE, ())}
+    return [(givers[name], name) for name in names]
+
+
+def _arguments_read(segments: Sequence[NumberedSegment]) -> dict[str, tuple[str, ...]]:
+    """The arguments of a step that each place reads."""
+    found: dict[str, dict[str, None]] = {n.segment.place: {} for n in segments}
+    for numbered in segments:
+        for node in numbered.segment.graph.inputs:
             name = str(node.attr("name"))
-            if node.attr("role") == "argument" and name not in segment.received:
-                arguments[segment.place][name] = None
-    makers = {
-        (segment.place, name): number
-        for number, segment in enumerate(segments)
-        for name in segment.given
-    }
-    seen: set[str] = set()
-    found = []
-    for number, segment in enumerate(segments):
-        is_first = segment.place not in seen
-        seen.add(segment.place)
-        received = {
-            name: makers[place, name]
-            for name, place in segment.received.items()
-            if place != segment.place
-        }
-        needed = tuple(arguments[segment.place]) if is_first else ()
-        found.append(_Work(number, parts[segment.place], received, is_first, needed))
-    return tuple(found)
+            if node.attr("role") == "argument" and name not in numbered.segment.received:
+                found[numbered.segment.place][name] = None
+    return {place: tuple(names) for place, names in found.items()}
 
 
 def joined_report(name: str, reports: Sequence[CompileReport]) -> CompileReport:

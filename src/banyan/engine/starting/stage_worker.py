@@ -7,6 +7,8 @@ engine of another host. It ends when the engine closes its channel or dies.
 import logging
 import os
 import sys
+import time
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 
@@ -17,12 +19,16 @@ from banyan.compiler.executable import WeightSource
 from banyan.distributed.greeting import Identity
 from banyan.distributed.local import open_local
 from banyan.distributed.opening import Conditions
+from banyan.distributed.pulse import OwnPulse
 from banyan.engine.options import EngineOptions
 from banyan.engine.stages.carrying import open_inline
-from banyan.engine.stages.part import NumberedSegment, Part
-from banyan.engine.stages.remote_part import WorkOrder, serve_part
+from banyan.engine.stages.meeting import Meeting, Visitor
+from banyan.engine.stages.part import LocalPart, NumberedSegment
+from banyan.engine.stages.part_service import serve_part
+from banyan.engine.stages.remote_part import WorkOrder
 from banyan.engine.starting.compiling import open_directory, plain_graph, quantized, say_nothing
-from banyan.engine.starting.staging import WORKER_TIMING, compile_options
+from banyan.engine.starting.staging import compile_options
+from banyan.engine.starting.workers import MEETING_TIMING, WORKER_TIMING
 from banyan.foundation.errors import ChannelError, InputError
 from banyan.foundation.settings import Settings, load_settings
 from banyan.models.loading import ModelDirectory
@@ -35,7 +41,7 @@ def open_ordered(
     device: str,
     order: WorkOrder,
     segments: tuple[NumberedSegment, ...],
-) -> tuple[Part, WeightSource]:
+) -> tuple[LocalPart, WeightSource]:
     """Compile what an order says, on `device` or, where that is empty, the one it names.
 
     Raises:
@@ -71,18 +77,34 @@ def _weights(
     return quantized(directory, weights, graph, options, order.dtype).weights
 
 
-def run_worker(descriptor: int, place: str) -> int:
-    """Compute a part for the engine at the other end of a socket; the exit code."""
+def run_worker(descriptor: int, place: str, neighbours: Mapping[str, int]) -> int:
+    """Compute a part for the engine at the other end of a socket; the exit code.
+
+    Args:
+        descriptor: of the socket to the engine.
+        place: the device of the plan.
+        neighbours: other workers of this host -> the descriptors of sockets to them.
+    """
     settings = load_settings(os.environ)
-    conditions = Conditions(Identity(f"the worker of {place}"), WORKER_TIMING)
+    pulse = OwnPulse(time.monotonic())
+    identity = Identity(f"the worker of {place}")
+    meeting = Meeting(
+        Conditions(identity, MEETING_TIMING, own_pulse=pulse), sockets=dict(neighbours)
+    )
     try:
-        channel = open_local(descriptor, conditions)
-        serve_part(channel, partial(open_ordered, settings, ""))
+        channel = open_local(descriptor, Conditions(identity, WORKER_TIMING, own_pulse=pulse))
+        serve_part(Visitor(channel), partial(open_ordered, settings, ""), meeting.meet, pulse)
     except ChannelError as error:
         _logger.error("the worker of %s ends: %s", place, error)
         return 1
     return 0
 
 
+def _descriptors(words: Sequence[str]) -> dict[str, int]:
+    """ "7=cpu#1" says that descriptor 7 is a socket to the worker of cpu#1."""
+    pairs = (word.partition("=") for word in words)
+    return {place: int(descriptor) for descriptor, _, place in pairs}
+
+
 if __name__ == "__main__":
-    sys.exit(run_worker(int(sys.argv[1]), sys.argv[2]))
+    sys.exit(run_worker(int(sys.argv[1]), sys.argv[2], _descriptors(sys.argv[3:])))

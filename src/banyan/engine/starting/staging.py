@@ -1,49 +1,31 @@
 """The step of a decoder on one device, or under a plan on many: opens parts and their workers."""
 
-import os
-import signal
-import subprocess
-import sys
+import secrets
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack, closing, suppress
-from functools import partial
-from pathlib import Path
+from contextlib import ExitStack, closing
 
 import msgspec
 
 from banyan.compiler.compile import CompileOptions, Executable
 from banyan.devices.device import Device
-from banyan.distributed.channel import Channel
-from banyan.distributed.greeting import Identity
-from banyan.distributed.local import local_sockets, open_local
-from banyan.distributed.opening import Conditions
-from banyan.distributed.pulse import Timing
-from banyan.distributed.secret import read_secret
-from banyan.distributed.tcp import Address, connect_tcp
 from banyan.engine.batch_generation import Progress
 from banyan.engine.options import EngineOptions
-from banyan.engine.stages.addresses import PlaceAddress, addresses_of
+from banyan.engine.stages.addresses import PlaceAddress, addresses_of, neighbours_of
 from banyan.engine.stages.carrying import CutModel, cut_model, open_inline, open_together
 from banyan.engine.stages.part import NumberedSegment, Part
 from banyan.engine.stages.prompts_apart import PromptsApart
-from banyan.engine.stages.remote_part import RemotePart, WorkOrder, described
+from banyan.engine.stages.remote_part import WorkOrder, described
+from banyan.engine.stages.staged_program import StagedProgram
 from banyan.engine.starting.compiling import compile_model, weight_shapes
 from banyan.engine.starting.determinism import instruction_set_of
-from banyan.foundation.errors import ChannelError, InputError, MessageLate, StageFailed
+from banyan.engine.starting.workers import open_worker, sockets_between
+from banyan.foundation.errors import InputError
 from banyan.foundation.settings import Settings
 from banyan.models.loading import ModelDirectory
 from banyan.models.quantized_model import QuantizedModel
 from banyan.planner.model_shape import ModelShape, model_shape
 from banyan.planner.plan import Plan
 from banyan.planner.plan_file import parse_plan
-
-WORKER_TIMING = Timing(opening_seconds=60.0, silent_seconds=2.0)
-"""A worker imports NumPy and the compiler before it says hello, on a machine that may be busy."""
-
-_TCP_TIMING = Timing(opening_seconds=5.0, silent_seconds=2.0)
-"""One that listens says hello at once; while the network is cut, requests wait for the answer."""
-
-_STOP_SECONDS = 5.0
 
 
 def compile_step(
@@ -74,25 +56,27 @@ def compile_step(
     addresses = _addresses(cuts, options)
     say(f"Opening {len(addresses)} devices", 0, 1)
 
-    def open_one(cut: CutModel, place: str, segments: Sequence[NumberedSegment]) -> Part:
-        address = addresses[place]
-        if address.kind == "inline":
-            return open_inline(
-                place,
-                segments,
-                address.device,
-                threads=options.threads,
-                settings=settings,
-                compiling=compile_options(options, settings),
-            )
-        order = _order(cut, place, address, directory, options, dtype, cache_format)
-        return _open_remote(order, address, segments, options)
+    def open_cut(cut: CutModel) -> StagedProgram:
+        order_of = _Orders(cut, addresses, directory, options, dtype, cache_format)
+
+        def open_one(place: str, segments: Sequence[NumberedSegment]) -> Part:
+            address = addresses[place]
+            if address.kind == "inline":
+                return open_inline(
+                    place,
+                    segments,
+                    address.device,
+                    threads=options.threads,
+                    settings=settings,
+                    compiling=compile_options(options, settings),
+                )
+            return open_worker(order_of(place), address, segments, options, sockets)
+
+        with sockets_between(cut.pairs, addresses) as sockets:
+            return open_together(cut, open_one, num_in_flight=order_of.num_in_flight)
 
     with ExitStack() as opened:
-        programs = [
-            opened.enter_context(closing(open_together(cut, partial(open_one, cut))))
-            for cut in cuts
-        ]
+        programs = [opened.enter_context(closing(open_cut(cut))) for cut in cuts]
         opened.pop_all()
     return programs[0] if len(programs) == 1 else PromptsApart(model.graph, *programs)
 
@@ -155,95 +139,42 @@ def _refuse(options: EngineOptions, plan: Plan, shape: ModelShape) -> None:
         )
 
 
-def _order(
-    cut: CutModel,
-    place: str,
-    address: PlaceAddress,
-    directory: ModelDirectory,
-    options: EngineOptions,
-    dtype: str,
-    cache_format: str,
-) -> WorkOrder:
-    shards = cut.sharded.shards
-    return WorkOrder(
-        place=place,
-        device=address.device,
-        model=str(directory.path),
-        options=msgspec.to_builtins(options),
-        dtype=dtype,
-        cache_format=cache_format,
-        segments=described(cut.of_place(place)),
-        shards={name: (s.name, s.axis, s.start, s.stop) for name, s in shards.items()},
-    )
+class _Orders:
+    """What each worker of a plan is told to hold.
 
+    Attributes:
+        num_in_flight: steps that can be under way at a time.
+    """
 
-def _open_remote(
-    order: WorkOrder,
-    address: PlaceAddress,
-    segments: Sequence[NumberedSegment],
-    options: EngineOptions,
-) -> RemotePart:
-    try:
-        part = _connect(order.place, address, options)
-    except (ChannelError, MessageLate) as error:
-        raise StageFailed(
-            f"the worker of {order.place} cannot be used: {error}", place=order.place
-        ) from error
-    try:
-        part.open(order, segments)
-    except BaseException:
-        part.close()
-        raise
-    return part
+    def __init__(
+        self,
+        cut: CutModel,
+        addresses: Mapping[str, PlaceAddress],
+        directory: ModelDirectory,
+        options: EngineOptions,
+        dtype: str,
+        cache_format: str,
+    ) -> None:
+        self._cut, self._addresses, self._directory = cut, addresses, directory
+        self._options, self._dtype, self._cache_format = options, dtype, cache_format
+        self._workers = frozenset(p for p in cut.places if addresses[p].kind != "inline")
+        self._session = secrets.token_hex(16)
+        # One process computes one thing after the other, however many devices it has.
+        self.num_in_flight = cut.depth if self._workers else 1
 
-
-def _connect(place: str, address: PlaceAddress, options: EngineOptions) -> RemotePart:
-    identity = Identity(f"the engine, for {place}")
-    if address.kind == "process":
-        return _start_worker(place, Conditions(identity, WORKER_TIMING))
-    if options.plan_secret is None:
-        raise InputError(
-            f"{place} is at tcp://{address.host}:{address.port}, and workers of other hosts share "
-            "a secret; give plan_secret, a file that holds it"
+    def __call__(self, place: str) -> WorkOrder:
+        """The order for the worker of a place."""
+        shards = self._cut.sharded.shards
+        return WorkOrder(
+            place=place,
+            device=self._addresses[place].device,
+            model=str(self._directory.path),
+            options=msgspec.to_builtins(self._options),
+            dtype=self._dtype,
+            cache_format=self._cache_format,
+            segments=described(self._cut.of_place(place), self._workers),
+            shards={name: (s.name, s.axis, s.start, s.stop) for name, s in shards.items()},
+            neighbours=neighbours_of(place, self._cut.pairs, self._addresses),
+            session=self._session,
+            has_several_steps=self.num_in_flight > 1,
         )
-    secret = read_secret(Path(options.plan_secret))
-    there = Address(address.host, address.port)
-    channel = connect_tcp(there, secret, Conditions(identity, _TCP_TIMING))
-    return RemotePart(place, channel, lambda _: None)
-
-
-def _start_worker(place: str, conditions: Conditions) -> RemotePart:
-    """Start a process that computes a part."""
-    ours, theirs = local_sockets()
-    with theirs:
-        process = subprocess.Popen(
-            [
-                sys.executable,
-                "-P",
-                "-m",
-                "banyan.engine.starting.stage_worker",
-                str(theirs.fileno()),
-                place,
-            ],
-            pass_fds=(theirs.fileno(),),
-            stdin=subprocess.DEVNULL,
-            # A Ctrl-C in the terminal is for the one who serves, who ends its workers.
-            start_new_session=True,
-        )
-
-    def see_off(answered: bool) -> None:
-        # One that was stopped or hangs would be waited for in vain, and requests wait meanwhile.
-        with suppress(subprocess.TimeoutExpired):
-            process.wait(_STOP_SECONDS if answered else 0)
-        if process.returncode is None:
-            with suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
-
-    try:
-        channel: Channel = open_local(ours, conditions)
-    except BaseException:
-        process.kill()
-        process.wait()
-        raise
-    return RemotePart(place, channel, see_off)

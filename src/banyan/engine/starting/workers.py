@@ -1,0 +1,143 @@
+"""The worker processes of a plan, as the engine starts them here or reaches them elsewhere."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+
+from banyan.distributed.channel import Channel
+from banyan.distributed.greeting import Identity
+from banyan.distributed.local import local_sockets, open_local
+from banyan.distributed.opening import Conditions
+from banyan.distributed.pulse import Timing
+from banyan.distributed.secret import read_secret
+from banyan.distributed.tcp import Address, connect_tcp
+from banyan.engine.options import EngineOptions
+from banyan.engine.stages.addresses import PlaceAddress
+from banyan.engine.stages.part import NumberedSegment
+from banyan.engine.stages.remote_part import RemotePart, WorkOrder
+from banyan.foundation.errors import ChannelError, InputError, MessageLate, StageFailed
+
+WORKER_TIMING = Timing(opening_seconds=60.0, silent_seconds=2.0)
+"""A worker imports NumPy and the compiler before it says hello, on a machine that may be busy."""
+
+MEETING_TIMING = Timing(opening_seconds=10.0, silent_seconds=2.0)
+"""Of workers among themselves, which are ready when they meet."""
+
+_TCP_TIMING = Timing(opening_seconds=5.0, silent_seconds=2.0)
+"""One that listens says hello at once; while the network is cut, requests wait for the answer."""
+
+_STOP_SECONDS = 5.0
+
+Sockets = Mapping[str, Mapping[str, socket.socket]]
+"""By place, the ends of its sockets to neighbours on this host."""
+
+
+@contextmanager
+def sockets_between(
+    pairs: Iterable[tuple[str, str]], addresses: Mapping[str, PlaceAddress]
+) -> Iterator[Sockets]:
+    """A socket for each pair of workers that both are processes of this host.
+
+    Workers get copies when they are started; these here are closed behind the block.
+    """
+    found: dict[str, dict[str, socket.socket]] = {place: {} for place in addresses}
+    with ExitStack() as opened:
+        for first, second in pairs:
+            if addresses[first].kind == addresses[second].kind == "process":
+                one, other = local_sockets()
+                found[first][second] = opened.enter_context(one)
+                found[second][first] = opened.enter_context(other)
+        yield found
+
+
+def open_worker(
+    order: WorkOrder,
+    address: PlaceAddress,
+    segments: Sequence[NumberedSegment],
+    options: EngineOptions,
+    sockets: Sockets,
+) -> RemotePart:
+    """Start or reach a worker and let it compile its part.
+
+    Raises:
+        InputError: the worker cannot use what is asked of it, or no secret is given.
+        StageFailed: it is not reached, or failed.
+    """
+    try:
+        part = _connect(order.place, address, options, sockets[order.place])
+    except (ChannelError, MessageLate) as error:
+        raise StageFailed(
+            f"the worker of {order.place} cannot be used: {error}", place=order.place
+        ) from error
+    try:
+        part.open(order, segments)
+    except BaseException:
+        part.close()
+        raise
+    return part
+
+
+def _connect(
+    place: str,
+    address: PlaceAddress,
+    options: EngineOptions,
+    neighbours: Mapping[str, socket.socket],
+) -> RemotePart:
+    identity = Identity(f"the engine, for {place}")
+    if address.kind == "process":
+        return _start_worker(place, Conditions(identity, WORKER_TIMING), neighbours)
+    if options.plan_secret is None:
+        raise InputError(
+            f"{place} is at tcp://{address.host}:{address.port}, and workers of other hosts share "
+            "a secret; give plan_secret, a file that holds it"
+        )
+    secret = read_secret(Path(options.plan_secret))
+    there = Address(address.host, address.port)
+    channel = connect_tcp(there, secret, Conditions(identity, _TCP_TIMING))
+    return RemotePart(place, channel, lambda _: None)
+
+
+def _start_worker(
+    place: str, conditions: Conditions, neighbours: Mapping[str, socket.socket]
+) -> RemotePart:
+    """Start a process that computes a part."""
+    ours, theirs = local_sockets()
+    descriptors = {other: end.fileno() for other, end in neighbours.items()}
+    with theirs:
+        process = subprocess.Popen(
+            [
+                sys.executable,
+                "-P",
+                "-m",
+                "banyan.engine.starting.stage_worker",
+                str(theirs.fileno()),
+                place,
+                *(f"{descriptor}={other}" for other, descriptor in descriptors.items()),
+            ],
+            pass_fds=(theirs.fileno(), *descriptors.values()),
+            stdin=subprocess.DEVNULL,
+            # A Ctrl-C in the terminal is for the one who serves, who ends its workers.
+            start_new_session=True,
+        )
+
+    def see_off(answered: bool) -> None:
+        # One that was stopped or hangs would be waited for in vain, and requests wait meanwhile.
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(_STOP_SECONDS if answered else 0)
+        if process.returncode is None:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+
+    try:
+        channel: Channel = open_local(ours, conditions)
+    except BaseException:
+        process.kill()
+        process.wait()
+        raise
+    return RemotePart(place, channel, see_off)
