@@ -2,7 +2,13 @@
 
 import pytest
 
-from banyan.engine.stages.addresses import PlaceAddress, addresses_of, parse_address
+from banyan.engine.stages.addresses import (
+    Neighbour,
+    PlaceAddress,
+    addresses_of,
+    neighbours_of,
+    parse_address,
+)
 from banyan.foundation.errors import InputError
 
 
@@ -28,3 +34,34 @@ def test_what_says_no_place_is_refused(text: str) -> None:
 def test_a_device_that_the_plan_does_not_name_is_refused() -> None:
     with pytest.raises(InputError, match="names 'b', which the plan does not; it names a"):
         addresses_of(["a"], [("b", "inline:cpu")])
+
+
+def test_each_pair_of_workers_has_one_that_connects_and_one_that_waits() -> None:
+    addresses = {
+        "here": parse_address("inline:cpu"),
+        "one": parse_address("process:cpu"),
+        "two": parse_address("process:cpu"),
+        "far": parse_address("tcp://10.0.0.7:4711"),
+        "next": parse_address("tcp://127.0.0.1:4712"),
+        "name": parse_address("tcp://host:4713"),
+    }
+    pairs = [
+        ("far", "here"),
+        ("far", "name"),
+        ("far", "next"),
+        ("far", "one"),
+        ("one", "two"),
+    ]
+    assert neighbours_of("one", pairs, addresses) == (
+        Neighbour("far", "dial", "10.0.0.7", 4711),
+        Neighbour("two", "inherit"),
+    )
+    assert neighbours_of("far", pairs, addresses) == (
+        Neighbour("name", "dial", "host", 4713),
+        # Only its own host knows a loopback address, so whoever has it connects.
+        Neighbour("next", "await"),
+        Neighbour("one", "await"),
+    )
+    assert neighbours_of("next", pairs, addresses) == (Neighbour("far", "dial", "10.0.0.7", 4711),)
+    assert neighbours_of("two", pairs, addresses) == (Neighbour("one", "inherit"),)
+    assert neighbours_of("here", pairs, addresses) == ()

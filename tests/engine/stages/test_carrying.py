@@ -91,6 +91,28 @@ def test_prompts_apart_are_cut_along_their_own_stages(mixture: Graph) -> None:
 
 
 @pytest.mark.parametrize(
+    ("stages", "depth"),
+    [
+        ((Stage(0, 3, ("a",)),), 1),
+        ((Stage(0, 2, ("a",)), Stage(2, 3, ("b",))), 2),
+        ((Stage(0, 1, ("a", "b")), Stage(1, 3, ("a",))), 1),
+        ((Stage(0, 1, ("a", "b")), Stage(1, 2, ("c",)), Stage(2, 3, ("b",))), 2),
+        ((Stage(0, 3, ("a",), attention=("b",)),), 2),
+        ((Stage(0, 3, ("a",), experts=("a",)),), 1),
+    ],
+)
+def test_as_many_steps_can_be_under_way_as_there_are_groups_of_devices_in_a_row(
+    stages: tuple[Stage, ...], depth: int, mixture: Graph
+) -> None:
+    assert cut_model(mixture, plan_of(*stages)).depth == depth
+
+
+def test_places_that_hand_each_other_values_are_pairs(mixture: Graph) -> None:
+    stages = (Stage(0, 2, ("a",), attention=("c",)), Stage(2, 3, ("b",)))
+    assert cut_model(mixture, plan_of(*stages)).pairs == {("a", "c"), ("a", "b")}
+
+
+@pytest.mark.parametrize(
     ("plan", "reason"),
     [
         (plan_of(Stage(0, 2, ("a",))), "has 2 layers and the model 3"),

@@ -1,25 +1,28 @@
-"""A worker that fails: the engine says which, why, and what to do."""
+"""What the engine asks of a worker, and what it makes of a worker that fails."""
 
 import os
 import signal
-import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
-from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
 from banyan.distributed.channel import Message
 from banyan.distributed.in_process import channel_pair
-from banyan.engine.stages.part import NumberedSegment
-from banyan.engine.stages.remote_part import RemotePart, WorkOrder, serve_part
+from banyan.engine.stages.addresses import Neighbour
+from banyan.engine.stages.part import ENGINE
+from banyan.engine.stages.remote_part import RemotePart, WorkOrder, described
 from banyan.engine.starting.loading import LoadedModel
 from banyan.foundation.errors import InputError, StageFailed
 from banyan.planner.plan import Stage
 from tests.conftest import Checkpoint
 from tests.engine.stages.plans import greedy_tokens, load_under, plan_text
+from tests.engine.stages.segments import segment
+from tests.engine.stages.workers import workers_of
 
 ORDER = WorkOrder(
     place="a",
@@ -28,76 +31,64 @@ ORDER = WorkOrder(
     options={},
     dtype="float32",
     cache_format="float32",
-    segments=(),
+    segments=((0, {"b": ("v",)}, "layer 0", {"u": "b"}),),
     shards={},
+    neighbours=(Neighbour("b", "dial", "10.0.0.7", 4711),),
+    session="s",
+    has_several_steps=True,
 )
 
 
-class Echo:
-    """A part that gives back what it gets, and refuses some."""
-
-    place = "a"
-    reports = ()
+class Worker:
+    """The other end of a channel, which says what it is told to."""
 
     def __init__(self) -> None:
-        self.arrays: Mapping[str, Any] = {}
-        self.is_closed = False
-
-    def load_weights(self, source: Any) -> None:
-        raise InputError("weight 'w' is not among those given; add it")
-
-    def begin(self, number: int, arrays: Mapping[str, Any], *, is_first: bool) -> None:
-        if number == 9:
-            raise StageFailed("layer 9 on a gave NaN")
-        self.arrays = arrays
-
-    def finish(self) -> Mapping[str, Any]:
-        return self.arrays
+        self.part_end, self.end = channel_pair("engine", "worker")
+        self.seen_off: list[bool] = []
+        self.part = RemotePart("a", self.part_end, self.seen_off.append)
 
     def close(self) -> None:
-        self.is_closed = True
+        self.part.close()
+        self.end.close()
 
 
 @pytest.fixture
-def remote() -> Iterator[RemotePart]:
-    ours, theirs = channel_pair("engine", "worker")
-    echo = Echo()
-
-    def open_echo(order: WorkOrder, segments: tuple[NumberedSegment, ...]) -> Any:
-        assert (order.model, segments) == ("nowhere", ())
-        return echo, None
-
-    thread = threading.Thread(target=serve_part, args=(theirs, open_echo))
-    thread.start()
-    part = RemotePart("a", ours, lambda _: None)
-    yield part
-    part.close()
-    thread.join(timeout=10)
-    assert not thread.is_alive()
-    theirs.close()
+def worker() -> Iterator[Worker]:
+    with closing(Worker()) as found:
+        yield found
 
 
-def test_arrays_come_back_in_the_order_in_which_runs_were_asked(remote: RemotePart) -> None:
-    remote.open(ORDER, ())
-    for number in range(3):
-        remote.begin(number, {"x": np.full(4, number)}, is_first=True)
-    assert [remote.finish()["x"][0] for _ in range(3)] == [0, 1, 2]
+def test_what_a_worker_says_unasked_is_passed_on_while_an_answer_is_waited_for(
+    worker: Worker,
+) -> None:
+    heard: list[tuple[str, str]] = []
+    worker.part.on_unasked = lambda place, message: heard.append((place, message.kind))
+    worker.end.send(Message("values", {"step": 1}))
+    worker.end.send(Message("done", {}, {"value": np.full(2, 5.0)}))
+    assert worker.part.read_state_part("keys", 3).tolist() == [5.0, 5.0]
+    assert heard == [("a", "values")]
+    asked = worker.end.receive(timeout=5)
+    assert (asked.kind, dict(asked.fields)) == ("read", {"name": "keys", "index": 3})
 
 
-def test_the_errors_of_a_worker_are_raised_here_with_its_name(remote: RemotePart) -> None:
-    with pytest.raises(StageFailed, match="worker of a: was asked to work before it was told"):
-        remote.allocate_state({})
-    remote.open(ORDER, ())
-    with pytest.raises(InputError, match="the worker of a: weight 'w' is not among"):
-        remote.load_weights(None)  # type: ignore[arg-type]
-    remote.begin(9, {}, is_first=True)
-    with pytest.raises(StageFailed, match="the worker of a: layer 9 on a gave NaN"):
-        remote.finish()
+def test_the_errors_of_a_worker_are_raised_here_with_its_name(worker: Worker) -> None:
+    worker.end.send(Message("refused", {"error": "StageFailed", "message": "has no memory"}))
+    with pytest.raises(StageFailed, match="the worker of a: has no memory") as failed:
+        worker.part.allocate_state({})
+    assert failed.value.place == "a"
+    worker.end.send(Message("refused", {"error": "InputError", "message": "weight 'w' is absent"}))
+    with pytest.raises(InputError, match="the worker of a: weight 'w' is absent"):
+        worker.part.load_weights(None)  # type: ignore[arg-type]
+
+
+def test_places_that_are_no_workers_are_in_the_engine_and_get_one_message() -> None:
+    both = segment(3, "a", {"v": "c"}, ("v", "w"), {"b": ("v",), "c": ("v",), ENGINE: ("v", "w")})
+    assert described([both], frozenset({"a", "b"})) == (
+        (3, {"b": ("v",), ENGINE: ("v", "w")}, "segment 3", {"v": "c"}),
+    )
 
 
 def test_an_order_arrives_as_it_was_given() -> None:
-    import msgspec  # noqa: PLC0415
-
     message = Message("open", msgspec.to_builtins(ORDER))
     assert msgspec.convert(dict(message.fields), WorkOrder) == ORDER
 
@@ -111,10 +102,10 @@ def test_a_killed_worker_is_named_within_a_step(
     checkpoint: Checkpoint, program_cache: Path
 ) -> None:
     # Other tests of this process may keep a server.
-    others = set(_children(os.getpid()))
+    others = workers_of(os.getpid())
     loaded = load_two_workers(checkpoint("llama"), program_cache)
     try:
-        children = set(_children(os.getpid())) - others
+        children = workers_of(os.getpid()) - others
         assert len(children) == 2
         os.kill(max(children), signal.SIGKILL)
         with pytest.raises(
@@ -124,21 +115,18 @@ def test_a_killed_worker_is_named_within_a_step(
         assert gone.value.place in {"cpu", "cpu#1"}
     finally:
         loaded.close()
-    assert not children & set(_children(os.getpid()))
+    assert not children & workers_of(os.getpid())
 
 
 def test_a_worker_that_no_longer_answers_is_not_waited_for() -> None:
-    seen_off: list[bool] = []
     for breaks in (False, True):
-        ours, theirs = channel_pair("engine", "worker")
-        part = RemotePart("a", ours, seen_off.append)
+        worker = Worker()
         if breaks:
-            theirs.close()
+            worker.end.close()
             with pytest.raises(StageFailed, match="the worker of a is gone"):
-                part.allocate_state({})
-        part.close()
-        theirs.close()
-    assert seen_off == [True, False]
+                worker.part.allocate_state({})
+        worker.close()
+        assert worker.seen_off == [not breaks]
 
 
 def test_damaged_weights_are_found_and_their_layer_named(
@@ -155,19 +143,3 @@ def test_damaged_weights_are_found_and_their_layer_named(
             greedy_tokens(loaded, 1, 1)
     finally:
         loaded.close()
-
-
-def _children(process: int) -> list[int]:
-    """Workers that this process started and that have not ended."""
-    found = []
-    for entry in Path("/proc").iterdir():
-        if not entry.name.isdigit():
-            continue
-        try:
-            words = (entry / "cmdline").read_bytes()
-            parent = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
-        except (OSError, IndexError, ValueError):
-            continue
-        if parent == process and b"stage_worker" in words:
-            found.append(int(entry.name))
-    return found

@@ -1,0 +1,116 @@
+"""Several channels read as one."""
+
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from banyan.distributed.channel import Message
+from banyan.distributed.greeting import Identity
+from banyan.distributed.in_process import InProcessChannel, channel_pair
+from banyan.distributed.local import local_sockets, open_local
+from banyan.distributed.opening import Conditions
+from banyan.distributed.pulse import OwnPulse
+from banyan.engine.stages.links import Arrival, Links
+from banyan.foundation.errors import ChannelClosed
+
+Ends = dict[str, tuple[InProcessChannel, InProcessChannel]]
+
+
+@pytest.fixture
+def ends() -> Iterator[Ends]:
+    """Ours and theirs, by name."""
+    found = {name: channel_pair("me", name) for name in ("a", "b")}
+    yield found
+    for ours, theirs in found.values():
+        ours.close()
+        theirs.close()
+
+
+def links_of(ends: Ends, pulse: OwnPulse | None = None) -> Links:
+    return Links({name: ours for name, (ours, _) in ends.items()}, pulse)
+
+
+def kind_of(arrival: Arrival | None) -> tuple[str, str]:
+    assert arrival is not None
+    assert isinstance(arrival.content, Message)
+    return arrival.name, arrival.content.kind
+
+
+def test_messages_of_one_channel_keep_their_order_and_none_is_lost(ends: Ends) -> None:
+    links = links_of(ends)
+    for number in range(3):
+        for name, (_, theirs) in ends.items():
+            theirs.send(Message(f"{name}{number}"))
+    came = [kind_of(links.receive(1.0)) for _ in range(6)]
+    assert [kind for name, kind in came if name == "a"] == ["a0", "a1", "a2"]
+    assert [kind for name, kind in came if name == "b"] == ["b0", "b1", "b2"]
+    assert links.receive(0) is None
+
+
+def test_waiting_ends_with_the_time_given(ends: Ends) -> None:
+    links = links_of(ends)
+    began = time.monotonic()
+    assert links.receive(0.05) is None
+    assert time.monotonic() - began >= 0.05
+
+
+def test_a_broken_channel_is_told_once_and_others_go_on(ends: Ends) -> None:
+    links = links_of(ends)
+    ends["a"][1].send(Message("last"))
+    ends["a"][1].close()
+    assert kind_of(links.receive(1.0)) == ("a", "last")
+    gone = links.receive(1.0)
+    assert gone is not None
+    assert (gone.name, type(gone.content)) == ("a", ChannelClosed)
+    ends["b"][1].send(Message("still here"))
+    assert kind_of(links.receive(1.0)) == ("b", "still here")
+    assert links.receive(0) is None
+
+
+def test_one_that_is_added_later_is_heard(ends: Ends) -> None:
+    links = Links({"a": ends["a"][0]})
+    links.add("b", ends["b"][0])
+    ends["b"][1].send(Message("hello"))
+    assert kind_of(links.receive(1.0)) == ("b", "hello")
+
+
+def test_over_shared_memory_a_message_wakes_the_one_that_waits() -> None:
+    import threading  # noqa: PLC0415
+
+    one, other = local_sockets()
+    opened = []
+    thread = threading.Thread(
+        target=lambda: opened.append(open_local(other, Conditions(Identity("b"))))
+    )
+    thread.start()
+    ours = open_local(one, Conditions(Identity("a")))
+    thread.join(timeout=10)
+    (theirs,) = opened
+    try:
+        timer = threading.Timer(0.1, theirs.send, [Message("late")])
+        timer.start()
+        assert kind_of(Links({"b": ours}).receive(10.0)) == ("b", "late")
+        timer.join()
+    finally:
+        ours.close()
+        theirs.close()
+
+
+def test_a_worker_that_waits_does_not_count_as_working(ends: Ends) -> None:
+    pulse = OwnPulse(0.0)
+    seen: list[float] = []
+    links = links_of(ends, pulse)
+
+    ends["a"][1].send(Message("one"))
+    links.receive(1.0)
+    assert pulse.working_seconds(time.monotonic() + 5) >= 5
+    original = links._wait
+
+    def watched(start: float, deadline: float | None) -> Arrival | None:
+        seen.append(pulse.working_seconds(time.monotonic() + 5))
+        return original(start, deadline)
+
+    links._wait = watched  # type: ignore[method-assign]
+    assert links.receive(0.01) is None
+    assert seen == [0.0]
