@@ -24,6 +24,7 @@ class PlanningChoices:
         attention_apart: consider attention and its cache on CPUs.
         experts_apart: consider experts on CPUs.
         prefill_chunk: tokens of a prompt that one step takes at most.
+        most_replicas: so many copies of the model at most; None sets no limit.
     """
 
     objective: Objective = "throughput"
@@ -33,6 +34,7 @@ class PlanningChoices:
     attention_apart: bool = True
     experts_apart: bool = True
     prefill_chunk: int = 2048
+    most_replicas: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

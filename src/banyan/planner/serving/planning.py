@@ -7,13 +7,20 @@ from banyan.planner.costs import CostModel
 from banyan.planner.inventory import Inventory
 from banyan.planner.model_shape import ModelShape
 from banyan.planner.report import PlanningChoices, PlanReport
-from banyan.planner.serving.candidates import Candidate, best_of, merit, plan_text
+from banyan.planner.serving.candidates import (
+    Candidate,
+    best_of,
+    merit,
+    no_candidate,
+    plan_text,
+)
 from banyan.planner.serving.explain import alternative, rate_text
 from banyan.planner.serving.hosts import solve_everything
 from banyan.planner.serving.natural import natural_plans
 from banyan.planner.serving.placed import Task
 from banyan.planner.serving.remedies import remedies
 from banyan.planner.serving.scopes import alternatives
+from banyan.planner.serving.single import single_pipelines
 from banyan.planner.serving.solver import Tables, solve
 from banyan.planner.workload import Workload
 
@@ -47,8 +54,9 @@ def plan_serving(
     tables = Tables(task)
     candidates = solve_everything(task, tables)
     bound = candidates[0].upper_bound
-    candidates += natural_plans(task)
+    candidates += [*natural_plans(task), *single_pipelines(task, tables)]
     candidates += [solve(scope, tables) for scope in alternatives(task)]
+    candidates = [_limited(each, choices.most_replicas) for each in candidates]
     best = best_of(candidates, task)
     if workload.requests_per_second is not None or choices.objective != "throughput":
         # What was proven is the most tokens per second, and that was not asked for.
@@ -59,6 +67,15 @@ def plan_serving(
     elif best is not None:
         best = replace(best, upper_bound=None)
     return _report(candidates, best, task)
+
+
+def _limited(each: Candidate, most: int | None) -> Candidate:
+    """A candidate of more replicas than are wanted is none."""
+    if most is None or each.plan is None or len(each.plan.replicas) <= most:
+        return each
+    wanted = "1 is" if most == 1 else f"{most} are"
+    problem = f"it has {len(each.plan.replicas)} replicas and at most {wanted} wanted"
+    return no_candidate(each.name, problem)
 
 
 def _check(task: Task) -> None:

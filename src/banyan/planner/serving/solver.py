@@ -257,6 +257,9 @@ def _choices(
     rates = np.array([each.rate for each in working])
     usage = np.concatenate([counts @ kinds.uses, counts], axis=1).astype(float)
     limits = np.concatenate([kinds.limits, kinds.group_limits]).astype(float)
+    if task.choices.most_replicas is not None:
+        usage = np.concatenate([usage, np.ones((len(working), 1))], axis=1)
+        limits = np.append(limits, float(task.choices.most_replicas))
     chosen = [_integer(rates, usage, limits)]
     if costs_R is not None:
         costs = counts @ kinds.uses @ costs_R
@@ -298,8 +301,8 @@ def _seated(
     for each, taken in zip(chosen, seats, strict=True):
         split = len(each.kinds[0])
         apart = len(each.kinds) > 1
-        answers = _stages(taken[:split], "answers" if apart else "both", tables)
-        prompts = _stages(taken[split:], "prompts", tables) if apart else ()
+        answers = cut_stages(taken[:split], "answers" if apart else "both", tables)
+        prompts = cut_stages(taken[split:], "prompts", tables) if apart else ()
         if answers is None or prompts is None:
             return None
         replicas.append(Replica(answers, prompts))
@@ -311,7 +314,8 @@ def _seated(
     return Candidate(made.name, made.plan, made.forecast, bound)
 
 
-def _stages(seats: list[Seat], phase: Phase, tables: Tables) -> tuple[Stage, ...] | None:
+def cut_stages(seats: list[Seat], phase: Phase, tables: Tables) -> tuple[Stage, ...] | None:
+    """Cut the layers best over seats; None where they have no room. A seat may get no layers."""
     task = tables.task
     # Stages of one host behind each other; the last seat keeps the head.
     hosts = [each.host for each in seats]
