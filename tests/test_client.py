@@ -8,7 +8,17 @@ from typing import Any
 
 import pytest
 
-from banyan.client import Answer, Client, Health, Message, Model, Piece, Swapped, Usage
+from banyan.client import (
+    Answer,
+    Client,
+    Health,
+    Message,
+    Model,
+    Piece,
+    ServingDevice,
+    Swapped,
+    Usage,
+)
 from banyan.foundation.errors import (
     BanyanError,
     EngineStopped,
@@ -189,3 +199,17 @@ def test_a_swap_that_fails_gives_the_reason_of_the_server(script: Script) -> Non
     script.reply("/v1/admin/swap", {"error": {"message": "there is no model /x"}}, 400)
     with pytest.raises(RequestError, match="there is no model /x"):
         Client(script.url).swap("/x")
+
+
+def test_devices_are_listed_and_drained(script: Script) -> None:
+    device = {"name": "b", "state": "drained", "is_used": False, "detail": "", "slowdown": 1.0}
+    for path in ("", "/drain", "/undrain"):
+        script.reply(f"/v1/admin/devices{path}", {"devices": [device]})
+    client, known = Client(script.url), [ServingDevice("b", "drained", False, "", 1.0)]
+    assert client.devices() == client.drain("b") == client.undrain("b") == known
+    script.reply("/v1/admin/devices/drain", {"error": {"message": "Not Found"}}, 404)
+    with pytest.raises(RequestError, match="--plan-devices and --allow-drain"):
+        client.drain("b")
+    script.reply("/v1/admin/devices/drain", {"error": {"message": "no device 'x'"}}, 400)
+    with pytest.raises(RequestError, match="no device 'x'"):
+        client.drain("x")

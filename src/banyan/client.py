@@ -76,6 +76,25 @@ class Swapped:
 
 
 @dataclass(frozen=True, slots=True)
+class ServingDevice:
+    """A device of a server's inventory.
+
+    Attributes:
+        name: in the inventory.
+        state: ready, lost or drained.
+        is_used: the model has work on it.
+        detail: why it cannot be used; empty where it can.
+        slowdown: how many times longer than planned its steps take.
+    """
+
+    name: str
+    state: str
+    is_used: bool
+    detail: str
+    slowdown: float
+
+
+@dataclass(frozen=True, slots=True)
 class Health:
     """What the server says of itself; `status` is ready, loading or stopped."""
 
@@ -173,6 +192,41 @@ class Client:
                 raise _error(response.status, payload)
         reply = _parsed(payload)
         return Swapped(str(reply["kind"]), int(reply["max_model_len"]))
+
+    def devices(self) -> list[ServingDevice]:
+        """List the devices that the server plans over, and how they are.
+
+        Raises:
+            RequestError: the server has no inventory, or tells nobody.
+        """
+        return self._devices("GET", "", None)
+
+    def drain(self, device: str) -> list[ServingDevice]:
+        """Move all work off a device; waits until nothing runs there, and lists all devices.
+
+        Raises:
+            RequestError: as `devices`, or there is no such device, or the others have no room.
+            EngineStopped: the engine is not there now.
+        """
+        return self._devices("POST", "/drain", {"device": device})
+
+    def undrain(self, device: str) -> list[ServingDevice]:
+        """Let a drained device work again; raises as `drain`."""
+        return self._devices("POST", "/undrain", {"device": device})
+
+    def _devices(
+        self, method: str, what: str, body: Mapping[str, Any] | None
+    ) -> list[ServingDevice]:
+        with self._exchange(method, f"/v1/admin/devices{what}", body) as response:
+            payload = response.read()
+            if response.status == _NOT_FOUND:
+                raise RequestError(
+                    f"the server at {self.url} lets nobody drain its devices; start it with "
+                    "--plan-devices and --allow-drain"
+                )
+            if response.status >= 400:
+                raise _error(response.status, payload)
+        return [ServingDevice(**each) for each in _parsed(payload)["devices"]]
 
     def _call(self, method: str, path: str, body: Mapping[str, Any] | None) -> dict[str, Any]:
         with self._answered(method, path, body) as response:

@@ -1,7 +1,8 @@
 """The web server of `banyan serve`, apart from it because its framework takes time to import."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import uvicorn
@@ -16,6 +17,7 @@ from banyan.gateway.services import GatewaySettings, now_seconds
 from banyan.gateway.swapping import swap_routes
 
 if TYPE_CHECKING:
+    from banyan.engine.process.device_care import DeviceCare, DeviceFacts
     from banyan.gateway.tracing import Tracing
 
 # Streams are done by then; this is for the last bytes on their way.
@@ -47,6 +49,7 @@ def make_server(
     name: str | None,
     max_body_bytes: int,
     switch: ModelSwitch | None,
+    care: "DeviceCare | None",
     api: ApiOptions,
 ) -> ApiServer:
     """Build the API and the server around it; nothing runs yet.
@@ -57,6 +60,7 @@ def make_server(
         name: what clients call the model; None takes its own name.
         max_body_bytes: larger requests are refused.
         switch: replaces the model when somebody asks over HTTP; None lets nobody.
+        care: moves the model between devices when somebody asks over HTTP; None lets nobody.
         api: choices that concern the API alone.
     """
     settings = GatewaySettings(
@@ -76,6 +80,11 @@ def make_server(
     app = create_app(engine, served.text, settings, tracing=tracing)
     if switch is not None:
         app.include_router(swap_routes(switch.swap))
+    if care is not None:
+        # Pulls in the planner, which a server of one device does without.
+        from banyan.gateway.devices import device_routes  # noqa: PLC0415
+
+        app.include_router(device_routes(_Desk(engine, care)))
     config = uvicorn.Config(
         app,
         log_level="warning",
@@ -86,3 +95,20 @@ def make_server(
         timeout_graceful_shutdown=_LAST_BYTES_SECONDS,
     )
     return ApiServer(config, tracing)
+
+
+@dataclass(frozen=True, slots=True)
+class _Desk:
+    """The devices of one engine, as the API asks about them."""
+
+    engine: EngineClient
+    care: "DeviceCare"
+
+    def facts(self) -> "Sequence[DeviceFacts]":
+        return self.care.facts()
+
+    async def drain(self, device: str) -> None:
+        await self.care.drain(self.engine, device)
+
+    async def undrain(self, device: str) -> None:
+        await self.care.undrain(self.engine, device)

@@ -15,6 +15,7 @@ import typer
 
 from banyan.cli.bench import bench
 from banyan.cli.dataclass_command import takes
+from banyan.cli.drain import drain
 from banyan.cli.option_types import (
     ActivationOption,
     DeviceOption,
@@ -232,6 +233,7 @@ def plan(arguments: PlanArguments) -> None:
 
 
 app.command(rich_help_panel=_SERVING)(swap)
+app.command(rich_help_panel=_SERVING)(drain)
 app.add_typer(bench, name="bench", rich_help_panel=_SERVING)
 
 

@@ -2,11 +2,14 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from banyan.foundation.errors import InputError
+
+if TYPE_CHECKING:
+    from banyan.cli.device_care import CareOptions
 
 PlanOption = Annotated[
     Path | None,
@@ -32,6 +35,43 @@ PlanSecretOption = Annotated[
         "--plan-secret", metavar="FILE", help="The secret that workers of other hosts share."
     ),
 ]
+PlanDevicesOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--plan-devices",
+        metavar="FILE",
+        help="The inventory ('banyan plan' takes it): a device that is gone is planned around, "
+        "one that comes back is used again.",
+    ),
+]
+PlanWorkloadOption = Annotated[
+    str,
+    typer.Option("--plan-workload", help="Tokens of a usual request, as 'banyan plan' takes them."),
+]
+AllowDrainOption = Annotated[
+    bool,
+    typer.Option(
+        "--allow-drain", help="Let 'banyan drain' move the model off devices and back on them."
+    ),
+]
+
+
+def care_of(devices: Path | None, workload: str, *, allow_drain: bool) -> "CareOptions | None":
+    """How devices that come and go are planned for; None: they are not.
+
+    Raises:
+        InputError: draining is allowed without an inventory.
+    """
+    if devices is not None:
+        # Takes a while to import, and most servers have one device.
+        from banyan.cli.device_care import CareOptions  # noqa: PLC0415
+
+        return CareOptions(inventory=devices, workload=workload, allow_drain=allow_drain)
+    if allow_drain:
+        raise InputError(
+            "--allow-drain needs to know what else there is; name an inventory with --plan-devices"
+        )
+    return None
 
 
 def plan_text_of(path: Path | None) -> str | None:

@@ -27,6 +27,8 @@ from banyan.foundation.settings import Settings
 
 if TYPE_CHECKING:
     from banyan.cli.api_server import ApiServer
+    from banyan.cli.device_care import CareOptions
+    from banyan.engine.process.device_care import DeviceCare
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,6 +44,7 @@ class ServeOptions:
             after their model was replaced.
         max_requests_per_caller: most requests of one caller at a time; 0 sets no limit.
         allow_swap: whether `POST /v1/admin/swap` replaces the model.
+        care: how devices of the plan that come and go are planned for; None: they are not.
         until_input_ends: stop when standard input closes, as it does when a parent dies.
         api: choices that concern the API alone.
     """
@@ -55,6 +58,7 @@ class ServeOptions:
     drain_seconds: int = 30
     max_requests_per_caller: int = 0
     allow_swap: bool = False
+    care: "CareOptions | None" = None
     until_input_ends: bool = False
     api: ApiOptions = field(default_factory=ApiOptions)
 
@@ -81,6 +85,7 @@ async def _serve(
     wish: StopWish,
 ) -> None:
     console, url = output(), address_of(listener)
+    care = _open_care(options, settings, location)
     console.print(f"Listening on {url}")
     with loading_view(side()) as view:
 
@@ -91,6 +96,7 @@ async def _serve(
             engine_settings(options, settings, location),
             most_per_caller=options.max_requests_per_caller,
             on_loading=show,
+            recovery=care,
         )
         try:
             wish.attach()
@@ -98,13 +104,14 @@ async def _serve(
             starting = asyncio.create_task(engine.start())
             await asyncio.sleep(0)
             loop = asyncio.get_running_loop()
-            opening = loop.run_in_executor(None, _open, options, settings, engine)
+            opening = loop.run_in_executor(None, _open, options, settings, engine, care)
             served, server, switch = await opening
             wish.attach(on_reload=switch.reload)
             if options.until_input_ends:
                 wish.hear_end_of_input()
             serving = asyncio.create_task(server.serve(sockets=[listener]))
             stopping = asyncio.create_task(_stop_in_order(wish, engine, server, options))
+            watching = asyncio.create_task(_watch(care, engine))
             await asyncio.wait({serving, starting}, return_when=asyncio.FIRST_COMPLETED)
         except BaseException:
             await engine.close()
@@ -115,8 +122,22 @@ async def _serve(
         await _run_until_stopped(console, server, serving, starting, ready=ready)
     finally:
         stopping.cancel()
+        watching.cancel()
         await engine.close()
         await asyncio.to_thread(server.close_tracing)
+
+
+def _open_care(options: ServeOptions, settings: Settings, location: str) -> "DeviceCare | None":
+    if options.care is None:
+        return None
+    from banyan.cli.device_care import open_care  # noqa: PLC0415
+
+    return open_care(location, options.engine, options.care, settings)
+
+
+async def _watch(care: "DeviceCare | None", engine: EngineClient) -> None:
+    if care is not None:
+        await care.watch(engine)
 
 
 def engine_settings(options: ServeOptions, settings: Settings, location: str) -> EngineSettings:
@@ -132,7 +153,7 @@ def engine_settings(options: ServeOptions, settings: Settings, location: str) ->
 
 
 def _open(
-    options: ServeOptions, settings: Settings, engine: EngineClient
+    options: ServeOptions, settings: Settings, engine: EngineClient, care: "DeviceCare | None"
 ) -> "tuple[ServedText, ApiServer, ModelSwitch]":
     """Import the web framework, read the tokenizer and build the API; a thread's work."""
     from banyan.cli.api_server import make_server  # noqa: PLC0415
@@ -156,6 +177,7 @@ def _open(
         name=options.served_model_name,
         max_body_bytes=options.max_body_bytes,
         switch=switch if options.allow_swap else None,
+        care=care if options.care is not None and options.care.allow_drain else None,
         api=options.api,
     )
     return served, server, switch

@@ -12,9 +12,13 @@ from banyan.cli.option_types import (
     ThreadsOption,
 )
 from banyan.cli.plan_options import (
+    AllowDrainOption,
+    PlanDevicesOption,
     PlanOption,
     PlanSecretOption,
     PlanWorkersOption,
+    PlanWorkloadOption,
+    care_of,
     plan_text_of,
     plan_workers_of,
 )
@@ -108,6 +112,9 @@ class ServeArguments:
     plan: PlanOption = None
     plan_workers: PlanWorkersOption = None
     plan_secret: PlanSecretOption = None
+    plan_devices: PlanDevicesOption = None
+    plan_workload: PlanWorkloadOption = "prompt=512,answer=128"
+    allow_drain: AllowDrainOption = False
     until_input_ends: UntilInputEndsOption = False
     trust_request_chat_template: TemplateOption = False
     metric_names: MetricNamesOption = "both"
@@ -142,6 +149,7 @@ class ServeArguments:
             drain_seconds=self.drain_seconds,
             allow_swap=self.allow_swap,
             until_input_ends=self.until_input_ends,
+            care=care_of(self.plan_devices, self.plan_workload, allow_drain=self.allow_drain),
             api=api_options(
                 self.trust_request_chat_template,
                 self.metric_names,

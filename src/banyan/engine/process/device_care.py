@@ -1,0 +1,252 @@
+"""Keeps a model served while its devices come and go: plans anew for those that are left.
+
+Owns when a plan is replaced and by which; `fleet` knows how the devices are, a `Planning` what is
+best over them, a `Recovery` is what the supervisor asks after a death. Belongs to one event loop.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+from msgspec import structs
+
+from banyan.engine.process.client import EngineClient
+from banyan.engine.process.fleet import DeviceState, Fleet, FleetPatience
+from banyan.engine.process.messages import EngineSettings, Failed
+from banyan.foundation.errors import BanyanError, InputError, RequestError
+from banyan.planner.plan import Plan
+from banyan.planner.plan_file import print_plan
+from banyan.planner.serving.replanning import FleetCondition
+
+_logger = logging.getLogger(__name__)
+
+_TICK_SECONDS = 0.25
+_WORTH_MOVING = 1.1
+"""A move makes every reader wait for seconds; fewer tokens more than this do not pay for it."""
+
+Reach = Callable[[str], Awaitable[str | None]]
+"""Whether a device can be used now: None, or one sentence saying why not."""
+
+
+class Planning(Protocol):
+    """Finds plans over some of the devices; its calls take seconds."""
+
+    def plan(self, condition: FleetCondition) -> Plan:
+        """Find the best that one engine carries out.
+
+        Raises:
+            InputError: nothing fits; says what is missing.
+        """
+        ...
+
+    def gain(self, condition: FleetCondition, present: Plan, other: Plan) -> float:
+        """How many times the tokens per second of the present plan another one gives."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceFacts:
+    """How a device is.
+
+    Attributes:
+        name: in the inventory.
+        state: whether it can be used.
+        is_used: the present plan has work on it.
+        detail: why it cannot be used; empty where it can.
+        slowdown: how many times longer than predicted its steps take.
+    """
+
+    name: str
+    state: DeviceState
+    is_used: bool
+    detail: str = ""
+    slowdown: float = 1.0
+
+
+class DeviceCare:
+    """Sees to the devices of one engine.
+
+    Args:
+        names: of all devices of the inventory.
+        plan: what the operator wants where nothing is wrong.
+        workers: where devices are, as `EngineOptions.plan_workers` has it.
+        planning: for all else.
+        reach: looks whether a device can be used.
+        patience: when one counts as lost.
+    """
+
+    def __init__(
+        self,
+        names: tuple[str, ...],
+        plan: Plan,
+        workers: tuple[tuple[str, str], ...],
+        planning: Planning,
+        reach: Reach,
+        patience: FleetPatience | None = None,
+    ) -> None:
+        self._fleet = Fleet(names=names)
+        self._usual, self._present = plan, plan
+        self._workers = workers
+        self._planning = planning
+        self._reach = reach
+        self._patience = patience or FleetPatience()
+        self._good = plan
+        self._news = ""
+        self._adapting = asyncio.Lock()
+
+    @property
+    def present(self) -> Plan:
+        """The plan that is carried out, or started."""
+        return self._present
+
+    def facts(self) -> tuple[DeviceFacts, ...]:
+        """How every device is."""
+        used = _devices_of(self._present)
+        return tuple(
+            DeviceFacts(
+                name,
+                self._fleet.state(name),
+                name in used,
+                self._fleet.losses[name].reason if name in self._fleet.losses else "",
+                self._fleet.slowdowns.get(name, 1.0),
+            )
+            for name in self._fleet.names
+        )
+
+    async def after(
+        self, died: Failed, settings: EngineSettings, *, has_served: bool
+    ) -> EngineSettings:
+        """See `Recovery`: the same plan again, unless a device of it is lost."""
+        if has_served:
+            self._good = self._present
+        self._news = ""
+        if died.place in self._fleet.names:
+            # From a channel that broke nobody can tell whether there is still somebody behind it.
+            # A worker of this host is started anew, which tells.
+            is_far = dict(self._workers).get(died.place, "").startswith("tcp:")
+            reason = await self._reach(died.place) if has_served and is_far else None
+            is_gone = not has_served or reason is not None
+            self._fleet = self._fleet.failed(
+                died.place,
+                reason or died.message,
+                time.monotonic(),
+                self._patience,
+                is_gone=is_gone,
+            )
+        elif not has_served and self._present != self._good:
+            _logger.error(
+                "the plan that was tried does not start (%s); back to the one before", died.message
+            )
+            return self._settings_for(settings, self._good)
+        try:
+            return self._settings_for(settings, await self._best())
+        except InputError as error:
+            _logger.error("%s; the plan stays as it is", error)
+            return settings
+
+    async def watch(self, client: EngineClient) -> None:
+        """Look for lost devices, and take those back that answer; until cancelled."""
+        while True:
+            await asyncio.sleep(_TICK_SECONDS)
+            for name in self._fleet.to_look_for(time.monotonic()):
+                if await self._found(name):
+                    self._news = f"{name} can be used again"
+            if self._news and client.status().state == "ready":
+                await self._adapt_quietly(client, self._news)
+
+    async def drain(self, client: EngineClient, name: str) -> None:
+        """Move all work off a device, for as long as `undrain` is not called.
+
+        Raises:
+            RequestError: there is no such device, or the others have no room for the model.
+            EngineStopped: the engine could not be moved; the next one goes without the device.
+        """
+        self._check_name(name)
+        before = self._fleet
+        self._fleet = before.with_drained(name, is_drained=True)
+        try:
+            await self._best()
+        except InputError as error:
+            self._fleet = self._fleet.with_drained(name, is_drained=False)
+            raise RequestError(f"{name} cannot be drained: {error}", parameter="device") from error
+        await self._adapt(client, f"{name} is drained")
+
+    async def undrain(self, client: EngineClient, name: str) -> None:
+        """Let a drained device work again; raises as `drain`."""
+        self._check_name(name)
+        self._fleet = self._fleet.with_drained(name, is_drained=False)
+        await self._adapt(client, f"{name} is no longer drained")
+
+    def _check_name(self, name: str) -> None:
+        if name not in self._fleet.names:
+            known = ", ".join(self._fleet.names[:8])
+            raise RequestError(
+                f"there is no device {name!r}; there are {known}", parameter="device"
+            )
+
+    async def _found(self, name: str) -> bool:
+        """Look for a lost device."""
+        reason = await self._reach(name)
+        if name not in self._fleet.losses:
+            return False
+        now = time.monotonic()
+        if reason is None:
+            self._fleet = self._fleet.found(name, now)
+            return True
+        self._fleet = self._fleet.not_found(name, reason, now, self._patience)
+        return False
+
+    async def _adapt_quietly(self, client: EngineClient, reason: str) -> None:
+        try:
+            await self._adapt(client, reason)
+        except BanyanError as error:
+            _logger.warning("%s, but the model does not move: %s", reason, error)
+
+    async def _adapt(self, client: EngineClient, reason: str) -> None:
+        """Carry out the best plan, if it is another one."""
+        async with self._adapting:
+            self._news, before = "", self._present
+            best = await self._best()
+            if best == before:
+                return
+            settings = self._settings_for(client.settings, best)
+            _logger.warning("%s; the model moves to %s", reason, ", ".join(_devices_of(best)))
+            self._good = before
+            try:
+                await client.move(settings, reason)
+            except BanyanError:
+                if client.settings != settings:
+                    # It was not even tried: the engine was not there, or was being replaced.
+                    self._present, self._news = before, reason
+                raise
+
+    async def _best(self) -> Plan:
+        """The best plan over the devices as they are now.
+
+        Raises:
+            InputError: nothing fits.
+        """
+        condition = self._fleet.condition
+        if not condition.slowdowns and not condition.missing & set(_devices_of(self._usual)):
+            return self._usual
+        best = await asyncio.to_thread(self._planning.plan, condition)
+        gain = await asyncio.to_thread(self._planning.gain, condition, self._present, best)
+        return best if gain >= _WORTH_MOVING else self._present
+
+    def _settings_for(self, settings: EngineSettings, plan: Plan) -> EngineSettings:
+        """The same engine with another plan, which is the present one from now on."""
+        self._present = plan
+        used = _devices_of(plan)
+        options = replace(
+            settings.options,
+            plan=print_plan(plan),
+            plan_workers=tuple((name, at) for name, at in self._workers if name in used),
+        )
+        return structs.replace(settings, options=options)
+
+
+def _devices_of(plan: Plan) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(name for each in plan.replicas for name in each.all_devices))

@@ -1,0 +1,98 @@
+"""`/v1/admin/devices`: how the devices of a plan are, and taking one out for maintenance.
+
+Only there when the operator asks.
+"""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import msgspec
+from fastapi import APIRouter, Request
+from starlette.responses import Response
+
+from banyan.engine.process.device_care import DeviceFacts
+from banyan.gateway.body import read_body
+from banyan.gateway.errors import refuse
+
+_LIMIT_BYTES = 65536
+
+
+class DeviceDesk(Protocol):
+    """What the routes ask about devices."""
+
+    def facts(self) -> Sequence[DeviceFacts]:
+        """How every device is."""
+        ...
+
+    async def drain(self, device: str) -> None:
+        """Move all work off a device.
+
+        Raises:
+            RequestError: there is none of this name, or the others have no room.
+            EngineStopped: the engine is not there now.
+        """
+        ...
+
+    async def undrain(self, device: str) -> None:
+        """Let it work again; raises as `drain`."""
+        ...
+
+
+class DeviceRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Which device."""
+
+    device: str
+
+
+class DeviceReply(msgspec.Struct, frozen=True):
+    """How one device is; the fields are those of `DeviceFacts`."""
+
+    name: str
+    state: str
+    is_used: bool
+    detail: str
+    slowdown: float
+
+
+class DevicesReply(msgspec.Struct, frozen=True):
+    """All devices of the inventory."""
+
+    devices: tuple[DeviceReply, ...]
+
+
+def device_routes(desk: DeviceDesk) -> APIRouter:
+    """Build the router; a drain is answered when nothing runs on the device any more."""
+    router = APIRouter()
+
+    @router.get("/v1/admin/devices")
+    async def list_devices() -> Response:
+        return _listed(desk)
+
+    @router.post("/v1/admin/devices/drain")
+    async def drain(request: Request) -> Response:
+        await desk.drain(await _asked(request))
+        return _listed(desk)
+
+    @router.post("/v1/admin/devices/undrain")
+    async def undrain(request: Request) -> Response:
+        await desk.undrain(await _asked(request))
+        return _listed(desk)
+
+    return router
+
+
+async def _asked(request: Request) -> str:
+    body = await read_body(request, limit_bytes=_LIMIT_BYTES)
+    try:
+        return msgspec.json.decode(body, type=DeviceRequest).device
+    except msgspec.DecodeError as error:
+        raise refuse(f"the body cannot be used: {error}", code="invalid_json") from error
+
+
+def _listed(desk: DeviceDesk) -> Response:
+    devices = tuple(
+        DeviceReply(each.name, each.state, each.is_used, each.detail, each.slowdown)
+        for each in desk.facts()
+    )
+    payload = msgspec.json.encode(DevicesReply(devices))
+    return Response(payload, media_type="application/json")
