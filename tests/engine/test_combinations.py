@@ -67,6 +67,7 @@ class Setting:
     spills: bool
     policy: QueuePolicy
     end_after: int | None
+    num_in_flight: int
 
 
 @dataclass
@@ -155,7 +156,9 @@ shared_compiler = cache(compiler)
 
 
 def engine_of(setting: Setting, structures: StructureCompiler) -> Engine:
-    model = FakeModel(setting.num_blocks, end_after=setting.end_after)
+    model = FakeModel(
+        setting.num_blocks, end_after=setting.end_after, num_in_flight=setting.num_in_flight
+    )
     clock = Clock()
     speculator, spill = None, None
     if setting.spills:
@@ -222,7 +225,13 @@ def check_empty(engine: Engine, setting: Setting) -> EngineStatistics:
     )
     assert not any(residency._pool._num_holders)
     assert residency._num_resident == 0
-    left = [engine._answers, engine._running, reception._joined, reception.line._classes]
+    left = [
+        engine._answers,
+        engine._seats.running,
+        engine._seats._left,
+        reception._joined,
+        reception.line._classes,
+    ]
     assert not any(left)
     assert reception.fair_share.num_active == 0
     speculator = engine._speculator
@@ -355,6 +364,7 @@ engine_settings = st.builds(
     spills=st.booleans(),
     policy=policies,
     end_after=st.sampled_from((None, 30, 60)),
+    num_in_flight=st.sampled_from((1, 1, 2, 3)),
 )
 mixes = given(
     engine_settings,

@@ -5,7 +5,7 @@ Not thread-safe: one thread calls it. Called by `LLM` and by the engine process.
 """
 
 import time
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 from banyan.engine.adapters.library import AdapterLibrary
 from banyan.engine.cache.block_spill import BlockSpill
@@ -16,21 +16,20 @@ from banyan.engine.requests.adapter_use import AdapterUse, adapter_use
 from banyan.engine.requests.admission import admit
 from banyan.engine.requests.answer_maker import AnswerMaker
 from banyan.engine.requests.counts import EngineCounts
-from banyan.engine.requests.publishing import advance, event_of, replay
+from banyan.engine.requests.publishing import event_of, replay
 from banyan.engine.requests.reception import Reception, Refusal
 from banyan.engine.requests.request import Sequence as Answer
 from banyan.engine.requests.residency import Residency
+from banyan.engine.requests.seats import Seats
 from banyan.engine.requests.sight import Sight
 from banyan.engine.requests.structuring import Structuring
-from banyan.engine.runner import LaneSlice, Runner, StepModel
+from banyan.engine.runner import Runner, StepModel
 from banyan.engine.sampling import SamplingOptions
 from banyan.engine.scheduling.pacing import Pacing
-from banyan.engine.scheduling.scheduler import Demand, SequenceId, Step, plan_step
 from banyan.engine.speculation.speculator import Speculator
-from banyan.engine.speculation.verification import verify
+from banyan.engine.steps import StepParts, Steps
 from banyan.engine.structure.guidance import StructureCompiler
 from banyan.engine.tokens.detokenizer import TextDecoder
-from banyan.engine.tokens.prompt_scores import score_slice
 from banyan.engine.vision.eyes import Eyes, SeeingStep
 from banyan.foundation.errors import RequestError
 from banyan.models.vision.media import Media
@@ -82,7 +81,9 @@ class Engine:
         self._maker = AnswerMaker(tokenizer, seed)
         self._clock = clock
         self._speculator = speculator
-        self._structuring = Structuring(structures, vocab_size=vocab_size)
+        self._structuring = Structuring(
+            structures, vocab_size=vocab_size, num_in_flight=model.num_in_flight
+        )
         self.adapters = adapters
         self._residency = Residency(
             limits, shares_prefixes=enable_prefix_caching, adapters=adapters, spill=spill
@@ -90,17 +91,32 @@ class Engine:
         policy = policy or QueuePolicy()
         self._sight = Sight(eyes, most_file_bytes=policy.most_image_bytes)
         seeing = model if eyes is None else SeeingStep(model, eyes)
-        self._runner = Runner(seeing, self._residency.table, self._sight.seen)
+        self._seats = Seats(self._residency, self._sight)
         self._reception = Reception(policy)
-        self._pacing = Pacing(policy, limits)
+        self._pacing = Pacing(policy, limits, num_in_flight=model.num_in_flight)
         if spill is not None:
             spill.compare_with(self._pacing.compute_seconds)
-        self._running: dict[SequenceId, Answer] = {}
+        self._counts = EngineCounts()
+        self._steps = Steps(
+            StepParts(
+                runner=Runner(seeing, self._residency.table, self._sight.seen),
+                residency=self._residency,
+                seats=self._seats,
+                reception=self._reception,
+                pacing=self._pacing,
+                sight=self._sight,
+                structuring=self._structuring,
+                counts=self._counts,
+                speculator=speculator,
+                clock=clock,
+            ),
+            max_num_seqs=limits.max_num_seqs,
+            num_in_flight=model.num_in_flight,
+        )
         # Only those that are not finished: a finished one gives back what it remembers.
         self._answers: dict[str, list[Answer]] = {}
         self._pending_events: list[TokenEvent] = []
         self._refusals: list[Refusal] = []
-        self._counts = EngineCounts()
 
     def add_request(
         self,
@@ -172,7 +188,9 @@ class Engine:
         self._structuring.prepare(options)
 
     def cancel(self, request_id: str) -> None:
-        """Stop a request and free its blocks now; an unknown or finished one is no error.
+        """Stop a request and free its blocks; an unknown or finished one is no error.
+
+        What a step under way writes is freed when that is over.
 
         Each of its unfinished answers is published as "cancelled" by the next step.
         """
@@ -185,7 +203,7 @@ class Engine:
         """True when the next step does or publishes something."""
         is_compiling = self._structuring.is_compiling
         is_said = not (self._pending_events or self._refusals)
-        return bool(self._running or self._reception.line or is_compiling or not is_said)
+        return bool(self._seats.num_taken or self._reception.line or is_compiling or not is_said)
 
     def take_refusals(self) -> list[Refusal]:
         """Return, once, the requests that were given up since the last call, and why.
@@ -196,79 +214,26 @@ class Engine:
         return refusals
 
     def step(self) -> list[TokenEvent]:
-        """Do one step and return what came of it, in no order between requests."""
+        """Do one step and return what came of it, in no order between requests.
+
+        Where the model takes several, as many as there is work for are under way afterwards.
+        """
         self._give_up(self._reception.overdue(self._clock(), self._answers))
         events, self._pending_events = self._pending_events, []
         events += self._take_structured()
-        found, is_idle = self._residency.num_found, not (self._running or events)
+        found, is_idle = self._residency.num_found, not (self._seats.num_taken or events)
         self._give_up(self._sight.advance(self._reception.line, found, is_idle=is_idle))
-        drafts = self._drafts()
-        step = self._plan(drafts)
-        began = self._clock()
-        self._reception.note_step(
-            [self._reception.line[sequence_id] for sequence_id in step.admitted], now=began
-        )
-        lane_slices = self._carry_out(step, drafts)
-        if not lane_slices:
-            return events
-        ends = [slice_ for slice_ in step.slices if slice_.reaches_end]
-        answers = [self._running[slice_.sequence_id] for slice_ in ends]
-        checked = [drafts.get(slice_.sequence_id, ())[: slice_.drafts] for slice_ in ends]
-        # Filled in a thread while the model runs.
-        masks = self._structuring.begin_masks(answers, checked)
-        unscored = self._score_prompts(step, lane_slices)
-        logits_RV = self._runner.run(unscored)
-        self._counts.note_step(step)
-        if self._speculator is not None:
-            self._speculator.note_hidden(self._runner.hidden_TH, unscored, answers=self._running)
-        self._note_computed(step)
-        if ends:
-            masks.wait()
-            chosen = verify(logits_RV, [answer.sampler for answer in answers], checked, masks)
-            for answer, tokens, guesses in zip(answers, chosen, checked, strict=True):
-                self._note_accepted(answer, guesses, num_accepted=len(tokens) - 1)
-                events.append(advance(answer, tokens))
-                self._settle(answer, events[-1])
-        if self._speculator is not None:
-            self._speculator.finish_step(step.num_decoded)
-        self._pacing.note(lane_slices, self._clock() - began)
-        return events
+        while self._steps.begin():
+            pass
+        return events + self._steps.finish(self._settle)
 
     def statistics(self) -> EngineStatistics:
         """Counters as of now."""
         has_any = self.adapters is not None
-        used = adapter_use(self._answers, self._running) if has_any else AdapterUse()
+        used = adapter_use(self._answers, self._seats.running) if has_any else AdapterUse()
         return self._counts.statistics(
-            len(self._running), self._reception, self._residency, self._sight, used
+            len(self._seats.running), self._reception, self._residency, self._sight, used
         )
-
-    def _plan(self, drafts: Mapping[SequenceId, Sequence[int]]) -> Step:
-        """Plan the next step; who is admitted is still in the line afterwards."""
-        line = self._reception.line
-        has_seat = len(self._running) < self.limits.max_num_seqs
-        if line and has_seat:
-            self._residency.bring_back(next(iter(line)))
-        most_urgent = line.most_urgent
-        running: list[Demand] = []
-        for answer in sorted(self._running.values(), key=_precedence):
-            is_outranked = most_urgent is not None and answer.priority > most_urgent
-            has_seat |= is_outranked
-            num_drafts = len(drafts.get(answer.sequence_id, ()))
-            running.append(
-                self._residency.running_demand(answer, num_drafts, is_outranked=is_outranked)
-            )
-        return plan_step(
-            running,
-            # Made only as far as they are looked at; a queue of thousands costs nothing.
-            self._residency.waiting_demands(self._ready(line)) if has_seat else (),
-            free_blocks=self._residency.num_free_blocks,
-            token_budget=self._pacing.token_budget(running),
-            max_running=self.limits.max_num_seqs,
-        )
-
-    def _ready(self, line: Iterable[Answer]) -> Iterable[Answer]:
-        """Those who wait for no image."""
-        return self._sight.seatable(line, self._residency.num_found)
 
     def _join(self, answers: Sequence[Answer]) -> None:
         """Let new answers wait for their turn."""
@@ -287,7 +252,7 @@ class Engine:
 
     def _take_structured(self) -> list[TokenEvent]:
         """Let those wait for their turn whose structure is compiled; end those it is wrong for."""
-        is_idle = not (self._running or self._reception.line or self._pending_events)
+        is_idle = not (self._seats.running or self._reception.line or self._pending_events)
         events = []
         for compiled in self._structuring.take_ready(is_idle=is_idle):
             if compiled.problem is None:
@@ -301,77 +266,10 @@ class Engine:
 
     def close(self) -> None:
         """End the engine's threads; keep cached prompts where that was asked for."""
+        self._steps.close()
         self._structuring.close()
         self._sight.close()
         self._residency.close()
-
-    def _drafts(self) -> Mapping[SequenceId, Sequence[int]]:
-        """Guesses at the next tokens of sequences that are decoding."""
-        if self._speculator is None or not self._running:
-            return {}
-        return self._speculator.drafts(self._running.values())
-
-    def _note_accepted(self, answer: Answer, guesses: Sequence[int], *, num_accepted: int) -> None:
-        if self._speculator is not None and guesses:
-            self._counts.drafted += len(guesses)
-            self._counts.accepted += num_accepted
-            self._speculator.note(answer, num_drafted=len(guesses), num_accepted=num_accepted)
-
-    def _carry_out(self, step: Step, drafts: Mapping[SequenceId, Sequence[int]]) -> list[LaneSlice]:
-        """Move sequences and blocks as planned; returns the slices by lane."""
-        self._preempt(step.preempted)
-        for sequence_id in step.admitted:
-            answer = self._reception.line.remove(sequence_id)
-            self._residency.enter(answer)
-            self._sight.enter(answer)
-            self._running[sequence_id] = answer
-        lane_slices = []
-        for slice_ in step.slices:
-            answer = self._running[slice_.sequence_id]
-            assert answer.lane is not None
-            if slice_.new_blocks:
-                self._residency.grow(answer, slice_.new_blocks)
-            num_tokens, num_logits = slice_.num_tokens, int(slice_.reaches_end)
-            if slice_.drafts:
-                guesses = drafts[slice_.sequence_id][: slice_.drafts]
-                self._residency.append_tokens(answer, len(answer.token_ids), guesses)
-                num_tokens += slice_.drafts
-                num_logits += slice_.drafts
-            lane_slices.append(LaneSlice(answer.lane, answer.num_computed, num_tokens, num_logits))
-        return lane_slices
-
-    def _score_prompts(self, step: Step, lane_slices: list[LaneSlice]) -> list[LaneSlice]:
-        """Compute apart the slices whose prompts want scores; returns what is left of the step."""
-        left = []
-        for slice_, lane_slice in zip(step.slices, lane_slices, strict=True):
-            scores = self._running[slice_.sequence_id].prompt_scores
-            if scores is None or scores.is_complete:
-                left.append(lane_slice)
-            elif (rest := score_slice(self._runner, scores, lane_slice)) is not None:
-                left.append(rest)
-        return left
-
-    def _preempt(self, sequence_ids: Sequence[SequenceId]) -> None:
-        for sequence_id in sequence_ids:
-            answer = self._running.pop(sequence_id)
-            self._sight.leave(answer)
-            self._residency.leave(answer)
-            if self._speculator is not None:
-                self._speculator.stand_back(sequence_id)
-            answer.stand_back()
-            self._reception.line.stand_back(answer)
-            self._counts.preemptions += 1
-
-    def _note_computed(self, step: Step) -> None:
-        """Count the known tokens that the model has computed."""
-        for slice_ in step.slices:
-            answer = self._running[slice_.sequence_id]
-            if answer.num_generated == 0 or not slice_.reaches_end or slice_.num_tokens > 1:
-                self._counts.prefilled += slice_.num_tokens
-                self._reception.charge(answer, num_prompt=slice_.num_tokens)
-            answer.num_computed += slice_.num_tokens
-            self._residency.note_computed(answer)
-            self._sight.note_computed(answer)
 
     def _settle(self, answer: Answer, event: TokenEvent) -> None:
         self._counts.generated += len(event.token_ids)
@@ -388,13 +286,5 @@ class Engine:
     def _finish(self, answer: Answer) -> None:
         if self._speculator is not None:
             self._speculator.forget(answer.sequence_id)
-        self._running.pop(answer.sequence_id, None)
         self._reception.leave(answer)
-        self._sight.forget(answer)
-        self._residency.leave(answer)
-        answer.finish()
-
-
-def _precedence(answer: Answer) -> tuple[int, SequenceId]:
-    """The most urgent first, of equals the oldest."""
-    return answer.priority, answer.sequence_id
+        self._seats.leave(answer)

@@ -7,6 +7,7 @@ gets other tokens. Shipped, because plug-ins and users test against it too.
 
 import json
 import time
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,9 +16,10 @@ from zlib import crc32
 import numpy as np
 from numpy.typing import NDArray
 
+from banyan.compiler.executable import FinishedRun, PendingRun
 from banyan.engine.adapters.library import AdapterLibrary
 from banyan.engine.adapters.memory import ReadAdapter
-from banyan.engine.cache.key_value_blocks import BLOCK_SIZE
+from banyan.engine.cache.key_value_blocks import BLOCK_SIZE, blocks_for
 from banyan.engine.engine import Engine
 from banyan.engine.options import EngineLimits, QueuePolicy
 from banyan.engine.runner import StepModel
@@ -98,6 +100,8 @@ class FakeModel(StepModel):
         end_token_id: the likeliest token once `end_after` tokens are seen.
         end_after: None never ends.
         num_slots: room for adapters; what a token leaves in the cache depends on the one it has.
+        num_in_flight: steps that may be begun and not finished; with more than one nothing is
+            computed before it is asked for.
     """
 
     def __init__(
@@ -108,8 +112,11 @@ class FakeModel(StepModel):
         end_token_id: int = FakeTokenizer.end_token_id,
         end_after: int | None = None,
         num_slots: int = 0,
+        num_in_flight: int = 1,
     ) -> None:
         self.num_slots = num_slots
+        self._num_in_flight = num_in_flight
+        self._begun: deque[_LateRun] = deque()
         # The last place is that of tokens without an adapter.
         self._seeds = np.zeros(num_slots + 1, dtype=np.uint64)
         self._vocab_size = vocab_size
@@ -119,6 +126,23 @@ class FakeModel(StepModel):
         # Rubbish to begin with: reading a place before writing it changes the answer.
         self.cache = np.arange(num_blocks * BLOCK_SIZE, dtype=np.uint64) * np.uint64(7919)
         self.num_runs = 0
+
+    @property
+    def num_in_flight(self) -> int:
+        """See above."""
+        return self._num_in_flight
+
+    def begin(self, arguments: Mapping[str, NDArray[Any]]) -> PendingRun:
+        """Take a step; what is written by one that is not finished must be touched by no other."""
+        if self._num_in_flight == 1:
+            return FinishedRun(self.run(arguments))
+        assert len(self._begun) < self._num_in_flight, "more steps are begun than the model takes"
+        begun = _LateRun(self.run, arguments, self._begun)
+        for other in self._begun:
+            assert begun.written.isdisjoint(other.touched), "a step writes what another reads"
+            assert other.written.isdisjoint(begun.touched), "a step reads what another writes"
+        self._begun.append(begun)
+        return begun
 
     def run(self, arguments: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[np.float32]]:
         """Write the new tokens into the cache, then read whole contexts back through the tables."""
@@ -181,6 +205,35 @@ class FakeModel(StepModel):
         return logits_V
 
 
+class _LateRun:
+    """A step that is computed when it is finished.
+
+    Attributes:
+        written: the blocks it writes.
+        touched: the blocks it reads or writes.
+    """
+
+    def __init__(
+        self,
+        run: Callable[[Mapping[str, NDArray[Any]]], dict[str, NDArray[np.float32]]],
+        arguments: Mapping[str, NDArray[Any]],
+        begun: "deque[_LateRun]",
+    ) -> None:
+        self._run, self._arguments, self._begun = run, arguments, begun
+        self._copies = {name: array.copy() for name, array in arguments.items()}
+        self.written = set((arguments["slots"] // BLOCK_SIZE).tolist())
+        rows = zip(arguments["block_tables"], arguments["context_lengths"], strict=True)
+        read = {int(block) for row, length in rows for block in row[: blocks_for(int(length))]}
+        self.touched = self.written | read
+
+    def finish(self) -> Mapping[str, NDArray[Any]]:
+        """Compute."""
+        assert self._begun.popleft() is self, "a step is finished before an older one"
+        for name, copy in self._copies.items():
+            assert np.array_equal(copy, self._arguments[name]), f"{name} changed meanwhile"
+        return self._run(self._arguments)
+
+
 class FakeBlocks:
     """The blocks of a fake model's cache, to be copied out and in."""
 
@@ -217,6 +270,7 @@ def fake_engine(
     num_slots: int = 0,
     max_adapters: int | None = None,
     eyes: Eyes | None = None,
+    num_in_flight: int = 1,
 ) -> Engine:
     """Build an engine on a `FakeModel` that reads and writes bytes of text."""
     limits = EngineLimits(
@@ -226,7 +280,9 @@ def fake_engine(
         num_blocks=num_blocks,
     )
     tokenizer = FakeTokenizer()
-    model = FakeModel(num_blocks, end_after=end_after, num_slots=num_slots)
+    model = FakeModel(
+        num_blocks, end_after=end_after, num_slots=num_slots, num_in_flight=num_in_flight
+    )
     return Engine(
         model,
         limits,

@@ -77,15 +77,40 @@ class LaneSlice:
     num_logits: int
 
 
+@dataclass(frozen=True, slots=True)
+class StepResults:
+    """What came of a step; overwritten when the model begins or finishes another.
+
+    Attributes:
+        logits: [R, V], for the tokens that want them, in the order of the slices and, within a
+            slice, of its tokens.
+        hidden: [T, H], of all tokens in the same order; None where the model does not give them.
+    """
+
+    logits: FloatArray
+    hidden: FloatArray | None = None
+
+
+class PendingStep:
+    """A step that was begun."""
+
+    def __init__(self, run: PendingRun | None, num_logits: int) -> None:
+        """Take the run of the model, None where there is nothing to compute."""
+        self._run = run
+        self._num_logits = num_logits
+
+    def finish(self) -> StepResults:
+        """Wait for the results; called once."""
+        if self._run is None:
+            return StepResults(np.zeros((0, 0), dtype=np.float32))
+        results = self._run.finish()
+        return StepResults(results["logits"][: self._num_logits], results.get("hidden"))
+
+
 class Runner:
     """Lays out each step for one model.
 
-    `logits` come back for the tokens that want them, in the order of the slices and, within a
-    slice, of its tokens. `seen` adds what is seen; None for a model that sees nothing.
-
-    Attributes:
-        hidden_TH: the hidden states of all tokens of the last run, in the same order; None where
-            the model does not give them. Overwritten by the next run.
+    `seen` adds what is seen; None for a model that sees nothing.
     """
 
     def __init__(
@@ -94,19 +119,20 @@ class Runner:
         self._model = model
         self._table = table
         self._seen = seen
-        self.hidden_TH: FloatArray | None = None
 
-    def run(self, slices: Sequence[LaneSlice]) -> FloatArray:
-        """Run the model once over all slices, or not at all; returns logits [R, V]."""
+    def begin(self, slices: Sequence[LaneSlice]) -> PendingStep:
+        """Start to run the model once over all slices, or not at all."""
         if not slices:
-            return np.zeros((0, 0), dtype=np.float32)
+            return PendingStep(None, 0)
         arguments: Mapping[str, NDArray[Any]] = step_arguments(self._table, slices)
         if self._seen is not None:
             arguments = self._seen(arguments, slices)
-        results = self._model.run(arguments)
-        self.hidden_TH = results.get("hidden")
-        logits_RV: FloatArray = results["logits"]
-        return logits_RV[: sum(slice_.num_logits for slice_ in slices)]
+        num_logits = sum(slice_.num_logits for slice_ in slices)
+        return PendingStep(self._model.begin(arguments), num_logits)
+
+    def run(self, slices: Sequence[LaneSlice]) -> FloatArray:
+        """Run the model once over all slices, or not at all; returns logits [R, V]."""
+        return self.begin(slices).finish().logits
 
 
 def step_arguments(table: SequenceTable, slices: Sequence[LaneSlice]) -> dict[str, NDArray[Any]]:

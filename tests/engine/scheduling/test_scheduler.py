@@ -1,5 +1,6 @@
 """The scheduler against tables of small cases, and against its promises on random workloads."""
 
+from collections import defaultdict, deque
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
@@ -8,7 +9,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from banyan.engine.cache.key_value_blocks import BlockPool, blocks_for
-from banyan.engine.scheduling.scheduler import Demand, SequenceId, Slice, Step, plan_step
+from banyan.engine.scheduling.scheduler import (
+    Demand,
+    SequenceId,
+    Slice,
+    Step,
+    UnderWay,
+    even_share,
+    plan_step,
+)
 
 A, B, C = SequenceId(1), SequenceId(2), SequenceId(3)
 
@@ -233,6 +242,60 @@ def test_more_running_sequences_than_the_budget_has_tokens_is_an_error() -> None
         plan([Demand(A, 2, 1, 1), Demand(B, 2, 1, 1)], [], token_budget=1)
 
 
+def test_a_step_takes_its_share_of_the_decoding_the_most_urgent_first() -> None:
+    running = [Demand(sequence_id, 5, 4, 1) for sequence_id in (A, B, C)]
+    step = plan_step(
+        running, [], free_blocks=9, token_budget=8, max_running=4, most_decoding=even_share(3, 2)
+    )
+    assert [slice_.sequence_id for slice_ in step.slices] == [A, B]
+    assert [even_share(count, 3) for count in (0, 1, 3, 4, 7)] == [0, 1, 1, 2, 3]
+
+
+def test_those_under_way_keep_their_seats_and_a_spare_block_each() -> None:
+    waiting = [Demand(C, 3, 0, 0)]
+    two = UnderWay(num_sequences=2)
+
+    def admitted(free_blocks: int, max_running: int) -> tuple[SequenceId, ...]:
+        return plan_step(
+            [],
+            waiting,
+            free_blocks=free_blocks,
+            token_budget=8,
+            max_running=max_running,
+            under_way=two,
+        ).admitted
+
+    assert (admitted(3, 3), admitted(3, 2), admitted(2, 3)) == ((C,), (), ())
+
+
+def test_nobody_gives_way_when_even_that_would_not_let_the_first_go_on() -> None:
+    running = [Demand(A, 17, 16, 1), Demand(B, 5, 4, 1, num_unshared=0)]
+    alone = plan(running, [], free_blocks=0)
+    assert (alone.preempted, len(alone.slices)) == ((B,), 1)
+    beside = plan_step(
+        running,
+        [],
+        free_blocks=0,
+        token_budget=8,
+        max_running=4,
+        under_way=UnderWay(num_sequences=1),
+    )
+    assert beside == Step((), (), ())
+
+
+def test_a_prompt_waits_for_the_block_that_a_step_under_way_computes() -> None:
+    waiting = [Demand(A, 40, 0, 0, next_block="x"), Demand(B, 40, 0, 0, next_block="y")]
+    step = plan_step(
+        [],
+        waiting,
+        free_blocks=20,
+        token_budget=8,
+        max_running=4,
+        under_way=UnderWay(1, frozenset({"x"})),
+    )
+    assert step.admitted == (B,)
+
+
 @dataclass(frozen=True)
 class Workload:
     """Lengths (prompt, answer, step of arrival, priority) and a machine they must run on."""
@@ -241,6 +304,7 @@ class Workload:
     num_blocks: int
     token_budget: int
     max_running: int
+    num_in_flight: int
 
 
 @st.composite
@@ -261,6 +325,7 @@ def workloads(draw: st.DrawFn) -> Workload:
         num_blocks=draw(st.integers(longest, longest + 12)),
         token_budget=draw(st.integers(max_running, 48)),
         max_running=max_running,
+        num_in_flight=draw(st.sampled_from((1, 1, 2, 3, 4))),
     )
 
 
@@ -275,6 +340,12 @@ class Simulation:
         self.goals: dict[SequenceId, int] = {}
         self.running: list[SequenceId] = []
         self.waiting: list[SequenceId] = []
+        self.flights: deque[Step] = deque()
+        self.passed_over: dict[SequenceId, int] = defaultdict(int)
+
+    @property
+    def under_way(self) -> set[SequenceId]:
+        return {slice_.sequence_id for step in self.flights for slice_ in step.slices}
 
     def arrive(self, now: int) -> None:
         for number, (prompt, answer, when, priority) in enumerate(self.workload.requests):
@@ -293,27 +364,48 @@ class Simulation:
         return self.demands[sequence_id].priority, sequence_id
 
     def step(self) -> None:
+        """Begin steps as long as there is room and work, then finish the oldest."""
+        while len(self.flights) < self.workload.num_in_flight and self._begin():
+            pass
+        assert self.flights or not (self.running or self.waiting), "work waits and none is done"
+        if self.flights:
+            for slice_ in self.flights.popleft().slices:
+                self._finish(slice_)
+
+    def _begin(self) -> bool:
+        under_way = self.under_way
+        resting = [i for i in self.running if i not in under_way]
+        num_decoding = sum(self.demands[i].is_decoding for i in resting) + sum(
+            slice_.reaches_end for step in self.flights for slice_ in step.slices
+        )
+        share = even_share(num_decoding, self.workload.num_in_flight)
         step = plan_step(
-            [self.demands[i] for i in self.running],
+            [self.demands[i] for i in resting],
             [self.demands[i] for i in self.waiting],
             free_blocks=self.pool.num_free,
-            token_budget=self.workload.token_budget,
+            token_budget=-(-self.workload.token_budget // self.workload.num_in_flight),
             max_running=self.workload.max_running,
+            most_decoding=share,
+            under_way=UnderWay(len(under_way)),
         )
-        assert step.slices or not (self.running or self.waiting), "work waits and none is done"
-        assert not self.running or step.slices[0].num_tokens > 0
         if self.running:
             first = self.running[0]
             urgency = self.demands[first].priority
             is_outranked = any(self.demands[i].priority < urgency for i in step.admitted)
             assert is_outranked or first not in step.preempted, "the first was made to wait"
-        self._carry_out(step)
+        if not step.slices:
+            assert (step.admitted, step.preempted) == ((), ())
+            return False
+        self._carry_out(step, resting, share)
+        self.flights.append(step)
+        return True
 
-    def _carry_out(self, step: Step) -> None:
+    def _carry_out(self, step: Step, resting: list[SequenceId], share: int) -> None:
         assert sum(s.num_tokens for s in step.slices) <= self.workload.token_budget
         waiting = list(self.waiting)
         for sequence_id in step.preempted:
-            assert sequence_id == self.running.pop(), "not the last was preempted"
+            assert sequence_id == resting.pop(), "not the last was preempted"
+            self.running.remove(sequence_id)
             self.pool.release(self.owned[sequence_id])
             self.owned[sequence_id] = []
             self.demands[sequence_id] = replace(
@@ -326,8 +418,18 @@ class Simulation:
             self.running.append(sequence_id)
         self.running.sort(key=self._precedence)
         assert len(self.running) <= self.workload.max_running
-        decoding = {i for i in self.running if self.demands[i].is_decoding}
-        assert decoding <= {s.sequence_id for s in step.slices}, "a stream was stalled"
+        computed = [s.sequence_id for s in step.slices]
+        assert len(set(computed)) == len(computed)
+        assert self.under_way.isdisjoint(computed), "a sequence is in two steps"
+        decoding = [i for i in resting if self.demands[i].is_decoding]
+        assert sum(i in computed for i in decoding) == min(share, len(decoding))
+        for sequence_id in decoding:
+            if sequence_id in computed:
+                self.passed_over[sequence_id] = 0
+            else:
+                self.passed_over[sequence_id] += 1
+                most = self.workload.num_in_flight - 1
+                assert self.passed_over[sequence_id] <= most, "a stream was stalled"
         for slice_ in step.slices:
             self._compute(slice_)
         everything = [block for blocks in self.owned.values() for block in blocks]
@@ -344,10 +446,14 @@ class Simulation:
         computed = demand.num_computed + slice_.num_tokens
         assert computed <= 16 * len(self.owned[sequence_id]), "a token has no place"
         assert slice_.reaches_end == (computed == demand.num_tokens)
+
+    def _finish(self, slice_: Slice) -> None:
+        sequence_id = slice_.sequence_id
+        demand = self.demands[sequence_id]
         demand = Demand(
             sequence_id,
             demand.num_tokens + slice_.reaches_end,
-            computed,
+            demand.num_computed + slice_.num_tokens,
             len(self.owned[sequence_id]),
             priority=demand.priority,
         )

@@ -30,9 +30,11 @@ class Compiled:
 class Structuring:
     """Owns the compiler and the masks of one engine; None as compiler refuses every structure."""
 
-    def __init__(self, compiler: StructureCompiler | None, *, vocab_size: int) -> None:
+    def __init__(
+        self, compiler: StructureCompiler | None, *, vocab_size: int, num_in_flight: int = 1
+    ) -> None:
         self._compiler = compiler
-        self._masks = MaskMaker(vocab_size)
+        self._masks = MaskMaker(vocab_size, num_in_flight=num_in_flight)
         self._pool: ThreadPoolExecutor | None = None
         self._jobs: dict[Future[None], list[Answer]] = {}
 

@@ -21,11 +21,15 @@ class Pacing:
     Args:
         policy: its goal for a step; without one every step has the largest budget.
         limits: the largest budget.
+        num_in_flight: steps that can be under way at once. They share the largest budget, so that
+            prompts that come together are computed by all places of the model.
     """
 
-    def __init__(self, policy: QueuePolicy, limits: EngineLimits) -> None:
+    def __init__(
+        self, policy: QueuePolicy, limits: EngineLimits, *, num_in_flight: int = 1
+    ) -> None:
         self._goal_seconds = policy.latency_goal_seconds
-        self._largest = limits.token_budget
+        self._largest = -(-limits.token_budget // num_in_flight)
         self._cost = StepCost()
         self._longest_step = 0.0
 

@@ -18,6 +18,9 @@ The rules:
 6. When blocks run out the last of the running gives all its blocks back and waits at the front; it
    is recomputed later. The first is never the one to give, so it always ends, and so do all.
 7. One that waits and is more urgent than some that run takes their place when there is no other.
+8. Where several steps are under way at once, a step is planned over the sequences of none of them.
+   Those keep their seats and blocks until they are back. A step takes no more than its even share
+   of the decoding, so that all steps, and with them all places of the model, have the same to do.
 """
 
 import heapq
@@ -71,6 +74,23 @@ class Demand:
 
 
 @dataclass(frozen=True, slots=True)
+class UnderWay:
+    """What steps that were begun and are not finished have taken.
+
+    Attributes:
+        num_sequences: those that hold a seat and blocks for them.
+        next_blocks: the `Demand.next_block` of those that compute one.
+    """
+
+    num_sequences: int = 0
+    next_blocks: frozenset[Hashable] = frozenset()
+
+
+NOTHING_UNDER_WAY = UnderWay()
+"""No other step."""
+
+
+@dataclass(frozen=True, slots=True)
 class Slice:
     """Compute the next `num_tokens` tokens of a sequence.
 
@@ -111,6 +131,16 @@ class Step:
         return len(self.slices) + sum(slice_.drafts for slice_ in self.slices)
 
 
+def even_share(num_decoding: int, num_in_flight: int) -> int:
+    """How many sequences that are decoding one step takes at most.
+
+    Args:
+        num_decoding: all of them, those of steps under way included.
+        num_in_flight: how many steps can be under way at once.
+    """
+    return -(-num_decoding // num_in_flight)
+
+
 def plan_step(
     running: Sequence[Demand],
     waiting: Iterable[Demand],
@@ -118,42 +148,68 @@ def plan_step(
     free_blocks: int,
     token_budget: int,
     max_running: int,
+    most_decoding: int | None = None,
+    under_way: UnderWay = NOTHING_UNDER_WAY,
 ) -> Step:
     """Plan one step.
 
     Args:
-        running: the most urgent first, of equals the oldest; the last one is the first to go.
+        running: the most urgent first, of equals the oldest; the last one is the first to go. None
+            of a step that is under way.
         waiting: the most urgent first, of equals the one who is next. Read only as far as
             sequences are admitted, so it may be made on the way.
         free_blocks: blocks that can be handed out.
         token_budget: most tokens of the step.
-        max_running: most sequences that run.
+        max_running: most sequences that run, those under way included.
+        most_decoding: most sequences that decode in this step; None lets all.
+        under_way: what other steps have taken.
 
     Raises:
-        ValueError: the running sequences alone exceed `token_budget`.
+        ValueError: the decoding sequences alone exceed `token_budget`.
     """
-    if len(running) > token_budget:
-        raise ValueError(f"{len(running)} running sequences exceed the token budget {token_budget}")
     num_kept, free_blocks = _keep_what_fits(running, free_blocks)
+    if free_blocks < 0 and under_way.num_sequences:
+        # Not even the first finds its block while others hold theirs: it goes on when they come.
+        return Step((), (), ())
     if num_kept < len(running):
         waiting = ()
     elif running:
-        num_kept, free_blocks, waiting = _outrank(running, waiting, free_blocks, max_running)
+        room = _Room(free_blocks, max_running, under_way)
+        num_kept, free_blocks, waiting = _outrank(running, waiting, room)
     kept, preempted = running[:num_kept], running[num_kept:]
 
-    decoding = [demand for demand in kept if demand.is_decoding]
+    decoding = [demand for demand in kept if demand.is_decoding][:most_decoding]
+    if len(decoding) > token_budget:
+        raise ValueError(
+            f"{len(decoding)} running sequences exceed the token budget {token_budget}"
+        )
     budget = token_budget - len(decoding)
     granted = _grant_drafts(decoding, budget // 2, free_blocks)
     slices = [_slice(demand, 1, n) for demand, n in zip(decoding, granted, strict=True)]
     budget -= sum(granted)
     free_blocks -= sum(map(_new_blocks, decoding, granted)) - sum(map(_new_blocks, decoding))
-    prompts = _Prompts(budget, free_blocks, num_running=len(kept), max_running=max_running)
+    prompts = _Prompts(
+        budget,
+        free_blocks,
+        num_running=len(kept) + under_way.num_sequences,
+        max_running=max_running,
+        in_work=set(under_way.next_blocks),
+    )
     prompts.fill([demand for demand in kept if not demand.is_decoding], waiting)
     return Step(
         preempted=tuple(demand.sequence_id for demand in reversed(preempted)),
         admitted=tuple(prompts.admitted),
         slices=(*slices, *prompts.slices),
     )
+
+
+@dataclass(frozen=True, slots=True)
+class _Room:
+    """Blocks and seats before a step, and what others have of them."""
+
+    free_blocks: int
+    max_running: int
+    under_way: UnderWay
 
 
 @dataclass(slots=True)
@@ -163,11 +219,11 @@ class _Prompts:
     Attributes:
         budget: tokens left.
         free_blocks: blocks left.
-        num_running: sequences that run.
+        num_running: sequences that run, those of other steps included.
         max_running: most of them.
         slices: what to compute.
         admitted: who starts.
-        in_work: the next blocks of those who compute theirs in this step.
+        in_work: the next blocks of those who compute theirs, in this step or in one under way.
         is_open: whether one who waits may still find a place.
     """
 
@@ -240,26 +296,29 @@ def _has_place(num_running: int, max_running: int, blocks_left: int) -> bool:
 
 
 def _outrank(
-    running: Sequence[Demand], waiting: Iterable[Demand], free_blocks: int, max_running: int
+    running: Sequence[Demand], waiting: Iterable[Demand], room: _Room
 ) -> tuple[int, int, Iterable[Demand]]:
     """Make place for the first who waits, if only less urgent ones are in its way.
 
     Returns how many of the running stay, the blocks left then, and who may be admitted.
     """
-    waiting = iter(waiting)
+    waiting, free_blocks = iter(waiting), room.free_blocks
     first = next(waiting, None)
     if first is None:
         return len(running), free_blocks, ()
     unchanged = len(running), free_blocks, chain((first,), waiting)
-    is_in_work = first.next_block is not None and any(
-        demand.next_block == first.next_block and demand.priority <= first.priority
-        for demand in running
+    is_in_work = first.next_block is not None and (
+        first.next_block in room.under_way.next_blocks
+        or any(
+            demand.next_block == first.next_block and demand.priority <= first.priority
+            for demand in running
+        )
     )
     if is_in_work:
         return unchanged
-    num_kept = len(running)
+    num_kept, num_others = len(running), room.under_way.num_sequences
     needed = _blocks_to_start(first)
-    while not _has_place(num_kept, max_running, free_blocks - needed):
+    while not _has_place(num_kept + num_others, room.max_running, free_blocks - needed):
         if num_kept == 0 or running[num_kept - 1].priority <= first.priority:
             return unchanged
         num_kept -= 1
@@ -269,7 +328,8 @@ def _outrank(
     # What it finds may be held only by those who go, and is not free once it takes that over. When
     # there might be too little, they go now and it comes in the next step, when that is counted.
     first = replace(first, num_unshared=None)
-    may_enter = _has_place(num_kept, max_running, free_blocks - _blocks_to_start(first))
+    blocks_left = free_blocks - _blocks_to_start(first)
+    may_enter = _has_place(num_kept + num_others, room.max_running, blocks_left)
     return num_kept, free_blocks, (first,) if may_enter else ()
 
 

@@ -112,19 +112,21 @@ class Speculator:
         hidden_TH: NDArray[np.float32] | None,
         slices: Sequence[LaneSlice],
         *,
-        answers: Mapping[SequenceId, Answer],
+        answers: Iterable[Answer],
     ) -> None:
-        """A step computed these slices of answers, and gave the hidden states of their tokens.
+        """A step computed these slices, and gave the hidden states of their tokens.
 
-        Heads that guess read them later; None where the model gives none.
+        Heads that guess read them later; None where the model gives none. Slices of others than
+        `answers` are passed over: nobody guesses for those any more.
         """
         if self._log is None or hidden_TH is None:
             return
-        owners = {answer.lane: sequence_id for sequence_id, answer in answers.items()}
+        owners = {answer.lane: answer.sequence_id for answer in answers}
         row = 0
         for slice_ in slices:
-            rows_NH = hidden_TH[row : row + slice_.num_tokens]
-            self._log.note(owners[slice_.lane], slice_.start, rows_NH)
+            if slice_.lane in owners:
+                rows_NH = hidden_TH[row : row + slice_.num_tokens]
+                self._log.note(owners[slice_.lane], slice_.start, rows_NH)
             row += slice_.num_tokens
 
     def note(self, answer: Answer, *, num_drafted: int, num_accepted: int) -> None:

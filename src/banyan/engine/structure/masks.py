@@ -3,6 +3,7 @@
 Dims: M rows that are constrained, V words of the vocabulary, W 32-bit words of a mask.
 """
 
+from collections import deque
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -84,16 +85,19 @@ NO_MASKS = RowMasks({}, np.zeros((0, 0), dtype=np.int32), None, 0)
 
 
 class MaskMaker:
-    """Fills the masks of each step; its memory is used again by the next.
+    """Fills the masks of each step; their memory is used again by later steps.
 
     Args:
         vocab_size: bits of a mask.
+        num_in_flight: steps that can be under way at once; so many masks are kept apart.
     """
 
-    def __init__(self, vocab_size: int) -> None:
+    def __init__(self, vocab_size: int, *, num_in_flight: int = 1) -> None:
         self._vocab_size = vocab_size
         self._pool: ThreadPoolExecutor | None = None
-        self._masks_MW: MaskArray = np.zeros((0, mask_words(vocab_size)), dtype=np.int32)
+        none_MW: MaskArray = np.zeros((0, mask_words(vocab_size)), dtype=np.int32)
+        # The next step's memory stands first.
+        self._memory = deque([none_MW] * num_in_flight)
 
     def begin(
         self, constraints: Sequence[TokenConstraint | None], drafts: Sequence[Sequence[int]]
@@ -118,10 +122,11 @@ class MaskMaker:
             return NO_MASKS
         if self._pool is None:
             self._pool = ThreadPoolExecutor(1, thread_name_prefix="banyan-masks")
-        if len(self._masks_MW) < len(places):
-            shape = (2 * len(places), self._masks_MW.shape[1])
-            self._masks_MW = np.zeros(shape, dtype=np.int32)
-        masks_MW = self._masks_MW[: len(places)]
+        memory_MW = self._memory.popleft()
+        if len(memory_MW) < len(places):
+            memory_MW = np.zeros((2 * len(places), memory_MW.shape[1]), dtype=np.int32)
+        self._memory.append(memory_MW)
+        masks_MW = memory_MW[: len(places)]
         filling = self._pool.submit(_fill_all, work, masks_MW)
         return RowMasks(places, masks_MW, filling, self._vocab_size)
 

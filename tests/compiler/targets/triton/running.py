@@ -74,7 +74,7 @@ def run_on_triton(
     program.allocate_state({})
     for state in of_role(program.inputs, "state"):
         program.write_state(state.name, arrays[state.name])
-    return program.run({a.name: arrays[a.name] for a in of_role(program.inputs, "argument")})
+    return dict(program.run({a.name: arrays[a.name] for a in of_role(program.inputs, "argument")}))
 
 
 def assert_agrees(

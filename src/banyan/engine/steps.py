@@ -1,0 +1,342 @@
+"""The steps of an engine: planned, begun, finished.
+
+Owns those that are under way: as many as the model takes at once, each over sequences of its own,
+finished in the order in which they were begun. With a model that takes one, a step is over before
+the next is planned. Decides nothing itself: see `scheduler`, `pacing`, `verification`.
+"""
+
+from collections import deque
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+
+from banyan.engine.events import TokenEvent
+from banyan.engine.requests.counts import EngineCounts
+from banyan.engine.requests.publishing import advance
+from banyan.engine.requests.reception import Reception
+from banyan.engine.requests.request import Sequence as Answer
+from banyan.engine.requests.residency import Residency
+from banyan.engine.requests.seats import Seats
+from banyan.engine.requests.sight import Sight
+from banyan.engine.requests.structuring import Structuring
+from banyan.engine.runner import LaneSlice, PendingStep, Runner
+from banyan.engine.scheduling.pacing import Pacing
+from banyan.engine.scheduling.scheduler import (
+    Demand,
+    SequenceId,
+    Slice,
+    Step,
+    UnderWay,
+    even_share,
+    plan_step,
+)
+from banyan.engine.speculation.speculator import Speculator
+from banyan.engine.speculation.verification import verify
+from banyan.engine.structure.masks import RowMasks
+from banyan.engine.tokens.prompt_scores import score_slice
+from banyan.foundation.errors import BanyanError
+
+Settle = Callable[[Answer, TokenEvent], None]
+"""Told of what is new in an answer, and whether it ended."""
+
+_Drafts = Mapping[SequenceId, Sequence[int]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepParts:
+    """What steps read and change; one engine has one of each.
+
+    Attributes:
+        runner: computes a step.
+        residency: lanes and blocks.
+        seats: who runs.
+        reception: who waits.
+        pacing: how many tokens a step may have.
+        sight: what prompts show.
+        structuring: what answers must look like.
+        counts: what was done.
+        speculator: guesses tokens; None where nobody does.
+        clock: seconds that only go forward.
+    """
+
+    runner: Runner
+    residency: Residency
+    seats: Seats
+    reception: Reception
+    pacing: Pacing
+    sight: Sight
+    structuring: Structuring
+    counts: EngineCounts
+    speculator: Speculator | None
+    clock: Callable[[], float]
+
+
+@dataclass(frozen=True, slots=True)
+class _Begun:
+    """A step under way.
+
+    Attributes:
+        step: the plan.
+        answers: of its slices, in order.
+        lane_slices: what is computed, in order.
+        unscored: those of them that are left to the run: without those of prompts with scores.
+        ends: the answers that get tokens, in order.
+        checked: the guesses of each of them that are computed with it.
+        masks: what their structures forbid.
+        next_blocks: contents of blocks that it computes, which others may wait for.
+        run: the model at work.
+        began: when, by the engine's clock.
+    """
+
+    step: Step
+    answers: Sequence[Answer]
+    lane_slices: Sequence[LaneSlice]
+    unscored: Sequence[LaneSlice]
+    ends: Sequence[Answer]
+    checked: Sequence[Sequence[int]]
+    masks: RowMasks
+    next_blocks: frozenset[Hashable]
+    run: PendingStep
+    began: float
+
+
+@dataclass(frozen=True, slots=True)
+class _Planned:
+    """A step, and the guesses of which it checks some."""
+
+    step: Step
+    drafts: _Drafts
+
+
+class Steps:
+    """Plans steps over those that rest, and brings what comes of them to the answers."""
+
+    def __init__(self, parts: StepParts, *, max_num_seqs: int, num_in_flight: int) -> None:
+        """Take the parts of an engine.
+
+        Args:
+            parts: see there.
+            max_num_seqs: most sequences that run.
+            num_in_flight: how many steps the model can have begun and not finished.
+        """
+        self._parts = parts
+        self._max_num_seqs = max_num_seqs
+        self._num_in_flight = num_in_flight
+        self._begun: deque[_Begun] = deque()
+
+    @property
+    def is_under_way(self) -> bool:
+        """Whether a step was begun and not finished."""
+        return bool(self._begun)
+
+    def begin(self) -> bool:
+        """Begin the next step, if there is one and the model takes it; false when it has to wait.
+
+        Whoever is admitted has left the line then.
+        """
+        if len(self._begun) == self._num_in_flight:
+            return False
+        parts = self._parts
+        planned = self._plan()
+        step = planned.step
+        if self._begun and self._has_scores(step):
+            # Those are computed bit by bit, each run finished before the next: not between others.
+            return False
+        began = parts.clock()
+        line = parts.reception.line
+        parts.reception.note_step([line[admitted] for admitted in step.admitted], now=began)
+        answers, lane_slices = self._carry_out(planned)
+        if not lane_slices:
+            return False
+        ends = [
+            (answer, planned.drafts.get(slice_.sequence_id, ())[: slice_.drafts])
+            for answer, slice_ in zip(answers, step.slices, strict=True)
+            if slice_.reaches_end
+        ]
+        # Filled in a thread while the model runs.
+        masks = parts.structuring.begin_masks(
+            [a for a, _ in ends], [guesses for _, guesses in ends]
+        )
+        unscored = self._score_prompts(answers, lane_slices)
+        run = parts.runner.begin(unscored)
+        parts.seats.set_out(answers)
+        self._begun.append(
+            _Begun(
+                step,
+                answers,
+                lane_slices,
+                unscored,
+                [answer for answer, _ in ends],
+                [guesses for _, guesses in ends],
+                masks,
+                self._next_blocks(answers),
+                run,
+                began,
+            )
+        )
+        return True
+
+    def finish(self, settle: Settle) -> list[TokenEvent]:
+        """Wait for the oldest step under way, if any; returns what came of it.
+
+        `settle` is called for each answer that got tokens. Those that left meanwhile get none, and
+        give back their place.
+        """
+        if not self._begun:
+            return []
+        parts, begun = self._parts, self._begun.popleft()
+        results = begun.run.finish()
+        parts.counts.note_step(begun.step)
+        staying = parts.seats.come_back(begun.answers)
+        if parts.speculator is not None:
+            parts.speculator.note_hidden(results.hidden, begun.unscored, answers=staying)
+        self._note_computed(begun)
+        events = []
+        if begun.ends:
+            begun.masks.wait()
+            samplers = [answer.sampler for answer in begun.ends]
+            chosen = verify(results.logits, samplers, begun.checked, begun.masks)
+            for answer, tokens, guesses in zip(begun.ends, chosen, begun.checked, strict=True):
+                if answer.sequence_id not in parts.seats.running:
+                    continue
+                self._note_accepted(answer, guesses, num_accepted=len(tokens) - 1)
+                events.append(advance(answer, tokens))
+                settle(answer, events[-1])
+        if parts.speculator is not None:
+            parts.speculator.finish_step(begun.step.num_decoded)
+        parts.pacing.note(begun.lane_slices, parts.clock() - begun.began)
+        return events
+
+    def close(self) -> None:
+        """Let the model finish what was begun; nothing comes of it."""
+        while self._begun:
+            with suppress(BanyanError):
+                self._begun.popleft().run.finish()
+
+    def _plan(self) -> _Planned:
+        """Plan a step over those at rest; who is admitted is still in the line afterwards."""
+        parts = self._parts
+        line, residency = parts.reception.line, parts.residency
+        resting = parts.seats.at_rest()
+        decoding = [answer for answer in resting if answer.is_decoding]
+        share = self._share(len(decoding))
+        decoding = decoding[:share]
+        drafts: _Drafts = {}
+        if parts.speculator is not None and resting:
+            drafts = parts.speculator.drafts(decoding)
+        has_seat = parts.seats.num_taken < self._max_num_seqs
+        if line and has_seat:
+            residency.bring_back(next(iter(line)))
+        most_urgent = line.most_urgent
+        running: list[Demand] = []
+        for answer in resting:
+            is_outranked = most_urgent is not None and answer.priority > most_urgent
+            has_seat |= is_outranked
+            num_drafts = len(drafts.get(answer.sequence_id, ()))
+            running.append(residency.running_demand(answer, num_drafts, is_outranked=is_outranked))
+        step = plan_step(
+            running,
+            # Made only as far as they are looked at; a queue of thousands costs nothing.
+            residency.waiting_demands(self._ready(line)) if has_seat else (),
+            free_blocks=residency.num_free_blocks,
+            token_budget=parts.pacing.token_budget(running),
+            max_running=self._max_num_seqs,
+            most_decoding=share,
+            under_way=self._under_way(),
+        )
+        return _Planned(step, drafts)
+
+    def _share(self, num_resting: int) -> int:
+        """How many of those that rest may decode in the next step."""
+        num_under_way = sum(len(begun.ends) for begun in self._begun)
+        return even_share(num_resting + num_under_way, self._num_in_flight)
+
+    def _under_way(self) -> UnderWay:
+        next_blocks = frozenset(key for begun in self._begun for key in begun.next_blocks)
+        return UnderWay(self._parts.seats.num_under_way, next_blocks)
+
+    def _ready(self, line: Iterable[Answer]) -> Iterable[Answer]:
+        """Those who wait for no image."""
+        return self._parts.sight.seatable(line, self._parts.residency.num_found)
+
+    def _has_scores(self, step: Step) -> bool:
+        running, line = self._parts.seats.running, self._parts.reception.line
+        return any(
+            (running.get(slice_.sequence_id) or line[slice_.sequence_id]).computes_all
+            for slice_ in step.slices
+        )
+
+    def _carry_out(self, planned: _Planned) -> tuple[list[Answer], list[LaneSlice]]:
+        """Move sequences and blocks as planned; returns who computes, and which part by lane."""
+        parts, step = self._parts, planned.step
+        self._preempt(step.preempted)
+        for sequence_id in step.admitted:
+            parts.seats.enter(parts.reception.line.remove(sequence_id))
+        answers = [parts.seats.running[slice_.sequence_id] for slice_ in step.slices]
+        lane_slices = [
+            self._lane_slice(answer, slice_, planned.drafts)
+            for answer, slice_ in zip(answers, step.slices, strict=True)
+        ]
+        return answers, lane_slices
+
+    def _lane_slice(self, answer: Answer, slice_: Slice, drafts: _Drafts) -> LaneSlice:
+        """Give a sequence what it needs for its part of a step."""
+        assert answer.lane is not None
+        if slice_.new_blocks:
+            self._parts.residency.grow(answer, slice_.new_blocks)
+        num_tokens, num_logits = slice_.num_tokens, int(slice_.reaches_end)
+        if slice_.drafts:
+            guesses = drafts[slice_.sequence_id][: slice_.drafts]
+            self._parts.residency.append_tokens(answer, len(answer.token_ids), guesses)
+            num_tokens += slice_.drafts
+            num_logits += slice_.drafts
+        return LaneSlice(answer.lane, answer.num_computed, num_tokens, num_logits)
+
+    def _preempt(self, sequence_ids: Sequence[SequenceId]) -> None:
+        parts = self._parts
+        for sequence_id in sequence_ids:
+            answer = parts.seats.stand_back(sequence_id)
+            if parts.speculator is not None:
+                parts.speculator.stand_back(sequence_id)
+            parts.reception.line.stand_back(answer)
+            parts.counts.preemptions += 1
+
+    def _score_prompts(
+        self, answers: Sequence[Answer], lane_slices: Sequence[LaneSlice]
+    ) -> Sequence[LaneSlice]:
+        """Compute apart the slices whose prompts want scores; returns what is left of the step."""
+        left = []
+        for answer, lane_slice in zip(answers, lane_slices, strict=True):
+            scores = answer.prompt_scores
+            if scores is None or scores.is_complete:
+                left.append(lane_slice)
+            elif (rest := score_slice(self._parts.runner, scores, lane_slice)) is not None:
+                left.append(rest)
+        return left
+
+    def _next_blocks(self, answers: Iterable[Answer]) -> frozenset[Hashable]:
+        """What the next whole block of each prompt will hold, where others may want to know."""
+        if self._num_in_flight == 1:
+            return frozenset()
+        demands = map(self._parts.residency.running_demand, answers)
+        return frozenset(d.next_block for d in demands if d.next_block is not None)
+
+    def _note_computed(self, begun: _Begun) -> None:
+        """Count the known tokens that the model has computed."""
+        parts = self._parts
+        for answer, slice_ in zip(begun.answers, begun.step.slices, strict=True):
+            if answer.sequence_id not in parts.seats.running:
+                continue
+            if answer.num_generated == 0 or not slice_.reaches_end or slice_.num_tokens > 1:
+                parts.counts.prefilled += slice_.num_tokens
+                parts.reception.charge(answer, num_prompt=slice_.num_tokens)
+            answer.num_computed += slice_.num_tokens
+            parts.residency.note_computed(answer)
+            parts.sight.note_computed(answer)
+
+    def _note_accepted(self, answer: Answer, guesses: Sequence[int], *, num_accepted: int) -> None:
+        parts = self._parts
+        if parts.speculator is not None and guesses:
+            parts.counts.drafted += len(guesses)
+            parts.counts.accepted += num_accepted
+            parts.speculator.note(answer, num_drafted=len(guesses), num_accepted=num_accepted)
