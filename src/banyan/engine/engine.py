@@ -90,33 +90,35 @@ class Engine:
         )
         policy = policy or QueuePolicy()
         self._sight = Sight(eyes, most_file_bytes=policy.most_image_bytes)
-        seeing = model if eyes is None else SeeingStep(model, eyes)
         self._seats = Seats(self._residency, self._sight)
         self._reception = Reception(policy)
         self._pacing = Pacing(policy, limits, num_in_flight=model.num_in_flight)
         if spill is not None:
             spill.compare_with(self._pacing.compute_seconds)
         self._counts = EngineCounts()
-        self._steps = Steps(
-            StepParts(
-                runner=Runner(seeing, self._residency.table, self._sight.seen),
-                residency=self._residency,
-                seats=self._seats,
-                reception=self._reception,
-                pacing=self._pacing,
-                sight=self._sight,
-                structuring=self._structuring,
-                counts=self._counts,
-                speculator=speculator,
-                clock=clock,
-            ),
-            max_num_seqs=limits.max_num_seqs,
-            num_in_flight=model.num_in_flight,
-        )
+        seeing = model if eyes is None else SeeingStep(model, eyes)
+        self._steps = self._steps_of(seeing)
         # Only those that are not finished: a finished one gives back what it remembers.
         self._answers: dict[str, list[Answer]] = {}
         self._pending_events: list[TokenEvent] = []
         self._refusals: list[Refusal] = []
+
+    def _steps_of(self, model: StepModel) -> Steps:
+        parts = StepParts(
+            runner=Runner(model, self._residency.table, self._sight.seen),
+            residency=self._residency,
+            seats=self._seats,
+            reception=self._reception,
+            pacing=self._pacing,
+            sight=self._sight,
+            structuring=self._structuring,
+            counts=self._counts,
+            speculator=self._speculator,
+            clock=self._clock,
+        )
+        return Steps(
+            parts, max_num_seqs=self.limits.max_num_seqs, num_in_flight=model.num_in_flight
+        )
 
     def add_request(
         self,
