@@ -18,11 +18,12 @@ from numpy.typing import NDArray
 
 from banyan.compiler.compile import compile_graph
 from banyan.compiler.executable import Executable
-from banyan.compiler.ir.cached import CACHE_BLOCK, CACHE_FORMATS
+from banyan.compiler.ir.cached import CACHE_FORMATS
 from banyan.compiler.ir.graph import Graph
 from banyan.compiler.ir.types import DType
 from banyan.compiler.options import CompileOptions
 from banyan.devices.device import Device
+from banyan.engine.cache.key_value_blocks import blocks_for
 from banyan.foundation.errors import InputError
 from banyan.models.quantisation.graph import quantize_graph
 from banyan.models.quantisation.rounded import RoundingChoice
@@ -174,7 +175,6 @@ class Calibration:
     """
 
     device: Device
-    plan: CalibrationPlan
     probes: list[_Probe] = field(default_factory=list)
     starts: list[_Probe] = field(default_factory=list)
     compile_seconds: float = 0.0
@@ -232,7 +232,7 @@ class Calibration:
 def open_calibration(device: Device, plan: CalibrationPlan, options: CompileOptions) -> Calibration:
     """Compile all probes and give them weights; nothing is timed yet."""
     began = time.perf_counter()
-    made = Calibration(device, plan)
+    made = Calibration(device)
     maker = _Maker(device, plan, options)
     made.starts = list(maker.starts())
     products = list(maker.products())
@@ -307,7 +307,7 @@ class _Maker:
     def attending(self, name: str, shape: tuple[int, int, int]) -> Executable:
         form, dtype = CACHE_FORMATS[name], PLAIN.get(name, DType.BFLOAT16)
         made = self.compiled(attention_graph(*shape, form, self.plan.repeats, dtype))
-        blocks = max(s * _blocks(new + past) for s, new, past in self.plan.steps)
+        blocks = max(s * blocks_for(new + past) for s, new, past in self.plan.steps)
         fill_states(made, blocks)
         return made
 
@@ -371,7 +371,7 @@ def _attention_arguments(
 ) -> dict[str, Array]:
     """Sequences of one length, each with blocks of its own."""
     (heads, _, size), (sequences, new, past) = shape, step
-    blocks = _blocks(new + past)
+    blocks = blocks_for(new + past)
     query = _rows(sequences * new, heads * size, dtype).reshape(sequences * new, heads, size)
     return {
         "query": query,
@@ -379,7 +379,3 @@ def _attention_arguments(
         "query_starts": np.arange(sequences + 1, dtype=np.int32) * new,
         "context_lengths": np.full(sequences, new + past, np.int32),
     }
-
-
-def _blocks(tokens: int) -> int:
-    return -(-tokens // CACHE_BLOCK)

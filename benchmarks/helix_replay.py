@@ -93,7 +93,6 @@ class Request:
     path: tuple[tuple[int, int], ...] = ()
     place: int = 0
     written: int = 0
-    begun: float = 0.0
     first: float = 0.0
 
 
@@ -194,7 +193,7 @@ class Replay:
             self._waiting.popleft()
             self._under_way += 1
             self._hops += len(path)
-            request.path, request.begun = path, now
+            request.path = path
             for name, _ in path:
                 self.nodes[name].room -= size
             first.setdefault(path[0][0], []).append(number)

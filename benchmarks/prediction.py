@@ -53,8 +53,8 @@ from benchmarks.calibration import (
 )
 from benchmarks.calibration_values import AnyWeights, fill_states
 from benchmarks.prediction_cases import CONFIGURATIONS, GROUPS, Case, Group
+from benchmarks.slice import append_record
 
-HISTORY = Path(__file__).resolve().parent / "history" / "prediction.jsonl"
 FEW_TOKENS = 0.02
 """Runs are repeated until they took so many seconds together."""
 
@@ -91,6 +91,11 @@ class Runner:
         values = dict(arguments)
         for part, names in zip(self.parts, self.wanted, strict=True):
             values |= part.run({name: values[name] for name in names})
+
+
+def folder_of(group: Group, settings: Settings) -> Path:
+    """Where the made-up checkpoint of a group is kept."""
+    return settings.cache_directory / "prediction" / group.title.replace(" ", "-")
 
 
 def configuration_of(group: Group, folder: Path) -> ModelConfiguration:
@@ -167,7 +172,7 @@ def measure(
 ) -> Iterator[Measured]:
     """Rounds of one pass of the probes and every case of a group, group after group."""
     for group in groups:
-        folder = settings.cache_directory / "prediction" / group.title.replace(" ", "-")
+        folder = folder_of(group, settings)
         runner = Runner(group, calibration.device, settings, folder)
         found = [Measured(group, case) for case in group.cases]
         prepared = [arguments_of(case) for case in group.cases]
@@ -201,10 +206,8 @@ def stages_of(group: Group) -> tuple[Stage, ...]:
     return (Stage(0, group.layers, ("first",), attention),)
 
 
-def shape_of(group: Group, folder: Path | None = None) -> ModelShape:
-    settings = load_settings(os.environ)
-    place = settings.cache_directory / "prediction" / group.title.replace(" ", "-")
-    configuration = configuration_of(group, folder or place)
+def shape_of(group: Group) -> ModelShape:
+    configuration = configuration_of(group, folder_of(group, load_settings(os.environ)))
     return model_shape(
         configuration, group.title, weight_dtype=group.weights, cache_dtype=group.cache
     )
@@ -244,9 +247,7 @@ def report(records: Sequence[Mapping[str, Any]], settings: Settings) -> float:
         for step in record["steps"]:
             group = groups[step["group"]]
             if group.title not in works:
-                configuration = configuration_of(
-                    group, settings.cache_directory / "prediction" / group.title.replace(" ", "-")
-                )
+                configuration = configuration_of(group, folder_of(group, settings))
                 works[group.title] = graph_work(captured(group, configuration, settings))
             case = next(case for case in group.cases if case.title == step["case"])
             part, sizes = Part(0, group.layers), step_sizes(case.shape)
@@ -293,8 +294,7 @@ def main() -> None:
     print(f"probes ran for {calibration.run_seconds:.0f} s")
     record = record_of(calibration, found)
     if options.raw is not None:
-        with options.raw.open("a") as file:
-            file.write(json.dumps(record) + "\n")
+        append_record(options.raw, record)
     report([record], settings)
     device.close()
 

@@ -27,6 +27,7 @@ from pathlib import Path
 import httpx
 
 from banyan.models.loading import open_model
+from benchmarks.drills import children_of
 from benchmarks.serving.our_server import our_server
 from tests.models.adapters.files import make_adapter
 
@@ -245,10 +246,7 @@ def memory_of(process_ids: Iterable[int]) -> tuple[int, tuple[int, ...]]:
 
 def family(process_id: int) -> list[int]:
     """A process and its children."""
-    with suppress(OSError):
-        children = Path(f"/proc/{process_id}/task/{process_id}/children").read_text()
-        return [process_id, *map(int, children.split())]
-    return [process_id]
+    return [process_id, *children_of(process_id)]
 
 
 def made_up_adapter(model: str, folder: Path) -> str:

@@ -16,7 +16,6 @@ Run: python -m benchmarks.transport [--rounds 5] [--quick] [--keep]
 
 import argparse
 import contextlib
-import json
 import os
 import socket
 import statistics
@@ -37,6 +36,7 @@ from banyan.distributed.opening import Conditions
 from banyan.distributed.secret import SharedSecret, make_secret
 from banyan.distributed.tcp import Address, connect_tcp, listen_tcp
 from banyan.foundation.errors import ChannelClosed
+from benchmarks.slice import append_record, commit_facts
 
 HISTORY = Path(__file__).resolve().parent / "history" / "transport.jsonl"
 SIZES = {"4 KiB": 4 << 10, "64 KiB": 64 << 10, "256 KiB": 256 << 10, "1 MiB": 1 << 20}
@@ -246,20 +246,14 @@ def show(found: dict[str, dict[str, Figures]], tell: Callable[[str], None] = pri
             )
 
 
-def record(found: dict[str, dict[str, Figures]], floor: float, rounds: int) -> dict[str, object]:
-    """One line of the history."""
-    root = Path(__file__).resolve().parent.parent
-    commit = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"],
-        cwd=root,
-        capture_output=True,
-        text=True,
-        check=True,
-    ).stdout.strip()
+def record(
+    found: dict[str, dict[str, Figures]], floor: float, rounds: int, num_cores: int
+) -> dict[str, object]:
+    """One line of the history; `num_cores` that this process might use before it was pinned."""
     return {
         "date": datetime.now(UTC).strftime("%Y-%m-%d %H:%M"),
-        "commit": commit,
-        "cores": len(os.sched_getaffinity(0)),
+        **commit_facts(),
+        "cores": num_cores,
         "rounds": rounds,
         "bare_socket_one_way_microseconds": round(floor, 2),
         "figures": {
@@ -288,8 +282,7 @@ def main() -> None:
     print(f"{num_cores} cores, {arguments.rounds} rounds; bare Unix socket one way: {floor:.1f} us")
     show(found)
     if arguments.keep:
-        with HISTORY.open("a", encoding="utf-8") as history:
-            history.write(json.dumps(record(found, floor, arguments.rounds)) + "\n")
+        append_record(HISTORY, record(found, floor, arguments.rounds, num_cores))
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TypeAlias
 
 from rich.console import Console
 from rich.markup import escape
@@ -19,6 +19,9 @@ from banyan.devices.profile import DeviceProfile, fingerprint_of, load_profile, 
 from banyan.engine.workbench.measuring.device import measure_device
 from banyan.engine.workbench.measuring.effort import QUICK, ProgramEffort
 from banyan.foundation.settings import Settings
+
+Grid: TypeAlias = dict[tuple[str, tuple[int, ...]], str]
+"""A format and sizes -> what stands in the cell of both."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,33 +184,25 @@ def print_rates(console: Console, profile: DeviceProfile) -> None:
         f"{profile.copy_bytes_per_second / 1e9:.1f} GB/s, out "
         f"{profile.copy_back_bytes_per_second / 1e9:.1f}"
     )
-    rows = sorted({rate.rows for rate in profile.linear_rates})
-    table = Table("linear layers, GFLOP/s", *(f"{n} row(s)" for n in rows), box=None)
-    for weights in dict.fromkeys(rate.weights for rate in profile.linear_rates):
-        found = {rate.rows: rate.operations_per_second / 1e9 for rate in profile.linear(weights)}
-        table.add_row(weights, *(f"{found[n]:.0f}" if n in found else "-" for n in rows))
-    console.print(table)
-    _print_attention(console, profile)
+    linear: Grid = {}
+    for rate in profile.linear_rates:
+        linear[rate.weights, (rate.rows,)] = f"{rate.operations_per_second / 1e9:.0f}"
+    _print_grid(console, "linear layers, GFLOP/s", "{} row(s)", linear)
+    decode: Grid = {}
+    for read in profile.decode_rates:
+        decode[read.cache, (read.sequences, read.context)] = f"{read.bytes_per_second / 1e9:.1f}"
+    _print_grid(console, "cache read, GB/s", "{} x {}", decode)
+    prefill: Grid = {}
+    for prompt in profile.prefill_rates:
+        size = (prompt.tokens, prompt.context)
+        prefill[prompt.cache, size] = f"{prompt.operations_per_second / 1e9:.0f}"
+    _print_grid(console, "prompts, GFLOP/s", "{} of {}", prefill)
 
 
-def _print_attention(console: Console, profile: DeviceProfile) -> None:
-    shapes = sorted({(rate.sequences, rate.context) for rate in profile.decode_rates})
-    table = Table("cache read, GB/s", *(f"{s} x {c}" for s, c in shapes), box=None)
-    for cache in dict.fromkeys(rate.cache for rate in profile.decode_rates):
-        found = {
-            (rate.sequences, rate.context): rate.bytes_per_second / 1e9
-            for rate in profile.decode_rates
-            if rate.cache == cache
-        }
-        table.add_row(cache, *(f"{found[s]:.1f}" if s in found else "-" for s in shapes))
-    console.print(table)
-    prompts = sorted({(rate.tokens, rate.context) for rate in profile.prefill_rates})
-    table = Table("prompts, GFLOP/s", *(f"{n} of {c}" for n, c in prompts), box=None)
-    for cache in dict.fromkeys(rate.cache for rate in profile.prefill_rates):
-        found = {
-            (rate.tokens, rate.context): rate.operations_per_second / 1e9
-            for rate in profile.prefill_rates
-            if rate.cache == cache
-        }
-        table.add_row(cache, *(f"{found[s]:.0f}" if s in found else "-" for s in prompts))
+def _print_grid(console: Console, title: str, head: str, cells: Grid) -> None:
+    """A row for each format in its order, a column for each size by size; "-" where none is."""
+    sizes = sorted({size for _, size in cells})
+    table = Table(title, *(head.format(*size) for size in sizes), box=None)
+    for form in dict.fromkeys(form for form, _ in cells):
+        table.add_row(form, *(cells.get((form, size), "-") for size in sizes))
     console.print(table)

@@ -44,7 +44,7 @@ class Choice:
 
 
 def known_probes() -> tuple[Probe, ...]:
-    """Give the probe of every chip that this version or an installed plug-in knows."""
+    """Give the probe of every kind of chip that this version or an installed plug-in knows."""
     own = (CpuProbe(), *vendor_probes(chips), OpenClProbe())
     return (*own, *plug_in_probes(installed_plug_ins(), [probe.chip.name for probe in own]))
 
@@ -68,8 +68,7 @@ def _ask(probe: Probe) -> Finding:
 def choose_device(findings: Sequence[Finding]) -> Choice:
     """Choose the default device among what was found.
 
-    Only the CPU was verified on silicon; a GPU that was found is named in the reason, so
-    that nobody wonders why it is idle.
+    Other chips that were found are named in the reason, so that nobody wonders why they are idle.
     """
     idle = [
         f"{device.name} ({device.model})"
@@ -147,13 +146,12 @@ def _open_opencl(name: str, settings: Settings) -> OpenClDevice | None:
     """The device "opencl:N", or the first for "opencl"; None when there is no such device."""
     number = name.partition(":")[2] or "0"
     try:
-        chips = find_chips()
+        found = find_chips()
     except EnvironmentProblem:
         return None
-    if not number.isdigit() or int(number) >= len(chips):
+    if not number.isdigit() or int(number) >= len(found):
         return None
-    chip = chips[int(number)]
-    return OpenClDevice(f"opencl:{int(number)}", chip, settings.cache_directory)
+    return OpenClDevice(f"opencl:{int(number)}", found[int(number)], settings.cache_directory)
 
 
 def _explain_absence(name: str, findings: Sequence[Finding]) -> str:

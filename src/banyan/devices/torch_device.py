@@ -25,7 +25,6 @@ INTERPRETER = "triton"
 """The name of the device that interprets."""
 
 _TORCH_NAMES = {"int1": "bool"}
-_GUARD_BYTES = 64
 
 
 @final

@@ -65,7 +65,7 @@ def with_prices(inventory: Inventory, text: str, *, origin: str = "prices.toml")
     """Read prices for an hour of each kind of device, and for energy.
 
     Raises:
-        InputError: a kind of the inventory has no price, or a price is for no kind.
+        InputError: a kind of the inventory has no price, or a price is none.
     """
     table = Table.read(text, origin)
     table.allow("currency", "per_kilowatt_hour", "per_hour")

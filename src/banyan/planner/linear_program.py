@@ -49,7 +49,10 @@ def maximise(
         time_limit: seconds for HiGHS, a last resort.
 
     Returns:
-        None where no amounts keep to limits and floors.
+        None where no amounts keep to limits and floors, or none were found in time.
+
+    Raises:
+        BanyanError: HiGHS cannot say.
     """
     num_columns, num_rows = usage_NR.shape
     if not num_columns:

@@ -7,7 +7,7 @@ from banyan.devices.probing import quantities
 from banyan.devices.probing.bus import PciDevice, is_accelerator, read_address
 from banyan.devices.probing.command import RunCommand
 from banyan.devices.probing.record import ChipRecord
-from banyan.devices.probing.rocm_json import OPTIONS, read_cards
+from banyan.devices.probing.rocm_json import rocm_reader
 from banyan.devices.probing.tables import member, objects, read_json
 from banyan.devices.probing.vendor import Reader, Vendor
 
@@ -36,11 +36,6 @@ def is_card(device: PciDevice) -> bool:
     except ValueError:
         return False
     return is_accelerator(device) and _FIRST_CARD <= number < _AFTER_LAST_CARD
-
-
-def read_rocm_smi(run: RunCommand) -> tuple[ChipRecord, ...]:
-    """Ask rocm-smi."""
-    return read_cards(run(("rocm-smi", *OPTIONS)))
 
 
 def read_amd_smi(run: RunCommand) -> tuple[ChipRecord, ...]:
@@ -102,7 +97,7 @@ def _quantity(value: object) -> str:
 VENDOR = Vendor(
     CHIP,
     "GPU",
-    (Reader("rocm-smi", read_rocm_smi), Reader("amd-smi", read_amd_smi)),
+    (rocm_reader("rocm-smi"), Reader("amd-smi", read_amd_smi)),
     "ROCm",
     is_card,
 )

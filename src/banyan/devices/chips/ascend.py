@@ -7,7 +7,7 @@ from banyan.devices.probing import quantities
 from banyan.devices.probing.bus import PciDevice, read_address
 from banyan.devices.probing.command import RunCommand
 from banyan.devices.probing.record import ChipRecord
-from banyan.devices.probing.tables import boxed_rows, version_after
+from banyan.devices.probing.tables import boxed_rows, first_word, version_after
 from banyan.devices.probing.vendor import Reader, Vendor
 
 CHIP = ChipSpec(
@@ -65,7 +65,7 @@ def _record(
     driver: str | None,
 ) -> ChipRecord:
     """One chip: "0 910B3 | OK | 92.9 37 0 / 0" and "0 | 0000:C1:00.0 | 0 0 / 0 3379 / 65536"."""
-    npu, chip = (quantities.read_index(_first_word(cells[0])) for cells in (first, second))
+    npu, chip = (quantities.read_index(first_word(cells[0])) for cells in (first, second))
     if (npu, chip) not in logical:
         raise ValueError(f"NPU {npu} chip {chip} has no logical number in npu-smi info -m")
     number, model = logical[npu, chip]
@@ -80,15 +80,11 @@ def _record(
         bus=read_address(second[1]),
         memory_bytes=quantities.read_bytes(total),
         memory_used_bytes=quantities.read_bytes(used),
-        utilisation=quantities.read_share(_first_word(second[2])),
+        utilisation=quantities.read_share(first_word(second[2])),
         temperature_celsius=quantities.read_celsius(celsius),
         power_watts=quantities.read_watts(power),
         driver=driver,
     )
-
-
-def _first_word(text: str) -> str:
-    return text.split(maxsplit=1)[0] if text.strip() else ""
 
 
 VENDOR = Vendor(CHIP, "NPU", (Reader("npu-smi", read),), "the Ascend driver", is_npu)

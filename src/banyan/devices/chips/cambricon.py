@@ -7,7 +7,7 @@ from banyan.devices.chip import ChipSpec
 from banyan.devices.probing import quantities
 from banyan.devices.probing.command import RunCommand
 from banyan.devices.probing.record import ChipRecord
-from banyan.devices.probing.tables import boxed_rows, member, objects, read_json
+from banyan.devices.probing.tables import boxed_rows, first_word, member, objects, read_json
 from banyan.devices.probing.vendor import Reader, Vendor
 
 CHIP = ChipSpec(
@@ -98,7 +98,7 @@ def _record(first: tuple[str, ...], second: tuple[str, ...]) -> ChipRecord:
         model=card[2],
         memory_bytes=quantities.read_bytes(memory[2]),
         memory_used_bytes=quantities.read_bytes(memory[1]),
-        utilisation=quantities.read_share((*first[2].split(), "")[0]),
+        utilisation=quantities.read_share(first_word(first[2])),
         temperature_celsius=quantities.read_celsius(heat[1]),
         power_watts=quantities.read_watts(heat[2]),
         power_limit_watts=quantities.read_watts(heat[3]),

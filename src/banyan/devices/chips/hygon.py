@@ -2,10 +2,8 @@
 
 from banyan.devices.chip import ChipSpec
 from banyan.devices.probing.bus import PciDevice, is_accelerator
-from banyan.devices.probing.command import RunCommand
-from banyan.devices.probing.record import ChipRecord
-from banyan.devices.probing.rocm_json import OPTIONS, read_cards
-from banyan.devices.probing.vendor import Reader, Vendor
+from banyan.devices.probing.rocm_json import rocm_reader
+from banyan.devices.probing.vendor import Vendor
 
 CHIP = ChipSpec(
     name="hygon",
@@ -28,20 +26,11 @@ def is_dcu(device: PciDevice) -> bool:
     return is_accelerator(device) or device.kind.startswith("0b40")
 
 
-def read_hy_smi(run: RunCommand) -> tuple[ChipRecord, ...]:
-    """Ask hy-smi."""
-    return read_cards(run(("hy-smi", *OPTIONS)))
-
-
-def read_rocm_smi(run: RunCommand) -> tuple[ChipRecord, ...]:
-    """Ask the tool by the name it had in older releases of DTK."""
-    return read_cards(run(("rocm-smi", *OPTIONS)))
-
-
 VENDOR = Vendor(
     CHIP,
     "DCU",
-    (Reader("hy-smi", read_hy_smi), Reader("rocm-smi", read_rocm_smi)),
+    # The second is the name that the tool had in older releases of DTK.
+    (rocm_reader("hy-smi"), rocm_reader("rocm-smi")),
     "the DCU driver and DTK",
     is_dcu,
 )

@@ -21,7 +21,7 @@ CHIP = ChipSpec(
 )
 
 # Columns of `xpu-smi -m`; what the others hold is not documented.
-_BUS, _INDEX, _SERIAL, _HEAT, _POWER, _USED, _TOTAL, _LOAD, _MODEL = 0, 2, 3, 4, 8, 17, 18, 19, 21
+_INDEX, _SERIAL, _HEAT, _POWER, _USED, _TOTAL, _LOAD, _MODEL = 2, 3, 4, 8, 17, 18, 19, 21
 # A K200 tells milliwatts, a P800 watts; no card draws so many watts.
 _MOST_WATTS = 5000.0
 

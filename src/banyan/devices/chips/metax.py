@@ -7,7 +7,7 @@ from banyan.devices.probing import quantities
 from banyan.devices.probing.bus import read_address
 from banyan.devices.probing.command import RunCommand
 from banyan.devices.probing.record import ChipRecord
-from banyan.devices.probing.tables import boxed_rows, version_after
+from banyan.devices.probing.tables import boxed_rows, first_word, version_after
 from banyan.devices.probing.vendor import Reader, Vendor
 
 CHIP = ChipSpec(
@@ -55,7 +55,7 @@ def _record(first: tuple[str, ...], second: tuple[str, ...], driver: str | None)
         bus=read_address(first[1]),
         memory_bytes=quantities.read_bytes(memory[2]),
         memory_used_bytes=quantities.read_bytes(memory[1]),
-        utilisation=quantities.read_share((*first[2].split(), "")[0]),
+        utilisation=quantities.read_share(first_word(first[2])),
         temperature_celsius=quantities.read_celsius(heat[1]),
         power_watts=quantities.read_watts(heat[2]),
         power_limit_watts=quantities.read_watts(heat[3]),

@@ -48,7 +48,7 @@ class BrokenPlugIn:
 
 
 def vendor_probes(folder: ModuleType) -> tuple[Probe, ...]:
-    """Make the probe of every module of a package that has a `VENDOR`, by the modules' names."""
+    """Make the probes of a package by its modules' names; each module has a `VENDOR`."""
     names = sorted(module.name for module in pkgutil.iter_modules(folder.__path__))
     vendors = [import_module(f"{folder.__name__}.{name}").VENDOR for name in names]
     return tuple(VendorProbe(vendor) for vendor in vendors)

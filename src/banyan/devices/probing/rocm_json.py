@@ -5,10 +5,12 @@ from collections.abc import Mapping, Sequence
 
 from banyan.devices.probing import quantities
 from banyan.devices.probing.bus import read_address
+from banyan.devices.probing.command import RunCommand
 from banyan.devices.probing.record import ChipRecord
 from banyan.devices.probing.tables import member, read_json
+from banyan.devices.probing.vendor import Reader
 
-OPTIONS = (
+_OPTIONS = (
     "--showproductname",
     "--showmeminfo",
     "vram",
@@ -30,6 +32,15 @@ _DRAWN = r"(?:average graphics package|current socket graphics package) power \(
 _LIMIT = r"max graphics package power \((w)\)"
 _HEAT = r"temperature \(sensor (?:junction|edge|core|mem|memory)\) \((c)\)"
 _MODELS = ("Card Series", "Card series", "Device Name", "Card Model", "Card model", "Device ID")
+
+
+def rocm_reader(tool: str) -> Reader:
+    """How to ask a tool that speaks as rocm-smi does."""
+
+    def read(run: RunCommand) -> tuple[ChipRecord, ...]:
+        return read_cards(run((tool, *_OPTIONS)))
+
+    return Reader(tool, read)
 
 
 def read_cards(text: str) -> tuple[ChipRecord, ...]:

@@ -51,6 +51,11 @@ def sections(text: str, head: str) -> tuple[Section, ...]:
     return tuple(Section(match, values) for match, values in found)
 
 
+def first_word(text: str) -> str:
+    """The first word of a cell; "" where it has none."""
+    return next(iter(text.split()), "")
+
+
 def version_after(text: str, words: str) -> str | None:
     """Find the version that follows `words` and a colon; None where it is not there."""
     found = re.search(re.escape(words) + r"\s*:\s*([0-9A-Za-z][\w.+-]*)", text)

@@ -42,11 +42,6 @@ class StepSizes:
         """New tokens of one sequence: 1 where answers are computed."""
         return self.num_tokens / self.num_sequences
 
-    @property
-    def keys_per_token(self) -> float:
-        """Tokens that a new token sees, on average."""
-        return self.attended_pairs / self.num_tokens
-
 
 def step_sizes(step: StepShape) -> StepSizes:
     """The sizes of a step in which each sequence has one row of logits."""

@@ -43,14 +43,12 @@ class Pace:
         micro_batches: how many are under way.
         tokens_per_second: of answers.
         seconds: time per output token.
-        taken: what one micro-batch takes.
     """
 
     batch: int
     micro_batches: int
     tokens_per_second: float
     seconds: float
-    taken: Pass
 
     @property
     def num_sequences(self) -> int:
@@ -97,4 +95,4 @@ def pace_of(batch: int, taken: Pass, room: int, num_stages: int, goal: float | N
         wanted = min(wanted, max(1, floor(goal / taken.slowest + 1e-9)))
     count = max(1, min(wanted, room))
     seconds = max(count * taken.slowest, taken.latency)
-    return Pace(batch, count, count * batch / seconds, seconds, taken)
+    return Pace(batch, count, count * batch / seconds, seconds)

@@ -73,7 +73,11 @@ def place_stage(stage: Stage, task: Task) -> PlacedStage:
 def slowest_link(
     sources: list[PlannedDevice], targets: list[PlannedDevice], inventory: Inventory
 ) -> Link | None:
-    """The slowest link between two sets of devices; None where there is none to be passed."""
+    """The slowest link between two sets of devices; None where there is none to be passed.
+
+    Raises:
+        InputError: two of them do not reach each other.
+    """
     worst: Link | None = None
     for source in sources:
         for target in targets:
@@ -91,7 +95,12 @@ def slowest_link(
 
 
 def links_between(stages: tuple[PlacedStage, ...], inventory: Inventory) -> list[Link | None] | str:
-    """What lies behind each stage: the last hands its tokens back to the first."""
+    """What lies behind each stage: the last hands its tokens back to the first.
+
+    Returns:
+        A link for each stage, None where the next one is on the same device; or, in words, which
+        two devices do not reach each other.
+    """
     links: list[Link | None] = []
     for number, each in enumerate(stages):
         source = inventory.device(each.stage.devices[0])

@@ -124,7 +124,7 @@ def _panel(title: str, x: NDArray[np.float64], y: NDArray[np.float64]) -> str:
 
 
 def _shown(uses: Sequence[DeviceUse]) -> Sequence[DeviceUse]:
-    """All devices, or evenly chosen ones from the idlest to the busiest."""
+    """All devices, or evenly chosen ones from the busiest to the idlest."""
     if len(uses) <= _MOST_ROWS:
         return uses
     ordered = sorted(uses, key=lambda use: -use.busy_seconds)

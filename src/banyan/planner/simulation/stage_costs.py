@@ -158,7 +158,11 @@ class StageCosts:
         return min(found, default=0)
 
     def hand_over(self, other: "StageCosts", num_tokens: int) -> float:
-        """Seconds to send the cache of `num_tokens` to the stages of another chain."""
+        """Seconds to send the cache of `num_tokens` to the stages of another chain.
+
+        Raises:
+            InputError: the last device here and the first one there do not reach each other.
+        """
         size = sum(self._model.cache_bytes(index) for index in range(len(self._model.layers)))
         source, target = self.parts[-1].devices[0], other.parts[0].devices[0]
         return self._devices.link(source, target).transfer_seconds(size * num_tokens)

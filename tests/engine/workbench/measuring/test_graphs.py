@@ -18,7 +18,6 @@ def test_a_chain_has_two_layers_for_each_pair_and_weights_of_their_own(
     names = [n.attr("name") for n in graph.inputs if n.attr("role") == "weight"]
     assert len(names) == len(set(names)) == inputs
     assert graph.outputs[0].node.shape[1] == 64
-    assert chain.num_weights == 6 * 64 * 128
 
 
 @pytest.mark.parametrize(

@@ -122,6 +122,7 @@ def run_case(case: GraphCase, bench: Bench) -> Iterator[Check]:
             given = case.arrays(size, {"argument"})
             wanted = ready(oracle, case, size).run(given)
             found = ready(program, case, size).run(given)
+        # As above: what running throws is a finding, too.
         except Exception as error:
             yield Check(area, where, False, f"does not run: {first_line(error)}")
             continue

@@ -80,10 +80,9 @@ def open_subject(name: str, settings: Settings) -> Subject:
     if name == SIMULATED:
         simulated = SimulatedDevice(SIMULATED, _EXAMPLE, memory_bytes=_SIMULATED_BYTES)
         return Subject(simulated, "profile and clock", is_emulated=True, runs_programs=False)
-    if name == "null":
-        device = find_device(name, settings=settings)
-        return Subject(device, "counts, runs nothing", is_emulated=True, runs_programs=False)
     device = find_device(name, settings=settings)
+    if name == "null":
+        return Subject(device, "counts, runs nothing", is_emulated=True, runs_programs=False)
     if device.name == INTERPRETER:
         return Subject(device, "Triton's interpreter", is_emulated=True, runs_programs=True)
     is_emulated = isinstance(device, OpenClDevice) and device.is_cpu

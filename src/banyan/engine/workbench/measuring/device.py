@@ -20,6 +20,7 @@ from banyan.devices.profile import DeviceProfile, fingerprint_of
 from banyan.devices.rates import DecodeRate, LinearRate
 from banyan.engine.workbench.measuring.effort import MEBIBYTE, ProgramEffort
 from banyan.engine.workbench.measuring.rates import (
+    BYTES_OF_WEIGHT,
     Overhead,
     Workshop,
     attention_rates,
@@ -31,7 +32,6 @@ from banyan.foundation.errors import InputError
 from banyan.foundation.settings import Settings
 
 _COPIED_BYTES = 64 * MEBIBYTE
-_BYTES_OF_WEIGHT = {"float32": 4.0, "bfloat16": 2.0, "int8": 1.0, "int4": 0.5 + 4.0 / 64}
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,8 +67,8 @@ def measure_device(
         progress: told what is measured now, as `devices.measure.Progress`.
 
     Raises:
-        InputError: the device has nothing to measure: it runs nothing, or imitates another.
-        DeviceMissing: it is not on this machine.
+        InputError: the device is not on this machine, or has nothing to measure: it imitates one.
+        DeviceMissing: it is here, but no programs are made for it.
         CompilerMissing, CompilationFailed, EnvironmentProblem: as its programs need.
     """
     facts = measurable_facts(name)
@@ -88,7 +88,7 @@ def measure_device(
         attention = list(attention_rates(shop, overhead))
         rows = tuple(row_rates(shop, overhead))
         count.next("copies")
-        copies = measure_copies(device, shop)
+        copies = measure_copies(shop)
     decode = tuple(rate for rates, _ in attention for rate in rates)
     prefill = tuple(rate for _, rates in attention for rate in rates)
     profile = base or _without_ceilings(facts, measured_on, linear, decode, overhead)
@@ -127,8 +127,9 @@ def measurable_facts(name: str) -> DeviceFacts:
     raise InputError(f"device {name!r} is not on this machine; here: {here}")
 
 
-def measure_copies(device: Device, shop: Workshop) -> Copies:
+def measure_copies(shop: Workshop) -> Copies:
     """Copy large and small arrays to the device and back."""
+    device = shop.device
     host = np.ones(min(_COPIED_BYTES, shop.effort.cold_bytes), np.uint8)
     buffer = device.allocate(host.nbytes)
     watch = shop.stopwatch
@@ -163,7 +164,7 @@ def _without_ceilings(
 ) -> DeviceProfile:
     """A profile of a chip whose ceilings are the most that a program of ours reached."""
     read = [rate.bytes_per_second for rate in decode]
-    read += [rate.weights_per_second * _BYTES_OF_WEIGHT[rate.weights] for rate in linear]
+    read += [rate.weights_per_second * BYTES_OF_WEIGHT[rate.weights] for rate in linear]
     peaks: dict[str, float] = {}
     for rate in linear:
         peaks[rate.weights] = max(peaks.get(rate.weights, 0.0), rate.operations_per_second)

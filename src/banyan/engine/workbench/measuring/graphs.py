@@ -43,11 +43,6 @@ class LinearChain:
     pairs: int
 
     @property
-    def num_weights(self) -> int:
-        """Numbers in all matrices."""
-        return 2 * self.pairs * self.depth * self.columns
-
-    @property
     def group(self) -> int:
         """Weights that share a scale; 0 where there is none."""
         return {"int8": self.depth, "int4": INT4_GROUP}.get(self.weights, 0)

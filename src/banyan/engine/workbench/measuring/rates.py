@@ -16,6 +16,7 @@ from banyan.devices.device import Device
 from banyan.devices.rates import DecodeRate, LinearRate, PrefillRate, RowRate
 from banyan.engine.workbench.measuring.effort import ProgramEffort
 from banyan.engine.workbench.measuring.graphs import (
+    INT4_GROUP,
     AttentionChain,
     LinearChain,
     NormChain,
@@ -30,6 +31,14 @@ from banyan.engine.workbench.measuring.stopwatch import Stopwatch
 
 Array = NDArray[Any]
 Say = Callable[[str], None]
+
+BYTES_OF_WEIGHT: Mapping[str, float] = {
+    "float32": 4.0,
+    "bfloat16": 2.0,
+    "int8": 1.0,
+    "int4": 0.5 + 4.0 / INT4_GROUP,
+}
+"""Scales of int4 included; those of int8, one for a column, are lost in it."""
 
 _MOST_PAIRS = 24
 _LAYERS = 4
@@ -128,8 +137,7 @@ def linear_rates(shop: Workshop, overhead: Overhead) -> Iterator[LinearRate]:
 
 def _linear_chain(weights: str, effort: ProgramEffort) -> LinearChain:
     """As many layers as do not fit in the caches."""
-    bits = {"float32": 32.0, "bfloat16": 16.0, "int8": 8.0, "int4": 4.5}[weights]
-    pair_bytes = 2 * effort.depth * effort.columns * bits / 8
+    pair_bytes = 2 * effort.depth * effort.columns * BYTES_OF_WEIGHT[weights]
     pairs = min(_MOST_PAIRS, max(1, round(effort.cold_bytes / pair_bytes)))
     return LinearChain(weights, effort.depth, effort.columns, pairs)
 
