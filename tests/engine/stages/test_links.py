@@ -1,7 +1,9 @@
 """Several channels read as one."""
 
+import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -76,7 +78,6 @@ def test_one_that_is_added_later_is_heard(ends: Ends) -> None:
 
 
 def test_over_shared_memory_a_message_wakes_the_one_that_waits() -> None:
-    import threading  # noqa: PLC0415
 
     one, other = local_sockets()
     opened = []
@@ -107,10 +108,41 @@ def test_a_worker_that_waits_does_not_count_as_working(ends: Ends) -> None:
     assert pulse.working_seconds(time.monotonic() + 5) >= 5
     original = links._wait
 
-    def watched(start: float, deadline: float | None) -> Arrival | None:
+    def watched(longest: float) -> Arrival | None:
         seen.append(pulse.working_seconds(time.monotonic() + 5))
-        return original(start, deadline)
+        return original(longest)
 
     links._wait = watched  # type: ignore[method-assign]
     assert links.receive(0.01) is None
     assert seen == [0.0]
+
+
+def test_messages_that_come_regularly_are_all_heard_and_the_end_too() -> None:
+    """Long enough that it is known when to look; then the other side closes."""
+    ours, theirs = local_sockets()
+    with ThreadPoolExecutor(2) as pool:
+        opening = [
+            pool.submit(open_local, end, Conditions(Identity(name)))
+            for name, end in (("me", ours), ("they", theirs))
+        ]
+        here, there = (each.result() for each in opening)
+
+    def speak() -> None:
+        for number in range(30):
+            time.sleep(0.003)
+            there.send(Message("values", {"n": number}))
+        there.close()
+
+    thread = threading.Thread(target=speak)
+    links = Links({"they": here})
+    thread.start()
+    for number in range(30):
+        arrival = links.receive(10.0)
+        assert arrival is not None
+        assert isinstance(arrival.content, Message)
+        assert arrival.content.fields["n"] == number
+    end = links.receive(10.0)
+    assert end is not None
+    assert isinstance(end.content, ChannelClosed)
+    thread.join()
+    here.close()

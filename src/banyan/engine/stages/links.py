@@ -4,6 +4,8 @@ Used by workers, which hear the engine and their neighbours, and by the engine, 
 its workers. A broken channel is reported like a message, once, and read no more.
 """
 
+import math
+import os
 import select
 import time
 from collections.abc import Iterator, Mapping
@@ -12,13 +14,14 @@ from typing import NamedTuple
 
 from banyan.distributed.channel import Channel, Message
 from banyan.distributed.pulse import OwnPulse
+from banyan.distributed.usual_wait import UsualWait, UsualWaits
 from banyan.foundation.errors import ChannelError, MessageLate
 
 _TICK_SECONDS = 0.25
 """How often silence is judged while nothing comes."""
 
-_SPIN_SECONDS = 200e-6
-"""Where messages come within this time, looking is cheaper than waking up."""
+_LOOK_SECONDS = 200e-6
+"""Where messages come within this time, looking is cheaper than waking up; see `UsualWait`."""
 
 
 class Arrival(NamedTuple):
@@ -47,7 +50,8 @@ class Links:
         self._names: dict[int, str] = {}
         self._poller = select.poll()
         self._own_pulse = own_pulse
-        self._usual_wait = 1.0
+        self._usual_waits = UsualWaits(_LOOK_SECONDS)
+        self._last = ""
         for name, channel in channels.items():
             self.add(name, channel)
 
@@ -71,29 +75,45 @@ class Links:
             return found
         if self._own_pulse is not None:
             self._own_pulse.waits()
-        start = time.monotonic()
         try:
-            found = self._wait(start, None if seconds is None else start + seconds)
+            return self._wait(math.inf if seconds is None else seconds)
         finally:
-            now = time.monotonic()
             if self._own_pulse is not None:
-                self._own_pulse.works(now)
-        waited = min(now - start, 4 * _SPIN_SECONDS)
-        self._usual_wait += (waited - self._usual_wait) / 4
-        return found
+                self._own_pulse.works(time.monotonic())
 
-    def _wait(self, start: float, deadline: float | None) -> Arrival | None:
-        if self._usual_wait < _SPIN_SECONDS:
-            while time.monotonic() < start + _SPIN_SECONDS:
-                if found := self._look(0):
-                    return found
-        while True:
-            left = _TICK_SECONDS if deadline is None else deadline - time.monotonic()
-            if left <= 0:
-                return None
-            found = self._look(min(left, _TICK_SECONDS)) or self._judge_silence()
+    def _wait(self, longest: float) -> Arrival | None:
+        start = time.monotonic()
+        usual = self._usual_waits.after(self._last)
+        plan = usual.plan()
+        while (waited := time.monotonic() - start) < longest:
+            early = plan.sleep_seconds - waited
+            if 0 < early < longest - waited:
+                found = self._sleep(early, usual)
+            elif waited < plan.look_until_seconds:
+                found = self._look(0)
+                if found is None:
+                    # Whoever computes on this core goes first.
+                    os.sched_yield()
+            else:
+                found = self._look(min(longest - waited, _TICK_SECONDS)) or self._judge_silence()
             if found is not None:
+                usual.came(time.monotonic() - start)
                 return found
+        return None
+
+    def _sleep(self, seconds: float, usual: UsualWait) -> Arrival | None:
+        """Sleep until it is time to look; what comes in the whole milliseconds of that ends it.
+
+        Poll rounds up to milliseconds, which is too late for who wants to look before that.
+        """
+        end = time.monotonic() + seconds
+        if seconds >= 0.001:
+            found = self._look(int(seconds * 1000) / 1000)
+            if found is not None or time.monotonic() < end - 0.001:
+                return found
+        time.sleep(max(0.0, end - time.monotonic()))
+        usual.overslept(time.monotonic() - end)
+        return None
 
     def _look(self, seconds: float) -> Arrival | None:
         """One look at what is here, or comes within `seconds`."""
@@ -112,7 +132,9 @@ class Links:
     def _read(self, name: str) -> Arrival | None:
         channel = self._channels[name]
         try:
-            return Arrival(name, channel.receive(timeout=0))
+            message = channel.receive(timeout=0)
+            self._last = f"{name} {message.kind}"
+            return Arrival(name, message)
         except MessageLate:
             return None
         except ChannelError as error:
