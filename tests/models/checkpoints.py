@@ -82,6 +82,34 @@ def _qwen3_moe() -> transformers.PretrainedConfig:
     )
 
 
+_LATENT: dict[str, Any] = {
+    **_COMMON,
+    "num_hidden_layers": 3,
+    "num_key_value_heads": 4,
+    "first_k_dense_replace": 1,
+    "n_routed_experts": 8,
+    "num_experts_per_tok": 2,
+    "moe_intermediate_size": 48,
+    "n_shared_experts": 1,
+    "kv_lora_rank": 32,
+    "qk_nope_head_dim": 16,
+    "qk_rope_head_dim": 8,
+    "v_head_dim": 16,
+    "n_group": 4,
+    "topk_group": 2,
+}
+
+
+def _deepseek_v2() -> transformers.PretrainedConfig:
+    own = {"q_lora_rank": None, "routed_scaling_factor": 1.5, "topk_method": "group_limited_greedy"}
+    return transformers.DeepseekV2Config(**_LATENT, **own)
+
+
+def _deepseek_v3() -> transformers.PretrainedConfig:
+    rope = {**_YARN_ROPE, "mscale": 1.0, "mscale_all_dim": 0.7}
+    return transformers.DeepseekV3Config(**_LATENT, q_lora_rank=24, rope_parameters=rope)
+
+
 def _qwen2() -> transformers.PretrainedConfig:
     return transformers.Qwen2Config(
         **_COMMON, use_sliding_window=True, sliding_window=24, max_window_layers=1
@@ -118,6 +146,8 @@ _CONFIGURATIONS: dict[str, Callable[[], transformers.PretrainedConfig]] = {
     "mixtral": lambda: transformers.MixtralConfig(
         **_COMMON, num_local_experts=4, num_experts_per_tok=2
     ),
+    "deepseek_v2": _deepseek_v2,
+    "deepseek_v3": _deepseek_v3,
     "bert": _bert,
 }
 DECODER_KINDS = tuple(kind for kind in _CONFIGURATIONS if kind != "bert")
@@ -184,6 +214,9 @@ def _random_model(factory: Any, configuration: Any, dtype: str) -> Any:
                     # bfloat16 picks another expert, and the comparison must survive that.
                     # In float32 they differ fully, so a wrong choice of expert shows there.
                     parameter.lerp_(parameter[:1].clone(), 0.98)
+            for name, buffer in model.named_buffers():
+                if name.endswith("e_score_correction_bias"):
+                    buffer.add_(0.1 * torch.randn_like(buffer))
     return model.eval()
 
 

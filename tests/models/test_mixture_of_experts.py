@@ -3,9 +3,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from banyan.models.configuration import Experts
+from banyan.models.experts import Experts, Routing
 from banyan.models.families import ExpertNames
-from banyan.models.mixture_of_experts import MixtureOfExperts
+from banyan.models.mixture_of_experts import MixtureOfExperts, Router
 
 
 def make_mixture(*, normalise: bool) -> MixtureOfExperts:
@@ -46,3 +46,35 @@ def test_the_answer_is_the_weighted_sum_of_the_chosen_experts(normalise: bool) -
 def test_the_dtype_of_the_input_is_kept() -> None:
     mixture = make_mixture(normalise=True).to(torch.bfloat16)
     assert mixture(torch.ones(3, 8, dtype=torch.bfloat16)).dtype == torch.bfloat16
+
+
+def chosen_by(
+    routing: Routing, scores: list[float], bias: list[float]
+) -> tuple[list[float], list[int]]:
+    """Weights and experts of a token whose experts have these scores before softmax or sigmoid."""
+    names = ExpertNames("mlp", "gate_proj", "up_proj", "down_proj")
+    router = Router(Experts(len(scores), 2, 6, True, (True,), names, routing), 1)
+    router.weight.data = torch.tensor(scores).unsqueeze(1)
+    if routing.scores == "sigmoid":
+        router.e_score_correction_bias.data = torch.tensor(bias)
+    weights, experts = router(torch.ones(1, 1))
+    order = experts[0].argsort()
+    return weights[0][order].tolist(), experts[0][order].tolist()
+
+
+def test_only_experts_of_the_best_groups_are_chosen() -> None:
+    # The second best expert stands alone in a weak group.
+    scores = [3.0, 0.0, 0.0, 0.0, 2.9, -9.0, 2.0, 2.0]
+    best = Routing("softmax", num_groups=4, top_groups=1, scale=2.0)
+    weights, experts = chosen_by(best, scores, [])
+    assert experts == [0, 1]
+    assert sum(weights) == pytest.approx(2.0)
+    # The sum of the best two of a group counts where scores are sigmoids.
+    _, experts = chosen_by(Routing("sigmoid", num_groups=4, top_groups=1), scores, [0.0] * 8)
+    assert experts == [6, 7]
+
+
+def test_the_learned_number_decides_who_is_chosen_and_not_how_much_it_counts() -> None:
+    weights, experts = chosen_by(Routing("sigmoid"), [0.0, 0.0, 0.0, 2.0], [0.0, 0.0, 9.0, -9.0])
+    assert experts == [0, 2]
+    assert weights == pytest.approx([0.5, 0.5])

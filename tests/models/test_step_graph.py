@@ -23,7 +23,7 @@ from banyan.models.step_graph import decoder_step_graph, encoder_graph
 from tests.conftest import Checkpoint
 
 # Together they have every part that the graph of a decoder can have.
-KINDS = ("llama_tied", "qwen2", "qwen3_moe", "mixtral")
+KINDS = ("llama_tied", "qwen2", "qwen3_moe", "mixtral", "deepseek_v2", "deepseek_v3")
 
 FIRST, SECOND = list(range(5, 45)), list(range(90, 100))
 NUM_BLOCKS = 6

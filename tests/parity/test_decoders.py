@@ -70,11 +70,14 @@ def reference(directory: Path, prompt: list[int], answer: Answer) -> Reference:
 
 # What sets the other families apart is the same in both types; `make wide` compares them all.
 IN_BOTH_TYPES = ("llama", "qwen3", "mixtral")
+IN_NEITHER = ("deepseek_v2",)
 CASES = [
     pytest.param(
         kind,
         dtype,
-        marks=[pytest.mark.wide] if dtype == "bfloat16" and kind not in IN_BOTH_TYPES else [],
+        marks=[pytest.mark.wide]
+        if kind in IN_NEITHER or (dtype == "bfloat16" and kind not in IN_BOTH_TYPES)
+        else [],
     )
     for kind in DECODER_KINDS
     for dtype in ("float32", "bfloat16")

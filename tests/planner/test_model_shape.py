@@ -9,7 +9,7 @@ from banyan.planner.model_shape import model_shape
 from tests.conftest import Checkpoint
 
 
-@pytest.mark.parametrize("kind", ["llama", "qwen3", "qwen3_moe"])
+@pytest.mark.parametrize("kind", ["llama", "qwen3", "qwen3_moe", "deepseek_v2", "deepseek_v3"])
 def test_a_shape_counts_the_numbers_of_the_checkpoint(checkpoint: Checkpoint, kind: str) -> None:
     directory = open_model(str(checkpoint(kind)))
     configuration = directory.configuration

@@ -10,11 +10,11 @@ from typing import Literal
 
 from banyan.foundation.errors import ModelError, UnsupportedModelError
 from banyan.models.classifier import Classifier, read_classifier
+from banyan.models.experts import Experts, read_experts
 from banyan.models.families import (
     LABELS_ENDING,
     SUPPORTED_ARCHITECTURES,
     EncoderFamily,
-    ExpertNames,
     Family,
     VisionFamily,
     Window,
@@ -24,24 +24,9 @@ from banyan.models.families import (
     find_vision_family,
 )
 from banyan.models.json_fields import Fields
+from banyan.models.latent import LatentShape, read_latent
 from banyan.models.rope import Rope, read_rope
 from banyan.models.vision_fields import decoder_fields, read_sections
-
-
-@dataclass(frozen=True, slots=True)
-class Experts:
-    """The sparse feed-forward blocks of a mixture of experts.
-
-    `sparse_layers` says for each layer whether its block is sparse; `normalise` makes the weights
-    of the `top_k` chosen experts sum to one.
-    """
-
-    num_experts: int
-    top_k: int
-    intermediate_size: int
-    normalise: bool
-    sparse_layers: tuple[bool, ...]
-    names: ExpertNames
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +41,8 @@ class ModelConfiguration:
         output: what a step gives for the rows asked for: the logits of the vocabulary, the hidden
             states behind the last norm, or the scores of the labels.
         sees_images: a step also takes rows that stand in for embeddings of its tokens.
+        latent: sizes of latent attention, where that is what the layers do; `head_dim` is then the
+            part of a head that is rotated, and the cache has one head.
     """
 
     architecture: str
@@ -82,6 +69,17 @@ class ModelConfiguration:
     classifier: Classifier | None = None
     output: Literal["logits", "hidden", "scores"] = "logits"
     sees_images: bool = False
+    latent: LatentShape | None = None
+
+    @property
+    def cached_size(self) -> int:
+        """Numbers in one cached row of a head."""
+        return self.head_dim if self.latent is None else self.latent.cached_size
+
+    @property
+    def caches_values(self) -> bool:
+        """Whether values are cached beside keys, not as parts of them."""
+        return self.latent is None
 
     def is_sparse(self, layer: int) -> bool:
         """Tell whether the feed-forward block of a layer is a mixture of experts."""
@@ -184,6 +182,7 @@ def _read_decoder(fields: Fields, architecture: str, family: Family) -> ModelCon
             "are decoders whose tokens see only what is before them"
         )
     num_layers = fields.integer("num_hidden_layers")
+    latent = read_latent(fields) if family.is_latent else None
     num_heads = fields.integer("num_attention_heads")
     attention_bias = fields.flag("attention_bias", False)
     bos_token_ids = fields.integers("bos_token_id")
@@ -195,8 +194,8 @@ def _read_decoder(fields: Fields, architecture: str, family: Family) -> ModelCon
         intermediate_size=fields.integer("intermediate_size"),
         num_layers=num_layers,
         num_heads=num_heads,
-        num_kv_heads=_num_kv_heads(fields, num_heads),
-        head_dim=_head_dim(fields, num_heads),
+        num_kv_heads=_num_kv_heads(fields, num_heads) if latent is None else 1,
+        head_dim=_head_dim(fields, num_heads) if latent is None else latent.rotary_size,
         max_position_embeddings=fields.integer("max_position_embeddings"),
         rope=read_rope(fields, default_theta=family.rope_theta),
         norm_epsilon=fields.number("rms_norm_eps", family.norm_epsilon),
@@ -206,12 +205,13 @@ def _read_decoder(fields: Fields, architecture: str, family: Family) -> ModelCon
         feed_forward_bias=fields.flag("mlp_bias", False),
         query_key_norm=family.query_key_norm,
         sliding_windows=_sliding_windows(fields, family, num_layers),
-        experts=_read_experts(fields, family, num_layers),
+        experts=read_experts(fields, family, num_layers),
         eos_token_ids=fields.integers("eos_token_id"),
         bos_token_id=bos_token_ids[0] if bos_token_ids else None,
         checkpoint_dtype=_checkpoint_dtype(fields),
         classifier=classifier,
         output="logits" if classifier is None else "scores",
+        latent=latent,
     )
 
 
@@ -281,32 +281,6 @@ def _windows_by_kind(
             f"{num_layers}"
         )
     return tuple(windows[kind] for kind in kinds)
-
-
-def _read_experts(fields: Fields, family: Family, num_layers: int) -> Experts | None:
-    if family.experts is None:
-        return None
-    name = "num_experts" if fields.has("num_experts") else "num_local_experts"
-    num_experts = fields.integer(name)
-    top_k = fields.integer("num_experts_per_tok")
-    if top_k > num_experts:
-        raise ModelError(
-            f"{fields.origin}: num_experts_per_tok {top_k} is above the {num_experts} experts"
-        )
-    step = fields.integer("decoder_sparse_step", 1)
-    dense_layers = fields.integers("mlp_only_layers")
-    return Experts(
-        num_experts=num_experts,
-        top_k=top_k,
-        intermediate_size=fields.integer(
-            "moe_intermediate_size", fields.integer("intermediate_size")
-        ),
-        normalise=family.always_normalise or fields.flag("norm_topk_prob", False),
-        sparse_layers=tuple(
-            layer not in dense_layers and (layer + 1) % step == 0 for layer in range(num_layers)
-        ),
-        names=family.experts,
-    )
 
 
 def _checkpoint_dtype(fields: Fields) -> str | None:

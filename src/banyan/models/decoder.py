@@ -1,4 +1,4 @@
-"""The decoder: Llama, Mistral, Qwen and Mixtral are this module with different data.
+"""The decoder: Llama, Mistral, Qwen, Mixtral and DeepSeek are this module with different data.
 
 One call is one step of the engine: prompt chunks and single new tokens of many sequences side by
 side, without padding. It never loops over sequences; the paged cache says who sees what.
@@ -13,11 +13,12 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from banyan.models.configuration import ModelConfiguration
+from banyan.models.latent_attention import LatentAttention
 from banyan.models.layers import (
     Attention,
     Batch,
     Embedding,
-    FeedForward,
+    GatedBlock,
     Linear,
     RootMeanSquareNorm,
 )
@@ -32,14 +33,16 @@ class DecoderLayer(nn.Module):
         super().__init__()
         c = configuration
         self.input_layernorm = RootMeanSquareNorm(c.hidden_size, c.norm_epsilon)
-        self.self_attn = Attention(c, layer)
+        self.self_attn: nn.Module = (
+            Attention(c, layer) if c.latent is None else LatentAttention(c, c.latent)
+        )
         self.post_attention_layernorm = RootMeanSquareNorm(c.hidden_size, c.norm_epsilon)
         self._block = "mlp"
         if c.experts is not None and c.experts.sparse_layers[layer]:
             self._block = c.experts.names.block
             self.add_module(self._block, MixtureOfExperts(c.experts, c.hidden_size))
         else:
-            self.mlp = FeedForward(c)
+            self.mlp = GatedBlock(c.hidden_size, c.intermediate_size, bias=c.feed_forward_bias)
 
     def forward(
         self,
@@ -118,7 +121,8 @@ class Decoder(nn.Module):
             context_lengths: [S] int32.
             logit_rows: [R] int64, the tokens whose next-token logits are wanted.
             caches: for each layer the keys, for each layer the values; of a quantised cache also
-                the scales of the keys and those of the values. Shapes as in `ir.cached`.
+                the scales of the keys and those of the values; of latent attention the keys alone.
+                Shapes as in `ir.cached`.
             image_rows: [I, hidden] in the dtype of the weights, vectors of images; of models that
                 see only.
             image_index: [T] int32, the row that stands in for a token's embedding; -1 for none.

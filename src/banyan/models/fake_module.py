@@ -7,6 +7,8 @@ import torch
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
+from banyan.models.layers import Float32Parameter
+
 Module = TypeVar("Module", bound=nn.Module)
 
 
@@ -21,6 +23,7 @@ def build_fake(build: Callable[[], Module], mode: FakeTensorMode, *, dtype: torc
     for part in module.modules():
         for name, parameter in list(part.named_parameters(recurse=False)):
             with mode:
-                fake = torch.empty(parameter.shape, dtype=dtype, device="cpu")
+                kind = torch.float32 if isinstance(parameter, Float32Parameter) else dtype
+                fake = torch.empty(parameter.shape, dtype=kind, device="cpu")
             setattr(part, name, nn.Parameter(fake, requires_grad=False))
     return module.eval()

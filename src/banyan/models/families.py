@@ -39,6 +39,8 @@ class Family:
         window: which layers use `sliding_window`.
         window_needs_flag: the window counts only with `use_sliding_window`.
         experts: names of the sparse block, or None for a dense family.
+        expert_scores: what the choice of experts goes by, see `experts.Routing`.
+        is_latent: multi-head latent attention.
         always_normalise: the weights of the chosen experts always sum to one.
         rope_theta: base of the rope when config.json does not say.
         norm_epsilon: epsilon of the norms when config.json does not say.
@@ -51,6 +53,8 @@ class Family:
     window: Window = Window.NEVER
     window_needs_flag: bool = False
     experts: ExpertNames | None = None
+    expert_scores: Literal["softmax", "sigmoid"] = "softmax"
+    is_latent: bool = False
     always_normalise: bool = False
     rope_theta: float = 10_000.0
     norm_epsilon: float = 1e-6
@@ -89,6 +93,19 @@ DECODER_FAMILIES = (
         always_normalise=True,
         rope_theta=1_000_000.0,
         norm_epsilon=1e-5,
+    ),
+    Family(
+        "DeepseekV2ForCausalLM",
+        "deepseek_v2",
+        experts=ExpertNames("mlp", "gate_proj", "up_proj", "down_proj"),
+        is_latent=True,
+    ),
+    Family(
+        "DeepseekV3ForCausalLM",
+        "deepseek_v3",
+        experts=ExpertNames("mlp", "gate_proj", "up_proj", "down_proj"),
+        expert_scores="sigmoid",
+        is_latent=True,
     ),
 )
 

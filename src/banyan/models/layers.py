@@ -29,6 +29,10 @@ class Batch:
     context_lengths: Tensor
 
 
+class Float32Parameter(nn.Parameter):
+    """A weight that stays float32 whatever the model computes in."""
+
+
 class Linear(nn.Module):
     """A matrix [outputs, inputs] with an optional bias."""
 
@@ -148,13 +152,11 @@ class Attention(nn.Module):
         return attended.to(q.dtype), written
 
 
-class FeedForward(nn.Module):
-    """The gated block of a dense layer: down(silu(gate(x)) * up(x))."""
+class GatedBlock(nn.Module):
+    """Feed-forward with a gate: down(silu(gate(x)) * up(x))."""
 
-    def __init__(self, configuration: ModelConfiguration) -> None:
+    def __init__(self, hidden: int, inner: int, *, bias: bool = False) -> None:
         super().__init__()
-        hidden, inner = configuration.hidden_size, configuration.intermediate_size
-        bias = configuration.feed_forward_bias
         self.gate_proj = Linear(hidden, inner, bias=bias)
         self.up_proj = Linear(hidden, inner, bias=bias)
         self.down_proj = Linear(inner, hidden, bias=bias)

@@ -17,6 +17,7 @@ from banyan.compiler.ir.cached import CACHE_FORMATS
 from banyan.models.configuration import EncoderConfiguration, ModelConfiguration
 from banyan.models.decoder import Decoder
 from banyan.models.encoder import Encoder, LabelledEncoder
+from banyan.models.layers import Float32Parameter
 from banyan.models.weights import CheckpointWeights
 
 _Module = TypeVar("_Module", bound=nn.Module)
@@ -42,7 +43,8 @@ def _load(module: _Module, weights: CheckpointWeights, dtype: torch.dtype) -> _M
     weights.require({name: tuple(parameter.shape) for name, parameter in parameters.items()})
     for name, parameter in parameters.items():
         array = weights.read(name)
-        parameter.data = torch.from_numpy(array.astype(np.float32)).to(dtype)
+        kind = torch.float32 if isinstance(parameter, Float32Parameter) else dtype
+        parameter.data = torch.from_numpy(array.astype(np.float32)).to(kind)
         weights.release(name)
     return module.eval()
 
@@ -52,9 +54,11 @@ def empty_caches(
 ) -> tuple[list[Tensor], ...]:
     """Give zeroed caches of every layer: keys, values and, if `form` is quantised, their scales."""
     cache = CACHE_FORMATS[form]
-    heads, size = configuration.num_kv_heads, configuration.head_dim
+    heads, size = configuration.num_kv_heads, configuration.cached_size
     dtype = {"fp8": "float8_e4m3fn", "int4": "uint8"}.get(form, form)
-    kinds = [(cache.key_shape(heads, size), dtype), (cache.value_shape(heads, size), dtype)]
+    kinds = [(cache.key_shape(heads, size), dtype)]
+    if configuration.caches_values:
+        kinds.append((cache.value_shape(heads, size), dtype))
     if cache.parts:
         kinds += [(cache.scale_shape(heads), "float32")] * 2
     return tuple(

@@ -64,6 +64,17 @@ def rotate(x_THD: Tensor, cosine: Tensor, sine: Tensor) -> Tensor:
     return torch.cat(rotated, dim=-1).to(x_THD.dtype)
 
 
+def rotate_pairs(x_THD: Tensor, cosine: Tensor, sine: Tensor) -> Tensor:
+    """Rotate numbers next to each other, in float32; the first of all pairs come first then.
+
+    That order is the same for queries and keys, so their products are those of any other.
+    """
+    x = x_THD.float()
+    first, second = x[..., 0::2], x[..., 1::2]
+    rotated = (first * cosine - second * sine, second * cosine + first * sine)
+    return torch.cat(rotated, dim=-1).to(x_THD.dtype)
+
+
 def compute_inverse_frequencies(rope: Rope, head_dim: int) -> Tensor:
     """Give the angle per position of each pair of a head: [head_dim / 2] float32, radians."""
     # The exponents are computed on the CPU whatever device the model is built on.

@@ -154,7 +154,8 @@ class _Tracer:
         self._sees_images = configuration.sees_images
         self._mode, kind = FakeTensorMode(), getattr(torch, dtype)
         self._decoder = build_fake(lambda: Decoder(configuration), self._mode, dtype=kind)
-        self.states = CACHE_FORMATS[cache_format].states
+        states = CACHE_FORMATS[cache_format].states
+        self.states = states if configuration.caches_values else states[:1]
         with self._mode:
             caches = empty_caches(configuration, num_blocks=NUM_BLOCKS, form=cache_format)
             self._examples = example_arguments(configuration, kind) | {

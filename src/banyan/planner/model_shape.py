@@ -121,21 +121,38 @@ def model_shape(
 
 def _layer(configuration: ModelConfiguration, index: int) -> LayerShape:
     hidden = configuration.hidden_size
-    query = configuration.num_heads * configuration.head_dim
-    pair = 2 * configuration.num_kv_heads * configuration.head_dim
-    dense = hidden * (query + pair) + query * hidden + 2 * hidden
+    query, pair, dense, heads = _attention(configuration)
+    dense += 2 * hidden
     window = configuration.sliding_windows[index]
     experts = configuration.experts
     if experts is None or not configuration.is_sparse(index):
         dense += 3 * hidden * configuration.intermediate_size
-        return LayerShape(dense, query, pair, window, num_kv_heads=configuration.num_kv_heads)
+        return LayerShape(dense, query, pair, window, num_kv_heads=heads)
     return LayerShape(
-        dense_weights=dense + hidden * experts.num_experts,
+        dense_weights=dense + hidden * (experts.num_experts + 3 * experts.shared_size),
         attention_width=query,
         cache_width=pair,
         window=window,
         expert_weights=3 * hidden * experts.intermediate_size,
         num_experts=experts.num_experts,
         top_k=experts.top_k,
-        num_kv_heads=configuration.num_kv_heads,
+        num_kv_heads=heads,
     )
+
+
+def _attention(configuration: ModelConfiguration) -> tuple[int, int, int, int]:
+    """Widths of queries and of the cache, numbers in the projections, and heads to cut between."""
+    c, hidden, latent = configuration, configuration.hidden_size, configuration.latent
+    if latent is None:
+        query, pair = c.num_heads * c.head_dim, 2 * c.num_kv_heads * c.head_dim
+        return query, pair, hidden * (query + pair) + query * hidden, c.num_kv_heads
+    # Queries are as wide as what is cached: they are multiplied with that, head by head.
+    key = latent.content_size + latent.rotary_size
+    rank = latent.query_rank
+    made = hidden * key * c.num_heads
+    if rank is not None:
+        made = (hidden + key * c.num_heads) * rank
+    made += hidden * latent.cached_size
+    made += latent.rank * c.num_heads * (latent.content_size + latent.value_size)
+    made += c.num_heads * latent.value_size * hidden
+    return c.num_heads * latent.cached_size, latent.cached_size, made, c.num_heads

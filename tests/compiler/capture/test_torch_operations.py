@@ -93,3 +93,13 @@ def test_each_operation_has_a_fake_that_agrees_with_the_reference() -> None:
         (torch.randn(2, 4), torch.randn(3, 5, 4), torch.tensor([2, 0])),
         test_utils=checks,
     )
+
+
+def test_latent_attention_is_attention_whose_values_begin_its_keys() -> None:
+    torch.manual_seed(1)
+    rows, queries = torch.randn(20, 1, 12), torch.randn(20, 4, 12)
+    cache, values = written_caches(rows, rows, 1)
+    where = (int32(3, 1)[None], int32(0, 20), int32(20), 0.3, 0)
+    wanted = torch_operations.paged_attention(queries, cache, values, *where)[..., :8]
+    found = torch_operations.paged_latent_attention(queries, cache, *where, 8)
+    torch.testing.assert_close(found, wanted)

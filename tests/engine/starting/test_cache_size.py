@@ -27,6 +27,13 @@ def test_rounded_rows_count_with_their_scales(form: str, num_bytes: int) -> None
     assert shape.bytes_per_block == num_bytes
 
 
+def test_values_that_are_parts_of_keys_take_no_room() -> None:
+    shape = CacheShape(
+        num_layers=2, num_kv_heads=1, head_dim=4, form=CACHE_FORMATS["bfloat16"], num_kinds=1
+    )
+    assert 2 * shape.bytes_per_block == SHAPE.bytes_per_block
+
+
 def test_a_cache_is_kept_as_it_is_computed_unless_asked() -> None:
     assert choose_cache_format("auto", dtype="float32", head_dim=5).name == "float32"
     assert choose_cache_format("int4", dtype="float32", head_dim=6).name == "int4"
@@ -38,6 +45,8 @@ def test_a_cache_that_a_model_cannot_have_is_refused() -> None:
         choose_cache_format("bfloat16", dtype="float32", head_dim=8)
     with pytest.raises(InputError, match="packs 2 numbers, and the heads of this model have 5"):
         choose_cache_format("int8", dtype="bfloat16", head_dim=5)
+    with pytest.raises(InputError, match="is not for models with latent attention"):
+        choose_cache_format("int8", dtype="bfloat16", head_dim=8, caches_values=False)
 
 
 def test_with_plenty_of_memory_every_sequence_gets_its_full_length() -> None:

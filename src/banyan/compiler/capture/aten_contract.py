@@ -114,6 +114,18 @@ def _paged_attention(emit: Emitter, *args: Any) -> Node:
     return emit.add("paged_attention", *tensors, scale=float(scale), window=int(window))
 
 
+def _paged_latent_attention(emit: Emitter, *args: Any) -> Node:
+    tensors: Sequence[Node] = args[:5]
+    scale, window, size = args[5:]
+    return emit.add(
+        "paged_latent_attention",
+        *tensors,
+        scale=float(scale),
+        window=int(window),
+        value_size=int(size),
+    )
+
+
 def _grouped_linear(emit: Emitter, x: Node, weight: Node, experts: Node) -> Node:
     return x.apply("grouped_dot", weight, experts, dtype=emit.dtype)
 
@@ -155,6 +167,7 @@ RULES: Mapping[str, Rule] = {
     "banyan.cache_write_keys.default": _cache_write("keys"),
     "banyan.cache_write_values.default": _cache_write("values"),
     "banyan.paged_attention.default": _paged_attention,
+    "banyan.paged_latent_attention.default": _paged_latent_attention,
     "banyan.cache_write_quantized.default": _cache_write_quantized,
     "banyan.paged_attention_quantized.default": _paged_attention_quantized,
     "banyan.grouped_linear.default": _grouped_linear,

@@ -95,6 +95,32 @@ def paged_attention(
 paged_attention.register_fake(lambda q, *_: torch.empty_like(q))
 
 
+@torch.library.custom_op("banyan::paged_latent_attention", mutates_args=())
+def paged_latent_attention(
+    q: Tensor,
+    cache: Tensor,
+    block_tables: Tensor,
+    query_starts: Tensor,
+    context_lengths: Tensor,
+    scale: float,
+    window: int,
+    value_size: int,
+) -> Tensor:
+    """`paged_attention` over keys [T,1,D] whose first `value_size` numbers are the values."""
+    keys = cache.permute(0, 1, 3, 2, 4).flatten(3)
+    # As float32 values are kept: [blocks, 1, 16, D, 1]. What is no value is left out behind.
+    where = (block_tables, query_starts, context_lengths)
+    result: Tensor = paged_attention(q, cache, keys.unsqueeze(-1), *where, scale, window)
+    return result[..., :value_size].contiguous()
+
+
+paged_latent_attention.register_fake(
+    lambda q, cache, tables, starts, lengths, scale, window, value_size: q.new_empty(
+        *q.shape[:2], value_size
+    )
+)
+
+
 @torch.library.custom_op("banyan::cache_write_quantized", mutates_args=())
 def cache_write_quantized(
     cache: Tensor, scales: Tensor, rows: Tensor, slots: Tensor, layout: str

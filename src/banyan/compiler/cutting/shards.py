@@ -1,7 +1,8 @@
 """Tensor parallel: every rank multiplies by its share of the weights, and sums make it whole. Pure.
 
 One graph holds the nodes of all ranks. The first linears of a block are cut by their outputs, whole
-heads of attention with their cache; the last are cut by their inputs, and the sum of what the ranks
+heads of attention with their cache (what latent attention caches is for all heads, so every rank
+keeps it); the last are cut by their inputs, and the sum of what the ranks
 have is one node, the same on each (Shoeybi et al., "Megatron-LM", arXiv:1909.08053, section 3).
 Weights of a rank are inputs of their own, "q_proj.weight.part0of2". `segments` then cuts the graph
 like any other.
@@ -18,7 +19,9 @@ from banyan.compiler.ir.symbols import fixed, product
 from banyan.compiler.ir.types import DType, TensorType
 from banyan.foundation.errors import GraphError, InputError
 
-BY_OUTPUTS = frozenset({"q_proj", "k_proj", "v_proj", "gate_proj", "up_proj", "w1", "w3"})
+BY_OUTPUTS = frozenset(
+    {"q_proj", "k_proj", "v_proj", "q_b_proj", "kv_b_proj", "gate_proj", "up_proj", "w1", "w3"}
+)
 BY_INPUTS = frozenset({"o_proj", "down_proj", "w2"})
 
 
@@ -88,10 +91,15 @@ def shard_graph(graph: Graph, ways_of: Callable[[Node], int]) -> ShardedGraph:
 
 @dataclass(frozen=True, slots=True)
 class _Parts:
-    """A value that lies in parts: one node for each rank, cut along an axis."""
+    """A value that lies in parts: one node for each rank.
+
+    Attributes:
+        nodes: by rank.
+        axis: along which it is cut; None where each rank has all of it.
+    """
 
     nodes: tuple[Node, ...]
-    axis: int
+    axis: int | None
 
 
 class _Sharding:
@@ -106,12 +114,15 @@ class _Sharding:
         self._rank_of: dict[Node, int] = {}
         self._shared: set[Node] = set()
         self._shards: dict[str, Shard] = {}
+        self._for_all_heads = _states_for_all_heads(graph)
 
     def result(self) -> ShardedGraph:
         """Cut everything."""
         for node in self._graph.nodes():
             axis = self._axis_of_input(node) if node.op == "input" else None
-            if axis is not None:
+            if node in self._for_all_heads and self._ways_of(node) > 1:
+                self._copy_state(node)
+            elif axis is not None:
                 self._cut_input(node, axis)
             elif any(arg in self._parts for arg in node.args):
                 self._follow(node)
@@ -156,7 +167,13 @@ class _Sharding:
             nodes.append(self._builder.input(part, kind, str(node.attr("role"))))
         self._keep(node, nodes, axis)
 
-    def _keep(self, node: Node, nodes: list[Node], axis: int) -> None:
+    def _copy_state(self, node: Node) -> None:
+        name, ways = str(node.attr("name")), self._ways_of(node)
+        copies = [name + _mark(rank, ways) for rank in range(ways)]
+        nodes = [self._builder.input(copy, node.tensor, "state") for copy in copies]
+        self._keep(node, nodes, None)
+
+    def _keep(self, node: Node, nodes: list[Node], axis: int | None) -> None:
         for rank, part in enumerate(nodes):
             if self._rank_of.setdefault(part, rank) != rank:
                 self._shared.add(part)
@@ -167,12 +184,13 @@ class _Sharding:
         if node.op in {"dot", "grouped_dot"}:
             self._multiply(node)
             return
-        place = next(i for i, arg in enumerate(node.args) if arg in self._parts)
+        places = [i for i, arg in enumerate(node.args) if arg in self._parts]
+        place = next((i for i in places if self._parts[node.args[i]].axis is not None), places[0])
         first = self._parts[node.args[place]]
-        axis = _following_axis(node, place, first.axis)
+        axis = None if first.axis is None else _following_axis(node, place, first.axis)
         attrs: dict[str, Any] = dict(node.attrs)
         ways = len(first.nodes)
-        if "shape" in attrs:
+        if "shape" in attrs and axis is not None:
             shape = list(attrs["shape"])
             shape[axis] = fixed(shape[axis]) // ways
             attrs["shape"] = tuple(shape)
@@ -182,14 +200,14 @@ class _Sharding:
             nodes.append(self._builder.add(node.op, args, **attrs))
         self._keep(node, nodes, axis)
 
-    def _part(self, arg: Node, axis: int, rank: int, ways: int, user: Node) -> Node:
+    def _part(self, arg: Node, axis: int | None, rank: int, ways: int, user: Node) -> Node:
         """What a rank takes of an argument."""
         if arg in self._parts:
-            if self._parts[arg].axis != axis:
+            if self._parts[arg].axis not in {axis, None}:
                 raise _unknown(user)
             return self._parts[arg].nodes[rank]
         whole = self._whole(arg)
-        if user.op not in POINTWISE and user.op != "concat":
+        if axis is None or (user.op not in POINTWISE and user.op != "concat"):
             return whole
         return _slice_of(whole, axis, rank, ways)
 
@@ -197,6 +215,9 @@ class _Sharding:
         """Linears: by outputs each rank has some columns, by inputs a summand of all."""
         rows, weight = node.args[0], self._parts.get(node.args[1])
         x, rank_axis = self._parts.get(rows), node.args[1].tensor.rank
+        if x and weight and rank_axis == 3 and x.axis == weight.axis == 0 and node.op == "dot":
+            self._multiply_by_heads(node, x, weight)
+            return
         if weight is None or (node.op == "dot" and node.attr("transpose_b") is not True):
             raise _unknown(node)
         attrs: dict[str, Any] = dict(node.attrs)
@@ -213,6 +234,12 @@ class _Sharding:
         self._keep_summands(
             node, [self._builder.add(node.op, (part, w, *others), **exact) for part, w in pairs]
         )
+
+    def _multiply_by_heads(self, node: Node, x: _Parts, weight: _Parts) -> None:
+        """A product for each head: a rank has its own heads of all three."""
+        attrs: dict[str, Any] = dict(node.attrs)
+        pairs = zip(x.nodes, weight.nodes, strict=True)
+        self._keep(node, [self._builder.add(node.op, pair, **attrs) for pair in pairs], 0)
 
     def _keep_summands(self, node: Node, summands: list[Node]) -> None:
         self._summands[node] = tuple(summands)
@@ -308,7 +335,15 @@ def _following_axis(node: Node, place: int, axis: int) -> int:
 
 
 _SUMS = DType.FLOAT32
-_BY_HEADS = frozenset({"cache_write", "cache_write_quantized", "paged_attention"})
+_BY_HEADS = frozenset(
+    {"cache_write", "cache_write_quantized", "paged_attention", "paged_latent_attention"}
+)
+
+
+def _states_for_all_heads(graph: Graph) -> frozenset[Node]:
+    """What latent attention caches: its writes are what the attention reads."""
+    readers = (node for node in graph.nodes() if node.op == "paged_latent_attention")
+    return frozenset(reader.args[1].args[0] for reader in readers)
 
 
 def _unknown(node: Node) -> GraphError:

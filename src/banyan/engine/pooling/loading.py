@@ -93,7 +93,10 @@ def _cache_format(directory: ModelDirectory, options: EngineOptions, dtype: str)
     """Choose how a decoder keeps keys and values while it reads; an encoder keeps none."""
     asked = options.kv_cache_dtype
     if isinstance(directory.configuration, ModelConfiguration):
-        return choose_cache_format(asked, dtype=dtype, head_dim=directory.configuration.head_dim)
+        own = directory.configuration
+        return choose_cache_format(
+            asked, dtype=dtype, head_dim=own.cached_size, caches_values=own.caches_values
+        )
     if asked != "auto":
         raise InputError(
             f"kv_cache_dtype={asked!r} was given, but {directory.name} is an encoder and keeps no "

@@ -13,8 +13,9 @@ class CacheShape:
     """What one token place costs.
 
     Attributes:
-        num_layers, num_kv_heads, head_dim: of the model.
+        num_layers, num_kv_heads, head_dim: of the model; of latent attention, as it caches.
         form: how keys and values are kept.
+        num_kinds: 2 for keys and values; 1 where values are parts of keys.
         bytes_beside: what a model that guesses keeps of the tokens of a block.
     """
 
@@ -23,16 +24,25 @@ class CacheShape:
     head_dim: int
     form: CacheFormat
     bytes_beside: int = 0
+    num_kinds: int = 2
 
     @property
     def bytes_per_block(self) -> int:
         """Bytes of the keys and values of 16 tokens in all layers, with their scales."""
-        rows = 2 * self.num_layers * self.num_kv_heads * BLOCK_SIZE
+        rows = self.num_kinds * self.num_layers * self.num_kv_heads * BLOCK_SIZE
         return rows * self.form.row_bytes(self.head_dim) + self.bytes_beside
 
 
-def choose_cache_format(asked: str, *, dtype: str, head_dim: int) -> CacheFormat:
+def choose_cache_format(
+    asked: str, *, dtype: str, head_dim: int, caches_values: bool = True
+) -> CacheFormat:
     """How keys and values of a model that computes in `dtype` are kept; "auto" is in `dtype`.
+
+    Args:
+        asked: as a person says it.
+        dtype: of the model.
+        head_dim: numbers in a cached row.
+        caches_values: false where values are parts of keys (latent attention).
 
     Raises:
         InputError: this model cannot keep them so.
@@ -42,6 +52,11 @@ def choose_cache_format(asked: str, *, dtype: str, head_dim: int) -> CacheFormat
         raise InputError(
             f"kv_cache_dtype={asked!r} needs a model that computes in {asked}, and this one "
             f"computes in {dtype}; take dtype={asked!r}, or kv_cache_dtype='auto'"
+        )
+    if form.parts and not caches_values:
+        raise InputError(
+            f"kv_cache_dtype={asked!r} is not for models with latent attention, whose cache is "
+            "small as it is; take kv_cache_dtype='auto'"
         )
     if head_dim % form.unit:
         raise InputError(

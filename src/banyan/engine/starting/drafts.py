@@ -128,6 +128,7 @@ def _cache_bytes(configuration: ModelConfiguration, dtype: str) -> int:
     return CacheShape(
         num_layers=configuration.num_layers,
         num_kv_heads=configuration.num_kv_heads,
-        head_dim=configuration.head_dim,
+        head_dim=configuration.cached_size,
         form=CACHE_FORMATS[dtype],
+        num_kinds=2 if configuration.caches_values else 1,
     ).bytes_per_block

@@ -100,7 +100,12 @@ def load_model(
     directory = open_directory(model, replace(options, task="generate"), settings, say)
     configuration, weights = directory.decoder_configuration(), directory.open_weights()
     dtype = choose_dtype(options.dtype, configuration.checkpoint_dtype)
-    form = choose_cache_format(options.kv_cache_dtype, dtype=dtype, head_dim=configuration.head_dim)
+    form = choose_cache_format(
+        options.kv_cache_dtype,
+        dtype=dtype,
+        head_dim=configuration.cached_size,
+        caches_values=configuration.caches_values,
+    )
     start = _Start(directory, options, settings, say, dtype)
 
     def build(device: Device, opened: ExitStack) -> LoadedModel:
@@ -275,6 +280,7 @@ def cache_shape(configuration: ModelConfiguration, form: CacheFormat) -> CacheSh
     return CacheShape(
         num_layers=configuration.num_layers,
         num_kv_heads=configuration.num_kv_heads,
-        head_dim=configuration.head_dim,
+        head_dim=configuration.cached_size,
         form=form,
+        num_kinds=2 if configuration.caches_values else 1,
     )

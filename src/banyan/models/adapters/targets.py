@@ -57,13 +57,7 @@ def target_groups(configuration: ModelConfiguration, layer: int) -> tuple[Target
     The router and the experts of a mixture are not among them.
     """
     c = configuration
-    heads, kv_heads = c.num_heads * c.head_dim, c.num_kv_heads * c.head_dim
-    sizes = (("q_proj", heads), ("k_proj", kv_heads), ("v_proj", kv_heads))
-    inner = tuple(Target(f"self_attn.{name}", c.hidden_size, size) for name, size in sizes)
-    attention = (
-        TargetGroup("qkv", inner),
-        TargetGroup("o", (Target("self_attn.o_proj", heads, c.hidden_size),)),
-    )
+    attention = _of_attention(c)
     if c.is_sparse(layer):
         return attention
     halves = tuple(
@@ -72,6 +66,21 @@ def target_groups(configuration: ModelConfiguration, layer: int) -> tuple[Target
     )
     down = Target("mlp.down_proj", c.intermediate_size, c.hidden_size)
     return (*attention, TargetGroup("gate_up", halves), TargetGroup("down", (down,)))
+
+
+def _of_attention(configuration: ModelConfiguration) -> tuple[TargetGroup, ...]:
+    """The linears around attention; of latent attention the last one only."""
+    c = configuration
+    if c.latent is not None:
+        values = c.num_heads * c.latent.value_size
+        return (TargetGroup("o", (Target("self_attn.o_proj", values, c.hidden_size),)),)
+    heads, kv_heads = c.num_heads * c.head_dim, c.num_kv_heads * c.head_dim
+    sizes = (("q_proj", heads), ("k_proj", kv_heads), ("v_proj", kv_heads))
+    inner = tuple(Target(f"self_attn.{name}", c.hidden_size, size) for name, size in sizes)
+    return (
+        TargetGroup("qkv", inner),
+        TargetGroup("o", (Target("self_attn.o_proj", heads, c.hidden_size),)),
+    )
 
 
 def known_targets(configuration: ModelConfiguration) -> dict[tuple[int, str], Target]:
