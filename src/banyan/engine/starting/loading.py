@@ -100,12 +100,7 @@ def load_model(
     directory = open_directory(model, replace(options, task="generate"), settings, say)
     configuration, weights = directory.decoder_configuration(), directory.open_weights()
     dtype = choose_dtype(options.dtype, configuration.checkpoint_dtype)
-    form = choose_cache_format(
-        options.kv_cache_dtype,
-        dtype=dtype,
-        head_dim=configuration.cached_size,
-        caches_values=configuration.caches_values,
-    )
+    form = _cache_format(configuration, options, dtype)
     start = _Start(directory, options, settings, say, dtype)
 
     def build(device: Device, opened: ExitStack) -> LoadedModel:
@@ -151,6 +146,17 @@ def load_model(
         return LoadedModel(directory, engine, executable, defaults, device, eyes)
 
     return on_device(options, settings, partial(_closing_when_it_fails, build))
+
+
+def _cache_format(
+    configuration: ModelConfiguration, options: EngineOptions, dtype: str
+) -> CacheFormat:
+    return choose_cache_format(
+        options.kv_cache_dtype,
+        dtype=dtype,
+        head_dim=configuration.cached_size,
+        caches_values=configuration.caches_values,
+    )
 
 
 @dataclass(frozen=True, slots=True)
