@@ -194,14 +194,21 @@ def _arguments_of(numbered: NumberedSegment, plain: PlainGraph) -> tuple[tuple[s
 
 
 def _refuse_nan(results: Mapping[str, Array], numbered: NumberedSegment, place: str) -> None:
-    """Of a matrix with a row for each token the first column tells: a NaN in a row spreads."""
+    """Of results with a row for each token the first column tells: a NaN in a row spreads."""
     for name, array in results.items():
         if array.dtype.kind in "iub":
             continue
-        seen = array if name.startswith("value.") else array[..., :1]
-        if np.isnan(seen.astype(np.float32, copy=False)).any():
+        if _has_nan(array if name.startswith("value.") else array[..., :1]):
             raise StageFailed(
                 f"{numbered.title} on {place} gave NaN; its weights are damaged, or its device "
                 "computes wrongly: run `banyan conformance` on it, or plan without it",
                 place=place,
             )
+
+
+def _has_nan(array: Array) -> bool:
+    """A sum is the cheapest thing that every NaN shows in; so do infinities of both signs."""
+    seen = array.astype(np.float32, copy=False)
+    with np.errstate(over="ignore", invalid="ignore"):
+        total = np.add.reduce(seen, axis=None)
+    return bool(np.isnan(total)) and bool(np.isnan(seen).any())
