@@ -29,6 +29,19 @@ def program_cache() -> Path:
     return PROGRAM_CACHE
 
 
+@pytest.fixture
+def fresh_cache(program_cache: Path, tmp_path: Path) -> Path:
+    """Give a folder without graphs and programs; what the compiler built is still shared.
+
+    Objects are found by their whole text, so that nothing is believed that would not be built.
+    """
+    folder, objects = tmp_path / "fresh", program_cache / "objects"
+    folder.mkdir()
+    objects.mkdir(parents=True, exist_ok=True)
+    (folder / "objects").symlink_to(objects)
+    return folder
+
+
 @pytest.fixture(scope="session")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Checkpoint:
     """Give the directory of a tiny checkpoint: `checkpoint("llama", dtype="bfloat16")`.

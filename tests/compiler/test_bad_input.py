@@ -165,9 +165,9 @@ def test_a_damaged_program_on_disk_is_made_again(tmp_path: Path, cpu: Device) ->
 
 
 def test_a_program_of_another_version_is_not_found(
-    tmp_path: Path, cpu: Device, monkeypatch: pytest.MonkeyPatch
+    fresh_cache: Path, cpu: Device, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    options = CompileOptions(tmp_path, optimise=False)
+    options = CompileOptions(fresh_cache, optimise=False)
     compile_graph(mixed_graph(), device=cpu, options=options)
     monkeypatch.setattr("banyan.compiler.cache.compiler_digest", lambda: "another version")
     assert not compile_graph(mixed_graph(), device=cpu, options=options).report.cached

@@ -28,10 +28,10 @@ X = np.arange(24, dtype=np.float32).reshape(3, 8) / 10
 
 
 @pytest.fixture(scope="module")
-def pool_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def pool_cache(program_cache: Path) -> Path:
     if isinstance(find_compiler(), Missing):
         pytest.skip("no C++ compiler")
-    return tmp_path_factory.mktemp("pool")
+    return program_cache
 
 
 @pytest.fixture(scope="module")
@@ -178,31 +178,31 @@ def test_a_machine_without_a_compiler_is_told_so(tmp_path: Path) -> None:
 
 
 def test_the_second_compilation_lowers_and_builds_nothing(
-    device: Device, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    device: Device, fresh_cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert not compile_mixed(device, tmp_path).report.cached
+    assert not compile_mixed(device, fresh_cache).report.cached
 
     def refuse(*args: Any, **options: Any) -> Any:
         raise AssertionError("a warm start must not come here")
 
     monkeypatch.setattr("banyan.compiler.passes.pipeline.lower", refuse)
     monkeypatch.setattr(CppTarget, "build", refuse)
-    again = compile_mixed(device, tmp_path)
+    again = compile_mixed(device, fresh_cache)
     assert again.report.cached
     np.testing.assert_allclose(ready(again).run({"x": X})["y"], expected(), rtol=1e-5, atol=1e-5)
     with pytest.raises(AssertionError, match="warm start"):
-        compile_mixed(device, tmp_path, use_cache=False)
+        compile_mixed(device, fresh_cache, use_cache=False)
 
 
 def test_a_damaged_entry_is_made_again(
-    device: Device, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    device: Device, fresh_cache: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    compile_mixed(device, tmp_path)
-    (entry,) = (tmp_path / "programs").glob("*.json")
+    compile_mixed(device, fresh_cache)
+    (entry,) = (fresh_cache / "programs").glob("*.json")
     entry.write_text("{ not json", encoding="utf-8")
-    assert not compile_mixed(device, tmp_path).report.cached
+    assert not compile_mixed(device, fresh_cache).report.cached
     assert "cannot be used and is made again" in caplog.text
-    assert compile_mixed(device, tmp_path).report.cached
+    assert compile_mixed(device, fresh_cache).report.cached
 
 
 def test_a_damaged_shared_object_is_built_again(device: Device, tmp_path: Path) -> None:
@@ -219,7 +219,7 @@ def test_a_damaged_shared_object_is_built_again(device: Device, tmp_path: Path) 
 
 def test_a_full_disk_costs_the_cache_not_the_program(
     device: Device,
-    tmp_path: Path,
+    fresh_cache: Path,
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
@@ -231,7 +231,7 @@ def test_a_full_disk_costs_the_cache_not_the_program(
         return write_text(path, *args, **options)
 
     monkeypatch.setattr(Path, "write_text", full)
-    executable = compile_mixed(device, tmp_path)
+    executable = compile_mixed(device, fresh_cache)
     assert "the next start compiles" in caplog.text
     np.testing.assert_allclose(
         ready(executable).run({"x": X})["y"], expected(), rtol=1e-5, atol=1e-5

@@ -28,10 +28,10 @@ ANY = symbol("n")
 
 
 @pytest.fixture(scope="module")
-def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def cache(program_cache: Path) -> Path:
     if isinstance(find_compiler(), Missing):
         pytest.skip("no C++ compiler")
-    return tmp_path_factory.mktemp("compiled")
+    return program_cache
 
 
 @pytest.fixture(scope="module")

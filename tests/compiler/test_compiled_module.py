@@ -31,11 +31,9 @@ class Mixture(torch.nn.Module):
 
 
 @pytest.fixture
-def cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
-    # One folder for all tests here: the thread pool is built once.
-    path = tmp_path_factory.getbasetemp() / "compiled-module"
-    monkeypatch.setenv("BANYAN_CACHE", str(path))
-    return path
+def cache(program_cache: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("BANYAN_CACHE", str(program_cache))
+    return program_cache
 
 
 def compile_mixture(module: Mixture, target: str) -> CompiledModule:

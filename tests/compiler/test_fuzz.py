@@ -59,7 +59,7 @@ def random_cases(number: int, count: int, *, max_steps: int = 12) -> list[Case]:
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize("number", range(SLICES), ids=lambda n: f"slice-{n}")
 def test_random_graphs_keep_every_number_through_passes_and_machine_code(
-    number: int, device: Device, tmp_path: Path
+    number: int, device: Device, program_cache: Path
 ) -> None:
     found = random_cases(number, GRAPHS_OF_SLICE)
     for case in found:
@@ -70,7 +70,7 @@ def test_random_graphs_keep_every_number_through_passes_and_machine_code(
         group = found[first : first + GRAPHS_OF_PROGRAM]
         graphs = [case.graph for case in group]
         level = detect_instruction_sets()[0]
-        programs = build_batch(graphs, level, device=device, cache_directory=tmp_path)
+        programs = build_batch(graphs, level, device=device, cache_directory=program_cache)
         for case, program in zip(group, programs, strict=True):
             assert_agrees(case, program.run(case.arrays))
 

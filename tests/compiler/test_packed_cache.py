@@ -105,13 +105,13 @@ def test_weights_over_the_limit_or_on_a_folder_that_cannot_be_written_are_not_ke
 
 
 def test_a_program_runs_on_adopted_weights_as_on_its_own_and_can_replace_them(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
+    program_cache: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     if isinstance(find_compiler(), Missing):
         pytest.skip("no C++ compiler")
-    device = find_device("cpu", settings=Settings(cache_directory=tmp_path), num_threads=1)
+    device = find_device("cpu", settings=Settings(cache_directory=program_cache), num_threads=1)
     assert isinstance(device, CpuDevice)
-    options = CompileOptions(tmp_path, optimise=False)
+    options = CompileOptions(program_cache, optimise=False)
     first, second = (compile_graph(mixed_graph(), device=device, options=options) for _ in "12")
     assert isinstance(first, CompiledProgram)
     assert isinstance(second, CompiledProgram)

@@ -39,9 +39,8 @@ extern "C" int32_t banyan_run(const banyan_runtime* runtime, void* const* buffer
 
 
 @pytest.fixture(scope="module")
-def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """One cache for the module, so that the pool is built once."""
-    return tmp_path_factory.mktemp("cache")
+def cache(program_cache: Path) -> Path:
+    return program_cache
 
 
 @pytest.fixture(scope="module")

@@ -75,10 +75,10 @@ extern "C" int64_t scratch_address(const banyan_runtime* runtime, int64_t thread
 
 
 @pytest.fixture(scope="module")
-def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def cache(program_cache: Path) -> Path:
     if isinstance(find_compiler(), Missing):
         pytest.skip("no C++ compiler")
-    return tmp_path_factory.mktemp("objects")
+    return program_cache
 
 
 @pytest.fixture(scope="module")

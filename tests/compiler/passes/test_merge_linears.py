@@ -98,12 +98,12 @@ def test_a_linear_with_an_epilogue_keeps_its_kernel() -> None:
     assert all(node.op != "concat" for node in merge_linears(before).nodes())
 
 
-def test_a_program_loads_joined_weights_one_by_one_and_again(tmp_path: Path) -> None:
+def test_a_program_loads_joined_weights_one_by_one_and_again(fresh_cache: Path) -> None:
     if isinstance(find_compiler(), Missing):
         pytest.skip("no C++ compiler")
-    device = CpuDevice(2, lambda threads: open_thread_pool(threads, cache_directory=tmp_path))
+    device = CpuDevice(2, lambda threads: open_thread_pool(threads, cache_directory=fresh_cache))
     given = arrays()
-    options = CompileOptions(tmp_path, optimise=False)
+    options = CompileOptions(fresh_cache, optimise=False)
     for _ in range(2):  # built, then read from the cache
         program = compile_graph(parse_graph(BEFORE), device=device, options=options)
         assert [argument.name for argument in program.inputs] == ["x", "q", "k"]
@@ -233,7 +233,7 @@ def test_quantised_linears_are_joined_with_their_scales() -> None:
 
 
 @pytest.mark.parametrize("layout", ["int8", "int4", "fp8"])
-def test_a_program_reads_joined_quantised_weights(layout: str, tmp_path: Path) -> None:
+def test_a_program_reads_joined_quantised_weights(layout: str, program_cache: Path) -> None:
     if isinstance(find_compiler(), Missing):
         pytest.skip("no C++ compiler")
     builder = Builder()
@@ -262,8 +262,9 @@ def test_a_program_reads_joined_quantised_weights(layout: str, tmp_path: Path) -
         given[name] = generator.integers(0, 100, (columns, width)).astype(stored.numpy)
         given[f"{name}.scales"] = generator.random((columns, 2)).astype(np.float32)
     graph = Graph("g", tuple(inputs), tuple(Output(f"y{i}", y) for i, y in enumerate(outputs)))
-    device = CpuDevice(2, lambda threads: open_thread_pool(threads, cache_directory=tmp_path))
-    program = compile_graph(graph, device=device, options=CompileOptions(tmp_path, optimise=False))
+    device = CpuDevice(2, lambda threads: open_thread_pool(threads, cache_directory=program_cache))
+    options = CompileOptions(program_cache, optimise=False)
+    program = compile_graph(graph, device=device, options=options)
     assert program.report.num_launches == 3  # one product, and what is made of each part
     program.load_weights(Weights(given))
     found, wanted = program.run({"x": given["x"]}), run_graph(graph, given)

@@ -105,14 +105,14 @@ def test_one_kernel_serves_every_layer() -> None:
 
 @pytest.mark.parametrize(("size", "dtype"), [(8, DType.FLOAT32), (40, DType.BFLOAT16)])
 def test_heads_of_an_unusual_size_are_right_on_the_machine(
-    size: int, dtype: DType, tmp_path: Path
+    size: int, dtype: DType, program_cache: Path
 ) -> None:
     if isinstance(find_compiler(), Missing):
         pytest.skip("no C++ compiler")
     graph = attention_graph(4, 2, size, dtype, 0)
     arrays = step([1, 18], [20, 18], 4, 2, dtype, size)
-    device = find_device("cpu", settings=Settings(cache_directory=tmp_path), num_threads=1)
-    options = CompileOptions(tmp_path, optimise=False)
+    device = find_device("cpu", settings=Settings(cache_directory=program_cache), num_threads=1)
+    options = CompileOptions(program_cache, optimise=False)
     program = compile_graph(graph, device=device, options=options)
     found = np.asarray(program.run(arrays)["out"], np.float32)
     wanted = np.asarray(run_graph(graph, arrays)["out"], np.float32)
@@ -129,13 +129,13 @@ def test_what_lies_in_the_block_of_another_sequence_is_never_read() -> None:
     np.testing.assert_allclose(found, wanted, atol=1e-5)
 
 
-def test_no_bit_depends_on_how_a_prompt_is_cut_or_who_shares_its_step(tmp_path: Path) -> None:
+def test_no_bit_depends_on_how_a_prompt_is_cut_or_who_shares_its_step(program_cache: Path) -> None:
     if isinstance(find_compiler(), Missing):
         pytest.skip("no C++ compiler")
     graph = attention_graph(4, 2, 64, DType.BFLOAT16, 0)
-    device = find_device("cpu", settings=Settings(cache_directory=tmp_path), num_threads=2)
+    device = find_device("cpu", settings=Settings(cache_directory=program_cache), num_threads=2)
     # AMX takes another instruction for few rows.
-    options = CompileOptions(tmp_path, optimise=False, instruction_set=without_tiles())
+    options = CompileOptions(program_cache, optimise=False, instruction_set=without_tiles())
     program = compile_graph(graph, device=device, options=options)
     whole = step([60, 1], [300, 9], 4, 2, DType.BFLOAT16, 64)
     wanted = np.asarray(program.run(whole)["out"]).copy()
@@ -185,7 +185,7 @@ def latent_by_formula(arrays: dict[str, Any], value_size: int) -> Any:
 
 
 @pytest.mark.parametrize("dtype", [DType.FLOAT32, DType.BFLOAT16])
-def test_latent_attention_agrees_with_the_formula(dtype: DType, tmp_path: Path) -> None:
+def test_latent_attention_agrees_with_the_formula(dtype: DType, program_cache: Path) -> None:
     graph = latent_graph(64, 48, 32, dtype)
     arrays = step([1, 18, 1], [130, 18, 3], 64, 1, dtype, 48)
     del arrays["values"]
@@ -196,8 +196,8 @@ def test_latent_attention_agrees_with_the_formula(dtype: DType, tmp_path: Path) 
         np.testing.assert_allclose(found.astype(np.float32), wanted, atol=tolerance)
     if dtype is DType.FLOAT32 or isinstance(find_compiler(), Missing):
         return
-    device = find_device("cpu", settings=Settings(cache_directory=tmp_path), num_threads=1)
-    options = CompileOptions(tmp_path, optimise=False)
+    device = find_device("cpu", settings=Settings(cache_directory=program_cache), num_threads=1)
+    options = CompileOptions(program_cache, optimise=False)
     found = compile_graph(graph, device=device, options=options).run(arrays)["out"]
     np.testing.assert_allclose(np.asarray(found, np.float32), wanted, atol=tolerance)
     device.close()

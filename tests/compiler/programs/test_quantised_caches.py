@@ -41,7 +41,7 @@ COSTS = {"int8": 0.02, "fp8": 0.06, "int4": 0.15}
     ids=str,
 )
 def test_a_quantised_cache_costs_little_and_means_the_same_everywhere(
-    case: RoundedCase, tmp_path: Path
+    case: RoundedCase, program_cache: Path
 ) -> None:
     graph = rounded_graph(case)
     # A whole prompt in one step; its last two tokens are a tile of few rows.
@@ -67,8 +67,8 @@ def test_a_quantised_cache_costs_little_and_means_the_same_everywhere(
         np.testing.assert_allclose(ours, theirs, atol=3e-2)
     if isinstance(find_compiler(), Missing):
         pytest.skip("no C++ compiler")
-    device = find_device("cpu", settings=Settings(cache_directory=tmp_path), num_threads=2)
-    options = CompileOptions(tmp_path, optimise=False, instruction_set=without_tiles())
+    device = find_device("cpu", settings=Settings(cache_directory=program_cache), num_threads=2)
+    options = CompileOptions(program_cache, optimise=False, instruction_set=without_tiles())
     program = compile_graph(graph, device=device, options=options)
     program.allocate_state({"blocks": NUM_BLOCKS})
     states = [a.name for a in program.inputs if a.role == "state"]

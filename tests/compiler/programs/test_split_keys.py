@@ -68,13 +68,13 @@ def test_blocks_behind_the_window_are_never_read() -> None:
 
 
 def test_no_bit_of_a_long_sequence_depends_on_its_company_or_how_its_prompt_is_cut(
-    tmp_path: Path,
+    program_cache: Path,
 ) -> None:
     if isinstance(find_compiler(), Missing):
         pytest.skip("no C++ compiler")
     graph = attention_graph(4, 2, 64, DType.BFLOAT16, 0, COLUMNS)
-    device = find_device("cpu", settings=Settings(cache_directory=tmp_path), num_threads=2)
-    options = CompileOptions(tmp_path, optimise=False, instruction_set=without_tiles())
+    device = find_device("cpu", settings=Settings(cache_directory=program_cache), num_threads=2)
+    options = CompileOptions(program_cache, optimise=False, instruction_set=without_tiles())
     program = compile_graph(graph, device=device, options=options)
     whole = long_step(4, 2, DType.BFLOAT16, 64)
     wanted = np.asarray(program.run(whole)["out"]).copy()

@@ -64,7 +64,7 @@ def test_copies_that_keep_the_last_dim_are_no_turns() -> None:
 
 
 @pytest.mark.parametrize("length", [1, 8, 131])
-def test_turned_blocks_hold_what_the_permutation_means(length: int, tmp_path: Path) -> None:
+def test_turned_blocks_hold_what_the_permutation_means(length: int, program_cache: Path) -> None:
     graph = turning_graph()
     generator = np.random.default_rng(1)
     arrays = {}
@@ -78,8 +78,10 @@ def test_turned_blocks_hold_what_the_permutation_means(length: int, tmp_path: Pa
         assert_same_results(graph, lowered, arrays)
     if isinstance(find_compiler(), Missing):
         pytest.skip("no C++ compiler")
-    device = find_device("cpu", settings=Settings(cache_directory=tmp_path), num_threads=2)
-    program = compile_graph(graph, device=device, options=CompileOptions(tmp_path, optimise=False))
+    device = find_device("cpu", settings=Settings(cache_directory=program_cache), num_threads=2)
+    program = compile_graph(
+        graph, device=device, options=CompileOptions(program_cache, optimise=False)
+    )
     program.load_weights(NoWeights())
     found = program.run(arrays)
     for number, (_, order, _) in enumerate(CASES):
@@ -118,26 +120,26 @@ def turning_chosen(choose: Places, folder: Path) -> Iterator[tuple[Graph, Compil
     device.close()
 
 
-def test_a_block_that_is_read_outside_is_turned_as_zeros(tmp_path: Path) -> None:
+def test_a_block_that_is_read_outside_is_turned_as_zeros(program_cache: Path) -> None:
     def choose(index: Indices, item: Node, place: Node) -> tuple[Window, Window]:
         sides = whole(index, 16), whole(index, 24)
         return (At(place), *sides), (At(item), *reversed(sides))
 
     x = np.random.default_rng(2).standard_normal((4, 18, 24)).astype(np.float32)
-    with turning_chosen(choose, tmp_path) as (graph, program):
+    with turning_chosen(choose, program_cache) as (graph, program):
         for chosen in ([0, 2, 3], [1, 7, -1]):
             given: dict[str, Any] = {"x": x, "places": np.array(chosen, np.int64)}
             np.testing.assert_array_equal(program.run(given)["y"], run_graph(graph, given)["y"])
 
 
-def test_a_short_block_that_is_written_outside_is_dropped(tmp_path: Path) -> None:
+def test_a_short_block_that_is_written_outside_is_dropped(program_cache: Path) -> None:
     def choose(index: Indices, item: Node, place: Node) -> tuple[Window, Window]:
         columns, late = whole(index, 24), Span(index.number(5), 16)
         return (At(item), late, columns), (At(place), columns, whole(index, 16))
 
     x = np.random.default_rng(2).standard_normal((4, 18, 24)).astype(np.float32)
     around = np.ones((5, 24, 16), np.float32)
-    with turning_chosen(choose, tmp_path) as (_, program):
+    with turning_chosen(choose, program_cache) as (_, program):
         arrays = x, np.array([-1, 1, 3]), around[1:4]
         inputs = [adopt_host_array(array) for array in arrays]
         program.run_on(inputs[:2], inputs[2:], {})

@@ -90,13 +90,15 @@ def test_the_program_means_what_the_operation_means(causal: bool, mask: Mask) ->
     ],
 )
 def test_the_machine_agrees(
-    dtype: DType, sizes: tuple[int, int], mask: Mask, tmp_path: Path
+    dtype: DType, sizes: tuple[int, int], mask: Mask, program_cache: Path
 ) -> None:
     if isinstance(find_compiler(), Missing):
         pytest.skip("no C++ compiler")
     graph = attention_graph(sizes, causal=mask is None, mask=mask, dtype=dtype)
-    device = find_device("cpu", settings=Settings(cache_directory=tmp_path), num_threads=2)
-    program = compile_graph(graph, device=device, options=CompileOptions(tmp_path, optimise=False))
+    device = find_device("cpu", settings=Settings(cache_directory=program_cache), num_threads=2)
+    program = compile_graph(
+        graph, device=device, options=CompileOptions(program_cache, optimise=False)
+    )
     for lengths in ((150, 300), (300, 300), (1, 17)):
         given = arrays(graph, lengths)
         tolerance = 1e-5 if dtype is DType.FLOAT32 else 3e-2

@@ -1,4 +1,4 @@
-"""Compilation is slow, so the tests of this folder share one cache of shared objects."""
+"""Compilation is slow, so the tests of this folder share the objects of all tests."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,10 +14,10 @@ from tests.compiler.targets.cpp.kernels_under_test import (
 
 
 @pytest.fixture(scope="session")
-def object_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def object_cache(program_cache: Path) -> Path:
     if isinstance(find_compiler(), Missing):
         pytest.skip("no C++ compiler")
-    return tmp_path_factory.mktemp("objects")
+    return program_cache
 
 
 LEVELS = [

@@ -1,9 +1,11 @@
 """Shared objects and foreign executables whose C functions tests call with NumPy arrays."""
 
 import ctypes
+import hashlib
 import shutil
 import struct
 import subprocess
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import IO, Any, Protocol, TypeAlias
@@ -133,12 +135,9 @@ class EmulatedLibrary:
     ) -> None:
         self.names = list(names)
         table = ", ".join(f'{{"{name}", reinterpret_cast<void*>(&{name})}}' for name in names)
-        text = folder / "server.cpp"
-        text.write_text(source + _SERVER.replace("{FUNCTIONS}", f"{{{table}}}"))
-        image = folder / "server"
         command = [CROSS_COMPILER, "-std=c++17", "-static", *OPTIMISED_FLAGS, *flags]
         command += ["-Wall", "-Wextra", "-Werror", f"-I{KERNEL_DIRECTORY}"]
-        subprocess.run([*command, "-o", str(image), str(text)], check=True)
+        image = _server(source + _SERVER.replace("{FUNCTIONS}", f"{{{table}}}"), command, folder)
         self.process = subprocess.Popen(
             [EMULATOR, "-cpu", "max", str(image)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
         )
@@ -173,6 +172,22 @@ class EmulatedLibrary:
         assert self.process.stdin is not None
         assert self.process.stdout is not None
         return self.process.stdin, self.process.stdout
+
+
+def _server(source: str, command: Sequence[str], folder: Path) -> Path:
+    """Build an executable, or find the one built before from the same text and headers."""
+    headers = (path.read_text() for path in sorted(KERNEL_DIRECTORY.rglob("*.h")))
+    digest = hashlib.sha256("\0".join([*command, source, *headers]).encode()).hexdigest()[:24]
+    image = folder / "objects" / f"server-{digest}"
+    if image.exists():
+        return image
+    image.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=image.parent) as own:
+        text, built = Path(own) / "server.cpp", Path(own) / "server"
+        text.write_text(source)
+        subprocess.run([*command, "-o", str(built), str(text)], check=True)
+        built.replace(image)
+    return image
 
 
 def _bytes(array: Array | None) -> bytes:

@@ -1,5 +1,6 @@
 """Builds the micro-kernels of one instruction set as a shared object that tests can call."""
 
+import hashlib
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -28,6 +29,9 @@ Array = NDArray[Any]
 BF16, F16, F32 = DType.BFLOAT16, DType.FLOAT16, DType.FLOAT32
 CPP_NAMES = {F32: "float", BF16: "banyan::bfloat16", F16: "banyan::float16"}
 EMULATION = Path(__file__).parent / "amx_emulation.h"
+# Objects are kept by the text that is compiled, which does not hold what it includes from here.
+EMULATION_DIGEST = hashlib.sha256(EMULATION.read_bytes()).hexdigest()[:16]
+EMULATION_LINE = f'#include "{EMULATION}"  // {EMULATION_DIGEST}'
 EMULATED_AMX = "emulated amx_bf16"
 EMULATED_NEON = "emulated neon"
 
@@ -43,7 +47,8 @@ def program_levels() -> list[InstructionSet]:
     """Instruction sets that whole programs can be run with here, emulated AMX among them."""
     levels = list(detect_instruction_sets())
     if EMULATED_AMX in kernel_names():
-        flags = (*find_level("avx512_bf16").compiler_flags, "-include", str(EMULATION))
+        emulated = ("-include", str(EMULATION), f"-DAMX_EMULATION_DIGEST={EMULATION_DIGEST}")
+        flags = (*find_level("avx512_bf16").compiler_flags, *emulated)
         levels.append(InstructionSet("amx_bf16", frozenset(), flags))
     return levels
 
@@ -145,7 +150,7 @@ def kernel_source(level: str, *, emulated: bool) -> str:
     """The text of a shared object with every kernel a program of that level would use."""
     types = (*((dtype, dtype) for dtype in CPP_NAMES), (F32, BF16))
     headers = {choose(Operation.LINEAR, level, a, w).header for a, w in types}
-    lines = [f'#include "{EMULATION}"'] if emulated else []
+    lines = [EMULATION_LINE] if emulated else []
     lines += [f'#include "{header}"' for header in (*sorted(headers), "block_dot.h")]
     lines += [_linear_entry(level, a, w) for a, w in types]
     lines += [_dot_entry(level, dtype) for dtype in CPP_NAMES]
@@ -170,10 +175,8 @@ def open_library(
     text = source(level, emulated=amx)
     if name == EMULATED_NEON:
         require_arm_emulation()
-        folder = cache_directory / f"{kind}_neon"
-        folder.mkdir(exist_ok=True)
         names = re.findall(r'extern "C" void (\w+)\(', text)
-        return EmulatedLibrary(text, names, find_level("neon").compiler_flags, folder)
+        return EmulatedLibrary(text, names, find_level("neon").compiler_flags, cache_directory)
     compiled_for = find_level("avx512_bf16" if amx else name)
     built = build_shared_object(
         text,

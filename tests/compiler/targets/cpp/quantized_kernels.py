@@ -15,7 +15,7 @@ from tests.compiler.targets.cpp.kernel_libraries import NativeLibrary
 from tests.compiler.targets.cpp.kernels_under_test import (
     BF16,
     CPP_NAMES,
-    EMULATION,
+    EMULATION_LINE,
     F32,
     aligned,
     aligned_copy,
@@ -60,7 +60,7 @@ def source(level: str, *, emulated: bool) -> str:
         choose(Operation.QUANTIZED_LINEAR, level, activation, STORED[layout])
         for activation, layout in COMBINATIONS
     ]
-    lines = [f'#include "{EMULATION}"'] if emulated else []
+    lines = [EMULATION_LINE] if emulated else []
     lines += [f'#include "{header}"' for header in sorted({kernel.header for kernel in chosen})]
     lines += [_entry(level, activation, layout) for activation, layout in COMBINATIONS]
     lines += [_rows_entry(dtype) for dtype in PLAIN]
