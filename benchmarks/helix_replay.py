@@ -11,9 +11,10 @@ anew. None of these files are in this repository.
 The objective of both placements is a flow in tokens per second. It knows nothing of prompts, of
 the cache, of how long a token is on its way. Here requests come and go: each takes a path by
 weighted turns over the flow and reserves its cache on every node of the path; one that finds no
-room waits. A node computes what waits there, a micro-batch at a time: a pass takes as long as
-reading its layers, or as the rate of the instance allows, whichever is longer; prompt tokens cost
-arithmetic.
+room waits. A node computes what waits there, a micro-batch at a time, answers before prompts as our
+engine does: a pass takes as long as reading its layers, or as the rate of the instance allows,
+whichever is longer; prompt tokens cost arithmetic. `--chunk` is the most prompt tokens of a pass:
+longer prompts go in pieces, and answers pass between them. With 2048 every prompt is whole.
 
 Three runs each: as many requests as the caches hold; the most sequences with which the mean time
 per output token stays under 0.6 s, and under 0.45 s. Cards are described, not measured.
@@ -23,7 +24,7 @@ import argparse
 import heapq
 from collections import deque
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -45,7 +46,6 @@ LENGTHS = Lengths(
     longest_prompt=2048,
     longest_answer=1024,
 )
-MOST_TOKENS = 2048
 LIMITS = (None, 0.6, 0.45)
 
 
@@ -71,15 +71,38 @@ CARDS: Mapping[int, Sequence[Card]] = {
 }
 
 
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """What goes through the nodes at once: a token of an answer, or some of a prompt.
+
+    Attributes:
+        request: whose.
+        tokens: of a prompt; 0 for an answer.
+        is_last: whether a token is written when it comes out.
+        place: on the request's path.
+    """
+
+    request: int
+    tokens: int = 0
+    is_last: bool = True
+    place: int = 0
+
+    @property
+    def sent(self) -> int:
+        """Rows that go over a link."""
+        return max(1, self.tokens)
+
+
 @dataclass(slots=True)
 class Node:
-    """A node at work: `queue` holds requests whose next token, or prompt, waits for it."""
+    """A node at work: answers and pieces of prompts wait for it."""
 
     card: Card
     layers: int
     rate: float
     room: float
-    queue: deque[int] = field(default_factory=deque)
+    answers: deque[Piece] = field(default_factory=deque)
+    prompts: deque[Piece] = field(default_factory=deque)
     is_busy: bool = False
     busy_seconds: float = 0.0
 
@@ -91,7 +114,6 @@ class Request:
     prompt: int
     answer: int
     path: tuple[tuple[int, int], ...] = ()
-    place: int = 0
     written: int = 0
     first: float = 0.0
 
@@ -117,6 +139,7 @@ class Replay:
         cards: of the types of nodes.
         requests: in the order in which they are let in.
         most_sequences: under way at once.
+        chunk: most prompt tokens of a pass.
     """
 
     def __init__(
@@ -126,7 +149,9 @@ class Replay:
         cards: Sequence[Card],
         requests: Sequence[Request],
         most_sequences: float,
+        chunk: int = 2048,
     ) -> None:
+        self._chunk = chunk
         self._placement = placement
         self.nodes = {}
         for name, (_, layers) in placement.ranges.items():
@@ -137,7 +162,7 @@ class Replay:
             self.nodes[name] = Node(cards[kind], layers, rate, room)
         self._most = most_sequences
         self._turns: dict[tuple[str, str], float] = {}
-        self._events: list[tuple[float, int, int, list[int]]] = []
+        self._events: list[tuple[float, int, int, list[Piece]]] = []
         self._number = 0
         self._requests = requests
         self._waiting = deque(range(len(requests)))
@@ -180,7 +205,7 @@ class Replay:
         return [(at, (at - r.first) / (r.written - 1)) for at, r in done if r.written > 8]
 
     def _admit(self, now: float) -> None:
-        first: dict[int, list[int]] = {}
+        first: dict[int, list[Piece]] = {}
         while self._waiting and self._under_way < self._most:
             number = self._waiting[0]
             request = self._requests[number]
@@ -196,7 +221,7 @@ class Replay:
             request.path = path
             for name, _ in path:
                 self.nodes[name].room -= size
-            first.setdefault(path[0][0], []).append(number)
+            first.setdefault(path[0][0], []).extend(self._pieces(number))
         for name, items in first.items():
             self._send(now, name, items)
 
@@ -215,75 +240,78 @@ class Replay:
             path.append((int(here), first + held - at))
             at = first + held
 
-    def _send(self, now: float, node: int, items: list[int]) -> None:
-        tokens = sum(self._size(number) for number in items)
+    def _pieces(self, number: int) -> list[Piece]:
+        """A prompt, cut into chunks."""
+        prompt = self._requests[number].prompt
+        starts = range(0, prompt, self._chunk)
+        return [
+            Piece(number, min(self._chunk, prompt - start), start + self._chunk >= prompt)
+            for start in starts
+        ]
+
+    def _send(self, now: float, node: int, items: list[Piece]) -> None:
+        tokens = sum(piece.sent for piece in items)
         seconds = LINK_SECONDS + tokens * TOKEN_BYTES / LINK_BYTES_PER_SECOND
         self._push(now + seconds, node, items)
 
-    def _push(self, at: float, node: int, items: list[int]) -> None:
+    def _push(self, at: float, node: int, items: list[Piece]) -> None:
         self._number += 1
         heapq.heappush(self._events, (at, self._number, node, items))
 
-    def _size(self, number: int) -> int:
-        request = self._requests[number]
-        return 1 if request.written else request.prompt
-
-    def _enter(self, name: int, items: list[int], now: float) -> None:
+    def _enter(self, name: int, items: list[Piece], now: float) -> None:
         node = self.nodes[name]
-        node.queue.extend(items)
+        for piece in items:
+            (node.prompts if piece.tokens else node.answers).append(piece)
         if not node.is_busy:
             self._compute(name, node, now)
 
     def _compute(self, name: int, node: Node, now: float) -> None:
-        """One pass over what waits: at most so many tokens, at least one request.
+        """One pass over what waits: answers, and at most so many tokens of prompts.
 
         Of the answers it takes a micro-batch: all of them together would go round in one convoy,
         with every node but one idle.
         """
-        taken: list[int] = []
+        head = node.answers[0] if node.answers else node.prompts[0]
+        stops = len(self._requests[head.request].path)
+        most = min(len(node.answers), -(-self._under_way // stops))
+        taken = [node.answers.popleft() for _ in range(most)]
         tokens = 0
+        while node.prompts and tokens + node.prompts[0].tokens <= self._chunk:
+            taken.append(node.prompts.popleft())
+            tokens += taken[-1].tokens
         answers = operations = 0.0
         most_layers = 0
-        num_answers = 0
-        most_answers = -(-self._under_way // len(self._requests[node.queue[0]].path))
-        while node.queue and num_answers < most_answers:
-            if taken and tokens + self._size(node.queue[0]) > MOST_TOKENS:
-                break
-            number = node.queue.popleft()
-            request, size = self._requests[number], self._size(number)
-            num_answers += request.written > 0
-            layers = request.path[request.place][1]
+        for piece in taken:
+            layers = self._requests[piece.request].path[piece.place][1]
             most_layers = max(most_layers, layers)
-            tokens += size
-            taken.append(number)
-            if request.written:
-                answers += layers / node.layers / node.rate
-            else:
-                operations += size * layers * LAYER_BYTES  # two for each weight of two bytes
+            # Two operations for each weight, which has two bytes.
+            operations += piece.tokens * layers * LAYER_BYTES
+            answers += 0 if piece.tokens else layers / node.layers / node.rate
         computing = operations / (node.card.operations * COMPUTE_SHARE)
         seconds = max(most_layers * LAYER_BYTES / node.card.bandwidth, answers + computing)
         node.is_busy = True
         node.busy_seconds += seconds
         self._push(now + seconds, -name - 1, taken)
 
-    def _leave(self, name: int, items: list[int], now: float) -> None:
+    def _leave(self, name: int, items: list[Piece], now: float) -> None:
         node = self.nodes[name]
         node.is_busy = False
-        targets: dict[int, list[int]] = {}
+        targets: dict[int, list[Piece]] = {}
         has_ended = False
-        for number in items:
-            request = self._requests[number]
-            request.place += 1
-            if request.place == len(request.path):
-                # The first pass took the whole prompt: its size counts until all nodes had it.
-                request.place = 0
+        for done in items:
+            request = self._requests[done.request]
+            piece = replace(done, place=done.place + 1)
+            if piece.place == len(request.path):
+                if not piece.is_last:
+                    continue
                 has_ended |= self._write(request, now)
                 if request.written == request.answer:
                     continue
-            targets.setdefault(request.path[request.place][0], []).append(number)
+                piece = Piece(done.request)
+            targets.setdefault(request.path[piece.place][0], []).append(piece)
         for target, group in targets.items():
             self._send(now, target, group)
-        if node.queue:
+        if node.answers or node.prompts:
             self._compute(name, node, now)
         if has_ended:
             self._admit(now)
@@ -304,7 +332,7 @@ class Replay:
 
 
 def replay(
-    instance: Instance, placement: Placement, limit: float | None, seconds: float
+    instance: Instance, placement: Placement, limit: float | None, seconds: float, chunk: int
 ) -> Outcome:
     """Full, or with the most sequences that keep to a mean time per output token."""
     trace = made_trace(2000, 20.0, LENGTHS, seed=7)
@@ -314,7 +342,7 @@ def replay(
         requests = [
             Request(int(p), int(a)) for p, a in zip(trace.prompt, trace.answer, strict=True)
         ]
-        return Replay(instance, placement, cards, requests, most).run(seconds, seconds / 3)
+        return Replay(instance, placement, cards, requests, most, chunk).run(seconds, seconds / 3)
 
     if limit is None:
         return with_most(float("inf"))
@@ -337,6 +365,7 @@ def main() -> None:
     parser.add_argument("ours", type=Path)
     parser.add_argument("published", type=Path)
     parser.add_argument("--seconds", type=float, default=600.0)
+    parser.add_argument("--chunk", type=int, default=256)
     chosen = parser.parse_args()
     print(
         "| nodes | placement | flow, tokens/s | limit of TPOT | served, tokens/s | mean TPOT "
@@ -355,7 +384,7 @@ def main() -> None:
                 faults = faults_of(instance, placement, tolerance=1e-4)
                 if faults:
                     raise SystemExit(f"{name} on {path.name}: {faults[0]}")
-                found = replay(instance, placement, limit, chosen.seconds)
+                found = replay(instance, placement, limit, chosen.seconds, chosen.chunk)
                 print(_row(len(instance.nodes), name, objective(placement), limit, found))
 
 
