@@ -1,4 +1,4 @@
-"""FastDecode's schedule on two cores: attention and its cache on one, the dense layers on the other.
+"""FastDecode's schedule on two cores: attention and cache on one, the dense layers on the other.
 
     python -m benchmarks.fastdecode [--parts 4 8 16 32] [--rounds 1]
 
@@ -27,25 +27,17 @@ from banyan.engine.starting.loading import LoadedModel
 from banyan.planner.load_control import LoadControl, MicroBatch, micro_batch_size
 from banyan.planner.plan import Stage
 from benchmarks.shaped_model import ModelSize, write_model
-from benchmarks.staged_serving import OneAtATime, Served, engine_of, opened, plan_text, serve
+from benchmarks.staged_serving import (
+    OneAtATime,
+    Served,
+    Together,
+    engine_of,
+    opened,
+    plan_text,
+    serve,
+)
 
 PEAK_WITHIN, OVER_ALTERNATING, OVER_TOGETHER = 0.03, 1.6, 1.1
-
-
-@dataclass(slots=True)
-class Together:
-    """All begin at once; the next when all have ended."""
-
-    batch: int
-    answer: int
-    next_round: int = 0
-
-    def __call__(self, round_: int) -> int:
-        """How many begin."""
-        if round_ < self.next_round:
-            return 0
-        self.next_round += self.answer
-        return self.batch
 
 
 @dataclass(slots=True)
@@ -143,7 +135,9 @@ def _report(rounds: Sequence[Mapping[str, Arm]], asked: argparse.Namespace) -> N
     for parts in asked.parts:
         name = f"S/F = {parts}"
         alternating, together = (
-            statistics.median(r[name].tokens_per_second / r[other].tokens_per_second for r in rounds)
+            statistics.median(
+                r[name].tokens_per_second / r[other].tokens_per_second for r in rounds
+            )
             for other in ("alternating", "together")
         )
         peak = max(r[name].peak / r["together"].peak for r in rounds)

@@ -130,6 +130,13 @@ class Outcome:
     busiest: float
 
 
+def rate_of(instance: Instance, kind: int, layers: int) -> float:
+    """Tokens per second of a node; beyond the layers Helix measured, as many layers a second."""
+    rates = instance.rates[kind]
+    most = min(layers, len(rates))
+    return rates[most - 1] * most / layers
+
+
 class Replay:
     """Plays requests through a placement.
 
@@ -158,7 +165,7 @@ class Replay:
             kind = instance.nodes[name]
             free = cards[kind].memory * MEMORY_SHARE - layers * LAYER_BYTES
             room = max(0.0, free) / (layers * CACHE_BYTES)
-            rate = instance.rates[kind][layers - 1]
+            rate = rate_of(instance, kind, layers)
             self.nodes[name] = Node(cards[kind], layers, rate, room)
         self._most = most_sequences
         self._turns: dict[tuple[str, str], float] = {}

@@ -23,6 +23,7 @@ from banyan.foundation.settings import load_settings
 from banyan.planner.plan import Plan, Replica, Stage
 from banyan.planner.plan_file import print_plan
 
+WORKER = "banyan.engine.starting.stage_worker"
 Start = Callable[[int], int]
 """From the number of a step to how many answers begin in it."""
 
@@ -47,6 +48,7 @@ def opened(
         max_model_len=length,
         enable_prefix_caching=False,
         plan=plan,
+        plan_workers=tuple((place, "process:cpu") for place in cores),
     )
     with closing(load_model(str(model), options, settings=load_settings(os.environ))) as loaded:
         for place, number in workers().items():
@@ -60,8 +62,8 @@ def workers() -> Mapping[str, int]:
     for task in Path("/proc/self/task").iterdir():
         for number in (task / "children").read_text().split():
             words = Path(f"/proc/{number}/cmdline").read_text().split("\0")
-            if "banyan.engine.starting.stage_worker" in words:
-                found[words[-2]] = int(number)
+            if WORKER in words:
+                found[words[words.index(WORKER) + 2]] = int(number)
     return found
 
 
@@ -97,6 +99,22 @@ def engine_of(loaded: LoadedModel, model: StepModel, *, seats: int, budget: int 
         tokenizer=loaded.directory.tokenizer,
         enable_prefix_caching=False,
     )
+
+
+@dataclass(slots=True)
+class Together:
+    """All begin at once; the next when all have ended."""
+
+    batch: int
+    answer: int
+    next_round: int = 0
+
+    def __call__(self, round_: int) -> int:
+        """How many begin."""
+        if round_ < self.next_round:
+            return 0
+        self.next_round += self.answer
+        return self.batch
 
 
 @dataclass(frozen=True, slots=True)
