@@ -7,9 +7,9 @@ with one thread on one core; the engine shares the core of the S-worker. B answe
 under way. Arms, on one engine model:
 
 - alternating: a step begins when the one in front of it is over, so one worker always waits;
-- together: two halves in turns, all answers begin and end together (unstabilised);
-- S/F = 4, 8, ...: two halves in turns, a micro-batch of B F / S answers begins every F steps, where
-  the load control lets it (`banyan.planner.load_control`).
+- together: several steps under way, all answers begin and end together (unstabilised);
+- S/F = 4, 8, ...: several steps under way, a micro-batch of B F / S answers begins every F
+  steps, where the load control lets it (`banyan.planner.load_control`).
 
 Bars: the peak of cached tokens beside that of `together` within 3 % of (1 + F/S) / 2; throughput at
 least 1.6 times alternating and 1.1 times together.
@@ -23,12 +23,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from banyan.engine.engine import Engine
 from banyan.engine.starting.loading import LoadedModel
 from banyan.planner.load_control import LoadControl, MicroBatch, micro_batch_size
 from banyan.planner.plan import Stage
 from benchmarks.shaped_model import ModelSize, write_model
 from benchmarks.staged_serving import (
-    OneAtATime,
+    InFlight,
     Served,
     Together,
     engine_of,
@@ -37,6 +38,7 @@ from benchmarks.staged_serving import (
     serve,
 )
 
+ALTERNATING_STEPS = 36
 PEAK_WITHIN, OVER_ALTERNATING, OVER_TOGETHER = 0.03, 1.6, 1.1
 
 
@@ -72,13 +74,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0])
     parser.add_argument("--parts", type=int, nargs="+", default=[4, 8, 16, 32])
     parser.add_argument("--rounds", type=int, default=1)
-    parser.add_argument("--batch", type=int, default=64)
+    parser.add_argument("--batch", type=int, default=256)
+    parser.add_argument("--flights", type=int, help="steps under way; the model's own number")
     parser.add_argument("--answer", type=int, default=512)
     parser.add_argument("--layers", type=int, default=2)
-    parser.add_argument("--intermediate", type=int, default=2048)
+    parser.add_argument("--intermediate", type=int, default=768)
     asked = parser.parse_args()
     size = ModelSize(
-        layers=asked.layers, hidden=1024, intermediate=asked.intermediate, heads=16, kv_heads=16
+        layers=asked.layers,
+        hidden=1024,
+        intermediate=asked.intermediate,
+        heads=8,
+        kv_heads=8,
+        head_dim=128,
     )
     os.sched_setaffinity(0, {0})
     plan = plan_text(Stage(0, size.layers, ("cpu",), attention=("cpu#1",)))
@@ -93,28 +101,44 @@ def main() -> None:
 
 def _round(loaded: LoadedModel, asked: argparse.Namespace) -> Mapping[str, Arm]:
     batch, answer = asked.batch, asked.answer
-    alone = engine_of(loaded, OneAtATime(loaded.executable), seats=batch)
-    both = engine_of(loaded, loaded.executable, seats=batch)
-    found = {}
+    flights = asked.flights or loaded.executable.num_in_flight
+    alone = engine_of(loaded, InFlight(loaded.executable, 1), seats=batch, budget=2048)
+    both = engine_of(loaded, InFlight(loaded.executable, flights), seats=batch)
+    found = {"alternating": _alternating(alone, batch, answer)}
     whole = batch * answer
-    for name, engine in (("alternating", alone), ("together", both)):
-        served = serve(engine, Together(batch, answer), answer=answer, most_tokens=whole)
-        found[name] = Arm(served.tokens_per_second(batch, whole), max(served.cached))
-        _tell(name, found[name], served)
+    served = serve(both, Together(batch, answer), answer=answer, most_tokens=whole)
+    found["together"] = Arm(served.tokens_per_second(batch, whole), max(served.cached))
+    _tell("together", found["together"], served)
     for parts in asked.parts:
         interval = answer // parts
         size = micro_batch_size(batch, answer, interval)
         control = LoadControl(batch * (answer + interval) // 2, interval=interval)
         # The first micro-batch ends after `answer` steps; until then fewer are under way.
         ramp = whole * (parts + 1) // (2 * parts)
-        served = serve(
-            both, Controlled(size, answer, control), answer=answer, most_tokens=ramp + whole
-        )
+        starts = Controlled(size, answer, control)
+        served = serve(both, starts, answer=answer, most_tokens=ramp + whole)
         name = f"S/F = {parts}"
         found[name] = Arm(served.tokens_per_second(ramp, ramp + whole), max(served.cached))
         _tell(name, found[name], served)
     alone.close()
     both.close()
+    return found
+
+
+def _alternating(engine: Engine, batch: int, answer: int) -> Arm:
+    """At the mean context, where a step takes the mean time: attention is linear in it."""
+    prompt = answer // 2 - ALTERNATING_STEPS
+    served = serve(
+        engine,
+        Together(batch, answer),
+        answer=answer - prompt,
+        most_tokens=2 * batch * ALTERNATING_STEPS,
+        prompt=prompt,
+    )
+    # By then every prompt is computed.
+    begun = batch * ALTERNATING_STEPS
+    found = Arm(served.tokens_per_second(begun, served.tokens[-1]), max(served.cached))
+    _tell("alternating", found, served)
     return found
 
 

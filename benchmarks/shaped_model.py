@@ -13,13 +13,14 @@ SEEDLING = Path(__file__).parent.parent / "models" / "seedling"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelSize:
-    """Numbers of a decoder; heads are of 64."""
+    """Numbers of a decoder."""
 
     layers: int
     hidden: int
     intermediate: int
     heads: int
     kv_heads: int
+    head_dim: int = 64
 
 
 def write_model(target: Path, size: ModelSize, *, dtype: str = "bfloat16") -> Path:
@@ -34,6 +35,7 @@ def write_model(target: Path, size: ModelSize, *, dtype: str = "bfloat16") -> Pa
         "intermediate_size": size.intermediate,
         "num_attention_heads": size.heads,
         "num_key_value_heads": size.kv_heads,
+        "head_dim": size.head_dim,
         "num_hidden_layers": size.layers,
         "layer_types": ["full_attention"] * size.layers,
         "dtype": dtype,
@@ -53,7 +55,7 @@ def write_model(target: Path, size: ModelSize, *, dtype: str = "bfloat16") -> Pa
 
 
 def _shapes(size: ModelSize, vocab: int) -> dict[str, tuple[int, ...]]:
-    hidden, query, pair = size.hidden, size.heads * 64, size.kv_heads * 64
+    hidden, query, pair = size.hidden, size.heads * size.head_dim, size.kv_heads * size.head_dim
     shapes: dict[str, tuple[int, ...]] = {
         "model.embed_tokens.weight": (vocab, hidden),
         "model.norm.weight": (hidden,),
@@ -67,8 +69,8 @@ def _shapes(size: ModelSize, vocab: int) -> dict[str, tuple[int, ...]]:
             f"{layer}.self_attn.k_proj.weight": (pair, hidden),
             f"{layer}.self_attn.v_proj.weight": (pair, hidden),
             f"{layer}.self_attn.o_proj.weight": (hidden, query),
-            f"{layer}.self_attn.q_norm.weight": (64,),
-            f"{layer}.self_attn.k_norm.weight": (64,),
+            f"{layer}.self_attn.q_norm.weight": (size.head_dim,),
+            f"{layer}.self_attn.k_norm.weight": (size.head_dim,),
             f"{layer}.mlp.gate_proj.weight": (size.intermediate, hidden),
             f"{layer}.mlp.up_proj.weight": (size.intermediate, hidden),
             f"{layer}.mlp.down_proj.weight": (hidden, size.intermediate),

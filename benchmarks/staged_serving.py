@@ -14,6 +14,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
+from banyan.compiler.executable import PendingRun
 from banyan.engine.engine import Engine
 from banyan.engine.options import EngineLimits, EngineOptions
 from banyan.engine.runner import StepModel
@@ -73,11 +74,21 @@ def pin(process: int, core: int) -> None:
         os.sched_setaffinity(int(task.name), {core})
 
 
-class OneAtATime(StepModel):
-    """A model of which no step begins before the one in front of it is over."""
+class InFlight(StepModel):
+    """A model with another number of steps under way."""
 
-    def __init__(self, model: StepModel) -> None:
+    def __init__(self, model: StepModel, num_in_flight: int) -> None:
         self._model = model
+        self._num_in_flight = num_in_flight
+
+    @property
+    def num_in_flight(self) -> int:
+        """See `StepModel`."""
+        return self._num_in_flight
+
+    def begin(self, arguments: Mapping[str, NDArray[Any]]) -> PendingRun:
+        """Start a step."""
+        return self._model.begin(arguments)
 
     def run(self, arguments: Mapping[str, NDArray[Any]]) -> Mapping[str, NDArray[Any]]:
         """Compute a step."""
@@ -85,7 +96,7 @@ class OneAtATime(StepModel):
 
 
 def engine_of(loaded: LoadedModel, model: StepModel, *, seats: int, budget: int = 512) -> Engine:
-    """An engine of its own that shares the model and its cache."""
+    """An engine of its own that shares the model and its cache; gives tokens, no text."""
     limits = EngineLimits(
         max_model_len=loaded.engine.limits.max_model_len,
         max_num_seqs=seats,
@@ -96,7 +107,6 @@ def engine_of(loaded: LoadedModel, model: StepModel, *, seats: int, budget: int 
         model,
         limits,
         vocab_size=loaded.engine.vocab_size,
-        tokenizer=loaded.directory.tokenizer,
         enable_prefix_caching=False,
     )
 
@@ -139,8 +149,10 @@ class Served:
         return written / (self.seconds[end] - self.seconds[begin])
 
 
-def serve(engine: Engine, starts: Start, *, answer: int, most_tokens: int) -> Served:
-    """Serve answers of `answer` tokens to prompts of one token, until so many are written.
+def serve(
+    engine: Engine, starts: Start, *, answer: int, most_tokens: int, prompt: int = 1
+) -> Served:
+    """Serve answers of `answer` tokens to prompts of `prompt`, until so many are written.
 
     Args:
         engine: idle.
@@ -158,8 +170,8 @@ def serve(engine: Engine, starts: Start, *, answer: int, most_tokens: int) -> Se
     while written < most_tokens:
         for _ in range(starts(round_)):
             name = str(number)
-            engine.add_request(name, [5 + number % 1000], options)
-            lengths[name], begun[name] = 1, round_
+            engine.add_request(name, [5 + number % 1000] * prompt, options)
+            lengths[name], begun[name] = prompt, round_
             number += 1
         events = [event for event in engine.step() if event.token_ids]
         for event in events:
