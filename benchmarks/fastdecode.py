@@ -87,6 +87,7 @@ def main() -> None:
         heads=8,
         kv_heads=8,
         head_dim=128,
+        vocab=1024,
     )
     os.sched_setaffinity(0, {0})
     plan = plan_text(Stage(0, size.layers, ("cpu",), attention=("cpu#1",)))
@@ -145,7 +146,8 @@ def _alternating(engine: Engine, batch: int, answer: int) -> Arm:
 def _tell(name: str, arm: Arm, served: Served) -> None:
     print(
         f"{name:12} {arm.tokens_per_second:8.0f} tokens/s, at most {arm.peak} tokens cached, "
-        f"{served.seconds[-1]:.1f} s",
+        f"{served.seconds[-1]:.1f} s; busy: "
+        + ", ".join(f"{place} {share:.0%}" for place, share in served.busy.items()),
         flush=True,
     )
 

@@ -21,6 +21,7 @@ class ModelSize:
     heads: int
     kv_heads: int
     head_dim: int = 64
+    vocab: int = 4096
 
 
 def write_model(target: Path, size: ModelSize, *, dtype: str = "bfloat16") -> Path:
@@ -36,6 +37,7 @@ def write_model(target: Path, size: ModelSize, *, dtype: str = "bfloat16") -> Pa
         "num_attention_heads": size.heads,
         "num_key_value_heads": size.kv_heads,
         "head_dim": size.head_dim,
+        "vocab_size": size.vocab,
         "num_hidden_layers": size.layers,
         "layer_types": ["full_attention"] * size.layers,
         "dtype": dtype,
@@ -48,16 +50,16 @@ def write_model(target: Path, size: ModelSize, *, dtype: str = "bfloat16") -> Pa
         name: torch.ones(shape, dtype=kind)
         if len(shape) == 1
         else (torch.randn(shape) * shape[1] ** -0.5).to(kind)
-        for name, shape in _shapes(size, int(config["vocab_size"])).items()
+        for name, shape in _shapes(size).items()
     }
     save_file(weights, target / "model.safetensors", metadata={"format": "pt"})
     return target
 
 
-def _shapes(size: ModelSize, vocab: int) -> dict[str, tuple[int, ...]]:
+def _shapes(size: ModelSize) -> dict[str, tuple[int, ...]]:
     hidden, query, pair = size.hidden, size.heads * size.head_dim, size.kv_heads * size.head_dim
     shapes: dict[str, tuple[int, ...]] = {
-        "model.embed_tokens.weight": (vocab, hidden),
+        "model.embed_tokens.weight": (size.vocab, hidden),
         "model.norm.weight": (hidden,),
     }
     for number in range(size.layers):

@@ -135,11 +135,13 @@ class Served:
         seconds: since the run began.
         tokens: written so far.
         cached: tokens in the cache of all answers under way.
+        busy: process -> share of the time in which it computed.
     """
 
     seconds: Sequence[float]
     tokens: Sequence[int]
     cached: Sequence[int]
+    busy: Mapping[str, float]
 
     def tokens_per_second(self, first: int, last: int) -> float:
         """Between two counts of tokens written."""
@@ -166,6 +168,7 @@ def serve(
     begun: dict[str, int] = {}
     number = written = round_ = 0
     seconds, tokens, cached = list[float](), list[int](), list[int]()
+    computed = _computed_seconds()
     began = time.perf_counter()
     while written < most_tokens:
         for _ in range(starts(round_)):
@@ -185,8 +188,22 @@ def serve(
         for event in events:
             if event.finish_reason is not None:
                 del lengths[event.request_id]
+    busy = {
+        place: (after - computed[place]) / (time.perf_counter() - began)
+        for place, after in _computed_seconds().items()
+    }
     for name in lengths:
         engine.cancel(name)
     while engine.has_work():
         engine.step()
-    return Served(seconds, tokens, cached)
+    return Served(seconds, tokens, cached, busy)
+
+
+def _computed_seconds() -> Mapping[str, float]:
+    """Seconds of a processor that the engine and each worker have taken."""
+    ticks = os.sysconf("SC_CLK_TCK")
+    found = {"engine": time.process_time()}
+    for place, number in workers().items():
+        fields = Path(f"/proc/{number}/stat").read_text().rpartition(")")[2].split()
+        found[place] = (int(fields[11]) + int(fields[12])) / ticks
+    return found
