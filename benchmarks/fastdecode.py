@@ -76,9 +76,9 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=1)
     parser.add_argument("--batch", type=int, default=256)
     parser.add_argument("--flights", type=int, help="steps under way; the model's own number")
-    parser.add_argument("--answer", type=int, default=512)
+    parser.add_argument("--answer", type=int, default=576)
     parser.add_argument("--layers", type=int, default=2)
-    parser.add_argument("--intermediate", type=int, default=768)
+    parser.add_argument("--intermediate", type=int, default=256)
     asked = parser.parse_args()
     size = ModelSize(
         layers=asked.layers,

@@ -23,7 +23,7 @@ per output token stays under 0.6 s, and under 0.45 s. Cards are described, not m
 import argparse
 import heapq
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -31,10 +31,9 @@ import numpy as np
 
 from banyan.planner.simulation.trace import Lengths, made_trace
 from benchmarks.helix import Instance, Placement, faults_of, objective, read_instance
+from benchmarks.helix_cards import CACHE_BYTES, CARDS, LAYER_BYTES, Card, rate_of
 from benchmarks.helix_placements import published_placement, read_placement
 
-LAYER_BYTES = 2 * (2 * 8192**2 + 2 * 8192 * 1024 + 3 * 8192 * 28672)
-CACHE_BYTES = 2 * 2 * 8 * 128
 TOKEN_BYTES = 2 * 8192
 LINK_SECONDS, LINK_BYTES_PER_SECOND = 1e-3, 1.25e9
 MEMORY_SHARE, COMPUTE_SHARE = 0.92, 0.5
@@ -47,28 +46,6 @@ LENGTHS = Lengths(
     longest_answer=1024,
 )
 LIMITS = (None, 0.6, 0.45)
-
-
-@dataclass(frozen=True, slots=True)
-class Card:
-    """memory bytes, bytes read in a second, operations in a second; of all cards of a node."""
-
-    memory: float
-    bandwidth: float
-    operations: float
-
-    def times(self, count: int) -> "Card":
-        """So many of them in one node."""
-        return Card(self.memory * count, self.bandwidth * count, self.operations * count)
-
-
-A100, L4 = Card(40e9, 1.555e12, 312e12), Card(24e9, 3.0e11, 121e12)
-T4, V100 = Card(16e9, 3.2e11, 65e12), Card(16e9, 9.0e11, 125e12)
-# In the order of the types of the instances: by their rates and how many layers they hold.
-CARDS: Mapping[int, Sequence[Card]] = {
-    24: (L4, T4, A100),
-    42: (T4, L4.times(2), L4, V100, T4.times(4), A100, T4.times(2)),
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,13 +105,6 @@ class Outcome:
     sequences: float
     hops: float
     busiest: float
-
-
-def rate_of(instance: Instance, kind: int, layers: int) -> float:
-    """Tokens per second of a node; beyond the layers Helix measured, as many layers a second."""
-    rates = instance.rates[kind]
-    most = min(layers, len(rates))
-    return rates[most - 1] * most / layers
 
 
 class Replay:

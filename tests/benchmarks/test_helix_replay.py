@@ -5,15 +5,9 @@ from pathlib import Path
 import pytest
 
 from benchmarks.helix import Instance, Placement, faults_of, objective
+from benchmarks.helix_cards import CACHE_BYTES, LAYER_BYTES, Card
 from benchmarks.helix_placements import published_placement
-from benchmarks.helix_replay import (
-    CACHE_BYTES,
-    LAYER_BYTES,
-    LINK_SECONDS,
-    Card,
-    Replay,
-    Request,
-)
+from benchmarks.helix_replay import LINK_SECONDS, Replay, Request
 
 CARD = Card(memory=8 * LAYER_BYTES, bandwidth=LAYER_BYTES * 10.0, operations=1e18)
 EDGES = [("source", str(n)) for n in range(3)] + [(str(n), "sink") for n in range(3)]
@@ -68,3 +62,18 @@ def test_the_cache_of_a_node_holds_requests_back() -> None:
     requests = [Request(int(size) - 20, 20) for _ in range(20)]
     found = Replay(INSTANCE, CHAIN, [CARD], requests, 100).run(seconds=300.0, warm_up=0.0)
     assert found.sequences <= 2.0
+
+
+def test_answers_pass_a_long_prompt_that_goes_in_chunks() -> None:
+    # Two layers of 1,000 prompt tokens take 2 s, of 100 as long as reading the weights, 0.2 s.
+    card = Card(CARD.memory, CARD.bandwidth, operations=LAYER_BYTES * 2000.0)
+    requests = [Request(10, 2000), *(Request(1000, 10) for _ in range(200))]
+    whole, chunked = (
+        Replay(INSTANCE, CHAIN, [card], requests_of(requests), 8, chunk).run(300.0, 0.0)
+        for chunk in (1000, 100)
+    )
+    assert chunked.tokens_per_second > 1.4 * whole.tokens_per_second
+
+
+def requests_of(requests: list[Request]) -> list[Request]:
+    return [Request(each.prompt, each.answer) for each in requests]
