@@ -7,7 +7,12 @@ import numpy as np
 import pytest
 
 from banyan.compiler.cutting.segments import cut_graph
-from banyan.compiler.cutting.shards import ShardedGraph, ShardedWeights, shard_graph
+from banyan.compiler.cutting.shards import (
+    PlacesOf,
+    ShardedGraph,
+    ShardedWeights,
+    shard_graph,
+)
 from banyan.compiler.ir.graph import Node
 from banyan.foundation.errors import InputError
 from tests.compiler.cutting.steps import names_of, run_segments, run_whole, step_of
@@ -30,6 +35,11 @@ class Arrays:
         """Nothing is held."""
 
 
+def among(*places: str) -> PlacesOf:
+    """All that lies in a layer is cut among the same places."""
+    return lambda node: places
+
+
 def of_ranks(sharded: ShardedGraph, arrays: Any) -> dict[str, Any]:
     weights = ShardedWeights(Arrays(arrays), sharded.shards)
     found = {name: weights.read(name) for name in names_of(sharded.graph, "weight")}
@@ -45,14 +55,12 @@ def test_two_ranks_give_the_logits_of_one(
     kind: str, checkpoint: Checkpoint, program_cache: Path
 ) -> None:
     graph, arrays = step_of(checkpoint(kind), program_cache)
-    sharded = shard_graph(graph, lambda node: 2)
+    sharded = shard_graph(graph, among("rank 0", "rank 1"))
     inputs = of_ranks(sharded, arrays)
 
     def places_of(node: Node) -> tuple[str, ...]:
-        rank = sharded.rank_of.get(node)
-        if node.op == "input":
-            rank = int(str(node.attr("name"))[-4])
-        return ("rank 0", "rank 1") if rank is None else (f"rank {rank}",)
+        place = sharded.place_of.get(node)
+        return ("rank 0", "rank 1") if place is None else (place,)
 
     segments = cut_graph(sharded.graph, places_of)
     found = run_segments(segments, inputs)["logits"]
@@ -75,4 +83,4 @@ def test_two_ranks_give_the_logits_of_one(
 def test_heads_that_do_not_divide_are_refused(checkpoint: Checkpoint, program_cache: Path) -> None:
     graph, _ = step_of(checkpoint("llama"), program_cache)
     with pytest.raises(InputError, match=r"has 2 heads of its cache, which 4 devices cannot"):
-        shard_graph(graph, lambda node: 4)
+        shard_graph(graph, among("a", "b", "c", "d"))

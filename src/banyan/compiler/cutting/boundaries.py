@@ -18,7 +18,7 @@ StageOf = Callable[[Node], int | None]
 
 
 def stages_of_nodes(graph: Graph, stage_of: StageOf, num_stages: int) -> Mapping[Node, int]:
-    """The stage, 0 to `num_stages` - 1, of every node that is not cheap and of every state.
+    """The stage, 0 to `num_stages` - 1, of every node that is not cheap, written states too.
 
     No node is in an earlier stage than what it needs.
     """

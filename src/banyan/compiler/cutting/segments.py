@@ -2,8 +2,8 @@
 
 A node may have several homes: it is then computed at each of them, so that none has to send it.
 What is cheap (`cheap`) has no home and is computed wherever it is needed. A state, what writes it
-and what reads it stay together. Called by the engine's stages; tensors cut between devices are
-nodes like others here (`shards`).
+and what reads it stay together; one that nothing writes is kept wherever it is read. Called by the
+engine's stages; tensors cut between devices are nodes like others here (`shards`).
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -60,7 +60,7 @@ def cut_graph(graph: Graph, places_of: PlacesOf) -> tuple[Segment, ...]:
     Args:
         graph: of whole tensors, before any pass.
         places_of: where a node is computed: one place or several; asked for nodes that are not
-            cheap, and for states.
+            cheap, and for states that are written.
 
     Segments that need nothing of each other may also run at once. A value crosses as the smallest
     thing it can be made from again by the receiver without arithmetic.
@@ -111,6 +111,7 @@ class _Homes:
 def _groups(graph: Graph) -> list[list[Node]]:
     """Nodes that must stay together: a state with all that touch it, a tuple with its parts."""
     updates = {output.node for output in graph.outputs if output.updates is not None}
+    written = {output.updates for output in graph.outputs if output.updates is not None}
     group_of: dict[Node, list[Node]] = {}
 
     def join(one: Node, other: Node) -> None:
@@ -120,7 +121,7 @@ def _groups(graph: Graph) -> list[list[Node]]:
             group_of.update(dict.fromkeys(right, left))
 
     def is_memory(node: Node) -> bool:
-        is_state = node.op == "input" and node.attr("role") == "state"
+        is_state = node.op == "input" and node.attr("name") in written
         return is_state or node in updates or isinstance(node.type, TupleType)
 
     for node in graph.nodes():

@@ -2,32 +2,41 @@
 
 One graph holds the nodes of all ranks. The first linears of a block are cut by their outputs, whole
 heads of attention with their cache (what latent attention caches is for all heads, so every rank
-keeps it); the last are cut by their inputs, and the sum of what the ranks
-have is one node, the same on each (Shoeybi et al., "Megatron-LM", arXiv:1909.08053, section 3).
-Weights of a rank are inputs of their own, "q_proj.weight.part0of2". `segments` then cuts the graph
+keeps it); the last are cut by their inputs, and the sum of what the ranks have is one node, the same on each (Shoeybi et al., "Megatron-LM", arXiv:1909.08053, section 3).
+Weights of a rank are inputs of their own, "q_proj.weight.part0of2".
+
+The cache may be cut among other places than the linears, and experts too: parts are joined and cut
+anew where they differ, and where an operation does not keep a cut. `segments` then cuts the graph
 like any other.
 """
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from banyan.compiler.cutting.shard_axes import (
+    HEADS_OF,
+    MEMORY_OF,
+    axis_of_weight,
+    following_axis,
+    linear_of_rank,
+    share,
+    slice_of,
+)
 from banyan.compiler.executable import Array, WeightSource
 from banyan.compiler.ir.graph import Builder, Graph, Node, Output, rebuild
 from banyan.compiler.ir.operations import POINTWISE
-from banyan.compiler.ir.symbols import fixed, product
+from banyan.compiler.ir.symbols import fixed
 from banyan.compiler.ir.types import DType, TensorType
-from banyan.foundation.errors import GraphError, InputError
+from banyan.foundation.errors import GraphError
 
-BY_OUTPUTS = frozenset(
-    {"q_proj", "k_proj", "v_proj", "q_b_proj", "kv_b_proj", "gate_proj", "up_proj", "w1", "w3"}
-)
-BY_INPUTS = frozenset({"o_proj", "down_proj", "w2"})
+PlacesOf = Callable[[Node], Sequence[str]]
+"""Of a weight or state: the places among which it is cut; where it is one, it stays whole."""
 
 
 @dataclass(frozen=True, slots=True)
 class Shard:
-    """A part of a weight: places `start` up to `stop` of one axis of the weight `name`."""
+    """A part of a weight or state: `start` up to `stop` along one axis of the whole `name`."""
 
     name: str
     axis: int
@@ -41,12 +50,14 @@ class ShardedGraph:
 
     Attributes:
         graph: of all ranks.
-        rank_of: whose node it is; nodes without an entry are the same on every rank.
-        shards: what the weights of ranks are parts of, by their names.
+        place_of: where a node of one rank is computed; nodes without an entry are the same on
+            every rank.
+        shards: what the inputs of ranks are parts of, by their names: weights, and states that
+            steps only read. States that steps write are never joined, and have no entry.
     """
 
     graph: Graph
-    rank_of: Mapping[Node, int] = field(default_factory=dict)
+    place_of: Mapping[Node, str] = field(default_factory=dict)
     shards: Mapping[str, Shard] = field(default_factory=dict)
 
 
@@ -75,18 +86,14 @@ class ShardedWeights:
         self._source.release(name if shard is None else shard.name)
 
 
-def shard_graph(graph: Graph, ways_of: Callable[[Node], int]) -> ShardedGraph:
+def shard_graph(graph: Graph, places_of: PlacesOf) -> ShardedGraph:
     """Cut the tensors of a decoder's step.
 
-    Args:
-        graph: of whole tensors, its linears plain.
-        ways_of: among how many ranks a weight or state is cut; 1 leaves it whole.
-
     Raises:
-        InputError: heads or widths do not divide among the ranks.
-        GraphError: what follows a cut linear is not known to keep the cut.
+        InputError: heads, widths or groups of quantised weights do not divide among the places.
+        GraphError: a weight that is cut is read by what cannot be cut.
     """
-    return _Sharding(graph, ways_of).result()
+    return _Sharding(graph, places_of).result()
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,22 +103,29 @@ class _Parts:
     Attributes:
         nodes: by rank.
         axis: along which it is cut; None where each rank has all of it.
+        places: of the ranks.
     """
 
     nodes: tuple[Node, ...]
     axis: int | None
+    places: tuple[str, ...]
+
+    @property
+    def ways(self) -> int:
+        return len(self.nodes)
 
 
 class _Sharding:
     """One walk through the graph."""
 
-    def __init__(self, graph: Graph, ways_of: Callable[[Node], int]) -> None:
-        self._graph, self._ways_of = graph, ways_of
+    def __init__(self, graph: Graph, places_of: PlacesOf) -> None:
+        self._graph, self._places_of = graph, places_of
+        self._written = {output.updates for output in graph.outputs}
         self._builder = Builder()
         self._wholes: dict[Node, Node] = {}
-        self._summands: dict[Node, tuple[Node, ...]] = {}
+        self._summands: dict[Node, _Parts] = {}
         self._parts: dict[Node, _Parts] = {}
-        self._rank_of: dict[Node, int] = {}
+        self._place_of: dict[Node, str] = {}
         self._shared: set[Node] = set()
         self._shards: dict[str, Shard] = {}
         self._for_all_heads = _states_for_all_heads(graph)
@@ -120,155 +134,230 @@ class _Sharding:
         """Cut everything."""
         for node in self._graph.nodes():
             axis = self._axis_of_input(node) if node.op == "input" else None
-            if node in self._for_all_heads and self._ways_of(node) > 1:
-                self._copy_state(node)
+            if axis is not None and node in self._for_all_heads:
+                self._copy_state(node, tuple(self._places_of(node)))
             elif axis is not None:
-                self._cut_input(node, axis)
-            elif any(arg in self._parts for arg in node.args):
-                self._follow(node)
-            elif self._keeps_sums(node):
-                self._follow_summands(node)
-            else:
+                self._cut_input(node, axis, tuple(self._places_of(node)))
+            elif not (self._is_cut(node) and self._follow(node)):
                 args = tuple(self._whole(arg) for arg in node.args)
                 self._wholes[node] = rebuild(self._builder, node, args)
         graph = Graph(self._graph.name, self._inputs(), self._outputs())
-        ranks = {node: r for node, r in self._rank_of.items() if node not in self._shared}
-        return ShardedGraph(graph, ranks, self._shards)
+        places = {node: p for node, p in self._place_of.items() if node not in self._shared}
+        return ShardedGraph(graph, places, self._shards)
 
     def _axis_of_input(self, node: Node) -> int | None:
         """Along which axis an input is cut; None where it stays whole."""
-        if node.attr("role") == "argument" or self._ways_of(node) == 1:
+        if node.attr("role") == "argument" or len(self._places_of(node)) <= 1:
             return None
         if node.attr("role") == "state":
-            return 1
-        parts = str(node.attr("name")).split(".")
-        owner = parts[-2] if len(parts) > 1 else ""
-        if owner in BY_OUTPUTS and parts[-1] in {"weight", "bias"}:
-            return max(node.tensor.rank - 2, 0)
-        return node.tensor.rank - 1 if owner in BY_INPUTS and parts[-1] == "weight" else None
+            # What is only read is cut where the operation that reads it is.
+            return 1 if node.attr("name") in self._written else None
+        return axis_of_weight(node)
 
-    def _cut_input(self, node: Node, axis: int) -> None:
-        name, ways = str(node.attr("name")), self._ways_of(node)
-        size = fixed(node.shape[axis])
-        if size % ways:
-            what = "heads of its cache" if node.attr("role") == "state" else "rows or columns"
-            raise InputError(
-                f"{name} has {size} {what}, which {ways} devices cannot share evenly; cut its "
-                f"layers among a number of devices that divides {size}"
-            )
-        each = size // ways
+    def _cut_input(self, node: Node, axis: int, places: tuple[str, ...]) -> None:
+        name, ways = str(node.attr("name")), len(places)
+        each = share(node, axis, ways)
         nodes = []
         for rank in range(ways):
             part = f"{name}{_mark(rank, ways)}"
-            if node.attr("role") == "weight":
+            if name not in self._written:
                 self._shards[part] = Shard(name, axis, rank * each, (rank + 1) * each)
             shape = (*node.shape[:axis], each, *node.shape[axis + 1 :])
             kind = TensorType(shape, node.dtype)
             nodes.append(self._builder.input(part, kind, str(node.attr("role"))))
-        self._keep(node, nodes, axis)
+        self._keep(node, nodes, axis, places)
 
-    def _copy_state(self, node: Node) -> None:
-        name, ways = str(node.attr("name")), self._ways_of(node)
+    def _copy_state(self, node: Node, places: tuple[str, ...]) -> None:
+        name, ways = str(node.attr("name")), len(places)
         copies = [name + _mark(rank, ways) for rank in range(ways)]
         nodes = [self._builder.input(copy, node.tensor, "state") for copy in copies]
-        self._keep(node, nodes, None)
+        self._keep(node, nodes, None, places)
 
-    def _keep(self, node: Node, nodes: list[Node], axis: int | None) -> None:
-        for rank, part in enumerate(nodes):
-            if self._rank_of.setdefault(part, rank) != rank:
+    def _keep(
+        self, node: Node, nodes: Sequence[Node], axis: int | None, places: tuple[str, ...]
+    ) -> None:
+        for place, part in zip(places, nodes, strict=True):
+            if self._place_of.setdefault(part, place) != place:
                 self._shared.add(part)
-        self._parts[node] = _Parts(tuple(nodes), axis)
+        self._parts[node] = _Parts(tuple(nodes), axis, places)
 
-    def _follow(self, node: Node) -> None:
-        """Compute a node on every rank, from parts of at least one argument."""
-        if node.op in {"dot", "grouped_dot"}:
-            self._multiply(node)
-            return
-        places = [i for i, arg in enumerate(node.args) if arg in self._parts]
-        place = next((i for i in places if self._parts[node.args[i]].axis is not None), places[0])
+    def _is_cut(self, node: Node) -> bool:
+        return any(arg in self._parts or arg in self._summands for arg in node.args)
+
+    def _follow(self, node: Node) -> bool:
+        """Compute a node on every rank, as far as its operation allows that."""
+        if node.op in {"dot", "grouped_dot", "quantized_linear"}:
+            return self._multiply(node)
+        if node.op == "low_rank":
+            return self._change(node)
+        if node.op in MEMORY_OF:
+            return self._by_heads(node)
+        if node.op == "gather" and node.args[1] in self._parts:
+            return self._gather(node)
+        if not any(arg in self._parts for arg in node.args):
+            return self._keeps_sums(node) and self._follow_summands(node)
+        return self._follow_parts(node)
+
+    def _follow_parts(self, node: Node) -> bool:
+        """What keeps the cut of its argument."""
+        place = next(i for i, arg in enumerate(node.args) if arg in self._parts)
         first = self._parts[node.args[place]]
-        axis = None if first.axis is None else _following_axis(node, place, first.axis)
+        if first.axis is None:
+            raise _uncuttable(node)
+        axis = following_axis(node, place, first.axis, first.ways)
+        is_alike = node.op in POINTWISE or node.op == "concat"
+        if axis is None or (len(node.args) > 1 and not is_alike):
+            return False
         attrs: dict[str, Any] = dict(node.attrs)
-        ways = len(first.nodes)
-        if "shape" in attrs and axis is not None:
+        if "shape" in attrs:
             shape = list(attrs["shape"])
-            shape[axis] = fixed(shape[axis]) // ways
+            shape[axis] = fixed(shape[axis]) // first.ways
             attrs["shape"] = tuple(shape)
-        nodes = []
-        for rank in range(ways):
-            args = [self._part(arg, first.axis, rank, ways, node) for arg in node.args]
-            nodes.append(self._builder.add(node.op, args, **attrs))
-        self._keep(node, nodes, axis)
+        columns = [self._parts_of(arg, first.axis, first.ways) for arg in node.args]
+        nodes = [self._builder.add(node.op, args, **attrs) for args in zip(*columns, strict=True)]
+        self._keep(node, nodes, axis, first.places)
+        return True
 
-    def _part(self, arg: Node, axis: int | None, rank: int, ways: int, user: Node) -> Node:
-        """What a rank takes of an argument."""
-        if arg in self._parts:
-            if self._parts[arg].axis not in {axis, None}:
-                raise _unknown(user)
-            return self._parts[arg].nodes[rank]
-        whole = self._whole(arg)
-        if axis is None or (user.op not in POINTWISE and user.op != "concat"):
-            return whole
-        return _slice_of(whole, axis, rank, ways)
+    def _parts_of(self, node: Node, axis: int, ways: int) -> tuple[Node, ...]:
+        """A value in so many parts: as it lies, or joined and cut anew."""
+        parts = self._parts.get(node)
+        if parts is not None and (parts.axis, parts.ways) == (axis, ways):
+            return parts.nodes
+        whole = self._whole(node)
+        return tuple(slice_of(whole, axis, rank, ways) for rank in range(ways))
 
-    def _multiply(self, node: Node) -> None:
+    def _by_heads(self, node: Node) -> bool:
+        """Attention and its cache: as many ranks as the cache has."""
+        memory = self._parts.get(node.args[MEMORY_OF[node.op]])
+        if memory is None:
+            return False
+        is_write = node.op.startswith("cache_write")
+        heads = () if is_write and memory.axis is None else HEADS_OF[node.op]
+        columns = []
+        for place, arg in enumerate(node.args):
+            parts = self._parts.get(arg)
+            if parts is not None and parts.axis is None:
+                columns.append(parts.nodes)
+            elif place in heads:
+                columns.append(self._parts_of(arg, 1, memory.ways))
+            else:
+                columns.append((self._whole(arg),) * memory.ways)
+        attrs: dict[str, Any] = dict(node.attrs)
+        nodes = [self._builder.add(node.op, args, **attrs) for args in zip(*columns, strict=True)]
+        self._keep(node, nodes, memory.axis if is_write else 1, memory.places)
+        return True
+
+    def _gather(self, node: Node) -> bool:
+        """The order in which a layer takes its inputs is cut: each rank takes its own of them."""
+        order, axis = self._parts[node.args[1]], int(str(node.attr("axis")))
+        rows = self._whole(node.args[0])
+        nodes = [self._builder.add("gather", (rows, part), axis=axis) for part in order.nodes]
+        self._keep(node, nodes, axis, order.places)
+        return True
+
+    def _multiply(self, node: Node) -> bool:
         """Linears: by outputs each rank has some columns, by inputs a summand of all."""
-        rows, weight = node.args[0], self._parts.get(node.args[1])
-        x, rank_axis = self._parts.get(rows), node.args[1].tensor.rank
-        if x and weight and rank_axis == 3 and x.axis == weight.axis == 0 and node.op == "dot":
-            self._multiply_by_heads(node, x, weight)
-            return
-        if weight is None or (node.op == "dot" and node.attr("transpose_b") is not True):
-            raise _unknown(node)
-        attrs: dict[str, Any] = dict(node.attrs)
-        others = [self._whole(arg) for arg in node.args[2:]]
-        if x is None and weight.axis == rank_axis - 2:
-            whole = self._whole(rows)
-            made = [self._builder.add(node.op, (whole, w, *others), **attrs) for w in weight.nodes]
-            self._keep(node, made, node.tensor.rank - 1)
-            return
-        if x is None or x.axis != rows.tensor.rank - 1 or weight.axis != rank_axis - 1:
-            raise _unknown(node)
-        pairs = zip(x.nodes, weight.nodes, strict=True)
-        exact = {**attrs, "dtype": _SUMS}
-        self._keep_summands(
-            node, [self._builder.add(node.op, (part, w, *others), **exact) for part, w in pairs]
-        )
+        weight = self._parts.get(node.args[1])
+        if weight is None:
+            return False
+        if node.op == "dot" and node.args[1].tensor.rank == 3 and weight.axis == 0:
+            return self._multiply_by_heads(node, weight)
+        if node.op == "dot" and node.attr("transpose_b") is not True:
+            raise _uncuttable(node)
+        depth_axis, rows = node.args[1].tensor.rank - 1, node.args[0]
+        by_inputs = weight.axis == depth_axis
+        if by_inputs:
+            parts = self._parts_of(rows, rows.tensor.rank - 1, weight.ways)
+        else:
+            parts = (self._whole(rows),) * weight.ways
+        made = []
+        for rank, (own, of_rank) in enumerate(zip(weight.nodes, parts, strict=True)):
+            others = [self._of_rank(arg, rank) for arg in node.args[2:]]
+            attrs: dict[str, Any] = dict(node.attrs)
+            if node.op == "quantized_linear":
+                attrs = linear_of_rank(node, own, others[0], by_inputs=by_inputs)
+            if by_inputs:
+                attrs["dtype"] = _SUMS
+            made.append(self._builder.add(node.op, (of_rank, own, *others), **attrs))
+        if by_inputs:
+            self._keep_summands(node, made, weight.places)
+        else:
+            self._keep(node, made, node.tensor.rank - 1, weight.places)
+        return True
 
-    def _multiply_by_heads(self, node: Node, x: _Parts, weight: _Parts) -> None:
+    def _multiply_by_heads(self, node: Node, weight: _Parts) -> bool:
         """A product for each head: a rank has its own heads of all three."""
-        attrs: dict[str, Any] = dict(node.attrs)
-        pairs = zip(x.nodes, weight.nodes, strict=True)
-        self._keep(node, [self._builder.add(node.op, pair, **attrs) for pair in pairs], 0)
+        parts = self._parts_of(node.args[0], 0, weight.ways)
+        pairs = zip(parts, weight.nodes, strict=True)
+        made = [self._builder.add("dot", pair, **dict(node.attrs)) for pair in pairs]
+        self._keep(node, made, 0, weight.places)
+        return True
 
-    def _keep_summands(self, node: Node, summands: list[Node]) -> None:
-        self._summands[node] = tuple(summands)
-        self._rank_of.update({summand: rank for rank, summand in enumerate(summands)})
+    def _of_rank(self, node: Node, rank: int) -> Node:
+        parts = self._parts.get(node)
+        return self._whole(node) if parts is None else parts.nodes[rank]
+
+    def _change(self, node: Node) -> bool:
+        """What adapters add, where the rows they read are cut: the first factors are cut alike.
+
+        Those that every rank reads whole are small, and multiplied by on each.
+        """
+        rows, down = node.args[0], node.args[1]
+        state = down.args[0] if down.op == "reshape" else down
+        places = tuple(self._places_of(state)) if state.op == "input" else ()
+        if rows not in self._parts or len(places) <= 1 or state is down:
+            return False
+        ways = len(places)
+        self._cut_input(state, _FACTOR_DEPTH, places)
+        shape = (*down.shape[:1], fixed(down.shape[1]) // ways, *down.shape[2:])
+        others = [self._whole(arg) for arg in node.args[2:]]
+        made = [
+            self._builder.add("low_rank", (own, factor.reshape(shape), *others), **dict(node.attrs))
+            for own, factor in zip(
+                self._parts_of(rows, 1, ways), self._parts[state].nodes, strict=True
+            )
+        ]
+        self._keep_summands(node, made, places)
+        return True
+
+    def _keep_summands(self, node: Node, summands: Sequence[Node], places: tuple[str, ...]) -> None:
+        self._summands[node] = _Parts(tuple(summands), 0, places)
+        self._place_of.update(zip(summands, places, strict=True))
 
     def _keeps_sums(self, node: Node) -> bool:
         """Is it the same before a sum as behind it?"""
-        if sum(arg in self._summands for arg in node.args) != 1:
+        num_sums = sum(arg in self._summands for arg in node.args)
+        if node.op == "add":
+            return num_sums == len(node.args) and node.dtype is _SUMS
+        if num_sums != 1:
             return False
         if node.op == "reduce":
             return node.attr("kind") == "sum"
-        return node.op == "reshape" or (node.op in {"cast", "mul"} and node.dtype is _SUMS)
+        is_exact = node.op in {"cast", "mul"} and node.dtype is _SUMS
+        return is_exact or node.op in {"reshape", "slice"}
 
-    def _follow_summands(self, node: Node) -> None:
+    def _follow_summands(self, node: Node) -> bool:
         """Go on with what will be summed: a token's experts are added up before ranks are."""
-        ways = next(len(self._summands[arg]) for arg in node.args if arg in self._summands)
+        first = next(self._summands[arg] for arg in node.args if arg in self._summands)
         made = []
-        for rank in range(ways):
+        for rank in range(first.ways):
             args = [
-                self._summands[arg][rank] if arg in self._summands else self._whole(arg)
+                self._summands[arg].nodes[rank] if arg in self._summands else self._whole(arg)
                 for arg in node.args
             ]
             made.append(args[0] if node.op == "cast" else rebuild(self._builder, node, tuple(args)))
-        self._keep_summands(node, made)
+        self._keep_summands(node, made, first.places)
+        return True
 
     def _whole(self, node: Node) -> Node:
-        """A value that every rank has; what lies in summands is summed."""
-        if node not in self._wholes:
-            first, *others = self._summands[node]
+        """A value that every rank has; what lies in summands is summed, in parts joined."""
+        if node not in self._wholes and node in self._parts:
+            parts = self._parts[node]
+            if node.op == "input" or parts.axis is None:
+                raise _uncuttable(node)
+            self._wholes[node] = self._builder.add("concat", parts.nodes, axis=parts.axis)
+        elif node not in self._wholes:
+            first, *others = self._summands[node].nodes
             for summand in others:
                 first = first + summand
             self._wholes[node] = first.cast(node.dtype)
@@ -285,13 +374,11 @@ class _Sharding:
         found: list[Output] = []
         for output in self._graph.outputs:
             parts = self._parts.get(output.node)
-            if parts is None:
+            if parts is None or output.updates is None:
                 found.append(Output(output.name, self._whole(output.node), output.updates))
                 continue
-            if output.updates is None:
-                raise GraphError(f"the output {output.name} lies in parts and nothing joins them")
             for rank, node in enumerate(parts.nodes):
-                mark = _mark(rank, len(parts.nodes))
+                mark = _mark(rank, parts.ways)
                 found.append(Output(output.name + mark, node, output.updates + mark))
         return tuple(found)
 
@@ -300,44 +387,9 @@ def _mark(rank: int, ways: int) -> str:
     return f".part{rank}of{ways}"
 
 
-def _slice_of(whole: Node, axis: int, rank: int, ways: int) -> Node:
-    """A rank's places of a value that every rank has."""
-    each = fixed(whole.shape[axis]) // ways
-    if whole.op == "expand":
-        source = whole.args[0]
-        own = axis - (whole.tensor.rank - source.tensor.rank)
-        if own < 0 or source.shape[own] == 1:
-            return source.expand((*whole.shape[:axis], each, *whole.shape[axis + 1 :]))
-    return whole.slice(axis, rank * each, (rank + 1) * each)
-
-
-def _following_axis(node: Node, place: int, axis: int) -> int:
-    """Along which axis the result is cut when argument `place` is cut along `axis`."""
-    arg = node.args[place]
-    attrs: dict[str, Any] = dict(node.attrs)
-    found: int | None = None
-    keeps = node.op in POINTWISE or node.op in _BY_HEADS or node.op == "get"
-    if keeps or (node.op in {"slice", "concat"} and attrs["axis"] != axis):
-        found = axis
-    elif node.op == "expand":
-        found = axis + node.tensor.rank - arg.tensor.rank
-    elif node.op == "permute":
-        found = list(attrs["order"]).index(axis)
-    elif node.op == "reduce" and axis not in attrs["axes"]:
-        found = axis - sum(other < axis for other in attrs["axes"])
-    elif node.op == "reshape":
-        before = product(arg.shape[:axis])
-        fitting = (i for i in range(node.tensor.rank) if product(node.shape[:i]) == before)
-        found = next((i for i in fitting if node.shape[i] != 1), None)
-    if found is None:
-        raise _unknown(node)
-    return found
-
-
 _SUMS = DType.FLOAT32
-_BY_HEADS = frozenset(
-    {"cache_write", "cache_write_quantized", "paged_attention", "paged_latent_attention"}
-)
+_FACTOR_DEPTH = 2
+"""Along which axis the state of an adapter's first factors has the inputs of its layer."""
 
 
 def _states_for_all_heads(graph: Graph) -> frozenset[Node]:
@@ -346,8 +398,8 @@ def _states_for_all_heads(graph: Graph) -> frozenset[Node]:
     return frozenset(reader.args[1].args[0] for reader in readers)
 
 
-def _unknown(node: Node) -> GraphError:
+def _uncuttable(node: Node) -> GraphError:
     return GraphError(
-        f"{node.op} follows a linear that is cut between devices, and is not known to keep the "
-        "cut; give these layers one device each"
+        f"{node.op} reads something that is cut between devices, and cannot be cut itself; give "
+        "these layers one device each"
     )

@@ -11,11 +11,17 @@ from dataclasses import dataclass
 from banyan.compiler.compile import CompileOptions
 from banyan.compiler.cutting.segments import Segment, cut_graph
 from banyan.compiler.cutting.shards import ShardedGraph, shard_graph
-from banyan.compiler.ir.graph import Graph, Node
+from banyan.compiler.ir.graph import Graph
 from banyan.devices.discovery import find_device
 from banyan.engine.stages.addresses import INTERPRETER
 from banyan.engine.stages.part import ENGINE, LocalPart, NumberedSegment, Part
-from banyan.engine.stages.placement import layer_of_input, places_of_nodes, stages_to_run
+from banyan.engine.stages.placement import (
+    is_cut,
+    layer_of_input,
+    places_of_input,
+    places_of_nodes,
+    stages_to_run,
+)
 from banyan.engine.stages.remote_part import RemotePart
 from banyan.engine.stages.staged_program import StagedProgram, number_segments
 from banyan.foundation.errors import InputError
@@ -67,8 +73,8 @@ def cut_model(graph: Graph, plan: Plan, *, of_prompts: bool = False) -> CutModel
     stages = stages_to_run(plan, of_prompts=of_prompts)
     _check_layers(graph, stages)
     sharded = ShardedGraph(graph)
-    if any(len(stage.devices) > 1 for stage in stages):
-        sharded = shard_graph(graph, lambda node: _ways_of(node, stages))
+    if any(is_cut(stage) for stage in stages):
+        sharded = shard_graph(graph, lambda node: places_of_input(node, stages))
     segments = cut_graph(sharded.graph, places_of_nodes(sharded, stages))
     titles = {number: _title(segment) for number, segment in enumerate(segments)}
     numbered = number_segments(sharded.graph, segments, titles)
@@ -163,13 +169,6 @@ def _check_layers(graph: Graph, stages: Sequence[Stage]) -> None:
         raise InputError(
             f"the plan has {covered} layers and the model {num_layers}; plan again for this model"
         )
-
-
-def _ways_of(node: Node, stages: Sequence[Stage]) -> int:
-    layer = layer_of_input(node)
-    if layer is None:
-        return 1
-    return next(len(stage.devices) for stage in stages if layer < stage.end_layer)
 
 
 def _title(segment: Segment) -> str:

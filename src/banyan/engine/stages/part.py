@@ -159,25 +159,29 @@ class LocalPart:
 
     def read_state_part(self, name: str, index: int) -> Array:
         """See `Part`."""
-        program, plain = self._owner(name)
+        program, plain = self._holders(name)[0]
         return program.read_state_part(plain, index)
 
     def write_state_part(self, name: str, index: int, value: Array) -> None:
         """See `Part`."""
-        program, plain = self._owner(name)
-        program.write_state_part(plain, index, value)
+        for program, plain in self._holders(name):
+            program.write_state_part(plain, index, value)
 
     def write_state(self, name: str, value: Array) -> None:
         """See `Part`."""
-        program, plain = self._owner(name)
-        program.write_state(plain, value)
+        for program, plain in self._holders(name):
+            program.write_state(plain, value)
 
-    def _owner(self, state: str) -> tuple[Executable, str]:
-        for number, program in self._programs.items():
-            plain = self._plain[number].inputs.get(state)
-            if plain is not None:
-                return program, plain
-        raise InputError(f"{self.place} holds no state {state!r}")
+    def _holders(self, state: str) -> list[tuple[Executable, str]]:
+        """Those who keep a state: several of one that steps only read."""
+        holders = [
+            (program, plain)
+            for number, program in self._programs.items()
+            if (plain := self._plain[number].inputs.get(state)) is not None
+        ]
+        if not holders:
+            raise InputError(f"{self.place} holds no state {state!r}")
+        return holders
 
     def close(self) -> None:
         """See `Part`."""

@@ -16,8 +16,10 @@ from banyan.foundation.errors import InputError
 from banyan.planner.plan import Plan, Stage
 
 _LAYER = re.compile(r"(?:^|\.)layers\.(\d+)\.")
-_STATE = re.compile(r"\.(\d+)(?:\.part|$)")
+_STATE = re.compile(r"^\w+\.(\d+)(?:\.|$)")
 _FIRST = "model.embed_tokens."
+_EXPERTS = ".experts."
+_ADAPTERS = "adapter_"
 _EXPERT_TAIL = frozenset({"reshape", "cast", "mul", "expand", "permute"})
 
 
@@ -33,16 +35,24 @@ def stages_to_run(plan: Plan, *, of_prompts: bool = False) -> tuple[Stage, ...]:
             "replica from a plan of its own"
         )
     (replica,) = plan.replicas
-    stages = replica.prefill if of_prompts else replica.stages
-    for stage in stages:
-        for name, devices in (("attention", stage.attention), ("experts", stage.experts)):
-            if len(devices) > 1 or (devices and len(stage.devices) > 1):
-                raise InputError(
-                    f"layers {stage.first_layer} to {stage.end_layer - 1} put {name} on "
-                    f"{len(devices)} devices beside {len(stage.devices)}; one beside one is "
-                    "carried out"
-                )
-    return stages
+    return replica.prefill if of_prompts else replica.stages
+
+
+def is_cut(stage: Stage) -> bool:
+    """Whether several devices share tensors of a stage."""
+    return max(len(stage.devices), len(stage.attention), len(stage.experts)) > 1
+
+
+def places_of_input(node: Node, stages: Sequence[Stage]) -> tuple[str, ...]:
+    """The devices among which a weight or state is cut; none for those outside the layers."""
+    layer = layer_of_input(node)
+    if layer is None:
+        return ()
+    stage = next(stage for stage in stages if layer < stage.end_layer)
+    name = str(node.attr("name"))
+    if stage.attention and node.attr("role") == "state" and not name.startswith(_ADAPTERS):
+        return stage.attention
+    return stage.experts if stage.experts and _EXPERTS in name else stage.devices
 
 
 def places_of_nodes(sharded: ShardedGraph, stages: Sequence[Stage]) -> PlacesOf:
@@ -52,14 +62,16 @@ def places_of_nodes(sharded: ShardedGraph, stages: Sequence[Stage]) -> PlacesOf:
     experts = _expert_nodes(graph)
 
     def places_of(node: Node) -> tuple[str, ...]:
+        place = sharded.place_of.get(node)
+        if place is not None:
+            return (place,)
         is_state = node.op == "input"
         stage = stages[stage_of[node]]
         if stage.attention and (is_state or node.op.startswith("paged_")):
             return stage.attention
-        if stage.experts and node in experts:
+        if len(stage.experts) == 1 and node in experts:
             return stage.experts
-        rank = sharded.rank_of.get(node)
-        return stage.devices if rank is None else (stage.devices[rank],)
+        return stage.devices
 
     return places_of
 
@@ -73,8 +85,10 @@ def layer_of_input(node: Node) -> int | None:
     return None if found is None else int(found[1])
 
 
-def _stage_of_input(node: Node, stages: Sequence[Stage]) -> int:
+def _stage_of_input(node: Node, stages: Sequence[Stage]) -> int | None:
     layer = layer_of_input(node)
+    if layer is None and node.attr("role") == "state":
+        return None
     if layer is None:
         return 0 if str(node.attr("name")).startswith(_FIRST) else len(stages) - 1
     return next(i for i, stage in enumerate(stages) if layer < stage.end_layer)

@@ -11,8 +11,10 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, final
 
+import numpy as np
+
 from banyan.compiler.cutting.segments import Segment
-from banyan.compiler.cutting.shards import ShardedGraph, ShardedWeights
+from banyan.compiler.cutting.shards import Shard, ShardedGraph, ShardedWeights
 from banyan.compiler.executable import (
     Argument,
     Array,
@@ -75,12 +77,8 @@ class StagedProgram(Executable):
         )
         self._num_begun = 0
         self._fault: InputError | StageFailed | None = None
-        self._owners = {
-            str(node.attr("name")): parts[numbered.segment.place]
-            for numbered in segments
-            for node in numbered.segment.graph.inputs
-            if node.attr("role") == "state"
-        }
+        self._holders = _holders(segments, parts)
+        self._ranks = _parts_of_states(sharded)
 
     @property
     def num_in_flight(self) -> int:
@@ -106,6 +104,16 @@ class StagedProgram(Executable):
         for part in self._parts.values():
             part.allocate_state(self._sizes)
 
+    def write_state_part(self, name: str, index: int, value: Array) -> None:
+        """As the base says; of a state that lies in parts each gets its own places."""
+        ranks = self._ranks.get(name)
+        if ranks is None:
+            super().write_state_part(name, index, value)
+            return
+        for part, shard in ranks.items():
+            own = (slice(None),) * (shard.axis - 1) + (slice(shard.start, shard.stop),)
+            super().write_state_part(part, index, np.ascontiguousarray(value[own]))
+
     def step_bytes(self, most: Mapping[str, int]) -> int:
         """As the base says; of all parts together."""
         return sum(part.step_bytes(most) for part in self._parts.values())
@@ -123,15 +131,17 @@ class StagedProgram(Executable):
 
     def _write(self, place: int, value: Array) -> None:
         name = self.inputs[place].name
-        self._owners[name].write_state(name, value)
+        for part in self._holders[name]:
+            part.write_state(name, value)
 
     def _write_part(self, place: int, index: int, value: Array) -> None:
         name = self.inputs[place].name
-        self._owners[name].write_state_part(name, index, value)
+        for part in self._holders[name]:
+            part.write_state_part(name, index, value)
 
     def _read_part(self, place: int, index: int, part: Argument) -> Array:
         name = self.inputs[place].name
-        return self._owners[name].read_state_part(name, index)
+        return self._holders[name][0].read_state_part(name, index)
 
     def _run(self, arguments: Mapping[str, Array], sizes: Mapping[str, int]) -> dict[str, Array]:
         return dict(self._begin(arguments, sizes).finish())
@@ -213,6 +223,30 @@ def _again(error: InputError | StageFailed) -> InputError | StageFailed:
     if isinstance(error, StageFailed):
         return StageFailed(str(error), place=error.place)
     return InputError(str(error))
+
+
+def _holders(
+    segments: Sequence[NumberedSegment], parts: Mapping[str, Part]
+) -> Mapping[str, Sequence[Part]]:
+    """Who keeps each state: one, or all that read one that steps do not write."""
+    found: dict[str, list[Part]] = {}
+    for numbered in segments:
+        part = parts[numbered.segment.place]
+        for node in numbered.segment.graph.inputs:
+            holders = found.setdefault(str(node.attr("name")), [])
+            if node.attr("role") == "state" and part not in holders:
+                holders.append(part)
+    return found
+
+
+def _parts_of_states(sharded: ShardedGraph) -> Mapping[str, Mapping[str, Shard]]:
+    """State that lies in parts and is written from outside -> its parts."""
+    states = {str(n.attr("name")) for n in sharded.graph.inputs if n.attr("role") == "state"}
+    found: dict[str, dict[str, Shard]] = {}
+    for name in states & sharded.shards.keys():
+        shard = sharded.shards[name]
+        found.setdefault(shard.name, {})[name] = shard
+    return found
 
 
 def number_segments(

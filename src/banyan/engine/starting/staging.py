@@ -48,7 +48,7 @@ def compile_step(
     if options.plan is None:
         return compile_model(model, device, settings=settings, say=say, mode=options.mode)
     plan = parse_plan(options.plan)
-    _refuse(options, plan, _shape(directory, options, dtype, cache_format))
+    _refuse(plan, _shape(directory, options, dtype, cache_format))
     model.weights.require(weight_shapes(model.graph))
     cuts = [cut_model(model.graph, plan)]
     if any(replica.prefill for replica in plan.replicas):
@@ -119,17 +119,12 @@ def _shape(
     )
 
 
-def _refuse(options: EngineOptions, plan: Plan, shape: ModelShape) -> None:
-    """Refuse what is not carried out under a plan, and plans made for another model.
+def _refuse(plan: Plan, shape: ModelShape) -> None:
+    """Refuse plans made for another model.
 
     Raises:
         InputError: says what.
     """
-    if options.has_adapters:
-        raise InputError(
-            "adapters cannot be used under a plan yet; leave enable_lora and lora_modules out, or "
-            "serve without a plan"
-        )
     # A plan that a person wrote may leave it empty.
     if plan.model_fingerprint and plan.model_fingerprint != shape.fingerprint:
         raise InputError(
