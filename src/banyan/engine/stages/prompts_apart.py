@@ -106,8 +106,9 @@ class PromptsApart(Executable):
             self._states[_PROMPTS].write(name, index, value)
             self._copies.note_filled(_PROMPTS, index)
             return
-        for states in self._states:
-            states.write(name, index, value)
+        # Not of blocks: each side knows how it is cut.
+        for side in self._sides:
+            side.write_state_part(name, index, value)
 
     def _read_part(self, place: int, index: int, part: Argument) -> Array:
         name = self.inputs[place].name
