@@ -93,9 +93,11 @@ def test_parts_that_would_share_a_scale_are_refused(
 
 def test_what_does_not_divide_is_named() -> None:
     assert share(weight("l.q_proj.weight", 64, 32), 0, 4) == 16
-    with pytest.raises(InputError, match="q_proj.scales has 6 groups that share a scale, which 4"):
+    with pytest.raises(
+        InputError, match=r"q_proj\.scales has 6 groups that share a scale, which 4"
+    ):
         share(weight("l.q_proj.scales", 6, 1), 0, 4)
-    with pytest.raises(InputError, match="q_proj.weight has 6 rows or columns, which 4 devices"):
+    with pytest.raises(InputError, match=r"q_proj\.weight has 6 rows or columns, which 4 devices"):
         share(weight("l.q_proj.weight", 6, 32), 0, 4)
 
 

@@ -7,6 +7,7 @@ is compiled for it. The wide tests have compiled parts and workers.
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -23,6 +24,7 @@ from tests.conftest import Checkpoint
 from tests.engine.stages.plans import load_under, plan_text
 from tests.models.adapters.files import make_adapter
 from tests.models.checkpoints import VOCAB_SIZE
+from tests.models.heads.files import write_eagle, write_medusa
 from tests.models.quantisation.packers import FORMATS, write_pair
 
 GREEDY = SamplingOptions(temperature=0.0, max_tokens=8, ignore_eos=True)
@@ -179,6 +181,34 @@ def test_choices_that_keep_tokens(
 ) -> None:
     wanted = answers(opened(checkpoint("llama"), program_cache, WHOLE))
     assert answers(opened(checkpoint("llama"), program_cache, TWO_STAGES, options)) == wanted
+
+
+@pytest.mark.parametrize(
+    "method",
+    [
+        "draft_model",
+        pytest.param("eagle", marks=pytest.mark.wide),
+        pytest.param("medusa", marks=pytest.mark.wide),
+    ],
+)
+def test_what_guesses_runs_beside_the_engine(
+    method: Literal["draft_model", "eagle", "medusa"],
+    checkpoint: Checkpoint,
+    program_cache: Path,
+    tmp_path: Path,
+) -> None:
+    base = checkpoint("llama")
+    if method == "eagle":
+        write_eagle(tmp_path, base)
+    elif method == "medusa":
+        write_medusa(tmp_path, hidden_size=64, vocab_size=VOCAB_SIZE)
+    model = str(base if method == "draft_model" else tmp_path)
+    speculation = SpeculationOptions(method=method, model=model, num_speculative_tokens=2)
+    options = EngineOptions(speculation=speculation)
+    wanted = answers(opened(base, program_cache, WHOLE))
+    loaded = opened(base, program_cache, TWO_STAGES, options)
+    assert answers(loaded) == wanted
+    assert loaded.engine.statistics().tokens_drafted > 0
 
 
 @pytest.mark.wide
