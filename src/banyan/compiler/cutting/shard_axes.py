@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from banyan.compiler.ir.graph import Node
+from banyan.compiler.ir.graph import Graph, Node
 from banyan.compiler.ir.operations import POINTWISE
 from banyan.compiler.ir.symbols import fixed, product
 from banyan.foundation.errors import InputError
@@ -43,6 +43,12 @@ def axis_of_weight(node: Node) -> int | None:
     # One block holds for all rows, or for the whole depth: also for those of a rank.
     is_one_block = kind in _BLOCKS and axis is not None and node.shape[axis] == 1
     return None if is_one_block else axis
+
+
+def states_for_all_heads(graph: Graph) -> frozenset[Node]:
+    """What latent attention caches: its writes are what the attention reads."""
+    readers = (node for node in graph.nodes() if node.op == "paged_latent_attention")
+    return frozenset(reader.args[1].args[0] for reader in readers)
 
 
 def share(node: Node, axis: int, ways: int) -> int:

@@ -2,7 +2,8 @@
 
 One graph holds the nodes of all ranks. The first linears of a block are cut by their outputs, whole
 heads of attention with their cache (what latent attention caches is for all heads, so every rank
-keeps it); the last are cut by their inputs, and the sum of what the ranks have is one node, the same on each (Shoeybi et al., "Megatron-LM", arXiv:1909.08053, section 3).
+keeps it); the last are cut by their inputs, and the sum of what the ranks have is one node, the
+same on each (Shoeybi et al., "Megatron-LM", arXiv:1909.08053, section 3).
 Weights of a rank are inputs of their own, "q_proj.weight.part0of2".
 
 The cache may be cut among other places than the linears, and experts too: parts are joined and cut
@@ -22,6 +23,7 @@ from banyan.compiler.cutting.shard_axes import (
     linear_of_rank,
     share,
     slice_of,
+    states_for_all_heads,
 )
 from banyan.compiler.executable import Array, WeightSource
 from banyan.compiler.ir.graph import Builder, Graph, Node, Output, rebuild
@@ -128,7 +130,7 @@ class _Sharding:
         self._place_of: dict[Node, str] = {}
         self._shared: set[Node] = set()
         self._shards: dict[str, Shard] = {}
-        self._for_all_heads = _states_for_all_heads(graph)
+        self._for_all_heads = states_for_all_heads(graph)
 
     def result(self) -> ShardedGraph:
         """Cut everything."""
@@ -168,8 +170,7 @@ class _Sharding:
         self._keep(node, nodes, axis, places)
 
     def _copy_state(self, node: Node, places: tuple[str, ...]) -> None:
-        name, ways = str(node.attr("name")), len(places)
-        copies = [name + _mark(rank, ways) for rank in range(ways)]
+        copies = [f"{node.attr('name')}{_mark(r, len(places))}" for r in range(len(places))]
         nodes = [self._builder.input(copy, node.tensor, "state") for copy in copies]
         self._keep(node, nodes, None, places)
 
@@ -390,12 +391,6 @@ def _mark(rank: int, ways: int) -> str:
 _SUMS = DType.FLOAT32
 _FACTOR_DEPTH = 2
 """Along which axis the state of an adapter's first factors has the inputs of its layer."""
-
-
-def _states_for_all_heads(graph: Graph) -> frozenset[Node]:
-    """What latent attention caches: its writes are what the attention reads."""
-    readers = (node for node in graph.nodes() if node.op == "paged_latent_attention")
-    return frozenset(reader.args[1].args[0] for reader in readers)
 
 
 def _uncuttable(node: Node) -> GraphError:
