@@ -76,7 +76,8 @@ def test_two_ranks_give_the_logits_of_one(
     assert kinds == {"f32[num_tokens, 64]"}
     cut = {name.partition(".part")[0] for name in sharded.shards}
     of_layer = {name.removeprefix("model.layers.0.") for name in cut if ".layers.0." in name}
-    linears = {"q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"}
+    first = {"q_b_proj", "kv_b_proj"} if "deepseek" in kind else {"q_proj", "k_proj", "v_proj"}
+    linears = first | {"o_proj", "gate_proj", "up_proj", "down_proj"}
     assert {name.split(".")[-2] for name in of_layer} == linears
 
 
