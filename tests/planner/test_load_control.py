@@ -104,3 +104,13 @@ def test_the_load_noted_for_an_end_is_the_load_there(
 def test_groups_that_are_no_whole_sequences_are_refused() -> None:
     with pytest.raises(InputError, match="multiple of 100"):
         micro_batch_size(10, 100, 3)
+
+
+@given(st.lists(BATCHES, max_size=8), st.integers(0, 20))
+def test_what_runs_is_counted_as_if_it_all_started_now(batches: list[MicroBatch], now: int) -> None:
+    control = LoadControl(10**6)
+    for batch in batches:
+        control = control.start(batch, now)
+    again = LoadControl(10**6).start(MicroBatch(1, 5), 0).with_running(batches, now)
+    ends = [sorted((f.end, f.load_at_end) for f in found.flights) for found in (control, again)]
+    assert ends[0] == ends[1]

@@ -22,6 +22,7 @@ from banyan.engine.requests.request import Sequence as Answer
 from banyan.engine.requests.residency import Residency
 from banyan.engine.requests.seats import Seats
 from banyan.engine.requests.sight import Sight
+from banyan.engine.requests.steady_load import SteadyLoad
 from banyan.engine.requests.structuring import Structuring
 from banyan.engine.runner import Runner, StepModel
 from banyan.engine.sampling import SamplingOptions
@@ -54,6 +55,7 @@ class Engine:
         adapters: those that requests can name, seated in the slots of the model; None for a model
             without slots. Changed by its owner between steps.
         eyes: turn the images of prompts into rows for `model`; None for one that reads text only.
+        steady_load: says when answers may begin; None lets them as soon as there is room.
     """
 
     def __init__(
@@ -73,6 +75,7 @@ class Engine:
         clock: Callable[[], float] = time.monotonic,
         adapters: AdapterLibrary | None = None,
         eyes: Eyes | None = None,
+        steady_load: SteadyLoad | None = None,
     ) -> None:
         self.limits = limits
         self.vocab_size = vocab_size
@@ -97,6 +100,7 @@ class Engine:
             spill.compare_with(self._pacing.compute_seconds)
         self._counts = EngineCounts()
         seeing = model if eyes is None else SeeingStep(model, eyes)
+        self._steady_load = steady_load
         self._steps = self._steps_of(seeing)
         # Only those that are not finished: a finished one gives back what it remembers.
         self._answers: dict[str, list[Answer]] = {}
@@ -114,6 +118,7 @@ class Engine:
             structuring=self._structuring,
             counts=self._counts,
             speculator=self._speculator,
+            steady_load=self._steady_load,
             clock=self._clock,
         )
         return Steps(
@@ -279,6 +284,8 @@ class Engine:
             self._reception.charge(answer, num_written=len(event.token_ids))
             self._residency.note_chosen(answer, event.token_ids)
         if event.finish_reason is not None:
+            if self._steady_load is not None:
+                self._steady_load.note_answer(answer.num_generated)
             self._finish(answer)
             unfinished = self._answers[answer.request.request_id]
             unfinished.remove(answer)

@@ -22,6 +22,7 @@ from banyan.engine.adapters.memory import ReadAdapter
 from banyan.engine.cache.key_value_blocks import BLOCK_SIZE, blocks_for
 from banyan.engine.engine import Engine
 from banyan.engine.options import EngineLimits, QueuePolicy
+from banyan.engine.requests.steady_load import SteadyLoad
 from banyan.engine.runner import StepModel
 from banyan.engine.speculation.speculator import Speculator
 from banyan.engine.structure.guidance import StructureCompiler
@@ -271,8 +272,12 @@ def fake_engine(
     max_adapters: int | None = None,
     eyes: Eyes | None = None,
     num_in_flight: int = 1,
+    num_parts: int | None = None,
 ) -> Engine:
-    """Build an engine on a `FakeModel` that reads and writes bytes of text."""
+    """Build an engine on a `FakeModel` that reads and writes bytes of text.
+
+    `num_parts` is that of `SteadyLoad`; None lets answers begin as soon as there is room.
+    """
     limits = EngineLimits(
         max_model_len=max_model_len,
         max_num_seqs=max_num_seqs,
@@ -301,6 +306,9 @@ def fake_engine(
         clock=clock,
         adapters=AdapterLibrary(model, max_adapters=max_adapters) if num_slots else None,
         eyes=eyes,
+        steady_load=None
+        if num_parts is None
+        else SteadyLoad(limits, num_parts=num_parts, num_in_flight=num_in_flight),
     )
 
 

@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import islice
 
 from banyan.engine.events import TokenEvent
 from banyan.engine.requests.counts import EngineCounts
@@ -18,6 +19,7 @@ from banyan.engine.requests.request import Sequence as Answer
 from banyan.engine.requests.residency import Residency
 from banyan.engine.requests.seats import Seats
 from banyan.engine.requests.sight import Sight
+from banyan.engine.requests.steady_load import SteadyLoad
 from banyan.engine.requests.structuring import Structuring
 from banyan.engine.runner import LaneSlice, PendingStep, Runner
 from banyan.engine.scheduling.pacing import Pacing
@@ -56,6 +58,7 @@ class StepParts:
         structuring: what answers must look like.
         counts: what was done.
         speculator: guesses tokens; None where nobody does.
+        steady_load: says when answers may begin; None lets them as soon as there is room.
         clock: seconds that only go forward.
     """
 
@@ -68,6 +71,7 @@ class StepParts:
     structuring: Structuring
     counts: EngineCounts
     speculator: Speculator | None
+    steady_load: SteadyLoad | None
     clock: Callable[[], float]
 
 
@@ -187,6 +191,8 @@ class Steps:
         parts, begun = self._parts, self._begun.popleft()
         results = begun.run.finish()
         parts.counts.note_step(begun.step)
+        if parts.steady_load is not None:
+            parts.steady_load.note_step()
         staying = parts.seats.come_back(begun.answers)
         if parts.speculator is not None:
             parts.speculator.note_hidden(results.hidden, begun.unscored, answers=staying)
@@ -237,7 +243,7 @@ class Steps:
         step = plan_step(
             running,
             # Made only as far as they are looked at; a queue of thousands costs nothing.
-            residency.waiting_demands(self._ready(line)) if has_seat else (),
+            residency.waiting_demands(self._ready()) if has_seat else (),
             free_blocks=residency.num_free_blocks,
             token_budget=parts.pacing.token_budget(running),
             max_running=self._max_num_seqs,
@@ -255,9 +261,15 @@ class Steps:
         next_blocks = frozenset(key for begun in self._begun for key in begun.next_blocks)
         return UnderWay(self._parts.seats.num_under_way, next_blocks)
 
-    def _ready(self, line: Iterable[Answer]) -> Iterable[Answer]:
-        """Those who wait for no image."""
-        return self._parts.sight.seatable(line, self._parts.residency.num_found)
+    def _ready(self) -> Iterable[Answer]:
+        """Those who wait for nothing but a place."""
+        parts = self._parts
+        line: Iterable[Answer] = parts.reception.line
+        if parts.steady_load is not None:
+            running, num_waiting = parts.seats.running.values(), len(parts.reception.line)
+            count = parts.steady_load.num_admissible(line, running, num_waiting=num_waiting)
+            line = islice(line, count)
+        return parts.sight.seatable(line, parts.residency.num_found)
 
     def _has_scores(self, step: Step) -> bool:
         running, line = self._parts.seats.running, self._parts.reception.line
@@ -270,8 +282,11 @@ class Steps:
         """Move sequences and blocks as planned; returns who computes, and which part by lane."""
         parts, step = self._parts, planned.step
         self._preempt(step.preempted)
-        for sequence_id in step.admitted:
-            parts.seats.enter(parts.reception.line.remove(sequence_id))
+        admitted = [parts.reception.line.remove(sequence_id) for sequence_id in step.admitted]
+        for answer in admitted:
+            parts.seats.enter(answer)
+        if parts.steady_load is not None:
+            parts.steady_load.note_begun(sum(answer.num_generated == 0 for answer in admitted))
         answers = [parts.seats.running[slice_.sequence_id] for slice_ in step.slices]
         lane_slices = [
             self._lane_slice(answer, slice_, planned.drafts)

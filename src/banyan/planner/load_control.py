@@ -10,7 +10,9 @@ steps alone have to be looked at. Time is counted in steps; a sequence adds one 
 paper's rule has sequences of one length; here prompts and answers may differ between micro-batches.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import groupby
 
 from banyan.foundation.errors import InputError
 
@@ -115,6 +117,23 @@ class LoadControl:
         added = Flight(batch, step, batch.peak + others)
         return LoadControl(self.limit, (*raised, added), self.interval)
 
+    def with_running(self, batches: Iterable[MicroBatch], now: int) -> "LoadControl":
+        """With all that is under way at a step, each as it stands then, in place of what was noted.
+
+        What really runs is never quite what was expected when it started: answers end early, or
+        guesses make them faster.
+        """
+        flights = []
+        num_sequences = num_tokens = 0
+        latest_first = sorted(batches, key=_steps_left, reverse=True)
+        for steps_left, ending in groupby(latest_first, key=_steps_left):
+            together = list(ending)
+            num_sequences += sum(batch.num_sequences for batch in together)
+            num_tokens += sum(batch.num_sequences * batch.prompt_tokens for batch in together)
+            load_at_end = num_tokens + num_sequences * steps_left
+            flights += [Flight(batch, now, load_at_end) for batch in together]
+        return LoadControl(self.limit, tuple(flights), self.interval)
+
     def _later_start(self, batch: MicroBatch, step: int) -> int:
         """`step` when it may start there; else a later one, with none between that would do."""
         end = step + batch.answer_tokens
@@ -131,6 +150,10 @@ class LoadControl:
             leaving = min(flight.end for flight in self.flights if flight.end >= end)
             found = max(found, leaving + 1 - batch.answer_tokens)
         return found
+
+
+def _steps_left(batch: MicroBatch) -> int:
+    return batch.answer_tokens
 
 
 def peak_load(num_sequences: int, answer_tokens: int, interval: int) -> float:

@@ -41,6 +41,7 @@ from banyan.engine.starting.compiling import (
 )
 from banyan.engine.starting.determinism import prove_mode, require_deterministic
 from banyan.engine.starting.drafts import load_draft
+from banyan.engine.starting.load_choice import choose_steady_load
 from banyan.engine.starting.memory_plan import plan_memory
 from banyan.engine.starting.spill_choice import choose_spill
 from banyan.engine.starting.staging import compile_step
@@ -141,6 +142,7 @@ def load_model(
             spill=choose_spill(options, executable, limits, model_key=key),
             adapters=open_library(options, room, executable),
             eyes=eyes,
+            steady_load=choose_steady_load(options, limits, num_in_flight=executable.num_in_flight),
         )
         defaults = options_from_defaults(directory.generation)
         return LoadedModel(directory, engine, executable, defaults, device, eyes)
