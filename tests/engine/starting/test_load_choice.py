@@ -2,6 +2,7 @@
 
 import pytest
 
+from banyan.engine.fake import FakeModel
 from banyan.engine.options import EngineLimits, EngineOptions
 from banyan.engine.starting.load_choice import choose_steady_load
 from banyan.planner.plan import Stage
@@ -20,5 +21,5 @@ LIMITS = EngineLimits(max_model_len=64, max_num_seqs=4, token_budget=64, num_blo
     ids=["no plan", "two stages", "attention apart"],
 )
 def test_the_plan_decides(plan: str | None, is_chosen: bool) -> None:
-    chosen = choose_steady_load(EngineOptions(plan=plan), LIMITS, num_in_flight=2)
+    chosen = choose_steady_load(EngineOptions(plan=plan), LIMITS, FakeModel(16, num_in_flight=2))
     assert (chosen is not None) == is_chosen

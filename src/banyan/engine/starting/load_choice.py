@@ -2,6 +2,7 @@
 
 from banyan.engine.options import EngineLimits, EngineOptions
 from banyan.engine.requests.steady_load import SteadyLoad
+from banyan.engine.runner import StepModel
 from banyan.planner.plan_file import parse_plan
 
 # A group for each 16th of an answer: the most that is cached is within 4 % of the least there is,
@@ -10,7 +11,7 @@ _NUM_PARTS = 16
 
 
 def choose_steady_load(
-    options: EngineOptions, limits: EngineLimits, *, num_in_flight: int
+    options: EngineOptions, limits: EngineLimits, model: StepModel
 ) -> SteadyLoad | None:
     """What evens out the work of the devices that attend, where those do nothing else."""
     if options.plan is None:
@@ -18,4 +19,4 @@ def choose_steady_load(
     stages = [stage for replica in parse_plan(options.plan).replicas for stage in replica.stages]
     if not any(stage.attention for stage in stages):
         return None
-    return SteadyLoad(limits, num_parts=_NUM_PARTS, num_in_flight=num_in_flight)
+    return SteadyLoad(limits, num_parts=_NUM_PARTS, num_in_flight=model.num_in_flight)

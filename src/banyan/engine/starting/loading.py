@@ -142,7 +142,7 @@ def load_model(
             spill=choose_spill(options, executable, limits, model_key=key),
             adapters=open_library(options, room, executable),
             eyes=eyes,
-            steady_load=choose_steady_load(options, limits, num_in_flight=executable.num_in_flight),
+            steady_load=choose_steady_load(options, limits, executable),
         )
         defaults = options_from_defaults(directory.generation)
         return LoadedModel(directory, engine, executable, defaults, device, eyes)
