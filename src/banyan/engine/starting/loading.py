@@ -108,9 +108,8 @@ def load_model(
         # Measured before the weights are there: mapped ones count as memory that can be had.
         free_bytes = free_memory_bytes(device)
         require_deterministic(options, device)
-        say("Capturing the graph", 0, 1)
         draft = load_draft(directory, options, device, dtype=dtype, settings=settings, say=say)
-        graph = _step_graph(directory, dtype, settings, form, draft)
+        graph = _step_graph(start, form, draft)
         model = quantized(directory, weights, graph, options, dtype)
         room = adapter_room(options, configuration, dtype, free_bytes=free_bytes)
         if room is not None:
@@ -227,18 +226,13 @@ def _step(executable: Executable, eyes: ModelEyes | None) -> StepModel:
     return SeeingStep(executable, eyes) if eyes else executable
 
 
-def _step_graph(
-    directory: ModelDirectory,
-    dtype: str,
-    settings: Settings,
-    form: CacheFormat,
-    draft: LoadedDraft | None,
-) -> Graph:
+def _step_graph(start: _Start, form: CacheFormat, draft: LoadedDraft | None) -> Graph:
     """The graph of a step, with the hidden states where what guesses reads them."""
+    start.say("Capturing the graph", 0, 1)
     return plain_graph(
-        directory,
-        dtype,
-        settings,
+        start.directory,
+        start.dtype,
+        start.settings,
         cache_format=form.name,
         gives_hidden=draft is not None and draft.reads_hidden,
     )
