@@ -1,5 +1,6 @@
 """What `banyan serve` needs to plan anew: the inventory, the model's shape, where devices are."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -7,6 +8,7 @@ from pathlib import Path
 from banyan.cli.plan_inputs import read_devices, read_shape
 from banyan.engine.options import EngineOptions
 from banyan.engine.process.device_care import DeviceCare
+from banyan.engine.process.pace_watch import PaceWatch
 from banyan.engine.stages.addresses import addresses_of
 from banyan.engine.stages.placement import stages_to_run
 from banyan.engine.starting.reaching import reach_by
@@ -17,7 +19,12 @@ from banyan.planner.plan import Plan
 from banyan.planner.plan_file import parse_plan
 from banyan.planner.report import PlanningChoices
 from banyan.planner.serving.placed import Task
-from banyan.planner.serving.replanning import FleetCondition, expected_gain, replan
+from banyan.planner.serving.replanning import (
+    FleetCondition,
+    expected_gain,
+    expected_seconds,
+    replan,
+)
 
 _DTYPES = {"fp8": "float8"}
 _PLAIN = PlanningChoices(
@@ -37,11 +44,13 @@ class CareOptions:
     Attributes:
         inventory: file with devices and links.
         workload: what a usual request is, as `banyan plan` takes it.
+        rebalance: move layers off a device that takes longer than it should.
         allow_drain: whether `POST /v1/admin/devices` takes devices out and lets them in again.
     """
 
     inventory: Path
     workload: str = "prompt=512,answer=128"
+    rebalance: bool = False
     allow_drain: bool = False
 
 
@@ -70,6 +79,10 @@ class InventoryPlanning:
             # The engine works out a fingerprint of its own, from what it loads.
             return replace(found, model=self.usual.model, model_fingerprint="")
         raise problem
+
+    def expected(self, plan: Plan) -> Mapping[str, float]:
+        """See `Planning`."""
+        return expected_seconds(self.task, plan)
 
     def gain(self, condition: FleetCondition, present: Plan, other: Plan) -> float:
         """See `Planning`."""
@@ -130,6 +143,7 @@ def open_care(
         engine.plan_workers,
         InventoryPlanning(Task(shape, inventory, workload, devices.costs, _PLAIN), plan),
         reach_by(addresses, secret),
+        pace=PaceWatch() if care.rebalance else None,
     )
 
 

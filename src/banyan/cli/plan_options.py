@@ -48,6 +48,13 @@ PlanWorkloadOption = Annotated[
     str,
     typer.Option("--plan-workload", help="Tokens of a usual request, as 'banyan plan' takes them."),
 ]
+RebalanceOption = Annotated[
+    bool,
+    typer.Option(
+        "--rebalance",
+        help="Move layers off a device that takes longer than the inventory says, next to others.",
+    ),
+]
 AllowDrainOption = Annotated[
     bool,
     typer.Option(
@@ -56,20 +63,25 @@ AllowDrainOption = Annotated[
 ]
 
 
-def care_of(devices: Path | None, workload: str, *, allow_drain: bool) -> "CareOptions | None":
+def care_of(
+    devices: Path | None, workload: str, *, rebalance: bool, allow_drain: bool
+) -> "CareOptions | None":
     """How devices that come and go are planned for; None: they are not.
 
     Raises:
-        InputError: draining is allowed without an inventory.
+        InputError: something else about devices is asked for without an inventory.
     """
     if devices is not None:
         # Takes a while to import, and most servers have one device.
         from banyan.cli.device_care import CareOptions  # noqa: PLC0415
 
-        return CareOptions(inventory=devices, workload=workload, allow_drain=allow_drain)
-    if allow_drain:
+        return CareOptions(
+            inventory=devices, workload=workload, rebalance=rebalance, allow_drain=allow_drain
+        )
+    if rebalance or allow_drain:
+        given = "--rebalance" if rebalance else "--allow-drain"
         raise InputError(
-            "--allow-drain needs to know what else there is; name an inventory with --plan-devices"
+            f"{given} needs to know what devices there are; name an inventory with --plan-devices"
         )
     return None
 

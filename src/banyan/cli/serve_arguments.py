@@ -18,6 +18,7 @@ from banyan.cli.plan_options import (
     PlanSecretOption,
     PlanWorkersOption,
     PlanWorkloadOption,
+    RebalanceOption,
     care_of,
     plan_text_of,
     plan_workers_of,
@@ -114,6 +115,7 @@ class ServeArguments:
     plan_secret: PlanSecretOption = None
     plan_devices: PlanDevicesOption = None
     plan_workload: PlanWorkloadOption = "prompt=512,answer=128"
+    rebalance: RebalanceOption = False
     allow_drain: AllowDrainOption = False
     until_input_ends: UntilInputEndsOption = False
     trust_request_chat_template: TemplateOption = False
@@ -149,7 +151,12 @@ class ServeArguments:
             drain_seconds=self.drain_seconds,
             allow_swap=self.allow_swap,
             until_input_ends=self.until_input_ends,
-            care=care_of(self.plan_devices, self.plan_workload, allow_drain=self.allow_drain),
+            care=care_of(
+                self.plan_devices,
+                self.plan_workload,
+                rebalance=self.rebalance,
+                allow_drain=self.allow_drain,
+            ),
             api=api_options(
                 self.trust_request_chat_template,
                 self.metric_names,

@@ -13,7 +13,9 @@ from banyan.engine.process.client import EngineClient
 from banyan.engine.process.device_care import DeviceCare
 from banyan.engine.process.fleet import FleetPatience
 from banyan.engine.process.messages import EngineSettings, Failed
+from banyan.engine.process.pace_watch import PaceWatch
 from banyan.engine.process.status import EngineStatus, ModelFacts
+from banyan.engine.process.stragglers import StragglerRules
 from banyan.foundation.errors import EngineStopped, InputError, RequestError
 from banyan.planner.plan import Plan, Replica, Stage
 from banyan.planner.plan_file import parse_plan, print_plan
@@ -52,6 +54,9 @@ class AllThatIsLeft:
             raise InputError("3 MiB short on c")
         return plan_over(names)
 
+    def expected(self, plan: Plan) -> dict[str, float]:
+        return dict.fromkeys(plan.replicas[0].all_devices, 0.1)
+
     def gain(self, condition: FleetCondition, present: Plan, other: Plan) -> float:
         gone = condition.missing & set(present.replicas[0].all_devices)
         return 2.0 if gone or present != other else 1.0
@@ -65,6 +70,7 @@ class Engine:
     moves: list[tuple[str, str]] = field(default_factory=list)
     failure: EngineStopped | None = None
     is_launched: bool = True
+    busy_seconds: dict[str, float] = field(default_factory=dict)
 
     async def move(self, settings: EngineSettings, reason: str) -> ModelFacts:
         if self.is_launched:
@@ -230,5 +236,25 @@ def test_what_else_the_settings_say_is_kept() -> None:
         await place.care.drain(place.client, "a")
         assert place.engine.settings.model == "other"
         assert place.engine.settings.offline
+
+    run(test)
+
+
+def test_a_slow_device_is_planned_for_and_forgotten_when_it_is_let_in_again() -> None:
+    async def test(place: Place) -> None:
+        pace = PaceWatch(StragglerRules(windows=1, busy_seconds=0.01))
+        place.care = DeviceCare(
+            ("a", "b", "c"), plan_over("ab"), WORKERS, place.planning, place.reach, pace=pace
+        )
+        await place.watch_until(lambda: pace.knows(plan_over("ab")))
+        place.engine.busy_seconds = {"a": 1.0, "b": 1.0}
+        assert pace.look(place.engine.busy_seconds, 0.0) is None
+        place.engine.busy_seconds = {"a": 2.0, "b": 4.0}
+        await place.watch_until(lambda: bool(place.engine.moves))
+        assert place.engine.moves == [("abc", "b takes 3.0 times longer")]
+        assert dict(place.planning.asked[-1].slowdowns) == {"b": 3.0}
+        assert [each.slowdown for each in place.care.facts()] == [1.0, 3.0, 1.0]
+        await place.care.undrain(place.client, "b")
+        assert place.engine.moves[1:] == [("ab", "b is no longer drained")]
 
     run(test)

@@ -16,6 +16,7 @@ from banyan.planner.serving.replanning import (
     FleetCondition,
     conditioned,
     expected_gain,
+    expected_seconds,
     replan,
 )
 from banyan.planner.workload import Workload
@@ -67,6 +68,15 @@ def test_where_nothing_is_left_or_fits_it_is_said_what_is_missing() -> None:
     # 1,200 layers of 2 MB do not fit into one device of 1 GB.
     with pytest.raises(InputError, match=r"without b, dense cannot be served so.*short"):
         replan(task_over("ab", num_layers=700), FleetCondition(missing=frozenset("b")))
+
+
+def test_shares_of_a_step_follow_the_layers() -> None:
+    task = task_over("ab")
+    stages = (Stage(0, 9, ("a",)), Stage(9, 12, ("b",)))
+    plan = replace(replan(task, FleetCondition()), replicas=(Replica(stages),))
+    shares = expected_seconds(task, plan)
+    # The head is with b.
+    assert 2.0 < shares["a"] / shares["b"] < 3.0
 
 
 def test_the_price_of_a_slow_device_stays() -> None:

@@ -4,7 +4,7 @@ Owns the choice between them. Called once by `process`.
 """
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -132,6 +132,7 @@ class Served:
     close: Callable[[], None]
     adapters: AdapterLibrary | None = None
     speech: SpeechQueue = field(default_factory=NoSpeech)
+    busy_seconds: Callable[[], Mapping[str, float]] = dict
 
 
 def build(settings: EngineSettings, say: SayProgress) -> Served:
@@ -246,6 +247,7 @@ def _build_real(settings: EngineSettings, say: SayProgress) -> Served:
 def _build_decoder(
     settings: EngineSettings, machine: Settings, say: SayProgress, started: float
 ) -> Served:
+    from banyan.engine.stages.staged_program import StagedProgram  # noqa: PLC0415
     from banyan.engine.starting.loading import load_model  # noqa: PLC0415
 
     decoder = load_model(settings.model, settings.options, settings=machine, progress=say)
@@ -255,7 +257,14 @@ def _build_decoder(
         _report(decoder.device.name, decoder.executable.report, started),
         cache=_cache_facts(settings.options),
     )
-    served = Served(decoder.engine, no_vectors(), facts, decoder.close)
+    program = decoder.executable
+    served = Served(
+        decoder.engine,
+        no_vectors(),
+        facts,
+        decoder.close,
+        busy_seconds=(lambda: program.busy_seconds) if isinstance(program, StagedProgram) else dict,
+    )
     return _with_adapters(served, decoder.engine, settings)
 
 

@@ -4,7 +4,7 @@ Owns what is asked of an engine; which process serves is the `supervisor`'s. Cal
 one client belongs to one event loop.
 """
 
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import aclosing
 from uuid import uuid4
 
@@ -108,6 +108,11 @@ class EngineClient:
     def statistics(self) -> EngineStatistics | None:
         """Return the counters of the newest step; None before the first start."""
         return self._engines.statistics()
+
+    @property
+    def busy_seconds(self) -> Mapping[str, float]:
+        """How long each device of the plan has computed for the engine that serves."""
+        return self._engines.busy_seconds
 
     @property
     def settings(self) -> EngineSettings:

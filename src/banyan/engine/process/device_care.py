@@ -7,7 +7,7 @@ best over them, a `Recovery` is what the supervisor asks after a death. Belongs 
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -16,6 +16,7 @@ from msgspec import structs
 from banyan.engine.process.client import EngineClient
 from banyan.engine.process.fleet import DeviceState, Fleet, FleetPatience
 from banyan.engine.process.messages import EngineSettings, Failed
+from banyan.engine.process.pace_watch import PaceWatch
 from banyan.foundation.errors import BanyanError, InputError, RequestError
 from banyan.planner.plan import Plan
 from banyan.planner.plan_file import print_plan
@@ -40,6 +41,10 @@ class Planning(Protocol):
         Raises:
             InputError: nothing fits; says what is missing.
         """
+        ...
+
+    def expected(self, plan: Plan) -> Mapping[str, float]:
+        """What each device of a plan should compute for a step, in seconds; only shares count."""
         ...
 
     def gain(self, condition: FleetCondition, present: Plan, other: Plan) -> float:
@@ -76,6 +81,7 @@ class DeviceCare:
         planning: for all else.
         reach: looks whether a device can be used.
         patience: when one counts as lost.
+        pace: sees which are slow; None leaves layers where they are planned.
     """
 
     def __init__(
@@ -86,6 +92,7 @@ class DeviceCare:
         planning: Planning,
         reach: Reach,
         patience: FleetPatience | None = None,
+        pace: PaceWatch | None = None,
     ) -> None:
         self._fleet = Fleet(names=names)
         self._usual, self._present = plan, plan
@@ -93,6 +100,7 @@ class DeviceCare:
         self._planning = planning
         self._reach = reach
         self._patience = patience or FleetPatience()
+        self._pace = pace
         self._good = plan
         self._news = ""
         self._adapting = asyncio.Lock()
@@ -154,6 +162,7 @@ class DeviceCare:
             for name in self._fleet.to_look_for(time.monotonic()):
                 if await self._found(name):
                     self._news = f"{name} can be used again"
+            await self._see_pace(client)
             if self._news and client.status().state == "ready":
                 await self._adapt_quietly(client, self._news)
 
@@ -177,7 +186,8 @@ class DeviceCare:
     async def undrain(self, client: EngineClient, name: str) -> None:
         """Let a drained device work again; raises as `drain`."""
         self._check_name(name)
-        self._fleet = self._fleet.with_drained(name, is_drained=False)
+        slow = {other: f for other, f in self._fleet.slowdowns.items() if other != name}
+        self._fleet = self._fleet.with_drained(name, is_drained=False).with_slowdowns(slow)
         await self._adapt(client, f"{name} is no longer drained")
 
     def _check_name(self, name: str) -> None:
@@ -198,6 +208,22 @@ class DeviceCare:
             return True
         self._fleet = self._fleet.not_found(name, reason, now, self._patience)
         return False
+
+    async def _see_pace(self, client: EngineClient) -> None:
+        """Look whether a device takes longer than it should."""
+        pace, now = self._pace, time.monotonic()
+        if pace is None or not pace.is_due(now) or client.status().state != "ready":
+            return
+        if not pace.knows(self._present):
+            expected = await asyncio.to_thread(self._planning.expected, self._present)
+            pace.begin(self._present, expected, self._fleet.slowdowns)
+        found = pace.look(client.busy_seconds, now)
+        if found is not None:
+            unused = set(self._fleet.slowdowns) - set(_devices_of(self._present))
+            kept = {name: self._fleet.slowdowns[name] for name in unused}
+            self._fleet = self._fleet.with_slowdowns({**kept, **found})
+            slow = [f"{name} takes {factor:.1f} times longer" for name, factor in found.items()]
+            self._news = " and ".join(slow) or "no device is slow any more"
 
     async def _adapt_quietly(self, client: EngineClient, reason: str) -> None:
         try:

@@ -5,7 +5,7 @@ Owns following its reports; `client` decides which incarnation serves and what c
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Mapping
 from typing import TypeVar
 
 from banyan.engine.events import EngineStatistics, TokenEvent
@@ -54,6 +54,7 @@ class Incarnation:
     Attributes:
         ready: what it says of its model; fails when it ends before that.
         statistics: the counters of its newest step.
+        busy_seconds: device of the plan -> how long it has computed.
         is_over: it answers nothing any more.
         is_replaced: set once another incarnation serves instead.
     """
@@ -71,6 +72,7 @@ class Incarnation:
         self.settings = settings
         self.ready: asyncio.Future[ModelFacts] = asyncio.get_running_loop().create_future()
         self.statistics: EngineStatistics | None = None
+        self.busy_seconds: Mapping[str, float] = {}
         self.is_over = False
         self.is_replaced = asyncio.Event()
         self._pending = PendingRequests()
@@ -264,8 +266,8 @@ class Incarnation:
                 self._on_loading(report)
             case Ready(model):
                 self.ready.set_result(model)
-            case Published(_, statistics):
-                self.statistics = statistics
+            case Published(_, statistics, busy_seconds):
+                self.statistics, self.busy_seconds = statistics, busy_seconds
                 self._deliver(report)
             case Pooled() | Transcribed() | Done() | Refused():
                 self._deliver(report)

@@ -76,6 +76,7 @@ class EngineLoop:
         self._pooling = served.pooling
         self._desk = AdapterDesk(served.adapters)
         self._speech = served.speech
+        self._busy_seconds = served.busy_seconds
         self._heartbeat_milliseconds = max(1, int(heartbeat_seconds * 1000))
         self._parent_fd = parent_fd
         self._poller = zmq.Poller()
@@ -106,7 +107,8 @@ class EngineLoop:
             for queue in queues:
                 for refusal in queue.take_refusals():
                     self._send(refused(refusal.request_id, refusal.error))
-            self._send(Published(tuple(events), self._engine.statistics()))
+            statistics, busy_seconds = self._engine.statistics(), self._busy_seconds()
+            self._send(Published(tuple(events), statistics, busy_seconds))
 
     def _obey_all(self) -> bool:
         """Handle every waiting command; False when one of them was `Stop`."""

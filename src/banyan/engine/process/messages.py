@@ -5,6 +5,7 @@ Owns the message types and their encoding (MessagePack over a ZeroMQ pair). The 
 Called by `process` and `client` only.
 """
 
+from collections.abc import Mapping
 from typing import TypeAlias
 
 import msgspec
@@ -148,10 +149,17 @@ class Failed(msgspec.Struct, frozen=True, tag=True):
 
 
 class Published(msgspec.Struct, frozen=True, tag=True):
-    """Results of one step, or a sign of life when there are none."""
+    """Results of one step, or a sign of life when there are none.
+
+    Attributes:
+        events: new tokens.
+        statistics: counters.
+        busy_seconds: device of the plan -> how long it has computed; empty without a plan.
+    """
 
     events: tuple[TokenEvent, ...]
     statistics: EngineStatistics
+    busy_seconds: Mapping[str, float] = {}
 
 
 class Pooled(msgspec.Struct, frozen=True, tag=True):

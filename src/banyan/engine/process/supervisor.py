@@ -6,7 +6,7 @@ is `client`'s. Belongs to one event loop.
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -187,6 +187,11 @@ class Supervisor:
     def statistics(self) -> EngineStatistics | None:
         """Return the counters of the newest step; None before the first start."""
         return None if self._serving is None else self._serving.statistics
+
+    @property
+    def busy_seconds(self) -> Mapping[str, float]:
+        """How long each device of the plan has computed for the engine that serves."""
+        return {} if self._serving is None else self._serving.busy_seconds
 
     @property
     def settings(self) -> EngineSettings:

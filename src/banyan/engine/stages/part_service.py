@@ -4,6 +4,7 @@ Questions of the engine are answered between two segments. Values go straight to
 take them; the engine gets results, values for places in its own process, and word of what fails.
 """
 
+import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -24,6 +25,9 @@ OpenPart = Callable[[WorkOrder, tuple[NumberedSegment, ...]], tuple[LocalPart, W
 
 Meet = Callable[[WorkOrder], Mapping[str, Channel]]
 """Connects to the neighbours that an order names; see `Meeting.meet`."""
+
+_BUSY_SECONDS = 0.5
+"""A worker says no more often how long it has computed."""
 
 
 def serve_part(
@@ -62,6 +66,7 @@ class _Service:
         self._order: WorkOrder | None = None
         self._opened: tuple[LocalPart, WeightSource] | None = None
         self._runner = SegmentRunner({}, (), self._give)
+        self._say_busy_at = 0.0
 
     def serve(self, said: Message | None) -> None:
         """Until the engine closes its channel, which raises `ChannelClosed`."""
@@ -104,13 +109,25 @@ class _Service:
 
     def _run_next(self) -> bool:
         try:
-            return self._runner.run_next()
+            has_run = self._runner.run_next()
+            if has_run:
+                self._say_busy()
+            return has_run
         except ChannelError:
             raise
         except (BanyanError, MemoryError) as error:
             # The engine ends all steps; what waits for this one is given back with the rest.
             self._channel.send(_failure("failed", error))
             return True
+
+    def _say_busy(self) -> None:
+        """Tell the engine now and then how long this place has computed."""
+        now = time.monotonic()
+        if now >= self._say_busy_at:
+            self._say_busy_at = now + _BUSY_SECONDS
+            self._channel.send(
+                Message("busy", {"seconds": sum(self._runner.busy_seconds.values())})
+            )
 
     def _give(self, source: str, place: str, step: int, values: Mapping[str, Array]) -> None:
         del source

@@ -26,8 +26,8 @@ from banyan.foundation.errors import ChannelError, InputError, StageFailed
 CALLERS_FAULTS = frozenset({"InputError", "ModelError", "UnsupportedModelError"})
 """Errors of a worker that whoever asked can mend."""
 
-UNASKED = frozenset({"values", "failed", "lost"})
-"""What a worker says without being asked: of steps, and of its neighbours."""
+UNASKED = frozenset({"values", "failed", "lost", "busy"})
+"""What a worker says without being asked: of steps, of its neighbours, of its time."""
 
 
 class WorkOrder(msgspec.Struct, frozen=True, kw_only=True):

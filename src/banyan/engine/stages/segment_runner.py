@@ -4,6 +4,7 @@ The same in a worker, which has one place of a plan, and in the engine, which ha
 its own process. What is sent and received, and when to wait, is the business of those two.
 """
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -48,6 +49,7 @@ class SegmentRunner:
 
     Attributes:
         results: by step, results of the whole graph that are complete, in the engine.
+        busy_seconds: by place, how long it has computed.
     """
 
     def __init__(
@@ -83,6 +85,7 @@ class SegmentRunner:
         self._send = send
         self._copies = has_several_steps
         self.results: dict[int, Mapping[str, Array]] = {}
+        self.busy_seconds = dict.fromkeys(parts, 0.0)
 
     def _work_of(
         self, numbered: NumberedSegment, parts: Mapping[str, Computing], here: set[str]
@@ -126,7 +129,9 @@ class SegmentRunner:
             self.results[ready.step] = given
             return True
         work = self._work[ready.number]
+        began = time.perf_counter()
         found = work.part.compute(ready.number, ready.values[ARGUMENTS], given)
+        self.busy_seconds[work.place] += time.perf_counter() - began
         for place, names in work.sent:
             self._send(work.place, place, ready.step, {name: found[name] for name in names})
         if work.kept:

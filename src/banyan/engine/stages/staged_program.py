@@ -75,6 +75,7 @@ class StagedProgram(Executable):
             results=_results(segments, [output.name for output in self.outputs]),
             has_several_steps=num_in_flight > 1,
         )
+        self._busy_there: dict[str, float] = {}
         self._num_begun = 0
         self._fault: InputError | StageFailed | None = None
         self._holders = _holders(segments, parts)
@@ -84,6 +85,11 @@ class StagedProgram(Executable):
     def num_in_flight(self) -> int:
         """As the base says."""
         return self._num_in_flight
+
+    @property
+    def busy_seconds(self) -> Mapping[str, float]:
+        """How long each place has computed; what workers said last, so half a second old."""
+        return {**self._runner.busy_seconds, **self._busy_there}
 
     def load_weights(self, source: WeightSource, progress: Progress | None = None) -> None:
         """As the base says; every part reads its own, all at once."""
@@ -190,6 +196,8 @@ class StagedProgram(Executable):
         fields: Any = message.fields
         if message.kind == "values":
             self._runner.receive(place, fields["step"], message.arrays)
+        elif message.kind == "busy":
+            self._busy_there[place] = fields["seconds"]
         elif message.kind == "lost":
             raise self._workers[fields["place"]].gone(
                 f"says the worker of {place}: {fields['message']}"

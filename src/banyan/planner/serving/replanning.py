@@ -90,6 +90,23 @@ def expected_gain(task: Task, condition: FleetCondition, present: Plan, other: P
     return rates[1] / rates[0] if rates[0] else float("inf")
 
 
+def expected_seconds(task: Task, plan: Plan) -> dict[str, float]:
+    """What each device of a plan should compute for one step, in seconds; only shares count.
+
+    Raises:
+        InputError: the plan names a device that is not there.
+    """
+    found: dict[str, float] = {}
+    for stage in forecast(plan, task).stages:
+        for names, seconds in (
+            (stage.devices, stage.seconds),
+            (stage.helpers, stage.helper_seconds),
+        ):
+            for name in names:
+                found[name] = found.get(name, 0.0) + seconds
+    return found
+
+
 def conditioned(task: Task, condition: FleetCondition) -> Task:
     """The same task over the devices as they are now."""
     slowed: dict[str, tuple[DeviceType, float]] = {}
