@@ -23,6 +23,8 @@ from banyan.engine.stages.remote_part import WorkOrder
 from banyan.foundation.errors import ChannelClosed, ChannelError, MessageLate, StageFailed
 
 _INTRODUCTION = "neighbour"
+_FIRST_WORD_SECONDS = 1.0
+"""Neighbours and engines speak as soon as they are connected."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,9 +134,17 @@ class Meeting:
         while True:
             try:
                 channel = self._listener.accept(timeout=max(0.0, deadline - time.monotonic()))
-                message = channel.receive(timeout=max(0.0, deadline - time.monotonic()))
             except (ChannelError, MessageLate) as error:
                 raise _not_met(missing, error) from error
+            try:
+                message = channel.receive(timeout=_FIRST_WORD_SECONDS)
+            except ChannelError:
+                # Whoever looks for a lost device hangs up as soon as it answers.
+                channel.close()
+                continue
+            except MessageLate:
+                self._visitors.append(Visitor(channel))
+                continue
             name = str(message.fields.get("place"))
             if message.kind != _INTRODUCTION:
                 self._visitors.append(Visitor(channel, message))
