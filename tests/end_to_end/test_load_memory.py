@@ -97,7 +97,7 @@ class FirstStart:
     mapped: str
 
 
-READERS, PROMPT, ANSWER = 16, 200, 100
+READERS, PROMPT, ANSWER = 16, 100, 24
 
 
 @pytest.fixture(scope="module")

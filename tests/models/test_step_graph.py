@@ -20,7 +20,7 @@ from banyan.compiler.targets.interpreter.run import run_graph
 from banyan.models.loading import ModelDirectory, open_model
 from banyan.models.reference import load_decoder, load_encoder, reference_logits
 from banyan.models.step_graph import decoder_step_graph, encoder_graph
-from tests.conftest import Checkpoint
+from tests.conftest import PROGRAM_CACHE, Checkpoint
 
 # Together they have every part that the graph of a decoder can have.
 KINDS = ("llama_tied", "qwen2", "qwen3_moe", "mixtral", "deepseek_v2", "deepseek_v3")
@@ -32,7 +32,9 @@ NUM_BLOCKS = 6
 @cache
 def step_graph_of(directory: Path, dtype: str, form: str | None = None) -> Graph:
     configuration = open_model(str(directory)).decoder_configuration()
-    return decoder_step_graph(configuration, dtype=dtype, cache_format=form)
+    return decoder_step_graph(
+        configuration, dtype=dtype, cache_format=form, cache_directory=PROGRAM_CACHE
+    )
 
 
 def names_of(graph: Graph, role: str) -> list[str]:

@@ -51,7 +51,7 @@ def test_free_memory_is_some_and_not_more_than_a_machine_has() -> None:
 
 def test_without_a_compiler_the_interpreter_answers_and_a_warning_says_so(
     checkpoint: Checkpoint,
-    tmp_path: Path,
+    program_cache: Path,
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
@@ -66,7 +66,7 @@ def test_without_a_compiler_the_interpreter_answers_and_a_warning_says_so(
     options = EngineOptions(dtype="float32", threads=1, max_model_len=32, max_num_seqs=1)
     with caplog.at_level(logging.WARNING, logger="banyan.engine"):
         loaded = loading.load_model(
-            str(checkpoint("llama")), options, settings=Settings(cache_directory=tmp_path)
+            str(checkpoint("llama")), options, settings=Settings(cache_directory=program_cache)
         )
     assert "no C++ compiler was found; running on the interpreter" in caplog.text
     loaded.engine.add_request("a", [5, 6, 7], SamplingOptions(temperature=0.0, max_tokens=2))
@@ -78,7 +78,7 @@ def test_without_a_compiler_the_interpreter_answers_and_a_warning_says_so(
 
 
 def test_a_device_is_closed_again_when_the_model_does_not_fit(
-    checkpoint: Checkpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    checkpoint: Checkpoint, program_cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     closed = []
 
@@ -98,7 +98,7 @@ def test_a_device_is_closed_again_when_the_model_does_not_fit(
         loading.load_model(
             str(checkpoint("llama")),
             EngineOptions(max_model_len=99999, threads=1),
-            settings=Settings(cache_directory=tmp_path),
+            settings=Settings(cache_directory=program_cache),
         )
     assert closed == [1]
 
@@ -117,15 +117,15 @@ print(loaded.executable.report.cached, "torch" in sys.modules)
 
 
 def test_a_warm_start_compiles_nothing_and_imports_no_torch(
-    checkpoint: Checkpoint, tmp_path: Path
+    checkpoint: Checkpoint, fresh_cache: Path
 ) -> None:
     directory = str(checkpoint("llama"))
     options = EngineOptions(threads=1, max_model_len=32, max_num_seqs=1)
-    cold = loading.load_model(directory, options, settings=Settings(cache_directory=tmp_path))
+    cold = loading.load_model(directory, options, settings=Settings(cache_directory=fresh_cache))
     assert not cold.executable.report.cached
     cold.close()
     done = subprocess.run(
-        [sys.executable, "-c", WARM_START, directory, str(tmp_path)],
+        [sys.executable, "-c", WARM_START, directory, str(fresh_cache)],
         capture_output=True,
         text=True,
         check=True,
@@ -134,7 +134,7 @@ def test_a_warm_start_compiles_nothing_and_imports_no_torch(
 
 
 def test_weights_that_are_missing_are_named_before_anything_is_compiled(
-    checkpoint: Checkpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    checkpoint: Checkpoint, program_cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     directory = shutil.copytree(checkpoint("llama"), tmp_path / "llama")
     tensors = load_file(directory / "model.safetensors")
@@ -149,12 +149,12 @@ def test_weights_that_are_missing_are_named_before_anything_is_compiled(
         loading.load_model(
             str(directory),
             EngineOptions(threads=1, max_model_len=32, max_num_seqs=1),
-            settings=Settings(cache_directory=tmp_path / "cache"),
+            settings=Settings(cache_directory=program_cache),
         )
 
 
 def test_packed_weights_of_the_first_start_serve_the_second_with_the_same_tokens(
-    checkpoint: Checkpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    checkpoint: Checkpoint, fresh_cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("banyan.engine.starting.warm_start.SMALLEST_BYTES", 0)
     options = EngineOptions(threads=1, max_model_len=32, max_num_seqs=1)
@@ -165,7 +165,7 @@ def test_packed_weights_of_the_first_start_serve_the_second_with_the_same_tokens
         loaded = loading.load_model(
             str(checkpoint("llama")),
             options,
-            settings=Settings(cache_directory=tmp_path),
+            settings=Settings(cache_directory=fresh_cache),
             progress=lambda stage, done, total: stages.append(stage),
         )
         loaded.engine.add_request("a", [5, 6, 7], SamplingOptions(temperature=0.0, max_tokens=6))
@@ -179,7 +179,7 @@ def test_packed_weights_of_the_first_start_serve_the_second_with_the_same_tokens
     assert "Packing weights" in stages
     assert tokens() == first
     assert "Packing weights" not in stages
-    (entry,) = (tmp_path / "packed").iterdir()
+    (entry,) = (fresh_cache / "packed").iterdir()
     entry.write_bytes(b"damaged")
     assert tokens() == first
     assert "Packing weights" in stages

@@ -28,7 +28,7 @@ from banyan.models.loading import ModelDirectory, open_model
 from banyan.models.quantisation.graph import linear_layers, quantize_graph
 from banyan.models.quantisation.scheme import LinearScheme
 from banyan.models.step_graph import decoder_step_graph
-from tests.conftest import Checkpoint
+from tests.conftest import PROGRAM_CACHE, Checkpoint
 from tests.models.adapters.files import make_adapter
 
 needs_compiler = pytest.mark.skipif(
@@ -55,7 +55,8 @@ class Weights:
 
 @cache
 def captured(directory: Path, dtype: str) -> Graph:
-    return decoder_step_graph(open_model(str(directory)).decoder_configuration(), dtype=dtype)
+    configuration = open_model(str(directory)).decoder_configuration()
+    return decoder_step_graph(configuration, dtype=dtype, cache_directory=PROGRAM_CACHE)
 
 
 def loaded(
