@@ -20,13 +20,22 @@ def test_tokens_over_tcp_are_those_of_one_device_and_another_secret_is_refused(
 ) -> None:
     directory = checkpoint("llama")
     secret = tmp_path / "secret"
-    lending = open_lending("127.0.0.1:0", secret, "cpu")
-    listener = lending.listener
+    lendings = [open_lending("127.0.0.1:0", secret, "cpu") for _ in range(2)]
     settings = Settings(cache_directory=program_cache)
-    thread = threading.Thread(target=serve_engines, args=(lending, settings))
-    thread.start()
-    plan = plan_text(Stage(0, 1, ("here",)), Stage(1, 2, ("there",)))
-    workers = [("here", "inline:cpu"), ("there", f"tcp://127.0.0.1:{listener.port}")]
+    threads = [
+        threading.Thread(target=serve_engines, args=(lending, settings)) for lending in lendings
+    ]
+    for thread in threads:
+        thread.start()
+    # The two that listen hand values to each other, and to the engine's own process.
+    plan = plan_text(Stage(0, 1, ("there",)), Stage(1, 2, ("far",), attention=("here",)))
+    workers = [
+        ("here", "inline:cpu"),
+        *(
+            (place, f"tcp://127.0.0.1:{lending.listener.port}")
+            for place, lending in zip(("there", "far"), lendings, strict=True)
+        ),
+    ]
     try:
         alone = load_under(directory, program_cache, None)
         wanted = greedy_tokens(alone, 4, 8)
@@ -43,15 +52,17 @@ def test_tokens_over_tcp_are_those_of_one_device_and_another_secret_is_refused(
             load_under(directory, program_cache, plan, workers=workers, options=options)
         with pytest.raises(InputError, match="workers of other hosts share a secret; give"):
             load_under(directory, program_cache, plan, workers=workers)
-        gone = [("here", "inline:cpu"), ("there", "tcp://127.0.0.1:1")]
+        gone = [*workers[:1], ("there", "tcp://127.0.0.1:1"), *workers[2:]]
         options = EngineOptions(plan_secret=str(secret))
         with pytest.raises(StageFailed, match="the worker of there cannot be used: No wo") as lost:
             load_under(directory, program_cache, plan, workers=gone, options=options)
         assert lost.value.place == "there"
     finally:
-        listener.close()
-        thread.join(timeout=20)
-    assert not thread.is_alive()
+        for lending in lendings:
+            lending.listener.close()
+        for thread in threads:
+            thread.join(timeout=20)
+    assert not any(thread.is_alive() for thread in threads)
 
 
 def test_the_secret_is_made_once_and_for_its_owner_only(tmp_path: Path) -> None:

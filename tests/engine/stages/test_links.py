@@ -4,7 +4,9 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 
+import numpy as np
 import pytest
 
 from banyan.distributed.channel import Message
@@ -13,8 +15,10 @@ from banyan.distributed.in_process import InProcessChannel, channel_pair
 from banyan.distributed.local import local_sockets, open_local
 from banyan.distributed.opening import Conditions
 from banyan.distributed.pulse import OwnPulse
+from banyan.distributed.stream_channel import StreamChannel
 from banyan.engine.stages.links import Arrival, Links
 from banyan.foundation.errors import ChannelClosed
+from tests.distributed.peers import tcp_pair
 
 Ends = dict[str, tuple[InProcessChannel, InProcessChannel]]
 
@@ -115,6 +119,35 @@ def test_a_worker_that_waits_does_not_count_as_working(ends: Ends) -> None:
     links._wait = watched  # type: ignore[method-assign]
     assert links.receive(0.01) is None
     assert seen == [0.0]
+
+
+def test_three_that_send_large_messages_in_a_circle_do_not_wait_for_each_other() -> None:
+    """No shared memory lies between them: a message waits until the other side reads it."""
+    pairs = [("a", "b"), ("b", "c"), ("c", "a")]
+    large = np.arange(4 << 20, dtype=np.uint8)
+    with ExitStack() as opened:
+        ends: dict[str, dict[str, StreamChannel]] = {place: {} for place in "abc"}
+        for one, other in pairs:
+            ends[one][other], ends[other][one] = opened.enter_context(tcp_pair())
+        heard: dict[str, int] = {}
+
+        def work(place: str) -> None:
+            links = Links(ends[place])
+            (after,) = (other for one, other in pairs if one == place)
+            for _ in range(3):
+                links.send(after, Message("values", {}, {"x": large}))
+            for _ in range(3):
+                arrival = links.receive(20.0)
+                assert arrival is not None
+                assert isinstance(arrival.content, Message)
+                heard[place] = heard.get(place, 0) + arrival.content.arrays["x"].nbytes
+
+        threads = [threading.Thread(target=work, args=(place,), daemon=True) for place in "abc"]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(timeout=30)
+        assert heard == dict.fromkeys("abc", 3 * large.nbytes)
 
 
 def test_messages_that_come_regularly_are_all_heard_and_the_end_too() -> None:

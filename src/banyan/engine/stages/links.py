@@ -7,7 +7,9 @@ its workers. A broken channel is reported like a message, once, and read no more
 import math
 import os
 import select
+import threading
 import time
+from collections import deque
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from typing import NamedTuple
@@ -22,6 +24,11 @@ _TICK_SECONDS = 0.25
 
 _LOOK_SECONDS = 200e-6
 """Where messages come within this time, looking is cheaper than waking up; see `UsualWait`."""
+
+_LARGE_BYTES = 512 << 10
+"""Messages of more may wait for room on the way; those of less do not notice a thread's start."""
+
+_MEANWHILE_SECONDS = 0.002
 
 
 class Arrival(NamedTuple):
@@ -52,6 +59,8 @@ class Links:
         self._own_pulse = own_pulse
         self._usual_waits = UsualWaits(_LOOK_SECONDS)
         self._last = ""
+        self._taken_in: deque[Arrival] = deque()
+        self._broken: dict[str, Channel] = {}
         for name, channel in channels.items():
             self.add(name, channel)
 
@@ -60,6 +69,41 @@ class Links:
         self._channels[name] = channel
         self._names[channel.fileno()] = name
         self._poller.register(channel.fileno(), select.POLLIN)
+
+    def send(self, name: str, message: Message) -> None:
+        """Send over a channel, and take in what others send meanwhile where that may last.
+
+        Workers that send to each other in a circle would otherwise all wait for room that none
+        makes. Only large messages wait: small ones fit into what lies between two workers.
+
+        Raises:
+            ChannelError: that channel is broken.
+        """
+        channel = self._channels.get(name) or self._broken[name]
+        is_large = sum(array.nbytes for array in message.arrays.values()) > _LARGE_BYTES
+        if not is_large or len(self._channels) < 2:
+            channel.send(message)
+            return
+        is_sent = threading.Event()
+        reader = threading.Thread(
+            target=self._take_in, args=(name, is_sent), name="banyan-meanwhile", daemon=True
+        )
+        reader.start()
+        try:
+            channel.send(message)
+        finally:
+            is_sent.set()
+            reader.join()
+
+    def _take_in(self, name: str, is_sent: threading.Event) -> None:
+        """Read all channels but one until a message is sent over that."""
+        while not is_sent.wait(_MEANWHILE_SECONDS):
+            for other in tuple(self._channels):
+                if other != name:
+                    while (found := self._read(other)) is not None:
+                        self._taken_in.append(found)
+                        if isinstance(found.content, ChannelError):
+                            break
 
     def receive(self, seconds: float | None = None) -> Arrival | None:
         """What comes next.
@@ -117,6 +161,8 @@ class Links:
 
     def _look(self, seconds: float) -> Arrival | None:
         """One look at what is here, or comes within `seconds`."""
+        if self._taken_in:
+            return self._taken_in.popleft()
         for name, channel in self._channels.items():
             if channel.has_message or channel.is_closed:
                 return self._read(name)
@@ -142,7 +188,7 @@ class Links:
             return Arrival(name, error)
 
     def _forget(self, name: str) -> None:
-        del self._channels[name]
+        self._broken[name] = self._channels.pop(name)
         descriptor = next(fd for fd, of in self._names.items() if of == name)
         del self._names[descriptor]
         with suppress(KeyError, OSError):

@@ -133,10 +133,10 @@ class _Service:
         del source
         message = Message("values", {"step": step}, values)
         if place == ENGINE:
-            self._channel.send(message)
+            self._links.send(ENGINE, message)
             return
         try:
-            self._neighbours[place].send(message)
+            self._links.send(place, message)
         except ChannelError as error:
             self._report_lost(place, error)
 

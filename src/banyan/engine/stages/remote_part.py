@@ -113,6 +113,7 @@ class RemotePart:
         channel: to the worker.
         reports: what compiling its segments did.
         on_unasked: told what comes while an answer is waited for; see `UNASKED`.
+        send: over the channel; whoever has several workers reads others meanwhile.
     """
 
     def __init__(self, place: str, channel: Channel, on_close: Callable[[bool], None]) -> None:
@@ -127,6 +128,7 @@ class RemotePart:
         self.channel = channel
         self.reports: Sequence[CompileReport] = ()
         self.on_unasked: Callable[[str, Message], None] = _refuse_unasked
+        self.send: Callable[[Message], None] = channel.send
         self._on_close = on_close
         self._answers = True
 
@@ -227,7 +229,7 @@ class RemotePart:
 
     def _send(self, message: Message) -> None:
         try:
-            self.channel.send(message)
+            self.send(message)
         except ChannelError as error:
             raise self.gone(error) from error
 

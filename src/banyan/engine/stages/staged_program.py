@@ -9,6 +9,7 @@ what is in its own process while it begins or finishes a step.
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, final
 
 import numpy as np
@@ -63,9 +64,10 @@ class StagedProgram(Executable):
         self._shards = sharded.shards
         self._num_in_flight = num_in_flight
         self._workers = {p: part for p, part in parts.items() if isinstance(part, RemotePart)}
-        for worker in self._workers.values():
-            worker.on_unasked = self._hear
         self._links = Links({place: worker.channel for place, worker in self._workers.items()})
+        for place, worker in self._workers.items():
+            worker.on_unasked = self._hear
+            worker.send = partial(self._links.send, place)
         self._read = _arguments_read(segments)
         inline = {p: part for p, part in parts.items() if isinstance(part, LocalPart)}
         self._runner = SegmentRunner(
