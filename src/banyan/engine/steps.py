@@ -24,6 +24,7 @@ from banyan.engine.requests.structuring import Structuring
 from banyan.engine.runner import LaneSlice, PendingStep, Runner
 from banyan.engine.scheduling.pacing import Pacing
 from banyan.engine.scheduling.scheduler import (
+    NOTHING_UNDER_WAY,
     Demand,
     SequenceId,
     Slice,
@@ -163,7 +164,8 @@ class Steps:
         )
         unscored = self._score_prompts(answers, lane_slices)
         run = parts.runner.begin(unscored)
-        parts.seats.set_out(answers)
+        if self._num_in_flight > 1:
+            parts.seats.set_out(answers)
         self._begun.append(
             _Begun(
                 step,
@@ -193,17 +195,21 @@ class Steps:
         parts.counts.note_step(begun.step)
         if parts.steady_load is not None:
             parts.steady_load.note_step()
-        staying = parts.seats.come_back(begun.answers)
+        staying = begun.answers
+        if self._num_in_flight > 1:
+            staying = parts.seats.come_back(begun.answers)
+        left = len(begun.answers) - len(staying)
         if parts.speculator is not None:
             parts.speculator.note_hidden(results.hidden, begun.unscored, answers=staying)
-        self._note_computed(begun)
+        computed = zip(begun.answers, begun.step.slices, strict=True)
+        self._note_computed(computed if not left else self._of_running(computed))
         events = []
         if begun.ends:
             begun.masks.wait()
             samplers = [answer.sampler for answer in begun.ends]
             chosen = verify(results.logits, samplers, begun.checked, begun.masks)
             for answer, tokens, guesses in zip(begun.ends, chosen, begun.checked, strict=True):
-                if answer.sequence_id not in parts.seats.running:
+                if left and answer.sequence_id not in parts.seats.running:
                     continue
                 self._note_accepted(answer, guesses, num_accepted=len(tokens) - 1)
                 events.append(advance(answer, tokens))
@@ -224,9 +230,11 @@ class Steps:
         parts = self._parts
         line, residency = parts.reception.line, parts.residency
         resting = parts.seats.at_rest()
-        decoding = [answer for answer in resting if answer.is_decoding]
-        share = self._share(len(decoding))
-        decoding = decoding[:share]
+        decoding, share = resting, None
+        if self._num_in_flight > 1:
+            decoding = [answer for answer in resting if answer.is_decoding]
+            share = self._share(len(decoding))
+            decoding = decoding[:share]
         drafts: _Drafts = {}
         if parts.speculator is not None and resting:
             drafts = parts.speculator.drafts(decoding)
@@ -258,6 +266,8 @@ class Steps:
         return even_share(num_resting + num_under_way, self._num_in_flight)
 
     def _under_way(self) -> UnderWay:
+        if not self._begun:
+            return NOTHING_UNDER_WAY
         next_blocks = frozenset(key for begun in self._begun for key in begun.next_blocks)
         return UnderWay(self._parts.seats.num_under_way, next_blocks)
 
@@ -336,12 +346,16 @@ class Steps:
         demands = map(self._parts.residency.running_demand, answers)
         return frozenset(d.next_block for d in demands if d.next_block is not None)
 
-    def _note_computed(self, begun: _Begun) -> None:
+    def _of_running(
+        self, computed: Iterable[tuple[Answer, Slice]]
+    ) -> Iterable[tuple[Answer, Slice]]:
+        running = self._parts.seats.running
+        return ((answer, slice_) for answer, slice_ in computed if answer.sequence_id in running)
+
+    def _note_computed(self, computed: Iterable[tuple[Answer, Slice]]) -> None:
         """Count the known tokens that the model has computed."""
         parts = self._parts
-        for answer, slice_ in zip(begun.answers, begun.step.slices, strict=True):
-            if answer.sequence_id not in parts.seats.running:
-                continue
+        for answer, slice_ in computed:
             if answer.num_generated == 0 or not slice_.reaches_end or slice_.num_tokens > 1:
                 parts.counts.prefilled += slice_.num_tokens
                 parts.reception.charge(answer, num_prompt=slice_.num_tokens)
