@@ -36,6 +36,8 @@ def second_host() -> Iterator[str]:
         ip("link", "set", near, "up")
         ip("-n", name, "addr", "add", "10.213.77.2/30", "dev", far)
         ip("-n", name, "link", "set", far, "up")
+        # Workers of that host talk to each other there.
+        ip("-n", name, "link", "set", "lo", "up")
         yield name
     finally:
         ip("netns", "del", name)

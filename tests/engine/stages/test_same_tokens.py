@@ -1,18 +1,24 @@
 """One model over many devices gives the tokens it gives on one: float32, greedy, many at once."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import cache
 from pathlib import Path
 
 import pytest
 
 from banyan.planner.plan import Stage
 from tests.conftest import Checkpoint
+from tests.engine.stages.arrangements import (
+    KINDS,
+    OPENCL,
+    arrangements,
+    environment_of_workers,
+    has_namespaces,
+    loaded_under,
+    num_layers,
+)
 from tests.engine.stages.plans import greedy_tokens, load_under, plan_text
 from tests.pocl import open_pocl
-
-
-def num_layers(kind: str) -> int:
-    return 3 if kind == "qwen3_moe" else 2
 
 
 def halves(kind: str, first: Stage, second: Stage) -> tuple[Stage, Stage]:
@@ -48,7 +54,11 @@ def inline(**devices: str) -> list[tuple[str, str]]:
 
 
 ORDINARY = ("llama", pytest.param("qwen3", marks=pytest.mark.wide))
-ORDINARY_KINDS = (*ORDINARY, pytest.param("qwen3_moe", marks=pytest.mark.wide))
+WITH_EXPERTS = ("qwen3_moe", "deepseek_v3")
+ORDINARY_KINDS = (
+    *ORDINARY,
+    *(pytest.param(kind, marks=pytest.mark.wide) for kind in WITH_EXPERTS),
+)
 
 
 @pytest.mark.timeout(600)
@@ -64,7 +74,7 @@ def test_in_one_process(kind: str, checkpoint: Checkpoint, program_cache: Path) 
         ),
         "tensors in two": ((Stage(0, end, ("a", "b")),), inline(a="cpu", b="cpu")),
     }
-    if kind == "qwen3_moe":
+    if kind in WITH_EXPERTS:
         layouts["experts apart"] = (
             (Stage(0, end, ("a",), experts=("b",)),),
             inline(a="cpu", b="cpu"),
@@ -88,20 +98,44 @@ def test_in_worker_processes(checkpoint: Checkpoint, program_cache: Path) -> Non
     assert found == wanted
 
 
+NUM_REQUESTS, NUM_TOKENS = 16, 128
+
+
+@pytest.fixture(scope="module")
+def on_one_device(checkpoint: Checkpoint, program_cache: Path) -> Callable[[str], list[list[int]]]:
+    """The tokens that every arrangement has to give."""
+
+    @cache
+    def tokens(kind: str) -> list[list[int]]:
+        size = (NUM_REQUESTS, NUM_TOKENS)
+        return tokens_under(kind, checkpoint(kind), program_cache, None, size=size)
+
+    return tokens
+
+
 @pytest.mark.wide
 @pytest.mark.timeout(1800)
-@pytest.mark.parametrize("kind", ["llama", "qwen3", "qwen3_moe"])
-def test_over_compiled_opencl_and_interpreted_stages(
-    kind: str, checkpoint: Checkpoint, program_cache: Path
+@pytest.mark.parametrize(
+    ("kind", "name"),
+    [(kind, each.name) for kind in KINDS for each in arrangements(kind) if each.name != "a"],
+)
+def test_every_arrangement_gives_the_tokens_of_one_device(
+    kind: str,
+    name: str,
+    on_one_device: Callable[[str], list[list[int]]],
+    checkpoint: Checkpoint,
+    program_cache: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    opened = open_pocl()
-    device = next(opened)
-    directory, end = checkpoint(kind), num_layers(kind)
-    workers = [("a", f"inline:{device.name}"), ("b", "inline:cpu"), ("c", "inline:interpreter")]
-    size = (4, 8)
-    wanted = tokens_under(kind, directory, program_cache, None, size=size)
-    two = (Stage(0, 1, ("b",)), Stage(1, end, ("a",)))
-    assert tokens_under(kind, directory, program_cache, two, workers[:2], size) == wanted
-    three = (Stage(0, 1, ("a",)), Stage(1, end, ("b",), attention=("c",)))
-    assert tokens_under(kind, directory, program_cache, three, workers, size) == wanted
-    next(opened, None)
+    arrangement = next(each for each in arrangements(kind) if each.name == name)
+    if "opencl" in arrangement.needs:
+        for device in open_pocl():
+            assert device.name == OPENCL
+    if "namespaces" in arrangement.needs and not has_namespaces():
+        pytest.skip("network namespaces need root and the command ip")
+    for variable, value in environment_of_workers(program_cache).items():
+        monkeypatch.setenv(variable, value)
+    with loaded_under(arrangement, checkpoint(kind), program_cache, tmp_path) as loaded:
+        found = greedy_tokens(loaded, NUM_REQUESTS, NUM_TOKENS)
+    assert found == on_one_device(kind)
