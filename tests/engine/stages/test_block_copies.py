@@ -1,7 +1,7 @@
 """Blocks that two programs have: each reads what was written last, wherever that was."""
 
 import numpy as np
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from banyan.engine.cache.key_value_blocks import BLOCK_SIZE
@@ -64,6 +64,7 @@ def histories(draw: st.DrawFn) -> list[tuple[int, int, int, int]]:
     return steps
 
 
+@settings(deadline=None)
 @given(histories())
 def test_whoever_reads_finds_what_was_written_last(steps: list[tuple[int, int, int, int]]) -> None:
     copies = BlockCopies(NUM_BLOCKS)

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from banyan.compiler.executable import Argument
@@ -65,6 +65,7 @@ def steps(draw: st.DrawFn) -> tuple[dict[str, Any], list[bool]]:
     return {**arguments, "shared": np.arange(7)}, answers
 
 
+@settings(deadline=None)
 @given(steps())
 def test_both_shares_joined_are_the_whole(step: tuple[dict[str, Any], list[bool]]) -> None:
     arguments, answers = step
