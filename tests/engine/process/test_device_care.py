@@ -16,7 +16,7 @@ from banyan.engine.process.messages import EngineSettings, Failed
 from banyan.engine.process.pace_watch import PaceWatch
 from banyan.engine.process.status import EngineStatus, ModelFacts
 from banyan.engine.process.stragglers import StragglerRules
-from banyan.foundation.errors import EngineStopped, InputError, RequestError
+from banyan.foundation.errors import BanyanError, EngineStopped, InputError, RequestError
 from banyan.planner.plan import Plan, Replica, Stage
 from banyan.planner.plan_file import parse_plan, print_plan
 from banyan.planner.serving.replanning import FleetCondition
@@ -46,15 +46,20 @@ class AllThatIsLeft:
     """A planning that uses every device there is; c alone has no room."""
 
     asked: list[FleetCondition] = field(default_factory=list)
+    failure: BanyanError | None = None
 
     def plan(self, condition: FleetCondition) -> Plan:
         self.asked.append(condition)
+        if self.failure is not None:
+            raise self.failure
         names = "".join(name for name in "abc" if name not in condition.missing)
         if names in {"", "c"}:
             raise InputError("3 MiB short on c")
         return plan_over(names)
 
     def expected(self, plan: Plan) -> dict[str, float]:
+        if self.failure is not None:
+            raise self.failure
         return dict.fromkeys(plan.replicas[0].all_devices, 0.1)
 
     def gain(self, condition: FleetCondition, present: Plan, other: Plan) -> float:
@@ -256,5 +261,40 @@ def test_a_slow_device_is_planned_for_and_forgotten_when_it_is_let_in_again() ->
         assert [each.slowdown for each in place.care.facts()] == [1.0, 3.0, 1.0]
         await place.care.undrain(place.client, "b")
         assert place.engine.moves[1:] == [("ab", "b is no longer drained")]
+
+    run(test)
+
+
+def test_an_engine_is_started_again_whatever_goes_wrong_in_planning() -> None:
+    async def test(place: Place) -> None:
+        place.planning.failure = BanyanError("HiGHS answered kUnknown")
+        place.unreachable.add("b")
+        assert await place.died("b") == "ab"
+
+    run(test)
+
+
+def test_the_watch_goes_on_when_devices_cannot_be_looked_for_or_predicted() -> None:
+    async def test(place: Place) -> None:
+        tried: list[str] = []
+
+        async def reach(name: str) -> str | None:
+            tried.append(name)
+            if len(tried) == 2:
+                raise OSError("too many open files")
+            return None if len(tried) > 2 else "it does not answer"
+
+        place.care = DeviceCare(
+            ("a", "b", "c"),
+            plan_over("ab"),
+            WORKERS,
+            place.planning,
+            reach,
+            FleetPatience(first_look_seconds=0.01),
+            pace=PaceWatch(),
+        )
+        assert await place.died("b") == "ac"
+        place.planning.failure = BanyanError("nothing is predicted")
+        await place.watch_until(lambda: len(tried) > 2 and used(place.engine.settings) == "ab")
 
     run(test)

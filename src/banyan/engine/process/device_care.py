@@ -151,7 +151,8 @@ class DeviceCare:
             return self._settings_for(settings, self._good)
         try:
             return self._settings_for(settings, await self._best())
-        except InputError as error:
+        except BanyanError as error:
+            # Whatever goes wrong in planning: an engine with the old plan is better than none.
             _logger.error("%s; the plan stays as it is", error)
             return settings
 
@@ -199,7 +200,10 @@ class DeviceCare:
 
     async def _found(self, name: str) -> bool:
         """Look for a lost device."""
-        reason = await self._reach(name)
+        try:
+            reason = await self._reach(name)
+        except OSError as error:
+            reason = f"{name} cannot be looked for: {error}"
         if name not in self._fleet.losses:
             return False
         now = time.monotonic()
@@ -215,8 +219,8 @@ class DeviceCare:
         if pace is None or not pace.is_due(now) or client.status().state != "ready":
             return
         if not pace.knows(self._present):
-            expected = await asyncio.to_thread(self._planning.expected, self._present)
-            pace.begin(self._present, expected, self._fleet.slowdowns)
+            plan = self._present
+            pace.begin(plan, await self._expected(plan), self._fleet.slowdowns)
         found = pace.look(client.busy_seconds, now)
         if found is not None:
             unused = set(self._fleet.slowdowns) - set(_devices_of(self._present))
@@ -224,6 +228,16 @@ class DeviceCare:
             self._fleet = self._fleet.with_slowdowns({**kept, **found})
             slow = [f"{name} takes {factor:.1f} times longer" for name, factor in found.items()]
             self._news = " and ".join(slow) or "no device is slow any more"
+
+    async def _expected(self, plan: Plan) -> Mapping[str, float]:
+        """What each device of a plan should take; empty where that cannot be said."""
+        try:
+            return await asyncio.to_thread(self._planning.expected, plan)
+        except BanyanError as error:
+            _logger.warning(
+                "slow devices are not looked for, since nothing is predicted: %s", error
+            )
+            return {}
 
     async def _adapt_quietly(self, client: EngineClient, reason: str) -> None:
         try:
