@@ -12,7 +12,7 @@ them. One thread; time is what this process computes, so that other programs do 
 import argparse
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import astuple, dataclass
 from pathlib import Path
@@ -194,21 +194,26 @@ def watched_engine(loaded: LoadedModel) -> tuple[Engine, Watched]:
 
 
 def serve(
-    engine: Engine, watched: Watched, trace: Trace, *, seed: int
+    engine: Engine,
+    watched: Watched,
+    trace: Trace,
+    *,
+    seed: int,
+    clock: Callable[[], float] = time.process_time,
 ) -> tuple[Times, list[Measured]]:
     """Send the requests of a trace at their times; returns what they saw, and the steps.
 
-    The clock counts what this process computes, with one thread, and leaps over idle times: what
-    else runs on the machine takes time from nobody.
+    The clock leaps over idle times. Unless told otherwise it counts what this process computes,
+    with one thread: what else runs on the machine takes time from nobody.
     """
     chance = np.random.default_rng(seed)
     prompts = [chance.integers(10, 400, int(size)).tolist() for size in trace.prompt]
     first = np.full(len(trace), np.nan)
     end = np.full(len(trace), np.nan)
     steps: list[Measured] = []
-    coming, begun = 0, time.process_time()
+    coming, begun = 0, clock()
     while coming < len(trace) or engine.has_work():
-        now = time.process_time() - begun
+        now = clock() - begun
         if not engine.has_work() and trace.arrival[coming] > now:
             begun -= trace.arrival[coming] - now
             now = trace.arrival[coming]
@@ -220,7 +225,7 @@ def serve(
             coming += 1
         watched.last = None
         events = engine.step()
-        after = time.process_time() - begun
+        after = clock() - begun
         if watched.last is not None:
             # From the arrivals on: whatever the loop does between two steps belongs to a step.
             steps.append(Measured(watched.last, after - now))
@@ -288,10 +293,11 @@ def agreement(path: Path, loads: Sequence[float], seconds: float) -> None:
                 traces.append(made_trace(load * capacity, seconds, LENGTHS, seed=200 + number))
                 real.append(serve(engine, watched, traces[-1], seed=300 + number)[0])
             found = [simulated(trace, configuration, steps) for trace in traces]
-            _compare(load, Times.mean(real), Times.mean(found))
+            compare(load, Times.mean(real), Times.mean(found))
 
 
-def _compare(load: float, real: Times, found: Times) -> None:
+def compare(load: float, real: Times, found: Times) -> None:
+    """Print what the engine and its simulation gave at a load."""
     rows = (
         ("time to first token ms", 1e3 * real.ttft, 1e3 * found.ttft),
         ("time per output token ms", 1e3 * real.tpot, 1e3 * found.tpot),

@@ -50,7 +50,7 @@ from benchmarks.throttle import throttled
 
 SIZE = ModelSize(layers=12, hidden=512, intermediate=1536, heads=8, kv_heads=2)
 CORES = {"fast": 0, "slow": 1}
-BATCH, ANSWER = 64, 96
+BATCH, ANSWER = 128, 64
 OVER_EVEN, OF_BEST = 1.35, 0.95
 LINK = Link(2e9, 1e-4)
 PROBES = CalibrationPlan(
