@@ -59,21 +59,32 @@ class Measured:
 
 
 class Watched(StepModel):
-    """A model whose steps are noted on the way."""
+    """A model whose steps are noted on the way.
+
+    Attributes:
+        last: the step that was computed last.
+        at_once: how many were under way then.
+    """
 
     def __init__(self, model: StepModel) -> None:
         self._model = model
         self.last: StepShape | None = None
+        self.at_once = 1
 
     def run(self, arguments: Mapping[str, NDArray[Any]]) -> Mapping[str, NDArray[Any]]:
         """Compute a step."""
-        ends, starts = arguments["context_lengths"], arguments["query_starts"]
-        counts = np.diff(starts).astype(np.int64)
-        before = ends - counts
-        pairs = counts * before + counts * (counts + 1) // 2
-        rows = len(arguments["logit_rows"])
-        self.last = StepShape(int(counts.sum()), rows, float(ends.sum()), float(pairs.sum()))
+        self.last = shape_of(arguments)
         return self._model.run(arguments)
+
+
+def shape_of(arguments: Mapping[str, NDArray[Any]]) -> StepShape:
+    """A step as the planner sees it."""
+    ends, starts = arguments["context_lengths"], arguments["query_starts"]
+    counts = np.diff(starts).astype(np.int64)
+    before = ends - counts
+    pairs = counts * before + counts * (counts + 1) // 2
+    rows = len(arguments["logit_rows"])
+    return StepShape(int(counts.sum()), rows, float(ends.sum()), float(pairs.sum()))
 
 
 class FittedCost:
@@ -228,7 +239,7 @@ def serve(
         after = clock() - begun
         if watched.last is not None:
             # From the arrivals on: whatever the loop does between two steps belongs to a step.
-            steps.append(Measured(watched.last, after - now))
+            steps.append(Measured(watched.last, (after - now) * watched.at_once))
         for event in events:
             number = int(event.request_id)
             if np.isnan(first[number]):

@@ -2,23 +2,27 @@
 
     python -m benchmarks.simulation_stages [--load 0.3 0.6 0.8] [--seconds 4] [--rounds 2]
 
-Each stage is a worker with one thread on a core of its own. Steps that run one at a time are
-measured and a cost model is fitted to them (`benchmarks.simulation`), each stage with the share of
-the time that its weights have of all. Then other requests are served with two steps under way, and
-simulated from the same costs: the simulator cuts each step into two and pipelines them. Time is
-that of the clock, since workers wait for each other; nothing else should run on the machine.
+Each stage is a worker with one thread on a core of its own, with half of the layers, and two steps
+are under way. A cost model is fitted to steps (`benchmarks.simulation`): from one end of a step to
+the next, times the steps that were under way; each stage takes half of that. Other requests are
+then served and simulated: the simulator cuts each step into two and pipelines them. Time is that
+of the clock, since workers wait for each other; nothing else should run on the machine.
 """
 
 import argparse
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
+from banyan.compiler.executable import PendingRun
 from banyan.engine.engine import Engine
+from banyan.engine.runner import StepModel
 from banyan.models.configuration import ModelConfiguration
 from banyan.planner.costs import Part, StepShape
 from banyan.planner.inventory import DeviceType, Inventory, Link, PlannedDevice
@@ -38,24 +42,56 @@ from benchmarks.simulation import (
     Watched,
     compare,
     serve,
+    shape_of,
 )
-from benchmarks.staged_serving import InFlight, engine_of, opened, plan_text
+from benchmarks.staged_serving import engine_of, opened, plan_text
 
 SIZE = ModelSize(layers=8, hidden=768, intermediate=2304, heads=12, kv_heads=4)
 STAGES = (Stage(0, 4, ("cpu",)), Stage(4, 8, ("cpu#1",)))
 LENGTH = LENGTHS.longest_prompt + LENGTHS.longest_answer
 
 
-class Unwatched(Watched):
-    """Served as it is: which step an answer came of is not asked."""
+@dataclass(frozen=True, slots=True)
+class _Noted:
+    """A step under way that tells its watcher when it is finished."""
 
-    def __init__(self) -> None:
-        self.last = None
+    watcher: "WatchedStages"
+    shape: StepShape
+    run: PendingRun
+
+    def finish(self) -> Mapping[str, NDArray[Any]]:
+        """See `PendingRun`."""
+        results = self.run.finish()
+        self.watcher.note(self.shape)
+        return results
+
+
+class WatchedStages(Watched):
+    """A model of several stages whose steps are noted when they are finished."""
+
+    def __init__(self, model: StepModel) -> None:
+        super().__init__(model)
+        self._under_way = 0
+
+    @property
+    def num_in_flight(self) -> int:
+        """As many as there are stages."""
+        return len(STAGES)
+
+    def begin(self, arguments: Mapping[str, NDArray[Any]]) -> PendingRun:
+        """Start a step."""
+        self._under_way += 1
+        return _Noted(self, shape_of(arguments), self._model.begin(arguments))
+
+    def note(self, shape: StepShape) -> None:
+        """A step is finished."""
+        self.last, self.at_once = shape, self._under_way
+        self._under_way -= 1
 
 
 @dataclass(frozen=True, slots=True)
 class SharedCost:
-    """The fitted time of a whole step, shared by the stages.
+    """The fitted time of a step through all stages, shared by them.
 
     Attributes:
         fitted: for whole steps.
@@ -66,9 +102,8 @@ class SharedCost:
     def step_seconds(
         self, model: ModelShape, part: Part, device: DeviceType, step: StepShape
     ) -> float:
-        """Seconds of a stage: the share that its weights have."""
-        share = _weights(model, part) / _weights(model, Part(0, len(model.layers)))
-        return share * self.fitted.step_seconds(model, part, device, step)
+        """Seconds of a stage: all have the same."""
+        return self.fitted.step_seconds(model, part, device, step) / len(STAGES)
 
     def weight_bytes(self, model: ModelShape, part: Part) -> float:
         """Nothing: memory counts tokens of the cache alone."""
@@ -77,12 +112,6 @@ class SharedCost:
     def cache_bytes_per_token(self, model: ModelShape, part: Part) -> float:
         """One byte: memory counts tokens."""
         return 1.0
-
-
-def _weights(model: ModelShape, part: Part) -> float:
-    """Numbers that a token is multiplied by."""
-    head = model.vocab_size * model.hidden_size * (part.end_layer == len(model.layers))
-    return head + sum(layer.weights for layer in model.layers[part.first_layer : part.end_layer])
 
 
 def simulated(
@@ -128,13 +157,11 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         model, plan = write_model(Path(folder), SIZE), plan_text(*STAGES)
         with opened(model, plan, seats=SEATS, length=LENGTH, cores=cores) as loaded:
-            watched = Watched(loaded.executable)
-            alone = engine_of(loaded, watched, seats=SEATS, budget=TOKEN_BUDGET)
-            staged = InFlight(loaded.executable, len(STAGES))
-            both = engine_of(loaded, staged, seats=SEATS, budget=TOKEN_BUDGET)
+            watched = WatchedStages(loaded.executable)
+            engine = engine_of(loaded, watched, seats=SEATS, budget=TOKEN_BUDGET)
             blocks = loaded.engine.limits.num_blocks
             configuration = loaded.directory.decoder_configuration()
-            capacity = _capacity(both)
+            capacity = _capacity(engine, watched)
             print(f"{capacity:.2f} requests/s with all {SEATS} places taken")
             print(f"{'load':>5} {'':24}{'engine':>10}{'simulator':>10}{'difference':>11}")
             for load in asked.load:
@@ -142,21 +169,20 @@ def main() -> None:
                 for number in range(asked.rounds):
                     rate = load * capacity
                     learnt = made_trace(rate, asked.seconds, LENGTHS, seed=100 + number)
-                    steps += _timed(alone, watched, learnt, number)[1]
+                    steps += _timed(engine, watched, learnt, number)[1]
                     traces.append(made_trace(rate, asked.seconds, LENGTHS, seed=200 + number))
-                    real.append(_timed(both, Unwatched(), traces[-1], 300 + number)[0])
+                    real.append(_timed(engine, watched, traces[-1], 300 + number)[0])
                 found = [simulated(trace, configuration, steps, blocks) for trace in traces]
                 compare(load, Times.mean(real), Times.mean(found))
-            alone.close()
-            both.close()
+            engine.close()
 
 
-def _capacity(engine: Engine) -> float:
+def _capacity(engine: Engine, watched: WatchedStages) -> float:
     """Requests a second that it answers with all places taken."""
     full = made_trace(1e4, 0.04, LENGTHS, seed=1)
     burst = Trace(full.arrival[:48] * 0.0, full.prompt[:48], full.answer[:48])
-    _timed(engine, Unwatched(), burst, 0)
-    most, _ = _timed(engine, Unwatched(), burst, 1)
+    _timed(engine, watched, burst, 0)
+    most, _ = _timed(engine, watched, burst, 1)
     return most.tokens_per_second / float(np.mean(burst.answer))
 
 

@@ -48,9 +48,9 @@ from benchmarks.staged_serving import (
 )
 from benchmarks.throttle import throttled
 
-SIZE = ModelSize(layers=12, hidden=512, intermediate=1536, heads=8, kv_heads=2)
+SIZE = ModelSize(layers=12, hidden=768, intermediate=2304, heads=12, kv_heads=2)
 CORES = {"fast": 0, "slow": 1}
-BATCH, ANSWER = 128, 64
+BATCH, ANSWER = 128, 40
 OVER_EVEN, OF_BEST = 1.35, 0.95
 LINK = Link(2e9, 1e-4)
 PROBES = CalibrationPlan(
@@ -58,9 +58,9 @@ PROBES = CalibrationPlan(
     output_forms=("bfloat16",),
     cache_forms=("bfloat16",),
     rows=(1, 8, 16, 32, 64, 128),
-    products=((1536, 512),),
-    outputs=((40_960, 512),),
-    heads=((8, 2, 64),),
+    products=((2304, 768),),
+    outputs=((40_960, 768),),
+    heads=((12, 2, 64),),
     repeats=24,
     steps=((1, 1, 63), (16, 1, 63), (64, 1, 63), (64, 1, 255), (1, 16, 0), (1, 64, 0)),
 )
@@ -165,7 +165,8 @@ def _served(model: Path, order: tuple[str, ...], split: int, speed: float) -> fl
             served = serve(engine, Together(BATCH, ANSWER), answer=ANSWER, most_tokens=whole)
         engine.close()
     found = served.tokens_per_second(whole // 8, whole)
-    print(f"{split:3} layers on {order[0]}: {found:8.0f} tokens/s", flush=True)
+    busy = ", ".join(f"{name} {share:.0%}" for name, share in served.busy.items())
+    print(f"{split:3} layers on {order[0]}: {found:8.0f} tokens/s; busy: {busy}", flush=True)
     return found
 
 
