@@ -5,7 +5,6 @@ import importlib.metadata
 import inspect
 import subprocess
 import sys
-import time
 
 import pytest
 
@@ -156,25 +155,21 @@ def test_compile_takes_a_module_and_its_arguments() -> None:
 
 IMPORT_AND_TELL = """
 import sys, time
-start = time.perf_counter()
+start = time.process_time()
 import banyan
-seconds = time.perf_counter() - start
+seconds = time.process_time() - start
 heavy = [name for name in ("torch", "numpy", "tokenizers") if name in sys.modules]
 print(seconds, heavy)
 """
 
 
 def test_importing_banyan_is_quick_and_imports_nothing_heavy() -> None:
-    best = 1.0
-    for _ in range(3):  # the best of three: the machine may be busy with something else
-        done = subprocess.run(
-            [sys.executable, "-c", IMPORT_AND_TELL], capture_output=True, text=True, check=True
-        )
-        seconds, heavy = done.stdout.strip().split(" ", 1)
-        assert heavy == "[]"
-        best = min(best, float(seconds))
-        time.sleep(0.05)
-    assert best < 0.150, f"import banyan took {best:.3f} s"
+    done = subprocess.run(
+        [sys.executable, "-c", IMPORT_AND_TELL], capture_output=True, text=True, check=True
+    )
+    seconds, heavy = done.stdout.strip().split(" ", 1)
+    assert heavy == "[]"
+    assert float(seconds) < 0.150, f"import banyan took {seconds} s of the processor"
 
 
 def test_the_python_api_imports_no_torch() -> None:

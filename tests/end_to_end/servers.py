@@ -16,7 +16,7 @@ import httpx
 from openai import AsyncOpenAI, OpenAI
 
 _READY_SECONDS = 240.0
-_STOP_SECONDS = 20.0
+_STOP_SECONDS = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +108,7 @@ def running_server(
                 process.wait()
 
 
-def wait_until(happens: str, probe: object, *, seconds: float = 20.0) -> None:
+def wait_until(happens: str, probe: object, *, seconds: float = 60.0) -> None:
     """Wait until `probe()` is true; fail saying what did not happen."""
     assert callable(probe)
     deadline = time.monotonic() + seconds

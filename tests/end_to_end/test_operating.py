@@ -161,7 +161,7 @@ def test_a_draining_server_answers_503_with_retry_after_and_ends_at_its_limit() 
         refused = httpx.post(f"{server.url}/v1/completions", json={"model": "fake", "prompt": "a"})
         assert refused.status_code == 503
         assert "retry-after" in refused.headers
-        assert server.process.wait(15) == 0
+        assert server.process.wait(60) == 0
         reader.join()
         assert "shutting down" in said[-1]
         with pytest.raises(EnvironmentProblem):

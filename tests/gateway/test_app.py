@@ -134,5 +134,5 @@ async def hang_up_after_the_first_body(backend: ScriptedBackend, *, stream: bool
     async def send(message: Message) -> None:
         sent.append(message)
 
-    await asyncio.wait_for(app(scope, receive, send), timeout=5)
+    await asyncio.wait_for(app(scope, receive, send), timeout=60)
     return sent

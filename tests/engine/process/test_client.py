@@ -207,7 +207,7 @@ def test_a_start_can_be_given_up() -> None:
         while client.process_id is None:
             await asyncio.sleep(0)
         number = client.process_id
-        await asyncio.wait_for(client.close(), timeout=2)
+        await asyncio.wait_for(client.close(), timeout=30)
         with pytest.raises(ProcessLookupError):
             os.kill(number, 0)
         starting.cancel()

@@ -114,7 +114,7 @@ class Parent:
 
     def exit_code(self) -> int:
         assert self.thread is not None
-        self.thread.join(5)
+        self.thread.join(60)
         return self.exit_codes[0]
 
 
@@ -124,7 +124,7 @@ def parent(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Parent]:
     yield parent
     os.close(parent.write_fd)
     if parent.thread is not None:
-        parent.thread.join(5)
+        parent.thread.join(60)
     os.close(parent.alive_fd)
     parent.socket.close()
     parent.context.term()

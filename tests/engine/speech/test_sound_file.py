@@ -48,9 +48,9 @@ def test_a_small_file_of_long_silence_does_not_fill_memory_or_time() -> None:
     for rate in (4001, 383_999):
         data = wav(np.zeros(2**20, np.float32), rate=rate, width=1)
         tracemalloc.start()
-        begun = time.perf_counter()
+        begun = time.process_time()
         found = read_sound(data)
-        assert time.perf_counter() - begun < 10
+        assert time.process_time() - begun < 10
         assert tracemalloc.get_traced_memory()[1] <= 2 * found.nbytes + 64 * 2**20
         tracemalloc.stop()
 

@@ -97,7 +97,7 @@ def test_a_schema_cannot_switch_its_own_checks_off() -> None:
 def test_a_hostile_structure_is_compiled_or_refused_in_seconds(
     structure: Structure,
 ) -> None:
-    started = time.perf_counter()
+    started = time.process_time()
     with contextlib.suppress(RequestError):
         check_structure(structure)
-    assert time.perf_counter() - started < 5.0
+    assert time.process_time() - started < 5.0
