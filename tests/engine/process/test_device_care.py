@@ -112,7 +112,8 @@ class Place:
     def client(self) -> EngineClient:
         return cast("EngineClient", self.engine)
 
-    async def reach(self, name: str) -> str | None:
+    async def reach(self, name: str, seconds: float) -> str | None:
+        assert seconds >= 1.0
         return f"{name} does not answer" if name in self.unreachable else None
 
     async def died(self, place: str, *, has_served: bool = True) -> str:
@@ -278,7 +279,7 @@ def test_the_watch_goes_on_when_devices_cannot_be_looked_for_or_predicted() -> N
     async def test(place: Place) -> None:
         tried: list[str] = []
 
-        async def reach(name: str) -> str | None:
+        async def reach(name: str, seconds: float) -> str | None:
             tried.append(name)
             if len(tried) == 2:
                 raise OSError("too many open files")

@@ -28,8 +28,11 @@ _TICK_SECONDS = 0.25
 _WORTH_MOVING = 1.1
 """A move makes every reader wait for seconds; fewer tokens more than this do not pay for it."""
 
-Reach = Callable[[str], Awaitable[str | None]]
-"""Whether a device can be used now: None, or one sentence saying why not."""
+_QUICK_SECONDS, _PATIENT_SECONDS = 1.0, 10.0
+"""To reach a device while requests wait for the answer, and while none does."""
+
+Reach = Callable[[str, float], Awaitable[str | None]]
+"""Whether a device can be used within some seconds: None, or one sentence saying why not."""
 
 
 class Planning(Protocol):
@@ -135,7 +138,9 @@ class DeviceCare:
             # From a channel that broke nobody can tell whether there is still somebody behind it.
             # A worker of this host is started anew, which tells.
             is_far = dict(self._workers).get(died.place, "").startswith("tcp:")
-            reason = await self._reach(died.place) if has_served and is_far else None
+            reason = (
+                await self._reach(died.place, _QUICK_SECONDS) if has_served and is_far else None
+            )
             is_gone = not has_served or reason is not None
             self._fleet = self._fleet.failed(
                 died.place,
@@ -201,7 +206,7 @@ class DeviceCare:
     async def _found(self, name: str) -> bool:
         """Look for a lost device."""
         try:
-            reason = await self._reach(name)
+            reason = await self._reach(name, _PATIENT_SECONDS)
         except OSError as error:
             reason = f"{name} cannot be looked for: {error}"
         if name not in self._fleet.losses:

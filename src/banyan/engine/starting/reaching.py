@@ -20,31 +20,35 @@ from banyan.engine.stages.addresses import INTERPRETER, PlaceAddress
 from banyan.foundation.errors import BanyanError
 from banyan.foundation.settings import load_settings
 
-_TIMING = Timing(opening_seconds=1.0, silent_seconds=2.0)
-"""Requests wait while it is asked; who listens answers at once, whatever its device does."""
-
 _OPENING_SECONDS = 30.0
 
 
 def reach_by(
     addresses: Mapping[str, PlaceAddress], secret: Path | None
-) -> Callable[[str], Awaitable[str | None]]:
-    """Look for devices at these addresses; None, or one sentence saying why one cannot be used."""
+) -> Callable[[str, float], Awaitable[str | None]]:
+    """Look for devices at these addresses.
 
-    async def reach(place: str) -> str | None:
+    The function it gives takes a device and seconds in which a worker of another host has to
+    answer, and says None, or in one sentence why the device cannot be used.
+    """
+
+    async def reach(place: str, seconds: float) -> str | None:
         address = addresses[place]
         if address.kind == "tcp":
-            return await asyncio.to_thread(_reach_worker, place, address, secret)
+            return await asyncio.to_thread(_reach_worker, place, address, secret, seconds)
         return await _reach_device(place, address.device)
 
     return reach
 
 
-def _reach_worker(place: str, address: PlaceAddress, secret: Path | None) -> str | None:
+def _reach_worker(
+    place: str, address: PlaceAddress, secret: Path | None, seconds: float
+) -> str | None:
     if secret is None:
         return f"{place} is on another host, and plan_secret is not given"
     there = Address(address.host, address.port)
-    conditions = Conditions(Identity(f"who looks for {place}"), _TIMING)
+    timing = Timing(opening_seconds=seconds, silent_seconds=2.0)
+    conditions = Conditions(Identity(f"who looks for {place}"), timing)
     try:
         connect_tcp(there, read_secret(secret), conditions).close()
     except BanyanError as error:
