@@ -1,10 +1,13 @@
 import asyncio
 import time
+from collections.abc import Sequence
 from contextlib import aclosing
 from typing import Any
 
 import pytest
 
+from banyan.engine.events import EngineStatistics
+from banyan.engine.process.status import EngineStatus
 from banyan.engine.sampling import SamplingOptions
 from banyan.foundation.errors import EngineStopped
 from banyan.gateway.metrics.engine_collector import READINGS
@@ -191,3 +194,17 @@ def test_requests_being_answered_are_the_load() -> None:
             return during, (await client.get("/load")).json()["server_load"]
 
     assert asyncio.run(exchange()) == (1, 0)
+
+
+def test_replicas_have_numbers_of_their_own() -> None:
+    class Two(ScriptedBackend):
+        def replicas(self) -> Sequence[tuple[EngineStatus, EngineStatistics | None]]:
+            return [(self.status(), EngineStatistics(num_running=number)) for number in (3, 4)]
+
+    text = Metrics(Two(), Naming("m")).render().decode()
+    for number, running in ((0, 3), (1, 4)):
+        assert f'banyan_requests_running{{replica="{number}"}} {running}.0' in text
+        labels = f'engine="{number}",model_name="m"'
+        assert f"vllm:num_requests_running{{{labels}}} {running}.0" in text
+        assert f'banyan_engine_ready{{replica="{number}"}} 1.0' in text
+    assert text.count("# TYPE banyan_requests_running gauge") == 1

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import uvicorn
 
 from banyan.cli.api_options import ApiOptions
+from banyan.cli.engine_choice import ServedEngine
 from banyan.cli.served_text import ServedText
 from banyan.cli.swapping import ModelSwitch
 from banyan.engine.process.client import EngineClient
@@ -43,7 +44,7 @@ class ApiServer(uvicorn.Server):
 
 
 def make_server(
-    engine: EngineClient,
+    engine: ServedEngine,
     served: ServedText,
     *,
     name: str | None,
@@ -80,7 +81,7 @@ def make_server(
     app = create_app(engine, served.text, settings, tracing=tracing)
     if switch is not None:
         app.include_router(swap_routes(switch.swap))
-    if care is not None:
+    if care is not None and isinstance(engine, EngineClient):
         # Pulls in the planner, which a server of one device does without.
         from banyan.gateway.devices import device_routes  # noqa: PLC0415
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 
 from banyan.cli.api_options import ApiOptions
+from banyan.cli.engine_choice import ServedEngine, open_engine
 from banyan.cli.listening import address_of, bind
 from banyan.cli.served_text import ServedText, locate, open_text
 from banyan.cli.stopping import StopWish, heard_signals
@@ -92,7 +93,7 @@ async def _serve(
         def show(loading: Loading) -> None:
             view.show(loading.step, loading.num_done, loading.num_total)
 
-        engine = EngineClient(
+        engine = open_engine(
             engine_settings(options, settings, location),
             most_per_caller=options.max_requests_per_caller,
             on_loading=show,
@@ -135,8 +136,8 @@ def _open_care(options: ServeOptions, settings: Settings, location: str) -> "Dev
     return open_care(location, options.engine, options.care, settings)
 
 
-async def _watch(care: "DeviceCare | None", engine: EngineClient) -> None:
-    if care is not None:
+async def _watch(care: "DeviceCare | None", engine: ServedEngine) -> None:
+    if care is not None and isinstance(engine, EngineClient):
         await care.watch(engine)
 
 
@@ -153,7 +154,7 @@ def engine_settings(options: ServeOptions, settings: Settings, location: str) ->
 
 
 def _open(
-    options: ServeOptions, settings: Settings, engine: EngineClient, care: "DeviceCare | None"
+    options: ServeOptions, settings: Settings, engine: ServedEngine, care: "DeviceCare | None"
 ) -> "tuple[ServedText, ApiServer, ModelSwitch]":
     """Import the web framework, read the tokenizer and build the API; a thread's work."""
     from banyan.cli.api_server import make_server  # noqa: PLC0415
@@ -184,7 +185,7 @@ def _open(
 
 
 async def _stop_in_order(
-    wish: StopWish, engine: EngineClient, server: "ApiServer", options: ServeOptions
+    wish: StopWish, engine: ServedEngine, server: "ApiServer", options: ServeOptions
 ) -> None:
     """Once somebody asks to stop: take no more, finish what runs, end; at once when they insist."""
     await wish.asked()

@@ -5,8 +5,8 @@ import logging
 
 from msgspec import structs
 
+from banyan.cli.engine_choice import ServedEngine
 from banyan.cli.served_text import ServedText, locate, open_text
-from banyan.engine.process.client import EngineClient
 from banyan.engine.process.status import ModelFacts
 from banyan.foundation.errors import BanyanError, InputError
 
@@ -26,7 +26,7 @@ class ModelSwitch:
 
     def __init__(
         self,
-        engine: EngineClient,
+        engine: ServedEngine,
         served: ServedText,
         *,
         model: str,

@@ -138,7 +138,7 @@ def test_places_that_hand_each_other_values_are_pairs(mixture: Graph) -> None:
         (plan_of(Stage(0, 2, ("a",)), Stage(1, 3, ("b",))), r"\[1, 3\] where layer 2 comes next"),
         (plan_of(Stage(1, 3, ("a",))), r"\[1, 3\] where layer 0 comes next"),
         (plan_of(Stage(0, 3, ())), "layers 0 to 2 have no device"),
-        (plan_of(Stage(0, 3, ("a",)), replicas=2), "has 2 replicas and one server runs one"),
+        (plan_of(Stage(0, 3, ("a",)), replicas=2), "has 2 replicas and one engine runs one"),
         (plan_of(Stage(0, 3, ("a", "b", "c"))), "2 heads of its cache, which 3 devices cannot"),
     ],
 )

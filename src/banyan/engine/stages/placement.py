@@ -31,8 +31,8 @@ def stages_to_run(plan: Plan, *, of_prompts: bool = False) -> tuple[Stage, ...]:
     """
     if len(plan.replicas) != 1:
         raise InputError(
-            f"the plan has {len(plan.replicas)} replicas and one server runs one; serve each "
-            "replica from a plan of its own"
+            f"the plan has {len(plan.replicas)} replicas and one engine runs one; `banyan serve` "
+            "starts an engine for each"
         )
     (replica,) = plan.replicas
     return replica.prefill if of_prompts else replica.stages

@@ -1,8 +1,10 @@
 """The engine's counters, read at the moment of a scrape."""
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import accumulate
+from typing import Protocol, runtime_checkable
 
 from prometheus_client.core import (
     CounterMetricFamily,
@@ -13,7 +15,7 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
 from banyan.engine.events import EngineStatistics
-from banyan.engine.process.status import ModelFacts
+from banyan.engine.process.status import EngineStatus, ModelFacts
 from banyan.gateway.backend import Backend
 from banyan.gateway.metrics.families import (
     ADAPTERS_IN_USE,
@@ -45,6 +47,24 @@ READINGS: Mapping[str, Callable[[EngineStatistics], float]] = {
 }
 
 
+@runtime_checkable
+class Replicated(Protocol):
+    """A backend of several replicas, each of which has numbers of its own."""
+
+    def replicas(self) -> Sequence[tuple[EngineStatus, EngineStatistics | None]]:
+        """Each replica's status and newest counters; None before its first start."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class _Sample:
+    """What is told of one engine: its replica, and further labels."""
+
+    replica: int | None
+    value: float
+    told: Mapping[str, str] = field(default_factory=dict)
+
+
 class EngineCollector(Collector):
     """Reads the backend's status and counters under all of their names."""
 
@@ -54,47 +74,63 @@ class EngineCollector(Collector):
 
     def collect(self) -> Iterator[Metric]:
         """Yield what is known; before the first start that is only whether it answers."""
-        status = self._backend.status()
-        yield from self._named(ENGINE["ready"], status.state == "ready")
-        yield from self._named(ENGINE["restarts"], status.num_restarts)
-        counted = self._backend.statistics()
-        if counted is None:
-            return
+        engines = self._engines()
+        ready = [_Sample(number, status.state == "ready") for number, status, _ in engines]
+        yield from self._named(ENGINE["ready"], ready)
+        restarts = [_Sample(number, status.num_restarts) for number, status, _ in engines]
+        yield from self._named(ENGINE["restarts"], restarts)
+        counted = [(number, counts) for number, _, counts in engines if counts is not None]
         for key, read in READINGS.items():
-            yield from self._named(ENGINE[key], read(counted))
-        if counted.step_sizes:
-            yield from self._step_tokens(counted)
-        if status.model is not None:
-            yield from self._facts(status.model, counted)
+            samples = [_Sample(number, read(counts)) for number, counts in counted]
+            yield from self._named(ENGINE[key], samples)
+        yield from self._step_tokens([each for each in counted if each[1].step_sizes])
+        models = [
+            (number, status.model, counts)
+            for number, status, counts in engines
+            if status.model is not None and counts is not None
+        ]
+        yield from self._named(CACHE_CONFIG, [_cache(*each) for each in models if each[1].cache])
+        in_use = [_adapters(*each) for each in models if each[1].max_adapters]
+        yield from self._named(ADAPTERS_IN_USE, in_use)
 
-    def _step_tokens(self, counted: EngineStatistics) -> Iterator[Metric]:
-        bounds = (*(str(float(bound)) for bound in STEP_TOKENS.buckets), "+Inf")
-        buckets = list(zip(bounds, accumulate(counted.step_sizes), strict=True))
-        for name, fixed in self._naming.of(STEP_TOKENS):
-            metric = HistogramMetricFamily(name, STEP_TOKENS.meaning, labels=tuple(fixed))
-            metric.add_metric(tuple(fixed.values()), buckets, counted.step_tokens)
-            yield metric
+    def _engines(self) -> list[tuple[int | None, EngineStatus, EngineStatistics | None]]:
+        """Each replica with its number; an engine that is alone has none."""
+        if isinstance(self._backend, Replicated):
+            return [(number, *each) for number, each in enumerate(self._backend.replicas())]
+        return [(None, self._backend.status(), self._backend.statistics())]
 
-    def _facts(self, model: ModelFacts, counted: EngineStatistics) -> Iterator[Metric]:
-        """Yield what is told by labels alone."""
-        if model.cache:
-            told = {**model.cache, "num_gpu_blocks": str(counted.num_blocks)}
-            yield from self._named(CACHE_CONFIG, 1, told)
-        if model.max_adapters:
-            told = {
-                "max_lora": str(model.max_adapters),
-                "running_lora_adapters": ",".join(counted.adapters_running),
-                "waiting_lora_adapters": ",".join(counted.adapters_waiting),
-            }
-            yield from self._named(ADAPTERS_IN_USE, time.time(), told)
-
-    def _named(
-        self, family: Family, value: float, told: Mapping[str, str] | None = None
+    def _step_tokens(
+        self, engines: Sequence[tuple[int | None, EngineStatistics]]
     ) -> Iterator[Metric]:
-        own = told or {}
+        bounds = (*(str(float(bound)) for bound in STEP_TOKENS.buckets), "+Inf")
+        found: dict[str, HistogramMetricFamily] = {}
+        for number, counted in engines:
+            buckets = list(zip(bounds, accumulate(counted.step_sizes), strict=True))
+            for name, fixed in self._naming.of(STEP_TOKENS, number):
+                new = HistogramMetricFamily(name, STEP_TOKENS.meaning, labels=tuple(fixed))
+                metric = found.setdefault(name, new)
+                metric.add_metric(tuple(fixed.values()), buckets, counted.step_tokens)
+        yield from found.values()
+
+    def _named(self, family: Family, samples: Sequence[_Sample]) -> Iterator[Metric]:
         kind = CounterMetricFamily if family.kind == "counter" else GaugeMetricFamily
-        for name, fixed in self._naming.of(family):
-            labels = fixed | {label: own[label] for label in family.labels}
-            metric = kind(name, family.meaning, labels=tuple(labels))
-            metric.add_metric(tuple(labels.values()), value)
-            yield metric
+        found: dict[str, CounterMetricFamily | GaugeMetricFamily] = {}
+        for sample in samples:
+            for name, fixed in self._naming.of(family, sample.replica):
+                labels = fixed | {label: sample.told[label] for label in family.labels}
+                metric = found.setdefault(name, kind(name, family.meaning, labels=tuple(labels)))
+                metric.add_metric(tuple(labels.values()), sample.value)
+        yield from found.values()
+
+
+def _cache(number: int | None, model: ModelFacts, counted: EngineStatistics) -> _Sample:
+    return _Sample(number, 1, {**model.cache, "num_gpu_blocks": str(counted.num_blocks)})
+
+
+def _adapters(number: int | None, model: ModelFacts, counted: EngineStatistics) -> _Sample:
+    told = {
+        "max_lora": str(model.max_adapters),
+        "running_lora_adapters": ",".join(counted.adapters_running),
+        "waiting_lora_adapters": ",".join(counted.adapters_waiting),
+    }
+    return _Sample(number, time.time(), told)
