@@ -218,7 +218,7 @@ def test_compiled_parts_and_workers(
 ) -> None:
     base = checkpoint("llama")
     modules = adapters_for(base, tmp_path)
-    options = EngineOptions(lora_modules=modules, max_loras=1, mode="deterministic")
+    options = EngineOptions(lora_modules=modules, max_loras=1)
     names = [None, *(name for name, _ in modules)]
     wanted = answers(opened(base, program_cache, WHOLE, options, [("a", "inline:cpu")]), names)
     for kind in ("inline", "process"):
