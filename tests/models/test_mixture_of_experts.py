@@ -75,6 +75,6 @@ def test_only_experts_of_the_best_groups_are_chosen() -> None:
 
 
 def test_the_learned_number_decides_who_is_chosen_and_not_how_much_it_counts() -> None:
-    weights, experts = chosen_by(Routing("sigmoid"), [0.0, 0.0, 0.0, 2.0], [0.0, 0.0, 9.0, -9.0])
+    weights, experts = chosen_by(Routing("sigmoid"), [0.0, 0.0, 0.0, 2.0], [1.0, 0.0, 9.0, -9.0])
     assert experts == [0, 2]
     assert weights == pytest.approx([0.5, 0.5])
