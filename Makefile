@@ -76,7 +76,7 @@ coverage: $(DEV_STAMP) ## The test suite with its coverage gate
 
 .PHONY: wide
 wide: $(DEV_STAMP) ## The sweeps that take minutes: more operations, models, graphs and chips
-	@$(TEST) -m wide
+	@$(TEST) -m wide --hypothesis-profile=searching
 
 .PHONY: bench
 bench: $(DEV_STAMP) ## Compare with llama.cpp in one run: make bench ROUNDS=3

@@ -5,12 +5,20 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 Checkpoint = Callable[..., Path]
 
 PROGRAM_CACHE = Path(__file__).parent.parent / "build" / "test-cache"
 """Captured graphs and built programs of tests, kept from run to run: their names are digests of
 their content. Never the cache of the person who runs the tests."""
+
+
+# The default tests judge a change, so they draw the same examples until a test changes; `make wide`
+# draws new ones. Wall time judges nobody: the machine may be busy.
+settings.register_profile("repeatable", deadline=None, derandomize=True)
+settings.register_profile("searching", deadline=None)
+settings.load_profile("repeatable")
 
 
 def pytest_configure() -> None:

@@ -10,7 +10,7 @@ pytestmark = pytest.mark.end_to_end
 
 
 @pytest.mark.parametrize(
-    ("num_events", "seed"), [(1, 0), pytest.param(8, 2, marks=pytest.mark.wide)]
+    ("num_events", "seed"), [(1, 1), pytest.param(8, 2, marks=pytest.mark.wide)]
 )
 def test_no_token_is_lost_repeated_or_changed_when_a_part_of_a_plan_dies(
     num_events: int, seed: int
