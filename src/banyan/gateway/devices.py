@@ -44,20 +44,10 @@ class DeviceRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     device: str
 
 
-class DeviceReply(msgspec.Struct, frozen=True):
-    """How one device is; the fields are those of `DeviceFacts`."""
-
-    name: str
-    state: str
-    is_used: bool
-    detail: str
-    slowdown: float
-
-
 class DevicesReply(msgspec.Struct, frozen=True):
     """All devices of the inventory."""
 
-    devices: tuple[DeviceReply, ...]
+    devices: tuple[DeviceFacts, ...]
 
 
 def device_routes(desk: DeviceDesk) -> APIRouter:
@@ -90,9 +80,5 @@ async def _asked(request: Request) -> str:
 
 
 def _listed(desk: DeviceDesk) -> Response:
-    devices = tuple(
-        DeviceReply(each.name, each.state, each.is_used, each.detail, each.slowdown)
-        for each in desk.facts()
-    )
-    payload = msgspec.json.encode(DevicesReply(devices))
+    payload = msgspec.json.encode(DevicesReply(tuple(desk.facts())))
     return Response(payload, media_type="application/json")

@@ -78,14 +78,12 @@ def linear_of_rank(node: Node, weight: Node, scales: Node, *, by_inputs: bool) -
         InputError: a rank would get a part of what shares one scale.
     """
     attrs: dict[str, Any] = dict(node.attrs)
-    whole = node.args[2]
+    is_cut = scales.shape != node.args[2].shape
     if not by_inputs:
-        is_cut = scales.shape != whole.shape
         _require_whole_blocks(node, fixed(weight.shape[0]), attrs.get("rows", 1), is_cut)
         return attrs
     values = 2 if attrs["format"] == "int4" else 1
     depth = fixed(weight.shape[1]) * values
-    is_cut = scales.shape != whole.shape
     _require_whole_blocks(node, depth, attrs["group"], is_cut)
     return attrs if is_cut else {**attrs, "group": min(attrs["group"], depth)}
 

@@ -11,7 +11,6 @@ from uuid import uuid4
 from banyan.engine.events import EngineStatistics, TokenEvent
 from banyan.engine.pooling.prompt import PoolingPrompt
 from banyan.engine.process.caller_limit import CallerLimit
-from banyan.engine.process.incarnation import Incarnation
 from banyan.engine.process.messages import (
     AddRequest,
     EngineSettings,
@@ -190,11 +189,3 @@ class EngineClient:
             return await asked_of(
                 lambda one: one.transcribe(request), engine, self._engines.next_engine
             )
-
-    def ready_engine(self) -> Incarnation:
-        """The engine that takes requests now.
-
-        Raises:
-            EngineStopped: there is none.
-        """
-        return self._engines.ready_engine()

@@ -32,12 +32,12 @@ def joined_statistics(each: Sequence[EngineStatistics]) -> EngineStatistics | No
         return None
     found: dict[str, Any] = {}
     for one in fields(EngineStatistics):
-        values = [getattr(counted, one.name) for counted in each]
+        values = [getattr(replica, one.name) for replica in each]
         if one.name in {"adapters_running", "adapters_waiting"}:
             found[one.name] = tuple(dict.fromkeys(name for names in values for name in names))
         elif one.name == "step_sizes":
-            longest = [sizes for sizes in values if sizes]
-            found[one.name] = tuple(map(sum, zip(*longest, strict=True)))
+            counted = [sizes for sizes in values if sizes]
+            found[one.name] = tuple(map(sum, zip(*counted, strict=True)))
         else:
             found[one.name] = sum(values)
     return EngineStatistics(**found)
