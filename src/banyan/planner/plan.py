@@ -7,7 +7,7 @@ share nothing. `banyan.planner.plan_file` reads and writes plans; `banyan.planne
 what is wrong with one.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 
@@ -60,6 +60,23 @@ class Replica:
         """Every device it names, each once."""
         stages = (*self.stages, *self.prefill)
         return tuple(dict.fromkeys(name for stage in stages for name in stage.all_devices))
+
+
+def pipeline_depth(stages: Sequence[Stage]) -> int:
+    """How many steps can be under way at a time with every one at another place.
+
+    So many are, unless somebody asks for another number: one for each group of stages that share
+    no device; two where attention or experts are elsewhere.
+    """
+    groups: list[set[str]] = []
+    for stage in stages:
+        joined = set(stage.devices)
+        for group in [g for g in groups if g & joined]:
+            joined |= group
+            groups.remove(group)
+        groups.append(joined)
+    is_apart = any({*stage.attention, *stage.experts} - set(stage.devices) for stage in stages)
+    return max(len(groups), 2 if is_apart else 1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

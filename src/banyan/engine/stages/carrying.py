@@ -26,7 +26,7 @@ from banyan.engine.stages.remote_part import RemotePart
 from banyan.engine.stages.staged_program import StagedProgram, number_segments
 from banyan.foundation.errors import InputError
 from banyan.foundation.settings import Settings
-from banyan.planner.plan import Plan, Stage
+from banyan.planner.plan import Plan, Stage, pipeline_depth
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +78,7 @@ def cut_model(graph: Graph, plan: Plan, *, of_prompts: bool = False) -> CutModel
     segments = cut_graph(sharded.graph, places_of_nodes(sharded, stages))
     titles = {number: _title(segment) for number, segment in enumerate(segments)}
     numbered = number_segments(sharded.graph, segments, titles)
-    return CutModel(sharded, numbered, _depth(stages))
+    return CutModel(sharded, numbered, pipeline_depth(stages))
 
 
 def open_inline(
@@ -135,19 +135,6 @@ def open_together(
             worker.finish_meeting()
         opened.pop_all()
     return StagedProgram(cut.sharded, cut.segments, parts, num_in_flight=num_in_flight)
-
-
-def _depth(stages: Sequence[Stage]) -> int:
-    """Groups of stages that share no device; two where attention or experts are elsewhere."""
-    groups: list[set[str]] = []
-    for stage in stages:
-        joined = set(stage.devices)
-        for group in [g for g in groups if g & joined]:
-            joined |= group
-            groups.remove(group)
-        groups.append(joined)
-    is_apart = any({*stage.attention, *stage.experts} - set(stage.devices) for stage in stages)
-    return max(len(groups), 2 if is_apart else 1)
 
 
 def _check_layers(graph: Graph, stages: Sequence[Stage]) -> None:
