@@ -14,7 +14,7 @@ from banyan.engine.process.messages import EngineSettings
 from banyan.engine.process.replicas import ReplicaClient, settings_of_replicas
 from banyan.engine.process.status import EngineStatus
 from banyan.engine.sampling import SamplingOptions
-from banyan.foundation.errors import EngineStopped
+from banyan.foundation.errors import EngineStopped, InputError
 from banyan.planner.plan import Plan, Replica, Stage
 from banyan.planner.plan_file import parse_plan, print_plan
 
@@ -152,3 +152,8 @@ def test_each_replica_has_its_part_of_the_plan_and_of_memory() -> None:
     assert (first.options.max_num_seqs, second.options.max_num_seqs) == (4, 64)
     assert first.options.memory == second.options.memory == "500"
     assert second.options.prefix_store == "/store/replica-1"
+
+
+def test_replicas_that_share_a_device_are_refused_before_anything_starts() -> None:
+    with pytest.raises(InputError, match="2 replicas use device a; replicas share nothing"):
+        settings_of_replicas(settings_with(replica("a"), replica("a", "b")), 1000)

@@ -36,6 +36,19 @@ def test_a_device_that_the_plan_does_not_name_is_refused() -> None:
         addresses_of(["a"], [("b", "inline:cpu")])
 
 
+@pytest.mark.parametrize("name", ["", "#1", "cpu#", "cpu#x", "cpu#-1", "cpu#1#2"])
+def test_a_name_that_is_no_device_and_of_which_nothing_is_told_is_refused(name: str) -> None:
+    with pytest.raises(InputError, match=f"the plan names device {name!r}; give the name of"):
+        addresses_of([name], [])
+    assert addresses_of([name], [(name, "inline:cpu")]) == {name: PlaceAddress("inline", "cpu")}
+
+
+def test_two_devices_are_not_one_worker_that_listens() -> None:
+    told = [("a", "tcp://far:1"), ("b", "tcp://far:2"), ("c", "tcp://far:1")]
+    with pytest.raises(InputError, match="a and c are both at tcp://far:1, and a worker computes"):
+        addresses_of(["a", "b", "c"], told)
+
+
 def test_each_pair_of_workers_has_one_that_connects_and_one_that_waits() -> None:
     addresses = {
         "here": parse_address("inline:cpu"),

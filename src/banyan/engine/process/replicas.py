@@ -46,6 +46,7 @@ from banyan.engine.speech.transcript import Transcript, TranscriptionOptions
 from banyan.foundation.errors import BanyanError, EngineStopped
 from banyan.models.vision.media import Media
 from banyan.planner.plan import Plan
+from banyan.planner.plan_check import require_own_devices
 from banyan.planner.plan_file import parse_plan, print_plan
 
 Result = TypeVar("Result")
@@ -324,9 +325,10 @@ def settings_of_replicas(settings: EngineSettings, free_bytes: int) -> list[Engi
             the options say how much.
 
     Raises:
-        InputError: the plan cannot be read.
+        InputError: the plan cannot be read, or its replicas share a device.
     """
     plan, options = _plan_of(settings), settings.options
+    require_own_devices(plan)
     memory = options.memory or str(free_bytes // max(len(plan.replicas), 1))
     found = []
     for number, replica in enumerate(plan.replicas):

@@ -104,7 +104,8 @@ def addresses_of(
     """Where each place of a plan is; `told` has (place, address) for some of them.
 
     Raises:
-        InputError: an address is none, or is for a place that the plan does not name.
+        InputError: an address is none, is for a place that the plan does not name, or is given
+            to two of them; or a name that nothing is told of has no number behind its "#".
     """
     known = dict(told)
     if unknown := sorted(known.keys() - set(places)):
@@ -113,10 +114,34 @@ def addresses_of(
             f"{', '.join(places)}"
         )
     ordinary = "inline" if len(places) == 1 else "process"
-    return {
-        place: parse_address(known.get(place, f"{ordinary}:{place.partition('#')[0]}"))
+    found = {
+        place: parse_address(
+            known[place] if place in known else f"{ordinary}:{_device_named(place)}"
+        )
         for place in places
     }
+    _refuse_shared_ports(found)
+    return found
+
+
+def _device_named(place: str) -> str:
+    device, mark, number = place.partition("#")
+    if not device or (mark and not number.isdecimal()):
+        raise InputError(
+            f"the plan names device {place!r}; give the name of a device, with # and a number "
+            'where several workers share one ("cpu#1"), or say where it is (plan_workers)'
+        )
+    return device
+
+
+def _refuse_shared_ports(addresses: Mapping[str, PlaceAddress]) -> None:
+    first: dict[PlaceAddress, str] = {}
+    for place, address in addresses.items():
+        if address.kind == "tcp" and first.setdefault(address, place) != place:
+            raise InputError(
+                f"{first[address]} and {place} are both at tcp://{address.host}:{address.port}, "
+                "and a worker computes for one of them; start another worker"
+            )
 
 
 def parse_address(text: str) -> PlaceAddress:

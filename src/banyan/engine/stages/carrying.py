@@ -24,9 +24,8 @@ from banyan.engine.stages.placement import (
 )
 from banyan.engine.stages.remote_part import RemotePart
 from banyan.engine.stages.staged_program import StagedProgram, number_segments
-from banyan.foundation.errors import InputError
 from banyan.foundation.settings import Settings
-from banyan.planner.plan import Plan, Stage, pipeline_depth
+from banyan.planner.plan import Plan, pipeline_depth
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,12 +65,16 @@ class CutModel:
 def cut_model(graph: Graph, plan: Plan, *, of_prompts: bool = False) -> CutModel:
     """Cut the step of a decoder along the stages of answers, or of prompts where they are apart.
 
+    Args:
+        graph: the step.
+        plan: one in which `plan_check.check_form` finds no fault.
+        of_prompts: along the stages of prompts.
+
     Raises:
-        InputError: the plan is not one for this model, or asks for what is not carried out.
+        InputError: the plan asks for what is not carried out.
         GraphError: tensors cannot be cut in this graph.
     """
     stages = stages_to_run(plan, of_prompts=of_prompts)
-    _check_layers(graph, stages)
     sharded = ShardedGraph(graph)
     if any(is_cut(stage) for stage in stages):
         sharded = shard_graph(graph, lambda node: places_of_input(node, stages))
@@ -135,27 +138,6 @@ def open_together(
             worker.finish_meeting()
         opened.pop_all()
     return StagedProgram(cut.sharded, cut.segments, parts, num_in_flight=num_in_flight)
-
-
-def _check_layers(graph: Graph, stages: Sequence[Stage]) -> None:
-    num_layers = 1 + max(
-        (layer for node in graph.inputs if (layer := layer_of_input(node)) is not None), default=0
-    )
-    covered = 0
-    for stage in stages:
-        if stage.first_layer != covered or stage.end_layer <= stage.first_layer:
-            raise InputError(
-                f"the plan has layers = [{stage.first_layer}, {stage.end_layer}] where layer "
-                f"{covered} comes next; every layer of the {num_layers} belongs to one stage, in "
-                "order"
-            )
-        if not stage.devices:
-            raise InputError(f"layers {stage.first_layer} to {stage.end_layer - 1} have no device")
-        covered = stage.end_layer
-    if covered != num_layers:
-        raise InputError(
-            f"the plan has {covered} layers and the model {num_layers}; plan again for this model"
-        )
 
 
 def _title(segment: Segment) -> str:

@@ -24,7 +24,7 @@ from banyan.foundation.settings import Settings
 from banyan.models.loading import ModelDirectory
 from banyan.models.quantized_model import QuantizedModel
 from banyan.planner.model_shape import ModelShape, model_shape
-from banyan.planner.plan import Plan
+from banyan.planner.plan_check import require_form
 from banyan.planner.plan_file import parse_plan
 
 
@@ -48,7 +48,7 @@ def compile_step(
     if options.plan is None:
         return compile_model(model, device, settings=settings, say=say, mode=options.mode)
     plan = parse_plan(options.plan)
-    _refuse(plan, _shape(directory, options, dtype, cache_format))
+    require_form(plan, _shape(directory, options, dtype, cache_format))
     model.weights.require(weight_shapes(model.graph))
     cuts = [cut_model(model.graph, plan)]
     if any(replica.prefill for replica in plan.replicas):
@@ -117,21 +117,6 @@ def _shape(
         cache_dtype=cache_format,
         compute_dtype="float32" if dtype == "float32" else "bfloat16",
     )
-
-
-def _refuse(plan: Plan, shape: ModelShape) -> None:
-    """Refuse plans made for another model.
-
-    Raises:
-        InputError: says what.
-    """
-    # A plan that a person wrote may leave it empty.
-    if plan.model_fingerprint and plan.model_fingerprint != shape.fingerprint:
-        raise InputError(
-            f"the plan was made for {plan.model} ({plan.model_fingerprint}) and this is "
-            f"{shape.name} ({shape.fingerprint}): shapes or dtypes differ; plan again for this "
-            "model"
-        )
 
 
 class _Orders:
