@@ -211,7 +211,7 @@ class Client:
         return self._devices("POST", "/drain", {"device": device})
 
     def undrain(self, device: str) -> list[ServingDevice]:
-        """Let a drained device work again; raises as `drain`."""
+        """Let a drained device work again, or look for a lost one now; raises as `drain`."""
         return self._devices("POST", "/undrain", {"device": device})
 
     def _devices(

@@ -34,6 +34,9 @@ class Desk:
             ),
         ]
 
+    def process_ids(self) -> Sequence[int | None]:
+        return [4711]
+
     async def drain(self, device: str) -> None:
         if device == "x":
             raise RequestError("there is no device 'x'", parameter="device")
@@ -66,6 +69,7 @@ DRAIN, UNDRAIN = "/v1/admin/devices/drain", "/v1/admin/devices/undrain"
 def test_devices_are_listed_with_what_is_wrong_with_them() -> None:
     (reply,) = asked(Desk(), ("GET", "/v1/admin/devices", None))
     first, second = reply.json()["devices"]
+    assert reply.json()["process_ids"] == [4711]
     assert first == {
         "name": "cpu",
         "state": "ready",

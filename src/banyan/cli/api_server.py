@@ -108,6 +108,9 @@ class _Desk:
     def facts(self) -> "Sequence[DeviceFacts]":
         return self.care.facts()
 
+    def process_ids(self) -> "Sequence[int | None]":
+        return [self.engine.answering_process_id]
+
     async def drain(self, device: str) -> None:
         await self.care.drain(self.engine, device)
 

@@ -14,7 +14,10 @@ def drain(
         typer.Argument(metavar="DEVICE", help="Its name in the inventory; lists all by default."),
     ] = None,
     back: Annotated[
-        bool, typer.Option("--back", help="Let the device work again instead.")
+        bool,
+        typer.Option(
+            "--back", help="Let the device work again instead; one that is lost is looked for."
+        ),
     ] = False,
     url: Annotated[
         str, typer.Option(help="A server that was started with --allow-drain.")

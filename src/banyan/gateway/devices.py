@@ -20,6 +20,10 @@ _LIMIT_BYTES = 65536
 class DeviceDesk(Protocol):
     """What the routes ask about devices."""
 
+    def process_ids(self) -> Sequence[int | None]:
+        """The engine process that answers now, of each replica; None for one without."""
+        ...
+
     def facts(self) -> Sequence[DeviceFacts]:
         """How every device is."""
         ...
@@ -34,7 +38,7 @@ class DeviceDesk(Protocol):
         ...
 
     async def undrain(self, device: str) -> None:
-        """Let it work again; raises as `drain`."""
+        """Let it work again, or look for one that is lost; raises as `drain`."""
         ...
 
 
@@ -45,9 +49,16 @@ class DeviceRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class DevicesReply(msgspec.Struct, frozen=True):
-    """All devices of the inventory."""
+    """All devices of the inventory.
+
+    Attributes:
+        devices: how each is.
+        process_ids: of the engines that answer now, one for each replica; null for one that does
+            not.
+    """
 
     devices: tuple[DeviceFacts, ...]
+    process_ids: tuple[int | None, ...]
 
 
 def device_routes(desk: DeviceDesk) -> APIRouter:
@@ -80,5 +91,5 @@ async def _asked(request: Request) -> str:
 
 
 def _listed(desk: DeviceDesk) -> Response:
-    payload = msgspec.json.encode(DevicesReply(tuple(desk.facts())))
+    payload = msgspec.json.encode(DevicesReply(tuple(desk.facts()), tuple(desk.process_ids())))
     return Response(payload, media_type="application/json")

@@ -167,6 +167,19 @@ def test_one_that_no_longer_answers_is_planned_around_and_taken_back() -> None:
     run(test)
 
 
+def test_a_lost_device_is_taken_back_at_once_when_a_person_says_that_it_is_mended() -> None:
+    async def test(place: Place) -> None:
+        place.unreachable = {"b"}
+        assert await place.died("b") == "ac"
+        await place.care.undrain(place.client, "b")
+        assert place.engine.moves == []
+        place.unreachable = set()
+        await place.care.undrain(place.client, "b")
+        assert [devices for devices, _ in place.engine.moves] == ["ab"]
+
+    run(test)
+
+
 def test_an_engine_that_cannot_start_with_a_device_goes_without_it() -> None:
     async def test(place: Place) -> None:
         assert await place.died("a") == "ab"

@@ -123,6 +123,11 @@ class EngineClient:
         """The engine process's number, None while there is none."""
         return self._engines.process_id
 
+    @property
+    def answering_process_id(self) -> int | None:
+        """The number of the engine process that answers requests, None while none does."""
+        return self._engines.answering_process_id
+
     async def generate(
         self,
         request_id: str,

@@ -190,8 +190,10 @@ class DeviceCare:
         await self._adapt(client, f"{name} is drained")
 
     async def undrain(self, client: EngineClient, name: str) -> None:
-        """Let a drained device work again; raises as `drain`."""
+        """Let a drained device work again, or look for a lost one now; raises as `drain`."""
         self._check_name(name)
+        if name in self._fleet.losses:
+            await self._found(name)
         slow = {other: f for other, f in self._fleet.slowdowns.items() if other != name}
         self._fleet = self._fleet.with_drained(name, is_drained=False).with_slowdowns(slow)
         await self._adapt(client, f"{name} is no longer drained")

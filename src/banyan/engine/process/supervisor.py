@@ -204,6 +204,12 @@ class Supervisor:
         serving = self._serving
         return None if serving is None or serving.is_over else serving.process.process_id
 
+    @property
+    def answering_process_id(self) -> int | None:
+        """The number of the engine process that answers requests, None while none does."""
+        is_ready = self._serving is not None and self._serving.is_ready
+        return self.process_id if is_ready else None
+
     def ready_engine(self) -> Incarnation:
         """The engine that takes requests now.
 
