@@ -8,11 +8,13 @@ import pytest
 from numpy.typing import NDArray
 
 from banyan.compiler.executable import PendingRun
+from banyan.engine import steps
 from banyan.engine.engine import Engine
 from banyan.engine.fake import FakeModel, FakeTokenizer, fake_engine
 from banyan.engine.options import EngineLimits
 from banyan.engine.request_context import RequestContext
 from banyan.engine.sampling import SamplingOptions
+from banyan.engine.scheduling.scheduler import Step, plan_step
 from tests.engine.test_engine import drain, tokens, tokens_alone
 
 LONG = SamplingOptions(temperature=0.0, max_tokens=12, ignore_eos=True)
@@ -31,6 +33,31 @@ class Noting(FakeModel):
         begun = super().begin(arguments)
         self.most_begun = max(self.most_begun, len(self._begun))
         return begun
+
+
+class Wavering:
+    """Goes through depths, four steps each."""
+
+    most = 3
+
+    def __init__(self, depths: list[int]) -> None:
+        self._depths = depths
+        self._num_steps = 0
+        self.most_seen = [0] * len(depths)
+
+    @property
+    def current(self) -> int:
+        return self._depths[self._place]
+
+    @property
+    def _place(self) -> int:
+        return self._num_steps // 4 % len(self._depths)
+
+    def note(self, step: Step, *, num_running: int, num_under_way: int, now: float) -> None:
+        assert step.slices
+        if self._num_steps % 4 == 3:  # those begun before it changed are over
+            self.most_seen[self._place] = max(self.most_seen[self._place], num_under_way)
+        self._num_steps += 1
 
 
 def noting_engine(
@@ -114,6 +141,48 @@ def test_prompts_that_come_together_are_shared_out() -> None:
         engine.add_request(str(number), bytes([97 + number]) * 16, LONG)
     engine.step()
     assert model.sizes == [2, 2]
+
+
+@pytest.mark.parametrize("num_in_flight", [1, 2, 3])
+def test_a_step_is_planned_once(num_in_flight: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is planned in vain while all who run are under way and nobody else finds a seat."""
+    planned: list[Step] = []
+
+    def plan(*given: Any, **more: Any) -> Step:
+        planned.append(plan_step(*given, **more))
+        return planned[-1]
+
+    monkeypatch.setattr(steps, "plan_step", plan)
+    engine, model = noting_engine(num_in_flight, max_num_seqs=2)
+    for number in range(2):
+        engine.add_request(str(number), b"prompt %d" % number, LONG)
+    for _ in range(6):
+        engine.step()
+    engine.add_request("waits", b"for a seat", LONG)
+    for _ in range(6):
+        engine.step()
+    assert len(planned) == len(model.sizes) > 6
+
+
+def test_steps_under_way_may_become_more_and_fewer() -> None:
+    """Nothing about the answers changes, and never are there more than at the time are allowed."""
+    model = Noting(128, 3)
+    limits = EngineLimits(max_model_len=128, max_num_seqs=6, token_budget=64, num_blocks=128)
+    depth = Wavering([3, 1, 2, 1, 3, 2])
+    engine = Engine(
+        model,
+        limits,
+        vocab_size=FakeTokenizer.vocab_size,
+        tokenizer=FakeTokenizer(),
+        depth=depth,
+    )
+    for number in range(9):
+        engine.add_request(str(number), b"prompt %d" % number, LONG)
+    events = drain(engine)
+    for number in range(9):
+        assert tokens(events[str(number), 0]) == tokens_alone(b"prompt %d" % number, LONG)
+    assert depth.most_seen == [3, 1, 2, 1, 3, 2]
+    assert engine.statistics().num_free_blocks == 128
 
 
 def test_a_prompt_with_scores_waits_for_the_steps_under_way() -> None:

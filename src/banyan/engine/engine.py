@@ -27,6 +27,7 @@ from banyan.engine.requests.structuring import Structuring
 from banyan.engine.runner import Runner, StepModel
 from banyan.engine.sampling import SamplingOptions
 from banyan.engine.scheduling.pacing import Pacing
+from banyan.engine.scheduling.pipeline_depth import FixedDepth, PipelineDepth
 from banyan.engine.speculation.speculator import Speculator
 from banyan.engine.steps import StepParts, Steps
 from banyan.engine.structure.guidance import StructureCompiler
@@ -56,6 +57,7 @@ class Engine:
             without slots. Changed by its owner between steps.
         eyes: turn the images of prompts into rows for `model`; None for one that reads text only.
         steady_load: says when answers may begin; None lets them as soon as there is room.
+        depth: how many steps are under way; None: as many as the model takes.
     """
 
     def __init__(
@@ -76,6 +78,7 @@ class Engine:
         adapters: AdapterLibrary | None = None,
         eyes: Eyes | None = None,
         steady_load: SteadyLoad | None = None,
+        depth: PipelineDepth | None = None,
     ) -> None:
         self.limits = limits
         self.vocab_size = vocab_size
@@ -84,8 +87,9 @@ class Engine:
         self._maker = AnswerMaker(tokenizer, seed)
         self._clock = clock
         self._speculator = speculator
+        self._depth = depth or FixedDepth(model.num_in_flight)
         self._structuring = Structuring(
-            structures, vocab_size=vocab_size, num_in_flight=model.num_in_flight
+            structures, vocab_size=vocab_size, num_in_flight=self._depth.most
         )
         self.adapters = adapters
         self._residency = Residency(
@@ -95,7 +99,7 @@ class Engine:
         self._sight = Sight(eyes, most_file_bytes=policy.most_image_bytes)
         self._seats = Seats(self._residency, self._sight)
         self._reception = Reception(policy)
-        self._pacing = Pacing(policy, limits, num_in_flight=model.num_in_flight)
+        self._pacing = Pacing(policy, limits)
         if spill is not None:
             spill.compare_with(self._pacing.compute_seconds)
         self._counts = EngineCounts()
@@ -114,6 +118,7 @@ class Engine:
             seats=self._seats,
             reception=self._reception,
             pacing=self._pacing,
+            depth=self._depth,
             sight=self._sight,
             structuring=self._structuring,
             counts=self._counts,
@@ -121,9 +126,7 @@ class Engine:
             steady_load=self._steady_load,
             clock=self._clock,
         )
-        return Steps(
-            parts, max_num_seqs=self.limits.max_num_seqs, num_in_flight=model.num_in_flight
-        )
+        return Steps(parts, max_num_seqs=self.limits.max_num_seqs)
 
     def add_request(
         self,

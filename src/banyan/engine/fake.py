@@ -306,9 +306,7 @@ def fake_engine(
         clock=clock,
         adapters=AdapterLibrary(model, max_adapters=max_adapters) if num_slots else None,
         eyes=eyes,
-        steady_load=None
-        if num_parts is None
-        else SteadyLoad(limits, num_parts=num_parts, num_in_flight=num_in_flight),
+        steady_load=None if num_parts is None else SteadyLoad(limits, num_parts=num_parts),
     )
 
 

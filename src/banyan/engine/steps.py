@@ -1,8 +1,8 @@
 """The steps of an engine: planned, begun, finished.
 
-Owns those that are under way: as many as the model takes at once, each over sequences of its own,
-finished in the order in which they were begun. With a model that takes one, a step is over before
-the next is planned. Decides nothing itself: see `scheduler`, `pacing`, `verification`.
+Owns those that are under way: as many as `PipelineDepth` says, each over sequences of its own,
+finished in the order in which they were begun. With one at a time a step is over before the next is
+planned. Decides nothing itself: see `scheduler`, `pacing`, `pipeline_depth`, `verification`.
 """
 
 from collections import deque
@@ -23,6 +23,7 @@ from banyan.engine.requests.steady_load import SteadyLoad
 from banyan.engine.requests.structuring import Structuring
 from banyan.engine.runner import LaneSlice, PendingStep, Runner
 from banyan.engine.scheduling.pacing import Pacing
+from banyan.engine.scheduling.pipeline_depth import PipelineDepth
 from banyan.engine.scheduling.scheduler import (
     NOTHING_UNDER_WAY,
     Demand,
@@ -55,6 +56,7 @@ class StepParts:
         seats: who runs.
         reception: who waits.
         pacing: how many tokens a step may have.
+        depth: how many steps may be under way.
         sight: what prompts show.
         structuring: what answers must look like.
         counts: what was done.
@@ -68,6 +70,7 @@ class StepParts:
     seats: Seats
     reception: Reception
     pacing: Pacing
+    depth: PipelineDepth
     sight: Sight
     structuring: Structuring
     counts: EngineCounts
@@ -91,6 +94,7 @@ class _Begun:
         next_blocks: contents of blocks that it computes, which others may wait for.
         run: the model at work.
         began: when, by the engine's clock.
+        has_others: whether others may be planned while this one is under way.
     """
 
     step: Step
@@ -103,6 +107,7 @@ class _Begun:
     next_blocks: frozenset[Hashable]
     run: PendingStep
     began: float
+    has_others: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,17 +121,15 @@ class _Planned:
 class Steps:
     """Plans steps over those that rest, and brings what comes of them to the answers."""
 
-    def __init__(self, parts: StepParts, *, max_num_seqs: int, num_in_flight: int) -> None:
+    def __init__(self, parts: StepParts, *, max_num_seqs: int) -> None:
         """Take the parts of an engine.
 
         Args:
             parts: see there.
             max_num_seqs: most sequences that run.
-            num_in_flight: how many steps the model can have begun and not finished.
         """
         self._parts = parts
         self._max_num_seqs = max_num_seqs
-        self._num_in_flight = num_in_flight
         self._begun: deque[_Begun] = deque()
 
     @property
@@ -139,10 +142,14 @@ class Steps:
 
         Whoever is admitted has left the line then.
         """
-        if len(self._begun) == self._num_in_flight:
+        parts, depth = self._parts, self._parts.depth.current
+        if len(self._begun) >= depth:
             return False
-        parts = self._parts
-        planned = self._plan()
+        resting = parts.seats.at_rest()
+        has_seat = parts.seats.num_taken < self._max_num_seqs
+        if self._begun and not resting and not (has_seat and parts.reception.line):
+            return False
+        planned = self._plan(resting, depth, has_seat=has_seat)
         step = planned.step
         if self._begun and self._has_scores(step):
             # Those are computed bit by bit, each run finished before the next: not between others.
@@ -164,7 +171,7 @@ class Steps:
         )
         unscored = self._score_prompts(answers, lane_slices)
         run = parts.runner.begin(unscored)
-        if self._num_in_flight > 1:
+        if depth > 1:
             parts.seats.set_out(answers)
         self._begun.append(
             _Begun(
@@ -175,9 +182,10 @@ class Steps:
                 [answer for answer, _ in ends],
                 [guesses for _, guesses in ends],
                 masks,
-                self._next_blocks(answers),
+                self._next_blocks(answers) if depth > 1 else frozenset(),
                 run,
                 began,
+                depth > 1,
             )
         )
         return True
@@ -190,13 +198,14 @@ class Steps:
         """
         if not self._begun:
             return []
-        parts, begun = self._parts, self._begun.popleft()
+        parts, num_under_way = self._parts, len(self._begun)
+        begun = self._begun.popleft()
         results = begun.run.finish()
         parts.counts.note_step(begun.step)
         if parts.steady_load is not None:
-            parts.steady_load.note_step()
+            parts.steady_load.note_step(parts.depth.current)
         staying = begun.answers
-        if self._num_in_flight > 1:
+        if begun.has_others:
             staying = parts.seats.come_back(begun.answers)
         left = len(begun.answers) - len(staying)
         if parts.speculator is not None:
@@ -216,7 +225,11 @@ class Steps:
                 settle(answer, events[-1])
         if parts.speculator is not None:
             parts.speculator.finish_step(begun.step.num_decoded)
-        parts.pacing.note(begun.lane_slices, parts.clock() - begun.began)
+        now = parts.clock()
+        parts.pacing.note(begun.lane_slices, now - begun.began)
+        parts.depth.note(
+            begun.step, num_running=parts.seats.num_taken, num_under_way=num_under_way, now=now
+        )
         return events
 
     def close(self) -> None:
@@ -225,20 +238,18 @@ class Steps:
             with suppress(BanyanError):
                 self._begun.popleft().run.finish()
 
-    def _plan(self) -> _Planned:
+    def _plan(self, resting: Sequence[Answer], depth: int, *, has_seat: bool) -> _Planned:
         """Plan a step over those at rest; who is admitted is still in the line afterwards."""
         parts = self._parts
         line, residency = parts.reception.line, parts.residency
-        resting = parts.seats.at_rest()
         decoding, share = resting, None
-        if self._num_in_flight > 1:
+        if depth > 1:
             decoding = [answer for answer in resting if answer.is_decoding]
-            share = self._share(len(decoding))
+            share = self._share(len(decoding), depth)
             decoding = decoding[:share]
         drafts: _Drafts = {}
         if parts.speculator is not None and resting:
             drafts = parts.speculator.drafts(decoding)
-        has_seat = parts.seats.num_taken < self._max_num_seqs
         if line and has_seat:
             residency.bring_back(next(iter(line)))
         most_urgent = line.most_urgent
@@ -253,17 +264,17 @@ class Steps:
             # Made only as far as they are looked at; a queue of thousands costs nothing.
             residency.waiting_demands(self._ready()) if has_seat else (),
             free_blocks=residency.num_free_blocks,
-            token_budget=parts.pacing.token_budget(running),
+            token_budget=parts.pacing.token_budget(running, num_in_flight=depth),
             max_running=self._max_num_seqs,
             most_decoding=share,
             under_way=self._under_way(),
         )
         return _Planned(step, drafts)
 
-    def _share(self, num_resting: int) -> int:
+    def _share(self, num_resting: int, depth: int) -> int:
         """How many of those that rest may decode in the next step."""
         num_under_way = sum(len(begun.ends) for begun in self._begun)
-        return even_share(num_resting + num_under_way, self._num_in_flight)
+        return even_share(num_resting + num_under_way, depth)
 
     def _under_way(self) -> UnderWay:
         if not self._begun:
@@ -341,8 +352,6 @@ class Steps:
 
     def _next_blocks(self, answers: Iterable[Answer]) -> frozenset[Hashable]:
         """What the next whole block of each prompt will hold, where others may want to know."""
-        if self._num_in_flight == 1:
-            return frozenset()
         demands = map(self._parts.residency.running_demand, answers)
         return frozenset(d.next_block for d in demands if d.next_block is not None)
 

@@ -4,6 +4,7 @@ import pytest
 
 from banyan.engine.engine import Engine
 from banyan.engine.fake import fake_engine
+from banyan.engine.request_context import RequestContext
 from banyan.engine.sampling import SamplingOptions
 from tests.engine.test_engine import tokens_alone
 
@@ -91,3 +92,24 @@ def test_answers_that_end_early_make_groups_come_sooner() -> None:
     for _ in range(40):
         engine.step()
     assert not engine.has_work()
+
+
+def test_who_is_more_urgent_than_one_that_runs_begins_at_once() -> None:
+    engine = engine_of(4)
+    for number in range(2 * SEATS):
+        engine.add_request(str(number), b"p", WRITES)
+    engine.step()
+    for number in range(2):
+        engine.add_request(f"urgent {number}", b"p", WRITES, RequestContext(priority=-1))
+    engine.step()
+    running = [answer.request.request_id for answer in engine._seats.running.values()]
+    assert running == ["0", "1", "2", "3", "urgent 0", "urgent 1"]
+
+
+def test_among_equally_urgent_ones_groups_stay() -> None:
+    engine = engine_of(4)
+    for number in range(2 * SEATS):
+        engine.add_request(str(number), b"p", WRITES, RequestContext(priority=-1))
+    for _ in range(8):
+        engine.step()
+    assert engine.statistics().num_running == 4

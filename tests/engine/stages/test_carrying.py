@@ -120,7 +120,7 @@ def test_experts_on_two_devices_have_half_the_columns_each(mixture: Graph) -> No
 def test_as_many_steps_can_be_under_way_as_there_are_groups_of_devices_in_a_row(
     stages: tuple[Stage, ...], depth: int, mixture: Graph
 ) -> None:
-    assert cut_model(mixture, plan_of(*stages)).depth == depth
+    assert cut_model(mixture, plan_of(*stages)).num_in_flight == 2 * depth
 
 
 def test_places_that_hand_each_other_values_are_pairs(mixture: Graph) -> None:

@@ -67,7 +67,7 @@ def test_steps_under_way_together_give_what_each_gives_alone(ring: LoadedModel) 
     begun = [program.begin(step) for step in steps]
     found = [logits(run.finish()) for run in begun]
     assert all(map(np.array_equal, found, alone))
-    assert program.num_in_flight == 2
+    assert program.num_in_flight == 4
     assert not program._runner.is_waiting
     assert program._runner.results == {}
 

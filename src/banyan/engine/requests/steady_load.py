@@ -8,6 +8,7 @@ cached is B (S + F) / 2 tokens instead of B S. Called by `engine.steps`.
 """
 
 from collections.abc import Collection, Iterable
+from fractions import Fraction
 
 from banyan.engine.cache.key_value_blocks import BLOCK_SIZE
 from banyan.engine.options import EngineLimits
@@ -21,22 +22,21 @@ _LEARNS = 0.1
 class SteadyLoad:
     """Holds back those who wait.
 
-    Nobody is held back who began before, nor anybody while there are seats for all. Nobody
-    overtakes.
+    Nobody is held back who began before or is more urgent than one who runs, nor anybody while
+    there are seats for all. Nobody overtakes.
 
     Args:
         limits: of the engine; the blocks of its cache bound the tokens.
         num_parts: groups that begin while one answer is written (S / F), 1 or more.
-        num_in_flight: steps in which each sequence gets one token.
     """
 
-    def __init__(self, limits: EngineLimits, *, num_parts: int, num_in_flight: int = 1) -> None:
+    def __init__(self, limits: EngineLimits, *, num_parts: int) -> None:
         self._num_seats = limits.max_num_seqs
         self._most_tokens = limits.num_blocks * BLOCK_SIZE
         self._num_parts = num_parts
-        self._num_in_flight = num_in_flight
         self._group = -(-limits.max_num_seqs // num_parts)
-        self._num_steps = 0
+        # In each every sequence gets one token; counted exactly: a group every S / F of them.
+        self._num_rounds = Fraction(0)
         # Answers that began since the last group was whole.
         self._num_begun = 0
         self._length: float | None = None
@@ -52,9 +52,15 @@ class SteadyLoad:
             num_waiting: how many wait.
         """
         most_new = self._most_new(waiting, running, num_waiting)
+        least_urgent = max((answer.priority for answer in running), default=0)
         control: LoadControl | None = None
         found = 0
         for answer in waiting:
+            if running and answer.priority < least_urgent:
+                # It could take a place there; whoever is as urgent as all of them waits.
+                found += 1
+                most_new = max(0, most_new - 1)
+                continue
             if answer.num_generated == 0:
                 if most_new == 0:
                     break
@@ -73,9 +79,9 @@ class SteadyLoad:
         """So many answers begin that never did before."""
         self._num_begun += num_new
 
-    def note_step(self) -> None:
-        """A step is over."""
-        self._num_steps += 1
+    def note_step(self, num_in_flight: int) -> None:
+        """A step is over, one of so many in which each sequence gets one token."""
+        self._num_rounds += Fraction(1, num_in_flight)
 
     def note_answer(self, num_tokens: int) -> None:
         """An answer of so many tokens is whole."""
@@ -91,10 +97,9 @@ class SteadyLoad:
         first = next(iter(waiting), None)
         if first is None:
             return 0
-        steps = self._num_in_flight * self._expected(first).answer_tokens
-        # Counted in whole numbers: a group every S / F steps, neither earlier nor later.
-        if not running or self._num_steps * self._num_parts >= steps:
-            self._num_steps = self._num_begun = 0
+        length = self._expected(first).answer_tokens
+        if not running or self._num_rounds * self._num_parts >= length:
+            self._num_rounds, self._num_begun = Fraction(0), 0
         return max(0, self._group - self._num_begun)
 
     def _expected(self, answer: Answer) -> MicroBatch:

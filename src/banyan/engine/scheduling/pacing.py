@@ -21,30 +21,31 @@ class Pacing:
     Args:
         policy: its goal for a step; without one every step has the largest budget.
         limits: the largest budget.
-        num_in_flight: steps that can be under way at once. They share the largest budget, so that
-            prompts that come together are computed by all places of the model.
     """
 
-    def __init__(
-        self, policy: QueuePolicy, limits: EngineLimits, *, num_in_flight: int = 1
-    ) -> None:
+    def __init__(self, policy: QueuePolicy, limits: EngineLimits) -> None:
         self._goal_seconds = policy.latency_goal_seconds
-        self._largest = -(-limits.token_budget // num_in_flight)
+        self._largest = limits.token_budget
         self._cost = StepCost()
         self._longest_step = 0.0
 
-    def token_budget(self, running: Sequence[Demand]) -> int:
-        """Most tokens of a step beside the sequences that run; at least one for each of them."""
+    def token_budget(self, running: Sequence[Demand], *, num_in_flight: int = 1) -> int:
+        """Most tokens of a step beside the sequences that run; at least one for each of them.
+
+        Steps that are under way at once share the largest budget, so that prompts that come
+        together are computed by all places of the model.
+        """
+        largest = -(-self._largest // num_in_flight)
         decoding = [demand for demand in running if demand.is_decoding]
         if self._goal_seconds is None or not decoding:
-            return self._largest
+            return largest
         prompts = [demand for demand in running if not demand.is_decoding]
         num_prompt_tokens = self._cost.most_tokens(
             self._goal_seconds,
             running=_sum((demand.num_computed, 1) for demand in decoding),
             context=prompts[0].num_computed if prompts else 0,
-            least=min(_LEAST_PROMPT_TOKENS, self._largest - len(decoding)),
-            most=self._largest - len(decoding),
+            least=min(_LEAST_PROMPT_TOKENS, largest - len(decoding)),
+            most=largest - len(decoding),
         )
         return max(len(decoding) + num_prompt_tokens, len(running))
 

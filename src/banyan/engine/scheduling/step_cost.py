@@ -6,7 +6,8 @@ relative errors, older steps counting less. A CPU reads its weights once however
 are, so time is flat up to some number of tokens and bends there; what the straight line misses is
 learned as one factor for each power of two of tokens. No clock is read here.
 
-Three unknowns are solved for after every step: plain numbers take a tenth of the time of arrays.
+Three unknowns are solved for after every few steps, and plain numbers take a tenth of the time of
+arrays: this is done beside every step.
 """
 
 from collections.abc import Sequence
@@ -18,8 +19,12 @@ _FACTOR_LEARNS = 0.2
 # A step that took this much longer than expected was disturbed (another process, a page fault).
 _LARGEST_SURPRISE = 3.0
 _STEPS_UNTIL_TRUSTED = 16
+# One step among the fifty that count changes little.
+_STEPS_UNTIL_SOLVED = 8
 _PAIRS_UNIT = 1e3
 _Triple = tuple[float, float, float]
+# Where the product of two features is kept.
+_PLACES = ((0, 1, 2), (1, 3, 4), (2, 4, 5))
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,9 +53,9 @@ class StepCost:
 
     def __init__(self) -> None:
         self._num_steps = 0
-        # Normal equations of the weighted least squares: 3 coefficients.
-        self._products = [[0.0] * 3 for _ in range(3)]
-        self._targets = [0.0] * 3
+        # Normal equations of the weighted least squares: the products of 3 features in the order
+        # of `_PLACES`, then the targets.
+        self._moments = [0.0] * 9
         self._coefficients: list[float] | None = None
         self._factors: dict[int, float] = {}
 
@@ -63,14 +68,16 @@ class StepCost:
         """Learn from a step that took `seconds`, more than 0."""
         if self._num_steps >= _STEPS_UNTIL_TRUSTED:
             seconds = min(seconds, _LARGEST_SURPRISE * self.seconds(work))
-        features = _features(work)
-        for row, feature in enumerate(features):
-            products, share = self._products[row], feature / seconds
-            for column, other in enumerate(features):
-                products[column] = _FORGET * products[column] + share * (other / seconds)
-            self._targets[row] = _FORGET * self._targets[row] + share
+        one, tokens, pairs = (feature / seconds for feature in _features(work))
+        new = (one * one, one * tokens, one * pairs, tokens * tokens, tokens * pairs, pairs * pairs)
+        before = self._moments
+        self._moments = [
+            _FORGET * old + added
+            for old, added in zip(before, (*new, one, tokens, pairs), strict=True)
+        ]
         self._num_steps += 1
-        self._coefficients = None
+        if self._num_steps <= _STEPS_UNTIL_TRUSTED or self._num_steps % _STEPS_UNTIL_SOLVED == 0:
+            self._coefficients = None
         if self.is_known:
             kind = work.num_tokens.bit_length()
             ratio = seconds / self._straight(work)
@@ -119,10 +126,11 @@ class StepCost:
     def _solved(self) -> list[float]:
         """Coefficients, none negative: a term that would be is left out."""
         if self._coefficients is None:
+            products = [[self._moments[place] for place in row] for row in _PLACES]
             kept = [0, 1, 2]
             while True:
                 coefficients = [0.0] * 3
-                found = _solve(self._products, self._targets, kept)
+                found = _solve(products, self._moments[6:], kept)
                 for place, coefficient in zip(kept, found, strict=True):
                     coefficients[place] = coefficient
                 negative = [place for place in kept if coefficients[place] < 0]

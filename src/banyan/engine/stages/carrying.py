@@ -27,6 +27,9 @@ from banyan.engine.stages.staged_program import StagedProgram, number_segments
 from banyan.foundation.settings import Settings
 from banyan.planner.plan import Plan, pipeline_depth
 
+# One is computed, and what the next one takes is on its way: uneven steps leave no place idle.
+_STEPS_AT_A_PLACE = 2
+
 
 @dataclass(frozen=True, slots=True)
 class CutModel:
@@ -35,12 +38,12 @@ class CutModel:
     Attributes:
         sharded: the graph of the step, with the tensors of all ranks.
         segments: in the order in which they can run.
-        depth: how many steps can be under way at a time with every one at another place.
+        num_in_flight: how many steps may be under way at a time.
     """
 
     sharded: ShardedGraph
     segments: tuple[NumberedSegment, ...]
-    depth: int
+    num_in_flight: int
 
     @property
     def places(self) -> tuple[str, ...]:
@@ -81,7 +84,7 @@ def cut_model(graph: Graph, plan: Plan, *, of_prompts: bool = False) -> CutModel
     segments = cut_graph(sharded.graph, places_of_nodes(sharded, stages))
     titles = {number: _title(segment) for number, segment in enumerate(segments)}
     numbered = number_segments(sharded.graph, segments, titles)
-    return CutModel(sharded, numbered, pipeline_depth(stages))
+    return CutModel(sharded, numbered, _STEPS_AT_A_PLACE * pipeline_depth(stages))
 
 
 def open_inline(

@@ -41,7 +41,7 @@ from banyan.engine.starting.compiling import (
 )
 from banyan.engine.starting.determinism import prove_mode, require_deterministic
 from banyan.engine.starting.drafts import load_draft
-from banyan.engine.starting.load_choice import choose_steady_load
+from banyan.engine.starting.load_choice import choose_depth, choose_steady_load
 from banyan.engine.starting.memory_plan import plan_memory
 from banyan.engine.starting.spill_choice import choose_spill
 from banyan.engine.starting.staging import compile_step
@@ -109,8 +109,7 @@ def load_model(
         free_bytes = free_memory_bytes(device)
         require_deterministic(options, device)
         draft = load_draft(directory, options, device, dtype=dtype, settings=settings, say=say)
-        graph = _step_graph(start, form, draft)
-        model = quantized(directory, weights, graph, options, dtype)
+        model = quantized(directory, weights, _step_graph(start, form, draft), options, dtype)
         room = adapter_room(options, configuration, dtype, free_bytes=free_bytes)
         if room is not None:
             model = replace(model, graph=adapted_graph(model.graph, room))
@@ -141,7 +140,8 @@ def load_model(
             spill=choose_spill(options, executable, limits, model_key=key),
             adapters=open_library(options, room, executable),
             eyes=eyes,
-            steady_load=choose_steady_load(options, limits, executable),
+            steady_load=choose_steady_load(options, limits),
+            depth=choose_depth(executable),
         )
         defaults = options_from_defaults(directory.generation)
         return LoadedModel(directory, engine, executable, defaults, device, eyes)

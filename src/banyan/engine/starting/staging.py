@@ -140,7 +140,7 @@ class _Orders:
         self._workers = frozenset(p for p in cut.places if addresses[p].kind != "inline")
         self._session = secrets.token_hex(16)
         # One process computes one thing after the other, however many devices it has.
-        self.num_in_flight = cut.depth if self._workers else 1
+        self.num_in_flight = cut.num_in_flight if self._workers else 1
 
     def __call__(self, place: str) -> WorkOrder:
         """The order for the worker of a place."""
