@@ -48,7 +48,7 @@ def frame_of(head: MessageHead, body: bytes = b"", sequence: int = 0) -> Frame:
 
 def body_of(message: Message) -> tuple[MessageHead, bytes]:
     """A message as its head and body."""
-    layout = Layouts(LIMITS).of(message)
+    layout = Layouts(LIMITS).of(message.kind, message.arrays)
     body = bytearray(layout.num_bytes)
     for array, placed in zip(message.arrays.values(), layout.arrays, strict=True):
         body[placed.offset : placed.offset + array.nbytes] = array.tobytes()
@@ -56,7 +56,7 @@ def body_of(message: Message) -> tuple[MessageHead, bytes]:
 
 
 def test_a_beat_is_these_bytes() -> None:
-    start = b"BNYN" + bytes([1, 3, 0, 0]) + (7).to_bytes(8, "little")
+    start = b"BNYN" + bytes([2, 3, 0, 0]) + (7).to_bytes(8, "little")
     head = b"\x91\xcb" + struct.pack(">d", 1.5)
     lengths = len(head).to_bytes(4, "little") + bytes(8)
     checksum = zlib.crc32(start + lengths + head).to_bytes(4, "little")
@@ -123,7 +123,7 @@ def test_fields_that_cannot_be_sent_are_said(fields: dict[str, Any], words: str)
 def test_another_protocol_is_refused_by_its_number() -> None:
     printed = bytearray(print_frame(FrameType.GOODBYE, 0, None, 0))
     printed[4] = 9
-    with pytest.raises(PeerRefused, match="speaks protocol 9 and this one 1"):
+    with pytest.raises(PeerRefused, match="speaks protocol 9 and this one 2"):
         read_prefix(printed, LIMITS)
 
 

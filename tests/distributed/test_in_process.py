@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
-from banyan.distributed.channel import Message
+from banyan.distributed.channel import Message, TypedShape
 from banyan.distributed.in_process import InProcessChannel, channel_pair
 from banyan.distributed.waiting import wait_for_any
 from banyan.foundation.errors import ChannelClosed, InputError, MessageLate
@@ -33,6 +33,22 @@ def test_a_message_arrives_whole_and_in_order(
         [1, 2, 3],
     )
     assert (second.kind, dict(second.fields), dict(second.arrays)) == ("stop", {}, {})
+
+
+def test_what_was_reserved_is_sent_once(
+    pair: tuple[InProcessChannel, InProcessChannel],
+) -> None:
+    one, two = pair
+    reserved = one.reserve({"x": TypedShape(np.dtype("int8"), (2, 3))})
+    reserved["x"][:] = 4
+    one.send(Message("run", {}, reserved))
+    assert two.receive().arrays["x"].tolist() == [[4, 4, 4]] * 2
+    with pytest.raises(InputError, match="were sent or given back before"):
+        one.send(Message("run", {}, reserved))
+    given_back = one.reserve({})
+    one.give_back(given_back)
+    with pytest.raises(InputError, match="reserve new ones"):
+        one.send(Message("run", {}, given_back))
 
 
 def test_arrays_are_copied_on_the_way_and_read_only(

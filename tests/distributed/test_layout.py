@@ -6,7 +6,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from banyan.distributed.channel import Message
+from banyan.distributed.channel import TypedShape
 from banyan.distributed.frames import ArrayHead, FrameLimits, print_arrays, read_arrays
 from banyan.distributed.layout import Layouts
 from banyan.foundation.errors import DamagedMessage, InputError
@@ -20,7 +20,7 @@ def test_arrays_lie_at_multiples_of_64() -> None:
         "b": np.zeros((2, 40), np.float32),
         "c": np.array(1.0),
     }
-    layout = Layouts(LIMITS).of(Message("run", {}, arrays))
+    layout = Layouts(LIMITS).of("run", arrays)
     assert read_arrays(layout.printed, "run") == [
         ArrayHead("a", "int8", (3,), 0),
         ArrayHead("b", "float32", (2, 40), 64),
@@ -30,8 +30,9 @@ def test_arrays_lie_at_multiples_of_64() -> None:
 
 
 def test_views_lie_where_the_layout_says() -> None:
-    message = Message("x", {}, {"n": np.zeros(3, np.int8), "v": np.zeros(2, ml_dtypes.bfloat16)})
-    layout = Layouts(LIMITS).of(message)
+    bfloat16 = np.dtype(ml_dtypes.bfloat16)
+    shapes = {"n": TypedShape(np.dtype("int8"), (3,)), "v": TypedShape(bfloat16, (2,))}
+    layout = Layouts(LIMITS).of("x", shapes)
     data = np.zeros(64 + layout.num_bytes, np.uint8)
     views = layout.views(data, 64)
     views["n"][:] = [1, 2, 3]
@@ -43,9 +44,9 @@ def test_views_lie_where_the_layout_says() -> None:
 def test_the_same_names_with_other_shapes_or_dtypes_are_laid_out_anew() -> None:
     layouts = Layouts(LIMITS)
     for array in (np.zeros((2, 3), np.int8), np.zeros((3, 2), np.int8), np.zeros((3, 2))):
-        (placed,) = layouts.of(Message("run", {}, {"x": array})).arrays
+        (placed,) = layouts.of("run", {"x": array}).arrays
         assert (placed.shape, placed.dtype) == (array.shape, array.dtype)
-    assert layouts.of(Message("run", {}, {"y": np.zeros((3, 2))})).arrays[0].name == "y"
+    assert layouts.of("run", {"y": np.zeros((3, 2))}).arrays[0].name == "y"
 
 
 def test_what_was_read_once_is_measured_against_every_message() -> None:
@@ -60,10 +61,10 @@ def test_what_was_read_once_is_measured_against_every_message() -> None:
 def test_ever_new_layouts_do_not_fill_the_memory() -> None:
     layouts = Layouts(FrameLimits())
     for length in range(600):
-        layout = layouts.of(Message("run", {}, {"x": np.zeros(length, np.int8)}))
+        layout = layouts.of("run", {"x": np.zeros(length, np.int8)})
         assert layouts.read("run", layout.printed, layout.num_bytes).arrays[0].shape == (length,)
     many = {str(number): np.zeros(1) for number in range(1000)}
-    assert layouts.of(Message("run", {}, many)) is not layouts.of(Message("run", {}, many))
+    assert layouts.of("run", many) is not layouts.of("run", many)
     assert len(layouts._sent) <= 256
     assert len(layouts._read) <= 256
 
@@ -82,7 +83,7 @@ def test_what_cannot_be_sent_is_said(arrays: dict[str, Any], words: str) -> None
     layouts = Layouts(LIMITS)
     for _ in range(2):
         with pytest.raises(InputError, match=words):
-            layouts.of(Message("run", {}, arrays))
+            layouts.of("run", arrays)
 
 
 @pytest.mark.parametrize(

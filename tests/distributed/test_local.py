@@ -13,7 +13,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from banyan.distributed.channel import Array, Channel, Message
+from banyan.distributed.channel import Array, Channel, Message, TypedShape
+from banyan.distributed.frames import PROTOCOL
 from banyan.distributed.greeting import Identity
 from banyan.distributed.local import local_sockets, open_local
 from banyan.distributed.opening import Conditions
@@ -21,6 +22,7 @@ from banyan.distributed.pulse import Condition, Patience, Timing, judge
 from banyan.foundation.errors import (
     BanyanError,
     DamagedMessage,
+    InputError,
     MessageLate,
     PeerLost,
     PeerRefused,
@@ -105,6 +107,53 @@ def test_room_comes_back_when_nobody_refers_to_an_array() -> None:
             view = two.receive().arrays["x"][10:20]
             assert view.tolist() == [number] * 10
             assert _lies_in_shared_memory(view)
+
+
+def test_reserved_arrays_are_read_where_they_were_written_and_their_room_comes_back() -> None:
+    shape = {"x": TypedShape(np.dtype("uint8"), (120_000,))}
+    with local_pair(arena_bytes=1 << 18) as (one, two):
+        for number in range(20):
+            reserved = one.reserve(shape)
+            reserved["x"][:] = number
+            one.send(Message("m", {}, reserved))
+            array = two.receive().arrays["x"]
+            assert _lies_in_shared_memory(array)
+            # Nothing lies between the two: what is written now is read now.
+            reserved["x"][5] = 99
+            assert array[:7].tolist() == [*[number] * 5, 99, number]
+            del array
+
+
+def test_reservations_are_sent_in_any_order_and_without_room_lie_elsewhere() -> None:
+    shape = {"x": TypedShape(np.dtype("uint8"), (120_000,))}
+    with local_pair(arena_bytes=1 << 18) as (one, two):
+        first, second, third = one.reserve(shape), one.reserve(shape), one.reserve(shape)
+        for number, reserved in enumerate((first, second, third)):
+            reserved["x"][:] = number
+        kept = []
+        for reserved in (third, first, second):
+            one.send(Message("m", {}, reserved))
+            kept.append(two.receive().arrays["x"])
+        assert [int(array.max()) for array in kept] == [2, 0, 1]
+        # There was room for two of them.
+        assert [_lies_in_shared_memory(array) for array in kept] == [False, True, True]
+
+
+def test_room_that_was_reserved_and_given_back_is_used_again() -> None:
+    shape = {"x": TypedShape(np.dtype("uint8"), (900_000,))}
+    with local_pair(arena_bytes=1 << 20) as (one, two):
+        one.give_back(one.reserve(shape))
+        reserved = one.reserve(shape)
+        with pytest.raises(InputError, match="cannot be sent"):
+            one.send(Message("m", {"x": object()}, reserved))  # type: ignore[dict-item]
+        reserved["x"][:] = 3
+        one.send(Message("m", {}, reserved))
+        one.give_back(reserved)
+        other = one.reserve(shape)
+        other["x"][:] = 4
+        array = two.receive().arrays["x"]
+        assert _lies_in_shared_memory(array)
+        assert int(array.max()) == 3
 
 
 def test_arrays_that_are_kept_stay_as_they_are_and_the_rest_goes_over_the_socket() -> None:
@@ -225,7 +274,7 @@ def test_the_memory_must_be_sealed_against_shortening() -> None:
     descriptor = os.memfd_create("unsealed")
     with contextlib.closing(b):
         os.ftruncate(descriptor, 8192)
-        offer = b"BNYM" + (1).to_bytes(4, "little") + (8192).to_bytes(8, "little")
+        offer = b"BNYM" + PROTOCOL.to_bytes(4, "little") + (8192).to_bytes(8, "little")
         socket.send_fds(b, [offer], [descriptor])
         os.close(descriptor)
         with pytest.raises(DamagedMessage, match="not 8192 sealed bytes"):

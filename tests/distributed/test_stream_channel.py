@@ -11,7 +11,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from banyan.distributed.channel import Message
+from banyan.distributed.channel import Message, TypedShape
 from banyan.distributed.frames import FrameLimits
 from banyan.distributed.stream_channel import StreamChannel
 from banyan.distributed.waiting import wait_for_any
@@ -210,6 +210,51 @@ def test_a_message_beyond_the_receivers_limit_breaks_the_channel_with_a_reason(k
             two.receive()
         with pytest.raises(DamagedMessage):
             two.send(Message("reply"))
+
+
+def test_what_is_written_to_reserved_memory_arrives_and_is_sent_once(pair: Pair) -> None:
+    one, two = pair
+    wanted = {
+        "hidden": TypedShape(np.dtype("float32"), (50, 1000)),
+        "few": TypedShape(np.dtype(ml_dtypes.bfloat16), (3,)),
+        "none": TypedShape(np.dtype("int8"), (0, 2)),
+    }
+    reserved = one.reserve(wanted)
+    for array in reserved.values():
+        assert array.flags.writeable
+        array[...] = 7
+    one.send(Message("run", {"step": 3}, reserved))
+    received = two.receive()
+    assert received.fields == {"step": 3}
+    assert {name: (a.dtype, a.shape) for name, a in received.arrays.items()} == wanted
+    assert all((array == 7).all() for array in received.arrays.values())
+    with pytest.raises(InputError, match=r"'run' were sent or given back before"):
+        one.send(Message("run", {}, reserved))
+    given_back = one.reserve(wanted)
+    one.give_back(given_back)
+    with pytest.raises(InputError, match="reserve new ones"):
+        one.send(Message("run", {}, given_back))
+    one.send(Message("end"))
+    assert two.receive().kind == "end"
+
+
+def test_arrays_reserved_elsewhere_are_sent_like_any(pair: Pair) -> None:
+    """One result for two workers: written where the one reads it, copied for the other."""
+    one, two = pair
+    reserved = two.reserve({"x": TypedShape(np.dtype("int32"), (20_000,))})
+    reserved["x"][:] = np.arange(20_000)
+    one.send(Message("copied", {}, {"x": reserved["x"]}))
+    two.send(Message("in place", {}, reserved))
+    assert two.receive().arrays["x"].sum() == one.receive().arrays["x"].sum() == 199_990_000
+
+
+def test_what_cannot_be_sent_cannot_be_reserved(pair: Pair) -> None:
+    one, _ = pair
+    with pytest.raises(InputError, match="datetime64"):
+        one.reserve({"x": TypedShape(np.dtype("datetime64[s]"), (2,))})
+    one.close()
+    with pytest.raises(ChannelClosed):
+        one.reserve({})
 
 
 def test_a_peer_that_waits_and_one_that_works_differ_in_their_pulse(pair: Pair) -> None:

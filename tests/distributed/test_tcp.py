@@ -75,7 +75,7 @@ def test_who_listens_without_the_secret_cannot_pose_as_a_worker() -> None:
             connection, _ = impostor.accept()
             with connection:
                 connection.recv(100)
-                connection.sendall(b"BNYT\x01\x00\x30\x00" + bytes(range(48)))
+                connection.sendall(b"BNYT\x02\x00\x30\x00" + bytes(range(48)))
                 connection.recv(100)
 
         thread = threading.Thread(target=pose)
@@ -89,10 +89,10 @@ def test_who_listens_without_the_secret_cannot_pose_as_a_worker() -> None:
     ("words", "refusal"),
     [
         (b"GET / HTTP/1.1\r\nHost: x\r\n\r\n", "is no Banyan worker: it began with b'GET '"),
-        (b"BNYT\x02\x00\x30\x00", "speaks protocol 2 and this one 1"),
-        (b"BNYT\x01\x00\xff\xff", "a handshake of 65535 bytes; it has 48"),
-        (b"BNYT\x01\x00\x30\x00" + bytes(48), "another shared secret"),
-        (b"BNYT\x01", "hung up while connecting, after 5 of 8 bytes"),
+        (b"BNYT\x09\x00\x30\x00", "speaks protocol 9 and this one 2"),
+        (b"BNYT\x02\x00\xff\xff", "a handshake of 65535 bytes; it has 48"),
+        (b"BNYT\x02\x00\x30\x00" + bytes(48), "another shared secret"),
+        (b"BNYT\x02", "hung up while connecting, after 5 of 8 bytes"),
     ],
 )
 def test_what_is_no_worker_is_refused_in_one_sentence(words: bytes, refusal: str) -> None:

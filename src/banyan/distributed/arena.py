@@ -5,18 +5,18 @@ may keep one and let later ones go; therefore no ring, but the lowest gap that i
 lowest, because the same few megabytes are then used again and again and stay in the caches.
 """
 
-from bisect import insort
+from bisect import bisect_left, insort
 
 from banyan.distributed.frames import ALIGNMENT
 
 
 class Arena:
-    """Places in a memory of `capacity` bytes, each under the number of a message."""
+    """Places in a memory of `capacity` bytes, each known by where it starts."""
 
     def __init__(self, capacity: int) -> None:
         self.capacity = capacity
-        # (start, end, number), by start.
-        self._taken: list[tuple[int, int, int]] = []
+        # (start, end), by start.
+        self._taken: list[tuple[int, int]] = []
 
     @property
     def is_empty(self) -> bool:
@@ -26,24 +26,24 @@ class Arena:
     def find(self, size: int) -> int | None:
         """Where a gap of `size` bytes starts, the lowest; None: there is none."""
         start = 0
-        for begin, end, _ in self._taken:
+        for begin, end in self._taken:
             if begin - start >= size:
                 return start
             start = end
         return start if self.capacity - start >= size else None
 
-    def take(self, number: int, size: int) -> int | None:
-        """Take `size` bytes for message `number`; where they start, or None: there is no room."""
+    def take(self, size: int) -> int | None:
+        """Take `size` bytes, at least one; where they start, or None: there is no room."""
         size = -(-size // ALIGNMENT) * ALIGNMENT
         start = self.find(size)
         if start is not None:
-            insort(self._taken, (start, start + size, number))
+            insort(self._taken, (start, start + size))
         return start
 
-    def give_back(self, number: int) -> bool:
-        """The place of a message is free again; False: it had none."""
-        for index, (_, _, taken_by) in enumerate(self._taken):
-            if taken_by == number:
-                del self._taken[index]
-                return True
-        return False
+    def give_back(self, start: int) -> bool:
+        """The place that starts there is free again; False: none does."""
+        index = bisect_left(self._taken, (start,))
+        if index == len(self._taken) or self._taken[index][0] != start:
+            return False
+        del self._taken[index]
+        return True

@@ -9,10 +9,13 @@ long as no `ChannelError` was raised; after one the channel is of no more use.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any, Protocol, TypeAlias
+from typing import Any, NamedTuple, Protocol, TypeAlias
 
 import msgspec
+import numpy as np
 from numpy.typing import NDArray
+
+from banyan.foundation.errors import InputError
 
 Array: TypeAlias = NDArray[Any]
 # Recursive: lists and dictionaries of the same. Integers have at most 64 bits, keys are text.
@@ -38,6 +41,38 @@ class Message(msgspec.Struct, frozen=True, eq=False):
     kind: str
     fields: Mapping[str, FieldValue] = _NO_FIELDS
     arrays: Mapping[str, Array] = _NO_ARRAYS
+
+
+class TypedShape(NamedTuple):
+    """What an array will be."""
+
+    dtype: np.dtype[Any]
+    shape: tuple[int, ...]
+
+
+class Reservation(dict[str, Array]):
+    """Arrays to write what will be sent, by name; see `Channel.reserve`.
+
+    Attributes:
+        is_spent: it was sent or given back; its memory may hold other messages by now.
+    """
+
+    def __init__(self, arrays: Mapping[str, Array]) -> None:
+        """Take fresh arrays; write into them, and do not put others in their places."""
+        super().__init__(arrays)
+        self.is_spent = False
+
+    def check_unspent(self, kind: str) -> None:
+        """Whether it may be sent as the arrays of a message of that kind.
+
+        Raises:
+            InputError: it is spent.
+        """
+        if self.is_spent:
+            raise InputError(
+                f"The arrays of message {kind!r} were sent or given back before; reserve new ones"
+                f" for each message."
+            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,10 +110,32 @@ class Channel(Protocol):
             timeout: seconds to wait for room; None: as long as the peer is alive.
 
         Raises:
-            InputError: the message is too large, or holds what cannot be sent.
+            InputError: the message is too large, holds what cannot be sent, or a reservation that
+                is spent.
             MessageLate: no room in that time; nothing of the message was sent.
             ChannelError: the connection is broken or closed.
         """
+        ...
+
+    def reserve(self, wanted: Mapping[str, TypedShape]) -> Reservation:
+        """Memory to write the arrays of a message in, which then need not be copied to be sent.
+
+        Send them all, once, as the arrays of a message over this channel; over another one they are
+        copied like any. Where both sides share memory they lie there, C-contiguous and aligned to
+        64 bytes, if there is room. What is in them at first is arbitrary. Hold few at a time, and
+        do not touch them once they are sent: the memory belongs to the receiver then.
+
+        Args:
+            wanted: dtype and shape by name, under the limits of `send`.
+
+        Raises:
+            InputError: that is too large, or of a dtype that cannot be sent.
+            ChannelError: the connection is broken or closed.
+        """
+        ...
+
+    def give_back(self, reservation: Reservation) -> None:
+        """What was reserved here will not be sent; one that was sent already stays so."""
         ...
 
     def receive(self, timeout: float | None = None) -> Message:

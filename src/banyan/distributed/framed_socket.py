@@ -88,11 +88,6 @@ class FramedSocket:
         first = memoryview(printed)
         self._rest = self._line.wrap((first,) if body is None else chain((first,), body))
 
-    @property
-    def next_number(self) -> int:
-        """The number that the next frame will have."""
-        return self._sequence
-
     def flush(self) -> bool:
         """Send as much as goes without waiting; whether that was all.
 

@@ -30,7 +30,7 @@ import numpy as np
 
 from banyan.foundation.errors import DamagedMessage, InputError, PeerRefused
 
-PROTOCOL = 1
+PROTOCOL = 2
 PREFIX_BYTES = 32
 ALIGNMENT = 64
 
@@ -104,9 +104,9 @@ class Beat(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Credit(msgspec.Struct, frozen=True, array_like=True):
-    """Nobody refers to the arrays of these messages any more; their room is free."""
+    """Nobody refers to the arrays any more that began here in the arena; their room is free."""
 
-    numbers: list[int]
+    offsets: list[int]
 
 
 class ArrayHead(msgspec.Struct, frozen=True, array_like=True):

@@ -9,10 +9,11 @@ import socket
 import threading
 import time
 from collections import deque
+from collections.abc import Mapping
 
 import numpy as np
 
-from banyan.distributed.channel import Array, Message, PeerPulse
+from banyan.distributed.channel import Array, Message, PeerPulse, Reservation, TypedShape
 from banyan.foundation.errors import ChannelClosed, InputError, MessageLate
 
 
@@ -85,6 +86,9 @@ class InProcessChannel:
 
     def send(self, message: Message, timeout: float | None = None) -> None:
         """See `Channel.send`."""
+        arrays = message.arrays
+        if isinstance(arrays, Reservation):
+            arrays.check_unspent(message.kind)
         copied = Message(message.kind, dict(message.fields), _copies(message))
         line = self._outgoing
         with line.changed:
@@ -100,8 +104,20 @@ class InProcessChannel:
                     f"{self.peer} took none of {line.capacity} messages within {timeout} s."
                 )
             line.messages.append(copied)
+            if isinstance(arrays, Reservation):
+                arrays.is_spent = True
             line.raise_signal()
             line.changed.notify_all()
+
+    def reserve(self, wanted: Mapping[str, TypedShape]) -> Reservation:
+        """See `Channel.reserve`: arrays that are copied when they are sent."""
+        with self._outgoing.changed:
+            self._check_open()
+        return Reservation({name: np.empty(of.shape, of.dtype) for name, of in wanted.items()})
+
+    def give_back(self, reservation: Reservation) -> None:
+        """See `Channel.give_back`."""
+        reservation.is_spent = True
 
     def receive(self, timeout: float | None = None) -> Message:
         """See `Channel.receive`."""

@@ -5,13 +5,13 @@ same message one step before: what was checked and printed once is looked up the
 """
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import msgspec
 import numpy as np
 
-from banyan.distributed.channel import Array, Message
+from banyan.distributed.channel import Array, TypedShape
 from banyan.distributed.frames import (
     ALIGNMENT,
     DTYPES,
@@ -76,16 +76,16 @@ class Layouts:
         self._sent: dict[Any, Layout] = {}
         self._read: dict[bytes, Layout] = {}
 
-    def of(self, message: Message) -> Layout:
+    def of(self, kind: str, arrays: Mapping[str, Array] | Mapping[str, TypedShape]) -> Layout:
         """The arrays of a message one behind the other, each at a multiple of `ALIGNMENT`.
 
         Raises:
             InputError: they are too many or too large, or of a dtype that cannot be sent.
         """
-        key = tuple([(name, a.dtype, a.shape) for name, a in message.arrays.items()])
+        key = tuple([(name, a.dtype, a.shape) for name, a in arrays.items()])
         known = self._sent.get(key)
         if known is None:
-            known = _lay_out(message, self._limits)
+            known = _lay_out(kind, key, self._limits)
             _remember(self._sent, key, known)
         return known
 
@@ -116,25 +116,26 @@ def _remember(known: dict[Any, Layout], key: Any, layout: Layout) -> None:
     known[key] = layout
 
 
-def _lay_out(message: Message, limits: FrameLimits) -> Layout:
-    if len(message.arrays) > limits.arrays:
+def _lay_out(
+    kind: str, arrays: Sequence[tuple[str, np.dtype[Any], tuple[int, ...]]], limits: FrameLimits
+) -> Layout:
+    if len(arrays) > limits.arrays:
         raise InputError(
-            f"Message {message.kind!r} has {len(message.arrays)} arrays; at most {limits.arrays}"
-            f" are sent at once."
+            f"Message {kind!r} has {len(arrays)} arrays; at most {limits.arrays} are sent at once."
         )
     placed, end = [], 0
-    for name, array in message.arrays.items():
-        if array.dtype not in _DTYPE_NAMES or array.ndim > _MOST_DIMS:
+    for name, dtype, shape in arrays:
+        if dtype not in _DTYPE_NAMES or len(shape) > _MOST_DIMS:
             raise InputError(
-                f"Array {name!r} of message {message.kind!r} is {array.ndim}-dimensional of"
-                f" {array.dtype}; sent are at most {_MOST_DIMS} dims of {', '.join(DTYPES)}."
+                f"Array {name!r} of message {kind!r} is {len(shape)}-dimensional of {dtype}; sent"
+                f" are at most {_MOST_DIMS} dims of {', '.join(DTYPES)}."
             )
-        placed.append(PlacedArray(name, array.dtype, array.shape, end))
-        end = -(-(end + array.nbytes) // ALIGNMENT) * ALIGNMENT
+        placed.append(PlacedArray(name, dtype, shape, end))
+        end = -(-placed[-1].end // ALIGNMENT) * ALIGNMENT
     if end > limits.body_bytes:
         raise InputError(
-            f"Message {message.kind!r} has {end} bytes of arrays; at most {limits.body_bytes} are"
-            f" sent at once: send it in parts."
+            f"Message {kind!r} has {end} bytes of arrays; at most {limits.body_bytes} are sent at"
+            f" once: send it in parts."
         )
     return Layout(tuple(placed), print_arrays(_heads(placed)), end)
 

@@ -13,9 +13,10 @@ from banyan.distributed.framed_socket import FramedSocket
 from banyan.distributed.frames import PROTOCOL
 from banyan.distributed.greeting import exchange_hellos
 from banyan.distributed.line import PlainLine
+from banyan.distributed.opened import Opened
 from banyan.distributed.opening import Conditions, set_time_left
 from banyan.distributed.outgoing import Outgoing
-from banyan.distributed.stream_channel import Opened, StreamChannel
+from banyan.distributed.stream_channel import StreamChannel
 from banyan.foundation.errors import DamagedMessage, MessageLate, PeerLost, PeerRefused
 
 ARENA_BYTES = 256 << 20

@@ -6,12 +6,12 @@ Small arrays go over the socket: two copies of a few kilobytes cost less than th
 
 import mmap
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
 from banyan.distributed.arena import Arena
-from banyan.distributed.channel import Array, Message
+from banyan.distributed.channel import Array, Message, Reservation
 from banyan.distributed.framed_socket import FramedSocket
 from banyan.distributed.frames import MessageHead
 from banyan.distributed.layout import Layout
@@ -21,6 +21,25 @@ from banyan.foundation.errors import InputError
 _INLINE_BYTES = 32 << 10
 _PATIENCE_SECONDS = 0.0005
 _MOST_OWED_BYTES = READY_BYTES // 2
+
+
+class PlacedReservation(Reservation):
+    """Arrays that lie where they are sent.
+
+    Attributes:
+        layout: of the arrays.
+        owner: whose memory it is.
+        offset: where they begin in it; None: there was no room, they are anywhere.
+    """
+
+    def __init__(
+        self, arrays: Mapping[str, Array], layout: Layout, owner: "Outgoing", offset: int | None
+    ) -> None:
+        """Made by `Outgoing.reserve` only."""
+        super().__init__(arrays)
+        self.layout = layout
+        self.owner = owner
+        self.offset = offset
 
 
 class Outgoing:
@@ -63,9 +82,9 @@ class Outgoing:
         start = self._arena.find(size)
         return start is None or (start > 0 and start + size > READY_BYTES)
 
-    def credit(self, numbers: Sequence[int]) -> None:
-        """The other side refers to these messages no more; may be called by any thread."""
-        self._credits.extend(numbers)
+    def credit(self, offsets: Sequence[int]) -> None:
+        """The other side refers to what began there no more; may be called by any thread."""
+        self._credits.extend(offsets)
 
     def owes_credit(self, *, is_idle: bool) -> bool:
         """There is enough to give back to say so in a frame of its own."""
@@ -79,6 +98,30 @@ class Outgoing:
         due, self._unsaid = self._unsaid, []
         return due if self._loans is None else due + self._loans.take_returned()
 
+    def reserve(self, layout: Layout) -> PlacedReservation:
+        """Arrays to write, in the shared memory if there is room."""
+        offset = self._place(layout.num_bytes)
+        if offset is None or self._bytes is None:
+            arrays = {a.name: np.empty(a.shape, a.dtype) for a in layout.arrays}
+        else:
+            arrays = layout.views(self._bytes, offset)
+        return PlacedReservation(arrays, layout, self, offset)
+
+    def give_back(self, reservation: Reservation) -> None:
+        """It will not be sent, unless it was."""
+        if reservation.is_spent:
+            return
+        reservation.is_spent = True
+        if isinstance(reservation, PlacedReservation) and reservation.owner is self:
+            self._free(reservation.offset)
+
+    def _place(self, size: int) -> int | None:
+        return self._arena.take(size) if size > _INLINE_BYTES else None
+
+    def _free(self, offset: int | None) -> None:
+        if offset is not None:
+            self._arena.give_back(offset)
+
     def line_up(self, framed: FramedSocket, message: Message, layout: Layout) -> None:
         """Hand a message to the socket.
 
@@ -90,10 +133,12 @@ class Outgoing:
         Raises:
             InputError: it cannot be printed; nothing happened.
         """
-        number, size, memory = framed.next_number, layout.num_bytes, self._bytes
-        offset = None
-        if size > _INLINE_BYTES and memory is not None:
-            offset = self._arena.take(number, size)
+        size, memory, arrays = layout.num_bytes, self._bytes, message.arrays
+        is_here = False
+        if isinstance(arrays, PlacedReservation) and arrays.owner is self:
+            is_here, offset = True, arrays.offset
+        else:
+            offset = self._place(size)
         credit = self.take_credit()
         arena_bytes = 0 if offset is None else size
         fields = dict(message.fields)
@@ -104,12 +149,15 @@ class Outgoing:
                 return
             framed.put_message(head)
         except InputError:
-            self._arena.give_back(number)
+            if not is_here:
+                self._free(offset)
             self._unsaid += credit
             raise
+        if is_here:
+            return
         # Lined up, not sent: the bytes may follow the head here, since `flush` comes after both.
         views = layout.views(memory, offset)
-        for name, array in message.arrays.items():
+        for name, array in arrays.items():
             np.copyto(views[name], array)
 
 

@@ -84,24 +84,25 @@ class Loans:
         self.size = len(memory)
         # By the identity of the reference: the hash of a memoryview reads all its bytes.
         self._lent: dict[int, tuple[weakref.ref[memoryview], int, int]] = {}
+        # Where each began, and its size.
         self._returned: deque[tuple[int, int]] = deque()
         self._returned_bytes = 0
 
-    def lend(self, number: int, offset: int, size: int) -> Bytes:
-        """The bytes of message `number`; given back when nothing refers to them any more."""
+    def lend(self, offset: int, size: int) -> Bytes:
+        """The bytes of a message; given back when nothing refers to them any more."""
         region = np.frombuffer(self._memory, np.uint8, size, offset)
         # Every array made from this one keeps this memoryview, and nothing else does.
         base = region.base
         assert isinstance(base, memoryview), "np.frombuffer keeps its buffer in a memoryview"
         reference = weakref.ref(base, self._come_back)
-        self._lent[id(reference)] = (reference, number, size)
+        self._lent[id(reference)] = (reference, offset, size)
         return region
 
     def _come_back(self, reference: "weakref.ref[memoryview]") -> None:
         """Called by the garbage collector, in whatever thread: only atomic steps."""
         with contextlib.suppress(KeyError):
-            _, number, size = self._lent.pop(id(reference))
-            self._returned.append((number, size))
+            _, offset, size = self._lent.pop(id(reference))
+            self._returned.append((offset, size))
             self._returned_bytes += size
 
     @property
@@ -110,10 +111,10 @@ class Loans:
         return self._returned_bytes if self._returned else 0
 
     def take_returned(self) -> list[int]:
-        """The messages whose bytes came back since the last call."""
-        numbers = []
+        """Where the bytes began that came back since the last call."""
+        offsets = []
         while self._returned:
-            number, size = self._returned.popleft()
+            offset, size = self._returned.popleft()
             self._returned_bytes -= size
-            numbers.append(number)
-        return numbers
+            offsets.append(offset)
+        return offsets

@@ -15,29 +15,25 @@ import socket
 import threading
 import time
 from collections import deque
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from banyan.distributed.channel import Message, PeerPulse
-from banyan.distributed.framed_socket import FramedSocket
+from banyan.distributed.channel import Message, PeerPulse, Reservation, TypedShape
 from banyan.distributed.frames import (
     Beat,
     Credit,
     Frame,
     FrameLimits,
     FrameType,
-    Hello,
     read_beat,
     read_credit,
     read_message_head,
 )
 from banyan.distributed.heart import Heart
 from banyan.distributed.layout import Layouts
-from banyan.distributed.outgoing import Outgoing
+from banyan.distributed.opened import Opened
 from banyan.distributed.pulse import OwnPulse, Silence, Timing
-from banyan.distributed.shared_memory import Loans
 from banyan.distributed.usual_wait import UsualWaits
 from banyan.foundation.errors import (
     BanyanError,
@@ -51,27 +47,6 @@ from banyan.foundation.errors import (
 
 _NOTHING_READ = np.empty(0, np.uint8)
 _CREDIT_SPIN_SECONDS = 50e-6
-
-
-@dataclass(frozen=True, slots=True)
-class Opened:
-    """What a connection is after its opening.
-
-    Attributes:
-        framed: the socket; hellos have been exchanged.
-        theirs: what the other side said.
-        place: how it is connected, for a person ("shared memory", "tcp 10.0.0.7:4711").
-        early: frames that came right behind the hello.
-        outgoing: lays out what is sent.
-        loans: the memory that the other side writes and this side reads, if there is one.
-    """
-
-    framed: FramedSocket
-    theirs: Hello
-    place: str
-    early: Sequence[Frame]
-    outgoing: Outgoing
-    loans: Loans | None = None
 
 
 class StreamChannel:
@@ -136,9 +111,12 @@ class StreamChannel:
 
     def send(self, message: Message, timeout: float | None = None) -> None:
         """See `Channel.send`."""
-        layout = self._layouts.of(message)
+        arrays = message.arrays
+        layout = self._layouts.of(message.kind, arrays)
         deadline = None if timeout is None else time.monotonic() + timeout
         with self._sending:
+            if isinstance(arrays, Reservation):
+                arrays.check_unspent(message.kind)
             self._check_open()
             try:
                 if not self._flush_until(deadline):
@@ -147,6 +125,8 @@ class StreamChannel:
                     )
                 self._wait_for_memory(layout.num_bytes)
                 self._outgoing.line_up(self._framed, message, layout)
+                if isinstance(arrays, Reservation):
+                    arrays.is_spent = True
                 if not self._flush_until(deadline):
                     self._framed.keep_rest()
             except OSError as error:
@@ -154,6 +134,19 @@ class StreamChannel:
                 while self._read_if_nobody_does():
                     pass
                 raise self._broken(self._lost(error)) from error
+
+    def reserve(self, wanted: Mapping[str, TypedShape]) -> Reservation:
+        """See `Channel.reserve`."""
+        layout = self._layouts.of("reserved", wanted)
+        with self._sending:
+            self._check_open()
+            self._wait_for_memory(layout.num_bytes)
+            return self._outgoing.reserve(layout)
+
+    def give_back(self, reservation: Reservation) -> None:
+        """See `Channel.give_back`."""
+        with self._sending:
+            self._outgoing.give_back(reservation)
 
     def _flush_until(self, deadline: float | None) -> bool:
         """Send what is lined up; False when the time is over before all of it went."""
@@ -282,7 +275,7 @@ class StreamChannel:
             case FrameType.BEAT:
                 self._peer_working_seconds = max(0.0, read_beat(frame).working_seconds)
             case FrameType.CREDIT:
-                self._outgoing.credit(read_credit(frame).numbers)
+                self._outgoing.credit(read_credit(frame).offsets)
             case FrameType.GOODBYE:
                 self._break(ChannelClosed(f"{self._peer} closed the connection."))
             case FrameType.HELLO:
@@ -296,7 +289,7 @@ class StreamChannel:
         size = frame.prefix.body_bytes if head.arena_offset is None else head.arena_bytes
         layout = self._layouts.read(head.kind, head.arrays, size)
         if head.arena_offset is not None and head.arena_bytes and loans is not None:
-            data = loans.lend(frame.prefix.sequence, head.arena_offset, head.arena_bytes)
+            data = loans.lend(head.arena_offset, head.arena_bytes)
         else:
             data = _NOTHING_READ if frame.body is None else frame.body
         data.flags.writeable = False

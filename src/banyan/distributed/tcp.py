@@ -17,10 +17,11 @@ from banyan.distributed.frames import PROTOCOL
 from banyan.distributed.greeting import exchange_hellos
 from banyan.distributed.listener import Listener
 from banyan.distributed.noise import MESSAGE_BYTES, Handshake
+from banyan.distributed.opened import Opened
 from banyan.distributed.opening import Conditions, receive_exactly, set_time_left
 from banyan.distributed.outgoing import Outgoing
 from banyan.distributed.secret import SharedSecret
-from banyan.distributed.stream_channel import Opened, StreamChannel
+from banyan.distributed.stream_channel import StreamChannel
 from banyan.foundation.errors import (
     DamagedMessage,
     EnvironmentProblem,
