@@ -134,7 +134,8 @@ def test_a_response_calls_a_tool_and_takes_its_result(sdk: OpenAI) -> None:
         "strict": True,
     }
     asked: dict[str, Any] = {"model": "fake", "tools": [tool], "max_output_tokens": 900}
-    reply = sdk.responses.create(**asked, input="Hi", tool_choice="required", temperature=0)
+    asked["temperature"] = 0
+    reply = sdk.responses.create(**asked, input="Hi", tool_choice="required")
     call = reply.output[-1]
     assert call.type == "function_call"
     assert set(json.loads(call.arguments)) == {"yes"}

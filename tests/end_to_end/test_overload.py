@@ -15,7 +15,7 @@ SEATS, QUEUE, ASKED = 4, 8, 120
 def test_under_ten_times_the_load_admitted_requests_finish_and_the_rest_get_retry_after() -> None:
     options = ["--max-num-seqs", str(SEATS), "--max-waiting-requests", str(QUEUE)]
     with running_server("fake", options) as server:
-        body = {"model": "fake", "prompt": [1], "max_tokens": 200, "temperature": 0}
+        body = {"model": "fake", "prompt": [1], "max_tokens": 800, "temperature": 0}
         body |= {"ignore_eos": True}
 
         async def ask(http: httpx.AsyncClient, number: int) -> httpx.Response:
@@ -35,6 +35,6 @@ def test_under_ten_times_the_load_admitted_requests_finish_and_the_rest_get_retr
         assert len(whole) >= SEATS
         assert len(refused) > ASKED // 4
         assert len({reply.json()["choices"][0]["text"] for reply in whole}) == 1
-        assert all(reply.json()["usage"]["completion_tokens"] == 200 for reply in whole)
+        assert all(reply.json()["usage"]["completion_tokens"] == 800 for reply in whole)
         assert all(int(reply.headers["retry-after"]) >= 1 for reply in refused)
         assert server.running() == 0

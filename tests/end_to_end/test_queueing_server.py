@@ -13,16 +13,20 @@ from tests.end_to_end.servers import Server, running_server, wait_until
 pytestmark = pytest.mark.end_to_end
 
 
+SEATS, PLACES = 2, 4
+
+
 @pytest.fixture(scope="module")
 def small_server() -> Iterator[Server]:
-    """Two seats, four places in the line."""
-    options = ["--max-num-seqs", "2", "--max-waiting-requests", "4", "--max-model-len", "8192"]
+    """Few seats, few places in the line."""
+    options = ["--max-num-seqs", str(SEATS), "--max-waiting-requests", str(PLACES)]
+    options += ["--max-model-len", "60000"]
     with running_server("fake", options) as server:
         yield server
 
 
-# Tokens that keep a seat for about half a second, the time in which a test must do its part.
-LONG = 6000
+# Tokens that keep a seat until the test gives them up, however slow the machine is.
+LONG = 59_000
 
 
 def ask(
@@ -39,12 +43,26 @@ def ask(
     )
 
 
+async def until_ended(tasks: "list[asyncio.Task[Completion]]", count: int) -> None:
+    """Wait until so many are answered or refused."""
+    async with asyncio.timeout(60):
+        while sum(task.done() for task in tasks) < count:
+            await asyncio.sleep(0.01)
+
+
+async def give_up(tasks: "list[asyncio.Task[Completion]]") -> list[Completion | BaseException]:
+    """Hang up on those that are not answered yet."""
+    for task in tasks:
+        task.cancel()
+    return await asyncio.gather(*tasks, return_exceptions=True)
+
+
 def test_admitted_requests_finish_and_the_rest_are_told_when_to_come_back(
     small_server: Server,
 ) -> None:
     async def flood() -> list[Completion | BaseException]:
         async with small_server.async_sdk() as sdk:
-            tasks = [ask(sdk, number) for number in range(40)]
+            tasks = [ask(sdk, number, 2000) for number in range(40)]
             return await asyncio.gather(*tasks, return_exceptions=True)
 
     results = asyncio.run(flood())
@@ -55,7 +73,7 @@ def test_admitted_requests_finish_and_the_rest_are_told_when_to_come_back(
     assert len(refused) >= 10
     for answer in answered:
         assert answer.usage is not None
-        assert answer.usage.completion_tokens == 400
+        assert answer.usage.completion_tokens == 2000
     for error in refused:
         assert error.status_code == 503
         assert int(error.response.headers["retry-after"]) >= 1
@@ -67,13 +85,15 @@ def test_a_caller_with_less_displaces_a_flood_which_gets_429(small_server: Serve
     async def both() -> tuple[list[Completion | BaseException], Completion]:
         async with small_server.async_sdk() as sdk:
             flood = [ask(sdk, number, LONG, user="flood") for number in range(10)]
-            while small_server.running() < 2:
+            while small_server.running() < SEATS:
                 await asyncio.sleep(0.01)
             # The first wave filled the line before there were seats; this one fills it again.
             flood += [ask(sdk, number, LONG, user="flood") for number in range(10, 20)]
-            await asyncio.sleep(0.2)
-            light = await ask(sdk, 99, user="light")
-            return await asyncio.gather(*flood, return_exceptions=True), light
+            too_many = len(flood) - SEATS - PLACES
+            await until_ended(flood, too_many)
+            light = ask(sdk, 99, user="light")
+            await until_ended(flood, too_many + 1)
+            return await give_up(flood), await light
 
     flood, light = asyncio.run(both())
     assert light.choices[0].finish_reason == "length"
@@ -85,12 +105,12 @@ def test_a_caller_with_less_displaces_a_flood_which_gets_429(small_server: Serve
 def test_a_deadline_that_cannot_be_met_is_answered_with_504(small_server: Server) -> None:
     async def late() -> Completion | BaseException:
         async with small_server.async_sdk() as sdk:
-            busy = [ask(sdk, number, LONG) for number in range(3)]
-            while small_server.running() < 2:
+            busy = [ask(sdk, number, LONG) for number in range(SEATS + 1)]
+            while small_server.running() < SEATS:
                 await asyncio.sleep(0.01)
             late = ask(sdk, 9, deadline_seconds=0.05)
             (found,) = await asyncio.gather(late, return_exceptions=True)
-            await asyncio.gather(*busy)
+            await give_up(busy)
             return found
 
     error = asyncio.run(late())

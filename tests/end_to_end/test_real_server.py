@@ -146,7 +146,14 @@ def processor_seconds(process_id: int) -> float:
 
 
 def ask_once(server: Server) -> str:
-    return server.sdk().completions.create(model="tiny", prompt="a", max_tokens=2).choices[0].text
+    answer = server.sdk().completions.create(
+        model="tiny",
+        prompt="a",
+        max_tokens=4,
+        temperature=0,
+        extra_body={"ignore_eos": True, "skip_special_tokens": False},
+    )
+    return answer.choices[0].text
 
 
 def test_compiling_ahead_reports_full_coverage(

@@ -284,7 +284,7 @@ def test_log_probabilities_come_with_each_token() -> None:
 
 def test_a_cancelled_request_frees_its_blocks_at_once_and_says_so_in_the_next_step() -> None:
     engine = fake_engine()
-    engine.add_request("gone", b"hello", SamplingOptions(n=2, max_tokens=50))
+    engine.add_request("gone", b"hello", SamplingOptions(n=2, max_tokens=50, ignore_eos=True))
     engine.add_request("stays", b"hello", GREEDY)
     engine.step()
     engine.cancel("gone")

@@ -43,7 +43,13 @@ stream = litellm.completion(
 )
 text = litellm.text_completion("Hi", "openai/fake", max_tokens=6, temperature=0, **PLACE)
 called = litellm.completion(
-    "openai/fake", MESSAGES, tools=[TOOL], tool_choice="required", max_tokens=900, **PLACE
+    "openai/fake",
+    MESSAGES,
+    tools=[TOOL],
+    tool_choice="required",
+    max_tokens=900,
+    temperature=0,
+    **PLACE,
 )
 hosted = litellm.completion(
     "hosted_vllm/fake", MESSAGES, max_tokens=6, temperature=0, top_k=1, **PLACE

@@ -54,6 +54,7 @@ const next = await client.responses.create({
   model: "fake",
   input: "More",
   max_output_tokens: 6,
+  temperature: 0,
   previous_response_id: response.id,
 });
 const events = [];
