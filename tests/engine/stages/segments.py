@@ -13,7 +13,10 @@ from banyan.foundation.errors import InputError, StageFailed
 
 
 class Adding:
-    """Gives under each name the sum of all it is given, in memory that the next run overwrites."""
+    """Gives under each name the sum of all it is given, in memory that the next run overwrites.
+
+    Less than nothing is as wrong as NaN here.
+    """
 
     def __init__(self, gives: Mapping[int, tuple[str, ...]]) -> None:
         self.place = "a"
@@ -27,11 +30,13 @@ class Adding:
     def compute(
         self, number: int, arguments: Mapping[str, Any], values: Mapping[str, Any]
     ) -> Mapping[str, Any]:
-        if arguments["x"][0] < 0:
-            raise StageFailed("layer 0 on a gave NaN", place="a")
         for array in self._memory[number].values():
             array[0] = arguments["x"][0] + sum(value[0] for value in values.values())
         return self._memory[number]
+
+    def check(self, number: int, results: Mapping[str, Any]) -> None:
+        if any(array[0] < 0 or np.isnan(array[0]) for array in results.values()):
+            raise StageFailed(f"segment {number} on a gave NaN", place="a")
 
     def load_weights(self, source: Any) -> None:
         raise InputError("weight 'w' is not among those given; add it")

@@ -131,7 +131,7 @@ def test_a_segment_that_fails_is_told_and_the_worker_goes_on(serving: Serving) -
     serving.start()
     serving.engine.send(Message("step", {"step": 1}, step(-1)))
     failed = serving.heard()
-    assert (failed.kind, failed.fields["message"]) == ("failed", "layer 0 on a gave NaN")
+    assert (failed.kind, failed.fields["message"]) == ("failed", "segment 0 on a gave NaN")
     wrong = Message("values", {"step": 1}, {"other": np.zeros(1, np.float32)})
     serving.neighbour.send(wrong)
     refused = str(serving.heard().fields["message"])

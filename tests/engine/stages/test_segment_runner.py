@@ -8,6 +8,7 @@ import pytest
 
 from banyan.engine.stages.part import ENGINE
 from banyan.engine.stages.segment_runner import SegmentRunner
+from banyan.foundation.errors import StageFailed
 from tests.engine.stages.segments import Adding, segment, step
 
 Sent = list[tuple[str, str, int, dict[str, float]]]
@@ -92,3 +93,31 @@ def test_the_engine_collects_results_of_its_own_and_of_others(sent: Sent) -> Non
         "logits": 9.0,
         "hidden": 6.0,
     }
+
+
+def test_values_go_out_before_they_are_looked_at_and_results_only_when_they_are_sound(
+    sent: Sent,
+) -> None:
+    runner = SegmentRunner(
+        {"a": Adding({0: ("v", "logits")})},
+        [segment(0, "a", {}, ("v", "logits"), {ENGINE: ("logits",), "b": ("v",)})],
+        sender(sent),
+    )
+    runner.begin(1, step(-1))
+    with pytest.raises(StageFailed, match="segment 0 on a"):
+        runner.run_next()
+    assert sent == [("a", "b", 1, {"v": -1.0})]
+
+
+def test_nan_is_blamed_on_the_place_that_gave_it_first(sent: Sent) -> None:
+    runner = SegmentRunner(
+        {"a": Adding({2: ("logits",)})},
+        [segment(2, "a", {"u": "b"}, ("logits",), {ENGINE: ("logits",)})],
+        sender(sent),
+    )
+    runner.begin(1, step(1))
+    runner.receive("b", 1, {"u": np.array([np.nan], np.float32)})
+    with pytest.raises(StageFailed, match="on b gave NaN") as raised:
+        runner.run_next()
+    assert raised.value.place == "b"
+    assert sent == []

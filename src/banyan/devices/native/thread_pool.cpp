@@ -29,6 +29,7 @@ using Clock = std::chrono::steady_clock;
 constexpr int64_t kCacheLine = 64;
 constexpr int64_t kHugePage = 2 << 20;
 constexpr int kSpinsPerClockRead = 32;
+constexpr std::chrono::microseconds kBetweenLoops{20};
 constexpr int64_t kOwnShare = 32;    // a thread takes 1/32 of what is left of its own range
 constexpr int64_t kOtherShare = 4;   // and 1/4 of what is left of another's
 
@@ -47,16 +48,18 @@ inline void relax() {
 #endif
 }
 
-// Spins until ready() or the time is over; true when ready.
+// Spins until ready() or the time is over; true when ready. A wait that is longer than those between
+// two loops of a program is one between two programs, and another process may want the core by then.
 template <class Ready>
 bool spin_until(std::chrono::nanoseconds limit, Ready ready) {
-  const auto end = Clock::now() + limit;
-  do {
+  const auto begin = Clock::now();
+  for (auto now = begin; now < begin + limit; now = Clock::now()) {
+    if (now >= begin + kBetweenLoops) sched_yield();
     for (int i = 0; i < kSpinsPerClockRead; ++i) {
       if (ready()) return true;
       relax();
     }
-  } while (Clock::now() < end);
+  }
   return ready();
 }
 

@@ -16,14 +16,11 @@ from typing import NamedTuple
 
 from banyan.distributed.channel import Channel, Message
 from banyan.distributed.pulse import OwnPulse
-from banyan.distributed.usual_wait import UsualWait, UsualWaits
+from banyan.engine.stages.patience import Patience
 from banyan.foundation.errors import ChannelError, MessageLate
 
 _TICK_SECONDS = 0.25
 """How often silence is judged while nothing comes."""
-
-_LOOK_SECONDS = 200e-6
-"""Where messages come within this time, looking is cheaper than waking up; see `UsualWait`."""
 
 _LARGE_BYTES = 512 << 10
 """Messages of more may wait for room on the way; those of less do not notice a thread's start."""
@@ -57,7 +54,7 @@ class Links:
         self._names: dict[int, str] = {}
         self._poller = select.poll()
         self._own_pulse = own_pulse
-        self._usual_waits = UsualWaits(_LOOK_SECONDS)
+        self._patience = Patience()
         self._last = ""
         self._taken_in: deque[Arrival] = deque()
         self._broken: dict[str, Channel] = {}
@@ -126,14 +123,10 @@ class Links:
                 self._own_pulse.works(time.monotonic())
 
     def _wait(self, longest: float) -> Arrival | None:
-        start = time.monotonic()
-        usual = self._usual_waits.after(self._last)
-        plan = usual.plan()
+        start, last = time.monotonic(), self._last
+        look_seconds = self._patience.look_seconds(last)
         while (waited := time.monotonic() - start) < longest:
-            early = plan.sleep_seconds - waited
-            if 0 < early < longest - waited:
-                found = self._sleep(early, usual)
-            elif waited < plan.look_until_seconds:
+            if waited < look_seconds:
                 found = self._look(0)
                 if found is None:
                     # Whoever computes on this core goes first.
@@ -141,22 +134,8 @@ class Links:
             else:
                 found = self._look(min(longest - waited, _TICK_SECONDS)) or self._judge_silence()
             if found is not None:
-                usual.came(time.monotonic() - start)
+                self._patience.came(last, time.monotonic() - start)
                 return found
-        return None
-
-    def _sleep(self, seconds: float, usual: UsualWait) -> Arrival | None:
-        """Sleep until it is time to look; what comes in the whole milliseconds of that ends it.
-
-        Poll rounds up to milliseconds, which is too late for who wants to look before that.
-        """
-        end = time.monotonic() + seconds
-        if seconds >= 0.001:
-            found = self._look(int(seconds * 1000) / 1000)
-            if found is not None or time.monotonic() < end - 0.001:
-                return found
-        time.sleep(max(0.0, end - time.monotonic()))
-        usual.overslept(time.monotonic() - end)
         return None
 
     def _look(self, seconds: float) -> Arrival | None:

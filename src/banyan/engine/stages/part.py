@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+import ml_dtypes
 import numpy as np
 
 from banyan.compiler.compile import CompileOptions, compile_graph
@@ -16,6 +17,9 @@ from banyan.compiler.executable import Array, Executable, WeightSource
 from banyan.compiler.report import CompileReport
 from banyan.devices.device import Device
 from banyan.foundation.errors import InputError, StageFailed
+
+# The bits of infinity in formats of 16 bits, shifted to drop the sign.
+_INFINITIES = {np.dtype(ml_dtypes.bfloat16): 0xFF00, np.dtype(np.float16): 0xF800}
 
 ENGINE = ""
 """Where results of the whole graph go; no place of a plan has this name."""
@@ -110,7 +114,7 @@ class LocalPart:
             number: compile_graph(plain.graph, device=device, target=target, options=options)
             for number, plain in self._plain.items()
         }
-        self._taken = {n.number: _arguments_of(n, self._plain[n.number]) for n in segments}
+        self._calls = {n.number: _call_of(n, self._plain[n.number]) for n in segments}
 
     @property
     def reports(self) -> Sequence[CompileReport]:
@@ -142,20 +146,25 @@ class LocalPart:
             values: what it takes of segments.
 
         Returns:
-            What it gives; another run of the same segment overwrites it.
+            What it gives, unchecked; another run of the same segment overwrites it.
+        """
+        call = self._calls[number]
+        taken = {plain: arguments[name] for name, plain in call.arguments}
+        for name, plain in call.values:
+            taken[plain] = values[name]
+        found = self._programs[number].run(taken)
+        return {name: found[plain] for name, plain in call.given}
+
+    def check(self, number: int, results: Mapping[str, Array]) -> None:
+        """Look for NaN in what a segment gave.
 
         Raises:
             StageFailed: it computed NaN.
         """
-        taken = {
-            plain: values[name] if name in values else arguments[name]
-            for name, plain in self._taken[number]
-        }
-        found = self._programs[number].run(taken)
-        numbered, outputs = self._segments[number], self._plain[number].outputs
-        results = {name: found[outputs[name]] for name in numbered.segment.given}
-        _refuse_nan(results, numbered, self.place)
-        return results
+        for name, is_whole in self._calls[number].checked:
+            array = results[name]
+            if has_nan(array if is_whole else array[..., :1]):
+                raise gave_nan(f"{self._segments[number].title} on {self.place}", self.place)
 
     def read_state_part(self, name: str, index: int) -> Array:
         """See `Part`."""
@@ -188,31 +197,55 @@ class LocalPart:
         self._device.close()
 
 
-def _arguments_of(numbered: NumberedSegment, plain: PlainGraph) -> tuple[tuple[str, str], ...]:
-    """What a run takes: name in the segment, and plain name."""
-    return tuple(
-        (name, plain.inputs[name])
-        for node in numbered.segment.graph.inputs
-        if node.attr("role") == "argument" and (name := str(node.attr("name")))
+@dataclass(frozen=True, slots=True)
+class _Call:
+    """What a run of a segment takes and gives, looked up once.
+
+    Attributes:
+        arguments: of the step: name, and plain name in the program.
+        values: of other segments, likewise.
+        given: what it gives, likewise.
+        checked: the names of its floats, and whether all of them are looked at. Of results with a
+            row for each token the first column tells: a NaN in a row spreads.
+    """
+
+    arguments: tuple[tuple[str, str], ...]
+    values: tuple[tuple[str, str], ...]
+    given: tuple[tuple[str, str], ...]
+    checked: tuple[tuple[str, bool], ...]
+
+
+def _call_of(numbered: NumberedSegment, plain: PlainGraph) -> _Call:
+    segment = numbered.segment
+    taken = [str(n.attr("name")) for n in segment.graph.inputs if n.attr("role") == "argument"]
+    kinds = {output.name: output.node.dtype for output in segment.graph.outputs}
+    return _Call(
+        tuple((name, plain.inputs[name]) for name in taken if name not in segment.received),
+        tuple((name, plain.inputs[name]) for name in taken if name in segment.received),
+        tuple((name, plain.outputs[name]) for name in segment.given),
+        tuple((n, n.startswith("value.")) for n in segment.given if kinds[n].is_floating),
     )
 
 
-def _refuse_nan(results: Mapping[str, Array], numbered: NumberedSegment, place: str) -> None:
-    """Of results with a row for each token the first column tells: a NaN in a row spreads."""
-    for name, array in results.items():
-        if array.dtype.kind in "iub":
-            continue
-        if _has_nan(array if name.startswith("value.") else array[..., :1]):
-            raise StageFailed(
-                f"{numbered.title} on {place} gave NaN; its weights are damaged, or its device "
-                "computes wrongly: run `banyan conformance` on it, or plan without it",
-                place=place,
-            )
+def gave_nan(who: str, place: str) -> StageFailed:
+    """What to raise when a device computed NaN."""
+    return StageFailed(
+        f"{who} gave NaN; its weights are damaged, or its device computes wrongly: run `banyan "
+        "conformance` on it, or plan without it",
+        place=place,
+    )
 
 
-def _has_nan(array: Array) -> bool:
-    """A sum is the cheapest thing that every NaN shows in; so do infinities of both signs."""
-    seen = array.astype(np.float32, copy=False)
-    with np.errstate(over="ignore", invalid="ignore"):
-        total = np.add.reduce(seen, axis=None)
-    return bool(np.isnan(total)) and bool(np.isnan(seen).any())
+def has_nan(array: Array) -> bool:
+    """Whether any element of an array is NaN.
+
+    The least of floats that the processor knows is NaN if one is; of others the bits tell, where
+    those of every NaN, without the sign, are above those of infinity.
+    """
+    if not array.size or array.dtype.kind in "iub":
+        return False
+    infinity = _INFINITIES.get(array.dtype)
+    if infinity is not None:
+        return bool(np.maximum.reduce(array.view(np.uint16) << 1, axis=None) > infinity)
+    seen = array if array.dtype.kind == "f" else array.astype(np.float32)
+    return bool(np.isnan(np.minimum.reduce(seen, axis=None)))

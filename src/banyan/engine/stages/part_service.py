@@ -73,11 +73,14 @@ class _Service:
         if said is not None:
             self._take(Arrival(ENGINE, said))
         while True:
-            has_run = self._run_next()
-            arrival = self._links.receive(0 if has_run else None)
-            while arrival is not None:
+            if not self._run_next():
+                arrival = self._links.receive()
+                assert arrival is not None, "without a limit something comes"
+                # What it makes ready runs before anybody looks for more.
                 self._take(arrival)
-                arrival = self._links.receive(0)
+                continue
+            while (more := self._links.receive(0)) is not None:
+                self._take(more)
 
     def close(self) -> None:
         """Give everything back."""

@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from banyan.compiler.executable import Array
-from banyan.engine.stages.inbox import ARGUMENTS, Inbox, Key
-from banyan.engine.stages.part import ENGINE, NumberedSegment
+from banyan.engine.stages.inbox import ARGUMENTS, Inbox, Key, Ready
+from banyan.engine.stages.part import ENGINE, NumberedSegment, gave_nan, has_nan
+from banyan.foundation.errors import StageFailed
 
 Send = Callable[[str, str, int, Mapping[str, Array]], None]
 """Sends values of a step from a place to another; `ENGINE` is the engine, for results."""
@@ -24,6 +25,10 @@ class Computing(Protocol):
         self, number: int, arguments: Mapping[str, Array], values: Mapping[str, Array]
     ) -> Mapping[str, Array]:
         """Run a segment; what it gives may be overwritten when it runs again."""
+        ...
+
+    def check(self, number: int, results: Mapping[str, Array]) -> None:
+        """Raise `StageFailed` where a segment gave NaN."""
         ...
 
 
@@ -132,12 +137,36 @@ class SegmentRunner:
         began = time.perf_counter()
         found = work.part.compute(ready.number, ready.values[ARGUMENTS], given)
         self.busy_seconds[work.place] += time.perf_counter() - began
-        for place, names in work.sent:
-            self._send(work.place, place, ready.step, {name: found[name] for name in names})
+        self._hand_over(work, ready, found)
         if work.kept:
             kept = {(work.place, name): self._keep(found[name]) for name in work.kept}
             self._inbox.put(ready.step, kept)
         return True
+
+    def _hand_over(self, work: _Work, ready: Ready[Any], found: Mapping[str, Array]) -> None:
+        """Send what other processes take, and look for NaN.
+
+        Who takes values has a segment to compute with them, and gives NaN for NaN: they go first,
+        so that nobody waits for the looking. What the engine gets is an answer at once: it is
+        sound.
+        """
+        for place, names in work.sent:
+            if place != ENGINE:
+                self._send(work.place, place, ready.step, {name: found[name] for name in names})
+        self._check(work, ready, found)
+        for place, names in work.sent:
+            if place == ENGINE:
+                self._send(work.place, place, ready.step, {name: found[name] for name in names})
+
+    def _check(self, work: _Work, ready: Ready[Any], found: Mapping[str, Array]) -> None:
+        """Blame the place that gave the first NaN, which may not have said so yet."""
+        try:
+            work.part.check(ready.number, found)
+        except StageFailed:
+            for key, value in ready.values.items():
+                if key is not ARGUMENTS and key[0] != work.place and has_nan(value):
+                    raise gave_nan(f"a segment on {key[0]}", key[0]) from None
+            raise
 
     def _keep(self, array: Array) -> Array:
         return array.copy() if self._copies else array

@@ -121,8 +121,10 @@ def _start_worker(
             ],
             pass_fds=(theirs.fileno(), *descriptors.values()),
             stdin=subprocess.DEVNULL,
-            # A Ctrl-C in the terminal is for the one who serves, who ends its workers.
-            start_new_session=True,
+            # A Ctrl-C in the terminal is for the one who serves, who ends its workers. A session of
+            # its own would do, too, but Linux shares cores between sessions, and a worker that
+            # waits could not give its core to one that computes.
+            process_group=0,
         )
 
     def see_off(answered: bool) -> None:
