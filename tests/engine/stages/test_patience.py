@@ -13,7 +13,7 @@ def after(*waits: float) -> float:
     patience = Patience()
     for seconds in waits:
         patience.came("a values", seconds)
-    return patience.look_seconds("a values")
+    return patience.times("a values").look_until_seconds
 
 
 def test_who_knows_nothing_sleeps() -> None:
@@ -22,6 +22,13 @@ def test_who_knows_nothing_sleeps() -> None:
 
 def test_regular_messages_are_looked_for_until_they_are_late() -> None:
     assert 0.01 < after(*[0.01] * 8) < 0.03
+
+
+def test_the_larger_part_of_a_usual_wait_is_slept_through_in_whole_milliseconds() -> None:
+    patience = Patience()
+    for last, seconds in (("step", 0.01), ("values", 0.001)):
+        patience.came(last, seconds)
+    assert [patience.times(last).sleep_milliseconds for last in ("step", "values")] == [7, 0]
 
 
 def test_messages_that_come_at_once_are_looked_for_a_moment() -> None:
@@ -43,10 +50,10 @@ def test_many_pauses_are() -> None:
 def test_each_wait_is_learned_apart_and_only_so_many_of_them() -> None:
     patience = Patience()
     patience.came("a values", 0.01)
-    assert patience.look_seconds("a step") == 0.0
+    assert patience.times("a step") == (0, 0.0)
     for number in range(1000):
         patience.came(f"{number}", 0.01)
-    assert patience.look_seconds("a values") == 0.0
+    assert patience.times("a values") == (0, 0.0)
 
 
 @given(WAITS)

@@ -124,19 +124,18 @@ class Links:
 
     def _wait(self, longest: float) -> Arrival | None:
         start, last = time.monotonic(), self._last
-        look_seconds = self._patience.look_seconds(last)
-        while (waited := time.monotonic() - start) < longest:
-            if waited < look_seconds:
+        times = self._patience.times(last)
+        found = self._look(min(longest, times.sleep_milliseconds / 1000))
+        while found is None and (waited := time.monotonic() - start) < longest:
+            if waited < times.look_until_seconds:
+                # Whoever computes on this core goes first.
+                os.sched_yield()
                 found = self._look(0)
-                if found is None:
-                    # Whoever computes on this core goes first.
-                    os.sched_yield()
             else:
                 found = self._look(min(longest - waited, _TICK_SECONDS)) or self._judge_silence()
-            if found is not None:
-                self._patience.came(last, time.monotonic() - start)
-                return found
-        return None
+        if found is not None:
+            self._patience.came(last, time.monotonic() - start)
+        return found
 
     def _look(self, seconds: float) -> Arrival | None:
         """One look at what is here, or comes within `seconds`."""

@@ -1,9 +1,12 @@
-"""How long who waits looks again and again before it sleeps. Pure.
+"""How long who waits sleeps, and looks again and again, and sleeps. Pure.
 
 A core that sleeps wakes up late, by some 50 to 100 us, and every step over several processes waits
-once for each of them. So while messages come as they usually do, who waits looks for them and gives
-its core to whoever computes there after each look (`links`); it sleeps when the next one is late.
+once for each of them. So who waits looks for a message around the time when it usually comes, and
+gives its core to whoever computes there after each look (`links`). Before that it sleeps, and it
+sleeps again when the message is late.
 """
+
+from typing import NamedTuple
 
 _GAIN = 1 / 4
 _FACTOR = 2.0
@@ -16,6 +19,25 @@ _LEAST_SECONDS = 200e-6
 _MOST_REMEMBERED = 64
 
 
+_SLEEP_SHARE = 0.75
+"""Of a usual wait; what comes earlier wakes the sleeper, a little later than it might."""
+
+
+class Times(NamedTuple):
+    """What to do, counted from when the waiting begins.
+
+    Attributes:
+        sleep_milliseconds: sleep so long at first, and less only if something comes.
+        look_until_seconds: then look again and again until then, and sleep after it.
+    """
+
+    sleep_milliseconds: int
+    look_until_seconds: float
+
+
+_ASLEEP = Times(0, 0.0)
+
+
 class Patience:
     """Learns how long messages take, apart for what they follow: in a step each wait is its own."""
 
@@ -23,12 +45,13 @@ class Patience:
         """Know nothing yet."""
         self._usual: dict[str, float] = {}
 
-    def look_seconds(self, last: str) -> float:
-        """How long to look for the message that follows `last`; 0 where it takes too long."""
+    def times(self, last: str) -> Times:
+        """How to wait for the message that follows `last`."""
         usual = self._usual.get(last)
         if usual is None or usual > _LONGEST_USUAL_SECONDS:
-            return 0.0
-        return max(_FACTOR * usual, _LEAST_SECONDS)
+            return _ASLEEP
+        # Sleeping is done in whole milliseconds.
+        return Times(int(1000 * _SLEEP_SHARE * usual), max(_FACTOR * usual, _LEAST_SECONDS))
 
     def came(self, last: str, seconds: float) -> None:
         """The message behind `last` was waited for so long."""
