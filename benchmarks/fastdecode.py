@@ -24,6 +24,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from banyan.engine.engine import Engine
+from banyan.engine.scheduling.pipeline_depth import FixedDepth, PipelineDepth
+from banyan.engine.starting.load_choice import choose_depth
 from banyan.engine.starting.loading import LoadedModel
 from banyan.planner.load_control import LoadControl, MicroBatch, micro_batch_size
 from banyan.planner.plan import Stage
@@ -75,7 +77,7 @@ def main() -> None:
     parser.add_argument("--parts", type=int, nargs="+", default=[4, 8, 16, 32])
     parser.add_argument("--rounds", type=int, default=1)
     parser.add_argument("--batch", type=int, default=256)
-    parser.add_argument("--flights", type=int, help="steps under way; the model's own number")
+    parser.add_argument("--flights", type=int, help="steps under way; found by the engine itself")
     parser.add_argument("--answer", type=int, default=576)
     parser.add_argument("--layers", type=int, default=2)
     parser.add_argument("--intermediate", type=int, default=256)
@@ -102,14 +104,15 @@ def main() -> None:
 
 def _round(loaded: LoadedModel, asked: argparse.Namespace) -> Mapping[str, Arm]:
     batch, answer = asked.batch, asked.answer
-    flights = asked.flights or loaded.executable.num_in_flight
-    alone = engine_of(loaded, InFlight(loaded.executable, 1), seats=batch, budget=2048)
-    both = engine_of(loaded, InFlight(loaded.executable, flights), seats=batch)
+    step = loaded.executable
+    alone = engine_of(loaded, InFlight(step, 1), seats=batch, budget=2048)
+    depth = FixedDepth(asked.flights) if asked.flights else choose_depth(step)
+    both = engine_of(loaded, step, seats=batch, depth=depth)
     found = {"alternating": _alternating(alone, batch, answer)}
     whole = batch * answer
     served = serve(both, Together(batch, answer), answer=answer, most_tokens=whole)
     found["together"] = Arm(served.tokens_per_second(batch, whole), max(served.cached))
-    _tell("together", found["together"], served)
+    _tell("together", found["together"], served, depth)
     for parts in asked.parts:
         interval = answer // parts
         size = micro_batch_size(batch, answer, interval)
@@ -120,7 +123,7 @@ def _round(loaded: LoadedModel, asked: argparse.Namespace) -> Mapping[str, Arm]:
         served = serve(both, starts, answer=answer, most_tokens=ramp + whole)
         name = f"S/F = {parts}"
         found[name] = Arm(served.tokens_per_second(ramp, ramp + whole), max(served.cached))
-        _tell(name, found[name], served)
+        _tell(name, found[name], served, depth)
     alone.close()
     both.close()
     return found
@@ -139,14 +142,14 @@ def _alternating(engine: Engine, batch: int, answer: int) -> Arm:
     # By then every prompt is computed.
     begun = batch * ALTERNATING_STEPS
     found = Arm(served.tokens_per_second(begun, served.tokens[-1]), max(served.cached))
-    _tell("alternating", found, served)
+    _tell("alternating", found, served, FixedDepth(1))
     return found
 
 
-def _tell(name: str, arm: Arm, served: Served) -> None:
+def _tell(name: str, arm: Arm, served: Served, depth: PipelineDepth) -> None:
     print(
         f"{name:12} {arm.tokens_per_second:8.0f} tokens/s, at most {arm.peak} tokens cached, "
-        f"{served.seconds[-1]:.1f} s; busy: "
+        f"{served.seconds[-1]:.1f} s; {depth.current} under way at the end; busy: "
         + ", ".join(f"{place} {share:.0%}" for place, share in served.busy.items()),
         flush=True,
     )

@@ -19,6 +19,7 @@ from banyan.engine.engine import Engine
 from banyan.engine.options import EngineLimits, EngineOptions
 from banyan.engine.runner import StepModel
 from banyan.engine.sampling import SamplingOptions
+from banyan.engine.scheduling.pipeline_depth import PipelineDepth
 from banyan.engine.starting.loading import LoadedModel, load_model
 from banyan.foundation.settings import load_settings
 from banyan.planner.plan import Plan, Replica, Stage
@@ -95,8 +96,18 @@ class InFlight(StepModel):
         return self._model.run(arguments)
 
 
-def engine_of(loaded: LoadedModel, model: StepModel, *, seats: int, budget: int = 512) -> Engine:
-    """An engine of its own that shares the model and its cache; gives tokens, no text."""
+def engine_of(
+    loaded: LoadedModel,
+    model: StepModel,
+    *,
+    seats: int,
+    budget: int = 512,
+    depth: PipelineDepth | None = None,
+) -> Engine:
+    """An engine of its own that shares the model and its cache; gives tokens, no text.
+
+    Without a `depth` as many steps are under way as the model takes.
+    """
     limits = EngineLimits(
         max_model_len=loaded.engine.limits.max_model_len,
         max_num_seqs=seats,
@@ -108,6 +119,7 @@ def engine_of(loaded: LoadedModel, model: StepModel, *, seats: int, budget: int 
         limits,
         vocab_size=loaded.engine.vocab_size,
         enable_prefix_caching=False,
+        depth=depth,
     )
 
 

@@ -24,6 +24,7 @@ from pathlib import Path
 
 from banyan.compiler.options import CompileOptions
 from banyan.devices.discovery import find_device
+from banyan.engine.starting.load_choice import choose_depth
 from banyan.foundation.settings import load_settings
 from banyan.models.loading import open_model
 from banyan.planner.costs import Part
@@ -159,7 +160,8 @@ def _served(model: Path, order: tuple[str, ...], split: int, speed: float) -> fl
     """Tokens per second with `split` layers in the first stage."""
     plan = plan_text(Stage(0, split, order[:1]), Stage(split, SIZE.layers, order[1:]))
     with opened(model, plan, seats=BATCH, length=ANSWER + 16, cores=CORES) as loaded:
-        engine = engine_of(loaded, loaded.executable, seats=BATCH)
+        depth = choose_depth(loaded.executable)
+        engine = engine_of(loaded, loaded.executable, seats=BATCH, depth=depth)
         whole = BATCH * ANSWER
         with throttled(workers()["slow"], speed):
             served = serve(engine, Together(BATCH, ANSWER), answer=ANSWER, most_tokens=whole)

@@ -16,7 +16,8 @@ from banyan.engine.scheduling.scheduler import Step
 # pipeline is filled or emptied in them.
 _BOUT_ROUNDS = 7
 _SETTLING_ROUNDS = 2
-_NUM_PAIRS = 5
+# So many pairs of bouts that say the same end a trial.
+_MAJORITY = 3
 # Steps are as long as others on the machine let them be: what seems a little better is chance.
 _LEAST_GAIN = 0.03
 _FIRST_PAUSE = 8
@@ -91,7 +92,9 @@ class _Trial:
         num_running: sequences when it began.
         bout: its number; even ones are of the depth on trial.
         round_: of the bout.
-        bouts: for each that is over, the median seconds of a token; None where none was seen.
+        first: of the bout before, the median seconds of a token; None where none was seen.
+        num_better: pairs of bouts in which the one on trial was faster.
+        num_others: pairs in which it was not, or in which too little was seen.
         seen: seconds of a token in this bout.
     """
 
@@ -100,7 +103,9 @@ class _Trial:
     num_running: int
     bout: int = 0
     round_: int = 0
-    bouts: list[float | None] = field(default_factory=list)
+    first: float | None = None
+    num_better: int = 0
+    num_others: int = 0
     seen: list[float] = field(default_factory=list)
 
     @property
@@ -109,7 +114,7 @@ class _Trial:
 
     @property
     def is_over(self) -> bool:
-        return self.bout == 2 * _NUM_PAIRS
+        return max(self.num_better, self.num_others) == _MAJORITY
 
     def note_round(self, seconds: float | None) -> None:
         """A round is over; `seconds` of a token, None where others than answers were computed."""
@@ -117,19 +122,18 @@ class _Trial:
             self.seen.append(seconds)
         self.round_ += 1
         if self.round_ == _BOUT_ROUNDS:
-            self.bouts.append(statistics.median(self.seen) if self.seen else None)
-            self.seen.clear()
-            self.round_ = 0
-            self.bout += 1
+            self._end_bout(statistics.median(self.seen) if self.seen else None)
 
-    def gain(self) -> float:
-        """The part of the time that the depth on trial saves: the median of pairs of bouts.
-
-        0 where most pairs saw nothing.
-        """
-        pairs = zip(self.bouts[::2], self.bouts[1::2], strict=True)
-        ratios = [tried / known for tried, known in pairs if tried is not None and known]
-        return 1 - statistics.median(ratios) if 2 * len(ratios) > _NUM_PAIRS else 0.0
+    def _end_bout(self, found: float | None) -> None:
+        if self.bout % 2 == 0:
+            self.first = found
+        elif self.first is not None and found and self.first < (1 - _LEAST_GAIN) * found:
+            self.num_better += 1
+        else:
+            self.num_others += 1
+        self.seen.clear()
+        self.round_ = 0
+        self.bout += 1
 
 
 class LearnedDepth:
@@ -218,7 +222,7 @@ class LearnedDepth:
 
     def _judge(self, trial: _Trial) -> None:
         choice, (tried, known) = trial.choice, trial.depths
-        if trial.gain() > _LEAST_GAIN:
+        if trial.num_better == _MAJORITY:
             choice.depth, choice.pause = tried, _SHORTEST_PAUSE
             choice.goes_up = tried > known
             choice.rest = _FIRST_PAUSE
