@@ -1,4 +1,4 @@
-"""What rounds of stages cost, with numbers that can be checked by head."""
+"""What steps through stages cost, with numbers that can be checked by head."""
 
 from dataclasses import dataclass, replace
 
@@ -39,21 +39,23 @@ def _round(*stages: Stage, count: int = 4, **options: object) -> tuple[float, tu
     return found.seconds, found.busy
 
 
-def test_two_stages_take_micro_batches_in_turn() -> None:
-    # Two micro-batches of 2 sequences: 2 layers x 2 = 4 s a stage, twice.
-    assert _round(Stage(0, 2, ("d0",)), Stage(2, 4, ("d1",))) == (8.0, (1.0, 1.0))
+def test_a_step_passes_the_stages_in_turn() -> None:
+    stages = Stage(0, 3, ("d0",)), Stage(3, 4, ("d1",))
+    assert _round(*stages) == (16.0, (0.75, 0.25))
+    assert _round(*stages, count=1) == (4.0, (0.75, 0.25))
 
 
-def test_the_slower_stage_sets_the_pace() -> None:
-    seconds, busy = _round(Stage(0, 3, ("d0",)), Stage(3, 4, ("d1",)))
-    assert seconds == 12.0
-    assert busy == pytest.approx((1.0, 1 / 3))
+def test_parts_that_share_a_device_are_at_one_place() -> None:
+    def places(*stages: Stage) -> tuple[int, ...]:
+        return StageCosts(MODEL, stages, Devices(FREE), OneSecond()).place_of_part
 
-
-def test_in_one_piece_the_stages_wait_for_each_other() -> None:
-    stages = Stage(0, 2, ("d0",)), Stage(2, 4, ("d1",))
-    assert _round(*stages, num_micro_batches=1) == (16.0, (0.5, 0.5))
-    assert _round(*stages, count=1) == (4.0, (0.5, 0.5))
+    one, other = Stage(0, 2, ("d0",)), Stage(2, 4, ("d1",))
+    assert places(one, other) == (0, 1)
+    assert places(Stage(0, 2, ("d0",)), Stage(2, 4, ("d0",))) == (0, 0)
+    assert places(Stage(0, 4, ("d0",), attention=("d1",), experts=("d2",))) == (0, 1, 2)
+    assert places(one, Stage(2, 4, ("d0", "d1")), Stage(3, 4, ("d2",))) == (0, 0, 1)
+    # The last one joins places that were apart.
+    assert places(one, other, Stage(3, 4, ("d0", "d1"))) == (0, 0, 0)
 
 
 def test_devices_that_share_a_stage_halve_it() -> None:
@@ -74,7 +76,7 @@ def test_a_slow_device_slows_its_part() -> None:
 def test_links_take_their_time() -> None:
     slow = replace(inventory_of(4), within_host=Link(1e30, 0.5))
     stages = Stage(0, 2, ("d0",)), Stage(2, 4, ("d1",))
-    costs = StageCosts(MODEL, stages, Devices(slow), OneSecond(), num_micro_batches=1)
+    costs = StageCosts(MODEL, stages, Devices(slow), OneSecond())
     # There, and with the chosen tokens back.
     assert costs.round(decode_step(4, 10)).seconds == pytest.approx(17.0)
 

@@ -1,6 +1,7 @@
-"""One replica's engine on a simulated clock, by the rules of `banyan.engine.scheduling.scheduler`.
+"""One replica's engine with one step at a time, on a simulated clock.
 
-Decoding first, then prompts in chunks up to the token budget, first come first served; a sequence
+By the rules of `banyan.engine.scheduling.scheduler`:
+decoding first, then prompts in chunks up to the token budget, first come first served; a sequence
 is admitted when its tokens find blocks and each that runs could still take one more; when blocks
 run out the last one gives its own back and starts anew. A test runs the real scheduler beside it.
 
@@ -12,6 +13,7 @@ import math
 from collections import deque
 from heapq import heappop, heappush
 
+from banyan.planner.simulation.alike_steps import duration, steps_within
 from banyan.planner.simulation.busy import BusyMeter
 from banyan.planner.simulation.requests import EngineLimits, Requests
 from banyan.planner.simulation.stage_costs import BLOCK_TOKENS
@@ -188,7 +190,7 @@ class SimulatedEngine:
         self._half = line.slope * count / 2
         self._line_busy = line.busy
         self._take_blocks(self._num_steps)
-        self.until = self._now + self._duration(self._num_steps)
+        self.until = self._now + duration(self._first, self._half, self._num_steps)
 
     def _first_end(self) -> int:
         """The step behind the one with which the first sequence ends."""
@@ -219,36 +221,23 @@ class SimulatedEngine:
             taken += self._phases[-(self.num_steps + number) & _PHASE]
         self.free_blocks -= taken
 
-    def _duration(self, num_steps: int) -> float:
-        return num_steps * self._first + self._half * num_steps * (num_steps - 1)
-
     def _steps_within(self, now: float) -> int:
         """Steps under way that have ended by `now`."""
         if not self._num_steps:
             return 0
-        elapsed, half = now - self._now, self._half
-        if half > 0.0:
-            b = self._first - half
-            steps = int((math.sqrt(b * b + 4 * half * elapsed) - b) / (2 * half))
-        else:
-            steps = int(elapsed / self._first)
-        while steps < self._num_steps and self._duration(steps + 1) <= elapsed:
-            steps += 1
-        while steps > 0 and self._duration(steps) > elapsed:
-            steps -= 1
-        return min(steps, self._num_steps)
+        return steps_within(self._first, self._half, self._num_steps, now - self._now)
 
     def _shorten(self, now: float) -> None:
         """End after the step that is under way at `now`, so that others may join."""
         if self._chunks or self._num_steps <= 1 or self.until == NEVER:
             return
         steps = self._steps_within(now)
-        if self._now + self._duration(steps) < now or steps == 0:
+        if self._now + duration(self._first, self._half, steps) < now or steps == 0:
             steps += 1
         if steps < self._num_steps:
             self._take_blocks_back(steps)
             self._num_steps = steps
-            self.until = self._now + self._duration(steps)
+            self.until = self._now + duration(self._first, self._half, steps)
 
     def _take_blocks_back(self, num_steps: int) -> None:
         """Only `num_steps` of the steps under way will be taken."""

@@ -18,10 +18,10 @@ from banyan.planner.costs import CostModel
 from banyan.planner.inventory import Inventory
 from banyan.planner.model_shape import ModelShape
 from banyan.planner.plan import Plan
-from banyan.planner.simulation.engine import NEVER, SimulatedEngine
+from banyan.planner.simulation.engine import NEVER
 from banyan.planner.simulation.events import Event, HandOver, Notice, Return, Stop
 from banyan.planner.simulation.failures import Failure
-from banyan.planner.simulation.replicas import Chain, Chains, EnginePolicy, check_devices
+from banyan.planner.simulation.replicas import Chain, Chains, Engine, EnginePolicy, check_devices
 from banyan.planner.simulation.requests import Requests
 from banyan.planner.simulation.result import FINISHED, NO_REPLICA, TOO_LONG, SimulationResult, Usage
 from banyan.planner.simulation.routing import Router, Routing
@@ -91,8 +91,8 @@ class _Replica:
 
     answering: Chain
     prompting: Chain | None
-    engine: SimulatedEngine
-    prompts: SimulatedEngine | None
+    engine: Engine
+    prompts: Engine | None
     num_stopped: int = 0
     slowness: dict[str, float] = field(default_factory=dict)
     held: list[int] = field(default_factory=list)
@@ -175,12 +175,8 @@ class _Fleet:
         return _Replica(
             answering,
             prompting,
-            SimulatedEngine(answering.limits, answering.times, self._requests, bin_seconds=seconds),
-            None
-            if prompting is None
-            else SimulatedEngine(
-                prompting.limits, prompting.times, self._prompts, bin_seconds=seconds
-            ),
+            answering.engine(self._requests, bin_seconds=seconds),
+            None if prompting is None else prompting.engine(self._prompts, bin_seconds=seconds),
         )
 
     def _mean_context(self) -> int:
@@ -247,7 +243,7 @@ class _Fleet:
         if engine.until != before:
             heappush(self._line, (engine.until, 0, number))
 
-    def _advance(self, number: int, engine: SimulatedEngine, now: float) -> None:
+    def _advance(self, number: int, engine: Engine, now: float) -> None:
         done = engine.advance()
         if engine.until < NEVER:
             heappush(self._line, (engine.until, 0, number))

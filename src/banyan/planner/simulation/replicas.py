@@ -8,11 +8,15 @@ from banyan.foundation.errors import InputError
 from banyan.planner.costs import CostModel
 from banyan.planner.inventory import Inventory
 from banyan.planner.model_shape import ModelShape
-from banyan.planner.plan import Plan, Replica, Stage
-from banyan.planner.simulation.requests import EngineLimits
-from banyan.planner.simulation.stage_costs import BLOCK_TOKENS, Devices, StageCosts
+from banyan.planner.plan import Plan, Replica, Stage, pipeline_depth
+from banyan.planner.simulation.engine import SimulatedEngine
+from banyan.planner.simulation.pipelined_engine import PipelinedEngine
+from banyan.planner.simulation.places import Places
+from banyan.planner.simulation.requests import EngineLimits, Requests
+from banyan.planner.simulation.stage_costs import BLOCK_TOKENS, Devices, RoundTime, StageCosts
 from banyan.planner.simulation.step_times import TabledTimes
 
+Engine: TypeAlias = SimulatedEngine | PipelinedEngine
 _Key: TypeAlias = tuple[object, ...]
 
 
@@ -23,15 +27,15 @@ class EnginePolicy:
     Attributes:
         token_budget: most tokens of a step.
         max_running: most sequences at once, where the plan says nothing.
-        num_micro_batches: pieces of a step in a replica of several stages; 0 takes as many as it
-            has stages.
+        num_in_flight: steps under way at once; 0 takes as many as keep all places of a replica
+            busy, as the engine does.
         memory_share: of a device's memory that weights and cache may take, as planning assumes;
             programs and activations live in the rest.
     """
 
     token_budget: int = 1024
     max_running: int = 64
-    num_micro_batches: int = 0
+    num_in_flight: int = 0
     memory_share: float = 0.92
 
     def __post_init__(self) -> None:
@@ -60,8 +64,24 @@ class Chain:
         """Answers with all places taken, at a context."""
         blocks = -(-context // BLOCK_TOKENS)
         count = max(1, min(self.limits.max_running, self.limits.num_blocks // blocks))
-        line = self.times.decode(count, count * context)
-        return count / (line.fixed + line.slope * count * context)
+        num_steps = min(count, self.limits.num_in_flight)
+        each = -(-count // num_steps)
+        line = self.times.decode(each, each * context)
+        step = RoundTime(line.fixed + line.slope * each * context, line.busy)
+        *spans, _ = Places(self.costs.place_of_part).spans(step)
+        return count / max(step.seconds, num_steps * max(spans))
+
+    def engine(self, requests: Requests, *, bin_seconds: float) -> Engine:
+        """An engine that runs such a chain."""
+        if self.limits.num_in_flight == 1:
+            return SimulatedEngine(self.limits, self.times, requests, bin_seconds=bin_seconds)
+        return PipelinedEngine(
+            self.limits,
+            self.times,
+            requests,
+            self.costs.place_of_part,
+            bin_seconds=bin_seconds,
+        )
 
 
 class Chains:
@@ -107,7 +127,6 @@ class Chains:
                 self.devices,
                 self._costs,
                 slowness=slowness,
-                num_micro_batches=self._policy.num_micro_batches,
             )
             num_blocks = costs.num_blocks(self._policy.memory_share)
             if num_blocks < 1:
@@ -115,7 +134,8 @@ class Chains:
                     f"the stages on {stages[0].devices[0]!r} and after leave no room for a KV "
                     f"cache of even {BLOCK_TOKENS} tokens; give them fewer layers, or more devices"
                 )
-            limits = EngineLimits(num_blocks, self._policy.token_budget, max_running)
+            num_in_flight = self._policy.num_in_flight or pipeline_depth(stages)
+            limits = EngineLimits(num_blocks, self._policy.token_budget, max_running, num_in_flight)
             found = Chain(limits, TabledTimes(costs.round), costs)
             self._found[key] = found
         return found

@@ -13,11 +13,13 @@ class EngineLimits:
         num_blocks: of its KV cache, of 16 tokens each.
         token_budget: most tokens of a step, at least `max_running`.
         max_running: most sequences that run.
+        num_in_flight: steps under way at once; they share the token budget.
     """
 
     num_blocks: int
     token_budget: int = 1024
     max_running: int = 64
+    num_in_flight: int = 1
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -1,8 +1,8 @@
 """What a step of a replica costs: its stages, what they hand on, and who is busy how long. Pure.
 
-A stage computes its dense part, its attention and its experts one after the other, wherever they
-live. A replica of several stages cuts the sequences of a step into micro-batches, so that all
-stages have work; a round ends when every micro-batch went through all stages.
+A step goes through the stages in turn, and in each through its dense part, its attention and its
+experts, wherever they live. Parts that share a device are at one place; several steps under way
+keep several places busy (`banyan.planner.simulation.places`).
 """
 
 from collections.abc import Mapping, Sequence
@@ -58,10 +58,10 @@ class PlacedStage:
 
 @dataclass(frozen=True, slots=True)
 class RoundTime:
-    """One step of a replica.
+    """One step of a replica, with nothing else under way.
 
     Attributes:
-        seconds: until all of it is computed.
+        seconds: until it is through.
         busy: share of that time for each part, stage after stage.
     """
 
@@ -70,7 +70,7 @@ class RoundTime:
 
 
 class StageCosts:
-    """Times of the rounds of one chain of stages.
+    """Times of the steps of one chain of stages.
 
     Args:
         model: what is computed.
@@ -78,7 +78,6 @@ class StageCosts:
         inventory: where the devices are, and what lies between.
         costs: predicts each part.
         slowness: device -> factor on its times, for those that are slower than their type.
-        num_micro_batches: pieces of a step; 0 takes as many as there are stages.
 
     Raises:
         InputError: a device is not in the inventory, or two that have to talk cannot.
@@ -92,7 +91,6 @@ class StageCosts:
         costs: CostModel,
         *,
         slowness: Mapping[str, float] | None = None,
-        num_micro_batches: int = 0,
     ) -> None:
         self._model = model
         self._costs = costs
@@ -100,33 +98,33 @@ class StageCosts:
         slow = slowness or {}
         self.stages = tuple(self._place(stage, slow) for stage in stages)
         self._hops = self._hops_between(stages)
-        self._num_micro_batches = num_micro_batches or len(stages)
 
     @property
     def parts(self) -> tuple[PlacedPart, ...]:
         """All parts, stage after stage."""
         return tuple(part for stage in self.stages for part in stage.parts)
 
+    @property
+    def place_of_part(self) -> tuple[int, ...]:
+        """For each part the number of its place: those that share a device are at one."""
+        names = [{device.name for device in part.devices} for part in self.parts]
+        places: list[int] = []
+        for number, own in enumerate(names):
+            shared = {place for place, other in zip(places, names, strict=False) if own & other}
+            place = min(shared, default=number)
+            places = [place if known in shared else known for known in places] + [place]
+        numbers = {place: number for number, place in enumerate(dict.fromkeys(places))}
+        return tuple(numbers[place] for place in places)
+
     def round(self, step: StepShape) -> RoundTime:
         """The time of one step."""
-        pieces = min(self._num_micro_batches, max(1, step.num_rows))
-        piece = StepShape(
-            -(-step.num_tokens // pieces),
-            -(-step.num_rows // pieces),
-            step.cached_tokens / pieces,
-            step.attended_pairs / pieces,
-        )
-        latency = self._hop_seconds(piece)
-        slowest = 0.0
-        busy: list[float] = []
+        seconds = self._hop_seconds(step)
+        times: list[float] = []
         for stage in self.stages:
-            times = [part.seconds(self._model, self._costs, piece) for part in stage.parts]
-            whole = sum(times) + stage.transfer_seconds(piece.num_tokens)
-            latency += whole
-            slowest = max(slowest, whole)
-            busy.extend(times)
-        seconds = max(latency, pieces * slowest)
-        return RoundTime(seconds, tuple(pieces * time / seconds for time in busy))
+            own = [part.seconds(self._model, self._costs, step) for part in stage.parts]
+            seconds += sum(own) + stage.transfer_seconds(step.num_tokens)
+            times.extend(own)
+        return RoundTime(seconds, tuple(time / seconds for time in times))
 
     def num_blocks(self, memory_share: float = 1.0) -> int:
         """Blocks of the KV cache that fit beside the weights; the fullest device decides.
