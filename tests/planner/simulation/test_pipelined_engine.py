@@ -83,13 +83,13 @@ class TimedModel(StepModel):
         ends = arguments["context_lengths"].astype(int)
         counts = np.diff(arguments["query_starts"]).astype(int)
         pairs = int((counts * (ends - counts) + counts * (counts + 1) // 2).sum())
-        num_rows = len(arguments["logit_rows"])
-        step = self.times.step(int(counts.sum()), num_rows, int(ends.sum()), pairs)
-        way = step.seconds * (1 - sum(self.times.shares)) / len(self.times.shares)
-        self.free = self.free or [0.0] * len(self.times.shares)
+        num_rows, times = len(arguments["logit_rows"]), self.times
+        seconds = times.step(int(counts.sum()), num_rows, int(ends.sum()), pairs).seconds
+        way = seconds * (1 - sum(times.shares)) / len(times.shares)
+        self.free = self.free or [0.0] * len(times.shares)
         time = self.now
-        for place, share in enumerate(self.times.shares):
-            self.free[place] = max(time, self.free[place]) + share * step.seconds
+        for place, share in enumerate(times.shares):
+            self.free[place] = max(time, self.free[place]) + share * seconds
             time = self.free[place] + way
         self.last_end = max(self.last_end, time)
         return TimedRun(self, self.last_end, num_rows)
@@ -189,6 +189,16 @@ def test_rounds_taken_at_once_take_as_long_as_one_by_one(shares: tuple[float, ..
     assert fast.finished == pytest.approx(slow.finished, rel=2e-3)
     assert fast.num_steps == pytest.approx(slow.num_steps, abs=2)
     assert sum(at_once.meter.busy) == pytest.approx(sum(engine.meter.busy), rel=2e-3)
+    assert at_once.meter.part_busy == pytest.approx(engine.meter.part_busy, rel=5e-3)
+
+
+def test_rounds_at_once_take_as_long_where_places_slow_each_other_down() -> None:
+    jobs = [Job(0.0, 30, 300), Job(3.0, 20, 900), Job(9.0, 50, 700)]
+    limits, times = EngineLimits(400, 64, 8, 2), StraightTimes(shares=(0.4, 0.5), crowding=1.5)
+    (slow, engine), (fast, at_once) = (
+        simulated(jobs, limits, times, fewest_rounds=fewest) for fewest in (NEVER_AT_ONCE, 6)
+    )
+    assert fast.finished == pytest.approx(slow.finished, rel=2e-3)
     assert at_once.meter.part_busy == pytest.approx(engine.meter.part_busy, rel=5e-3)
 
 

@@ -57,8 +57,20 @@ def simulate(
     *,
     options: SimulationOptions | None = None,
     failures: Sequence[Failure] = (),
+    together: CostModel | None = None,
 ) -> SimulationResult:
     """Run all requests of a trace to their end.
+
+    Args:
+        plan: whose replicas answer.
+        model: that it is for.
+        inventory: of its devices.
+        costs: predicts parts of steps.
+        trace: the requests.
+        options: what is assumed.
+        failures: of devices.
+        together: predicts parts while others of the same replica compute, too, where devices share
+            a memory or cores; None: as alone.
 
     Raises:
         InputError: the plan is for another model, names a device that is not there or twice, or
@@ -72,7 +84,7 @@ def simulate(
     if not plan.replicas:
         raise InputError("the plan has no replica; plan again")
     chosen = options or SimulationOptions()
-    chains = Chains(model, inventory, costs, chosen.policy)
+    chains = Chains(model, inventory, costs, chosen.policy, together=together)
     return _Fleet(plan, chains, trace, chosen).run(failures)
 
 

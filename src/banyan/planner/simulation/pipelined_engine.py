@@ -10,8 +10,8 @@ those rounds are taken at once, at the pace at which they follow each other. Pur
 """
 
 from collections import deque
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 from banyan.planner.simulation.alike_steps import duration, steps_within
 from banyan.planner.simulation.busy import BusyMeter
@@ -26,26 +26,32 @@ _SETTLING_ROUNDS, _MEASURED_ROUNDS = 2, 4
 _STRAIGHT = 1e-3
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class _Begun:
     """A step under way.
 
     Attributes:
-        end: when it is over.
         decoding: sequences that get one token each.
         chunks: sequence, and how many tokens of its prompt.
-        time: how long it takes with nothing else under way.
+        shares: of the time of the step, for each part.
     """
 
-    end: float
     decoding: list[int]
     chunks: list[tuple[int, int]]
-    time: RoundTime
+    shares: tuple[float, ...]
 
-    @property
-    def num_sequences(self) -> int:
-        """In it."""
-        return len(self.decoding) + len(self.chunks)
+
+@dataclass(frozen=True, slots=True)
+class _Pace:
+    """How rounds follow each other.
+
+    Attributes:
+        seconds: from one to the next.
+        served: seconds of it that each place computes.
+    """
+
+    seconds: float
+    served: tuple[float, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,15 +59,20 @@ class _Rounds:
     """Rounds that are taken at once.
 
     Attributes:
-        count: of rounds.
-        first, half: see `duration`.
-        lines: of the steps under way, in their order.
+        start: the end of the oldest step under way, before them.
+        count: how many.
+        first, last: their pace.
     """
 
+    start: float
     count: int
-    first: float
-    half: float
-    lines: tuple[DecodeLine, ...]
+    first: _Pace
+    last: _Pace
+
+    @property
+    def half(self) -> float:
+        """Half of what each takes more than the one before it."""
+        return max(0.0, self.last.seconds - self.first.seconds) / (self.count - 1) / 2
 
 
 class PipelinedEngine:
@@ -69,7 +80,7 @@ class PipelinedEngine:
 
     Args:
         limits: of the engine.
-        times: of steps with nothing else under way; may be replaced by `change_times`.
+        times: of steps that wait for no other; may be replaced by `change_times`.
         requests: of the whole simulation; it notes what becomes of its own.
         place_of_part: see `Places`; for each part whose share of the time `times` tell.
         bin_seconds: of the spans for which it counts how long it was busy.
@@ -105,6 +116,8 @@ class PipelinedEngine:
         # Steps in a row that did as the one before them.
         self._num_alike = 0
         self._noted = 0.0
+        # Of the oldest step under way, by place.
+        self._served: Sequence[float] = ()
 
     @property
     def free_blocks(self) -> int:
@@ -132,13 +145,13 @@ class PipelinedEngine:
             self._take_rounds(self._rounds, self._rounds.count)
         ended = self._begun.popleft() if self._begun else None
         done = [] if ended is None else self._settle(ended, now)
-        num_begun = 0
-        while len(self._begun) < self.limits.num_in_flight and self._begin(now):
-            num_begun += 1
+        num_begun = self._begin(now)
         if not self._begun:
             self.until = NEVER
             return done
-        self.until = self._begun[0].end
+        # Nothing is begun before the oldest ends: the engine waits for it.
+        self._served = self._places.finish()
+        self.until = self._places.now
         last = self._begun[-1]
         is_alike = num_begun == 1 and ended is not None and last.decoding == ended.decoding
         self._num_alike = self._num_alike + 1 if is_alike and not last.chunks else 0
@@ -155,105 +168,128 @@ class PipelinedEngine:
         """Lose everything that runs or waits; returns those requests, with the tokens they have."""
         if self.until < NEVER:
             self._land(now)
-            self._note(now, ())
+            self._note(now, (), ())
         self._begun.clear()
         self._places = Places(self._places.place_of_part)
         self._num_alike = 0
         self.until = NEVER
         return self._sequences.lose_all()
 
-    def _begin(self, now: float) -> bool:
-        """Begin a step with those that rest or wait; false when there is nothing to do."""
-        num_rows = sum(map(self._rows, self._begun))
-        chosen = self._sequences.choose(num_rows)
-        if chosen is None:
-            return False
-        decoding, chunks = chosen
-        time = self._time(decoding, chunks)
-        end = self._places.take(now, self._places.spans(time))
-        self._begun.append(_Begun(end, decoding, chunks, time))
-        return True
+    def _begin(self, now: float) -> int:
+        """Begin steps with those that rest or wait, as many as may be under way; how many began."""
+        begun, num_others = self._begun, len(self._begun)
+        while len(begun) < self.limits.num_in_flight:
+            chosen = self._sequences.choose(sum(map(self._rows, begun)))
+            if chosen is None:
+                break
+            begun.append(_Begun(*chosen, ()))
+        self._places.now = now
+        for place in range(num_others, len(begun)):
+            alone, together = self._both_times(begun[place])
+            self._places.begin(self._places.journey(alone, together))
+            begun[place] = replace(begun[place], shares=alone.busy)
+        return len(begun) - num_others
 
     def _rows(self, begun: _Begun) -> int:
         """Sequences of a step that get a token."""
         return len(begun.decoding) + sum(self._sequences.ends(*part) for part in begun.chunks)
 
-    def _time(self, decoding: list[int], chunks: Iterable[tuple[int, int]]) -> RoundTime:
+    def _both_times(self, begun: _Begun) -> tuple[RoundTime, RoundTime]:
+        """Of a step, while nothing else is computed and while something is."""
+        alone = self._time(begun, self._times)
+        beside = self._times.together
+        return alone, alone if beside is self._times else self._time(begun, beside)
+
+    def _time(self, begun: _Begun, times: StepTimes) -> RoundTime:
         sequences = self._sequences
-        count = num_tokens = num_rows = len(decoding)
-        cached = pairs = sequences.num_known(decoding)
-        for request, chunk in chunks:
+        count = num_tokens = num_rows = len(begun.decoding)
+        cached = pairs = sequences.num_known(begun.decoding)
+        for request, chunk in begun.chunks:
             start = sequences.computed[request]
             num_tokens += chunk
             num_rows += sequences.ends(request, chunk)
             cached += start + chunk
             pairs += chunk * start + chunk * (chunk + 1) // 2
-        if num_tokens > count:
-            return self._times.step(num_tokens, num_rows, cached, pairs)
-        line = self._times.decode(count, cached)
-        return RoundTime(line.fixed + line.slope * cached, line.busy)
+        if begun.chunks:
+            return times.step(num_tokens, num_rows, cached, pairs)
+        line = times.decode(count, cached)
+        return _on(line, cached)
 
     def _settle(self, ended: _Begun, now: float) -> list[int]:
         """What comes of a step; returns the requests that are finished."""
         self.num_steps += 1
-        self._note(now, [share * ended.time.seconds for share in ended.time.busy])
+        self._note(now, self._served, ended.shares)
         return self._sequences.settle(ended.decoding, ended.chunks, now)
 
-    def _note(self, now: float, part_seconds: Sequence[float]) -> None:
-        """Count the time until now as busy, and that of the parts of a step that ends."""
-        self.meter.note_parts(self._noted, now, part_seconds)
+    def _note(self, now: float, served: Sequence[float], shares: Sequence[float]) -> None:
+        """Count the time until now as busy, and for the parts of each place what it computed."""
+        place_of_part = self._places.place_of_part
+        whole = [0.0] * self._places.num_places
+        for place, share in zip(place_of_part, shares, strict=False):
+            whole[place] += share
+        parts = [
+            served[place] * share / whole[place] if share else 0.0
+            for place, share in zip(place_of_part, shares, strict=False)
+        ]
+        self.meter.note_parts(self._noted, now, parts)
         self._noted = now
 
     def _look_ahead(self) -> None:
         """Take as many rounds at once as differ by their contexts only."""
-        lines = list[DecodeLine]()
+        # The oldest of them is through already, and nothing was settled yet.
         most: float = self._sequences.most_rounds(one.decoding for one in self._begun)
         for one in self._begun:
             count, cached = len(one.decoding), self._sequences.num_known(one.decoding)
-            line = self._times.decode(count, cached)
-            lines.append(line)
-            most = min(most, (line.end - cached) // count)
+            for times in (self._times, self._times.together):
+                most = min(most, (times.decode(count, cached).end - cached) // count)
         num_rounds = int(most)
         while num_rounds >= self._fewest_rounds:
-            first, last = self._pace(lines, 1), self._pace(lines, num_rounds)
-            middle = self._pace(lines, (1 + num_rounds) // 2)
-            if abs(middle - (first + last) / 2) <= _STRAIGHT * middle:
-                half = max(0.0, last - first) / (num_rounds - 1) / 2
-                self._rounds = _Rounds(num_rounds, first, half, tuple(lines))
-                self.until += duration(first, half, num_rounds)
+            first, last = self._pace(1), self._pace(num_rounds)
+            middle = self._pace((1 + num_rounds) // 2).seconds
+            if abs(middle - (first.seconds + last.seconds) / 2) <= _STRAIGHT * middle:
+                self._rounds = rounds = _Rounds(self.until, num_rounds, first, last)
+                self.until += duration(first.seconds, rounds.half, num_rounds)
                 return
             num_rounds //= 2
 
-    def _pace(self, lines: Sequence[DecodeLine], later: int) -> float:
-        """Seconds from one round to the next, so many rounds later."""
+    def _pace(self, later: int) -> _Pace:
+        """How rounds follow each other, so many rounds later."""
         places = self._places.copy()
-        steps = [
-            (one.end, places.spans(self._later(one, line, later)))
-            for one, line in zip(self._begun, lines, strict=True)
-        ]
-        ends = [end for end, _ in steps]
-        began = 0.0
+        journeys = [places.journey(*self._later(one, later)) for one in self._begun]
+        began, served = 0.0, [0.0] * places.num_places
+        places.begin(journeys[0])
         for number in range(_SETTLING_ROUNDS + _MEASURED_ROUNDS):
             if number == _SETTLING_ROUNDS:
-                began = ends[0]
-            for place, (_, spans) in enumerate(steps):
-                ends[place] = places.take(ends[place], spans)
-        return (ends[0] - began) / _MEASURED_ROUNDS
+                began = places.now
+            for journey in (*journeys[1:], journeys[0]):
+                seconds = places.finish()
+                places.begin(journey)
+                if number >= _SETTLING_ROUNDS:
+                    served = [one + more for one, more in zip(served, seconds, strict=True)]
+        return _Pace(
+            (places.now - began) / _MEASURED_ROUNDS,
+            tuple(seconds / _MEASURED_ROUNDS for seconds in served),
+        )
 
-    def _later(self, begun: _Begun, line: DecodeLine, later: float) -> RoundTime:
-        """The time of a step that decodes, so many rounds later."""
-        cached = self._sequences.num_known(begun.decoding) + later * len(begun.decoding)
-        return RoundTime(line.fixed + line.slope * cached, line.busy)
+    def _later(self, begun: _Begun, later: int) -> tuple[RoundTime, RoundTime]:
+        """The times of a step that decodes, so many rounds later."""
+        count = len(begun.decoding)
+        cached = self._sequences.num_known(begun.decoding)
+        alone = self._times.decode(count, cached)
+        together = self._times.together.decode(count, cached)
+        cached += later * count
+        return _on(alone, cached), _on(together, cached)
 
     def _land(self, now: float) -> None:
         """Of the rounds that are taken at once take those that are over, and then step by step."""
         rounds = self._rounds
         if rounds is None:
             return
-        elapsed = now - self._begun[0].end
-        self._take_rounds(rounds, steps_within(rounds.first, rounds.half, rounds.count, elapsed))
+        elapsed = now - rounds.start
+        first, half = rounds.first.seconds, rounds.half
+        self._take_rounds(rounds, steps_within(first, half, rounds.count, elapsed))
         self._num_alike = 0
-        self.until = self._begun[0].end
+        self.until = self._places.now
         while self.until < now:
             self.advance()
 
@@ -262,16 +298,17 @@ class PipelinedEngine:
         self._rounds = None
         if not count:
             return
-        seconds = duration(rounds.first, rounds.half, count)
-        part_seconds = [0.0] * len(rounds.lines[0].busy)
-        for one, line in zip(self._begun, rounds.lines, strict=True):
-            middle = self._later(one, line, (1 + count) / 2)
-            for part, share in enumerate(middle.busy):
-                part_seconds[part] += count * share * middle.seconds
+        end = rounds.start + duration(rounds.first.seconds, rounds.half, count)
         self.num_steps += count * len(self._begun)
-        self._note(self._begun[0].end + seconds, part_seconds)
-        for one, line in zip(self._begun, rounds.lines, strict=True):
+        served = [
+            count * (one + other) / 2
+            for one, other in zip(rounds.first.served, rounds.last.served, strict=True)
+        ]
+        self._note(end, served, self._begun[0].shares)
+        for one in self._begun:
             self._sequences.write(one.decoding, count)
-            one.end += seconds
-            one.time = self._later(one, line, 0)
-        self._places.shift(seconds)
+        self._places.now = end
+
+
+def _on(line: DecodeLine, cached: int) -> RoundTime:
+    return RoundTime(line.fixed + line.slope * cached, line.busy)

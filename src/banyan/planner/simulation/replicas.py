@@ -53,7 +53,7 @@ class Chain:
     Attributes:
         limits: of the engine.
         times: of its steps.
-        costs: where the times come from.
+        costs: of its stages.
     """
 
     limits: EngineLimits
@@ -66,10 +66,11 @@ class Chain:
         count = max(1, min(self.limits.max_running, self.limits.num_blocks // blocks))
         num_steps = min(count, self.limits.num_in_flight)
         each = -(-count // num_steps)
-        line = self.times.decode(each, each * context)
+        times = self.times if num_steps == 1 else self.times.together
+        line = times.decode(each, each * context)
         step = RoundTime(line.fixed + line.slope * each * context, line.busy)
-        *spans, _ = Places(self.costs.place_of_part).spans(step)
-        return count / max(step.seconds, num_steps * max(spans))
+        busiest = max(Places(self.costs.place_of_part).journey(step, step).together)
+        return count / max(step.seconds, num_steps * busiest)
 
     def engine(self, requests: Requests, *, bin_seconds: float) -> Engine:
         """An engine that runs such a chain."""
@@ -92,14 +93,22 @@ class Chains:
         inventory: of its devices.
         costs: predicts parts of steps.
         policy: of the engines.
+        together: predicts parts while others of the replica compute, too; None: as alone.
     """
 
     def __init__(
-        self, model: ModelShape, inventory: Inventory, costs: CostModel, policy: EnginePolicy
+        self,
+        model: ModelShape,
+        inventory: Inventory,
+        costs: CostModel,
+        policy: EnginePolicy,
+        *,
+        together: CostModel | None = None,
     ) -> None:
         self.devices = Devices(inventory)
         self._model = model
         self._costs = costs
+        self._together = together
         self._policy = policy
         self._found: dict[_Key, Chain] = {}
         self._linked = {name for pair in inventory.links for name in pair}
@@ -121,13 +130,7 @@ class Chains:
         key = (max_running, *self._key(stages, slowness))
         found = self._found.get(key)
         if found is None:
-            costs = StageCosts(
-                self._model,
-                stages,
-                self.devices,
-                self._costs,
-                slowness=slowness,
-            )
+            costs = self._stage_costs(stages, slowness, self._costs)
             num_blocks = costs.num_blocks(self._policy.memory_share)
             if num_blocks < 1:
                 raise InputError(
@@ -136,9 +139,18 @@ class Chains:
                 )
             num_in_flight = self._policy.num_in_flight or pipeline_depth(stages)
             limits = EngineLimits(num_blocks, self._policy.token_budget, max_running, num_in_flight)
-            found = Chain(limits, TabledTimes(costs.round), costs)
+            together = None
+            if self._together is not None and num_in_flight > 1:
+                beside = self._stage_costs(stages, slowness, self._together)
+                together = TabledTimes(beside.round)
+            found = Chain(limits, TabledTimes(costs.round, together), costs)
             self._found[key] = found
         return found
+
+    def _stage_costs(
+        self, stages: Sequence[Stage], slowness: Mapping[str, float], costs: CostModel
+    ) -> StageCosts:
+        return StageCosts(self._model, stages, self.devices, costs, slowness=slowness)
 
     def _key(self, stages: Sequence[Stage], slowness: Mapping[str, float]) -> _Key:
         """Equal for chains that cost the same, whatever their devices are called."""

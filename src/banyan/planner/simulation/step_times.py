@@ -43,7 +43,12 @@ class DecodeLine:
 
 
 class StepTimes(Protocol):
-    """Times of the steps of a replica."""
+    """Times of the steps of a replica, of one that is the only one under way."""
+
+    @property
+    def together(self) -> "StepTimes":
+        """Times of steps beside others: devices of one host may share its memory or its cores."""
+        ...
 
     def decode(self, num_sequences: int, cached_tokens: int) -> DecodeLine:
         """The line for steps that decode, from `cached_tokens` of all sequences on."""
@@ -61,13 +66,24 @@ class TabledTimes:
 
     Args:
         predict: the time of one round.
+        together: see `StepTimes`; None where devices do not slow each other down.
     """
 
-    def __init__(self, predict: Callable[[StepShape], RoundTime]) -> None:
+    def __init__(
+        self,
+        predict: Callable[[StepShape], RoundTime],
+        together: "TabledTimes | None" = None,
+    ) -> None:
         self._predict = predict
+        self._together = together
         self._lines: dict[tuple[int, int, int], DecodeLine] = {}
         self._points: dict[_Key, float] = {}
         self._busy: dict[_Key, tuple[float, ...]] = {}
+
+    @property
+    def together(self) -> "TabledTimes":
+        """See `StepTimes`."""
+        return self if self._together is None else self._together
 
     def decode(self, num_sequences: int, cached_tokens: int) -> DecodeLine:
         """See `StepTimes`."""
