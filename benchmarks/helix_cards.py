@@ -1,12 +1,23 @@
-"""The nodes of Helix's clusters, as makers describe their cards, and a layer of its 70B model."""
+"""The nodes of Helix's clusters as makers describe them, a layer of its 70B model, and requests."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from banyan.planner.simulation.trace import Lengths
 from benchmarks.helix import Instance
 
 LAYER_BYTES = 2 * (2 * 8192**2 + 2 * 8192 * 1024 + 3 * 8192 * 28672)
 CACHE_BYTES = 2 * 2 * 8 * 128
+LINK_SECONDS, LINK_BYTES_PER_SECOND = 1e-3, 1.25e9
+MEMORY_SHARE, COMPUTE_SHARE = 0.92, 0.5
+LENGTHS = Lengths(
+    prompt=500,
+    answer=160,
+    prompt_spread=0.9,
+    answer_spread=0.8,
+    longest_prompt=2048,
+    longest_answer=1024,
+)
 
 
 @dataclass(frozen=True, slots=True)

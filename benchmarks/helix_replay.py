@@ -8,16 +8,19 @@ solutions of Helix's artifact under the names of the instances, ending in ".sol"
 `start_NODE LAYER` and `hold_NODE_LAYERS 1` are read, and the largest flow through them is found
 anew. None of these files are in this repository.
 
-The objective of both placements is a flow in tokens per second. It knows nothing of prompts, of
-the cache, of how long a token is on its way. Here requests come and go: each takes a path by
-weighted turns over the flow and reserves its cache on every node of the path; one that finds no
-room waits. A node computes what waits there, a micro-batch at a time, answers before prompts as our
-engine does: a pass takes as long as reading its layers, or as the rate of the instance allows,
-whichever is longer; prompt tokens cost arithmetic. `--chunk` is the most prompt tokens of a pass:
-longer prompts go in pieces, and answers pass between them. With 2048 every prompt is whole.
+The objective of both is a flow in tokens per second. It knows nothing of prompts, of the cache, of
+how long a token is on its way. So a third placement is played, which the planner makes for the mean
+lengths of the requests and the limit (`benchmarks.helix_plans`).
 
-Three runs each: as many requests as the caches hold; the most sequences with which the mean time
-per output token stays under 0.6 s, and under 0.45 s. Cards are described, not measured.
+Requests come and go: each takes a path by weighted turns over the flow and reserves its cache on
+every node of the path; one that finds no room waits. A node computes what waits there, a
+micro-batch at a time, answers before prompts as our engine does: a pass takes as long as reading
+its layers, or as the rate of the instance allows, whichever is longer; prompt tokens cost
+arithmetic. `--chunk` is the most prompt tokens of a pass: longer prompts go in pieces, and answers
+pass between them. With 2048 every prompt is whole.
+
+Three runs each: as many requests as caches hold; the most with which the mean time per output token
+stays under 0.6 s, and under 0.45 s. Cards are described, not measured.
 """
 
 import argparse
@@ -29,22 +32,24 @@ from pathlib import Path
 
 import numpy as np
 
-from banyan.planner.simulation.trace import Lengths, made_trace
+from banyan.planner.simulation.trace import Trace, made_trace
 from benchmarks.helix import Instance, Placement, faults_of, objective, read_instance
-from benchmarks.helix_cards import CACHE_BYTES, CARDS, LAYER_BYTES, Card, rate_of
+from benchmarks.helix_cards import (
+    CACHE_BYTES,
+    CARDS,
+    COMPUTE_SHARE,
+    LAYER_BYTES,
+    LENGTHS,
+    LINK_BYTES_PER_SECOND,
+    LINK_SECONDS,
+    MEMORY_SHARE,
+    Card,
+    rate_of,
+)
 from benchmarks.helix_placements import published_placement, read_placement
+from benchmarks.helix_plans import planned
 
 TOKEN_BYTES = 2 * 8192
-LINK_SECONDS, LINK_BYTES_PER_SECOND = 1e-3, 1.25e9
-MEMORY_SHARE, COMPUTE_SHARE = 0.92, 0.5
-LENGTHS = Lengths(
-    prompt=500,
-    answer=160,
-    prompt_spread=0.9,
-    answer_spread=0.8,
-    longest_prompt=2048,
-    longest_answer=1024,
-)
 LIMITS = (None, 0.6, 0.45)
 
 
@@ -309,10 +314,14 @@ class Replay:
 
 
 def replay(
-    instance: Instance, placement: Placement, limit: float | None, seconds: float, chunk: int
+    instance: Instance,
+    placement: Placement,
+    trace: Trace,
+    limit: float | None,
+    seconds: float,
+    chunk: int,
 ) -> Outcome:
     """Full, or with the most sequences that keep to a mean time per output token."""
-    trace = made_trace(2000, 20.0, LENGTHS, seed=7)
     cards = CARDS[len(instance.nodes)]
 
     def with_most(most: float) -> Outcome:
@@ -324,7 +333,8 @@ def replay(
     if limit is None:
         return with_most(float("inf"))
     best, low, high = with_most(1), 1, 2048
-    if not best.tpot <= limit:
+    # A lone request that has not ended says nothing of its pace.
+    if best.tpot > limit:
         return best
     while high - low > max(4, low // 12):
         middle = (low + high) // 2
@@ -343,32 +353,40 @@ def main() -> None:
     parser.add_argument("published", type=Path)
     parser.add_argument("--seconds", type=float, default=600.0)
     parser.add_argument("--chunk", type=int, default=256)
+    parser.add_argument("--nodes", default="", help="only the instance of so many: 24 or 42")
     chosen = parser.parse_args()
+    trace = made_trace(2000, 20.0, LENGTHS, seed=7)
     print(
-        "| nodes | placement | flow, tokens/s | limit of TPOT | served, tokens/s | mean TPOT "
-        "| p95 TPOT | sequences | hops | busiest node |\n" + "|---" * 10 + "|"
+        "| nodes | placement | limit of TPOT | served, tokens/s | mean TPOT | p95 TPOT | sequences "
+        "| hops | busiest node |\n" + "|---" * 9 + "|"
     )
-    for path in sorted(chosen.instances.glob("*.json")):
+    for path in sorted(chosen.instances.glob(f"*{chosen.nodes}*.json")):
         instance = read_instance(path)
-        placements = {
-            "Helix": published_placement(
-                (chosen.published / path.stem).with_suffix(".sol"), instance
-            ),
-            "ours": read_placement(chosen.ours / path.name),
-        }
+        flows = _flows(instance, path, chosen)
         for limit in LIMITS:
-            for name, placement in placements.items():
-                faults = faults_of(instance, placement, tolerance=1e-4)
-                if faults:
-                    raise SystemExit(f"{name} on {path.name}: {faults[0]}")
-                found = replay(instance, placement, limit, chosen.seconds, chosen.chunk)
-                print(_row(len(instance.nodes), name, objective(placement), limit, found))
+            plan = planned(instance, limit, trace, chosen.chunk)
+            said = f"plan ({plan.prediction.tokens_per_second:.0f} predicted, {plan.seconds:.1f} s)"
+            for name, placement in (flows | {said: plan.placement}).items():
+                found = replay(instance, placement, trace, limit, chosen.seconds, chosen.chunk)
+                print(f"| {len(instance.nodes)} | {name} | {limit} | {_row(found)}", flush=True)
 
 
-def _row(nodes: int, name: str, flow: float, limit: float | None, found: Outcome) -> str:
+def _flows(instance: Instance, path: Path, chosen: argparse.Namespace) -> dict[str, Placement]:
+    published = (chosen.published / path.stem).with_suffix(".sol")
+    found = {
+        "Helix": published_placement(published, instance),
+        "largest flow": read_placement(chosen.ours / path.name),
+    }
+    for name, placement in found.items():
+        faults = faults_of(instance, placement, tolerance=1e-4)
+        if faults:
+            raise SystemExit(f"{name} on {path.name}: {faults[0]}")
+    return {f"{name} ({objective(each):.1f})": each for name, each in found.items()}
+
+
+def _row(found: Outcome) -> str:
     return (
-        f"| {nodes} | {name} | {flow:.1f} | {'none' if limit is None else f'{limit} s'} "
-        f"| {found.tokens_per_second:.1f} | {found.tpot:.3f} s | {found.tpot_p95:.3f} s "
+        f"{found.tokens_per_second:.1f} | {found.tpot:.3f} s | {found.tpot_p95:.3f} s "
         f"| {found.sequences:.0f} | {found.hops:.1f} | {found.busiest:.0%} |"
     )
 

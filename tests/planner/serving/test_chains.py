@@ -22,6 +22,10 @@ def table(seconds: list[float], limit: float = 1e9, fixed: float = 0.0) -> Stage
         cache=np.stack([nothing, nothing]),
         ends=(0.0, 0.0),
         limits=(limit, 0.0),
+        long_share=np.zeros(1),
+        long_fixed=np.zeros(1),
+        long_layers=layers[None, :],
+        long_head=np.zeros(1),
     )
 
 

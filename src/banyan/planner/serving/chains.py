@@ -12,7 +12,13 @@ from itertools import accumulate
 import numpy as np
 from numpy.typing import NDArray
 
-from banyan.planner.serving.pace import MOST_SEQUENCES, Pass, pace_of
+from banyan.planner.serving.pace import (
+    MOST_SEQUENCES,
+    Pass,
+    StagePass,
+    pace_of,
+    pipeline_pass,
+)
 from banyan.planner.serving.placed import Task
 from banyan.planner.serving.tables import StageTable
 
@@ -142,17 +148,26 @@ def chain_pass(
     tables: Sequence[StageTable], cut: Sequence[tuple[int, int]], index: int, hop: float
 ) -> Pass:
     """What one micro-batch takes."""
-    slowest = latency = 0.0
-    used = [
-        (table, bounds) for table, bounds in zip(tables, cut, strict=True) if bounds[0] < bounds[1]
+    stages = [
+        _stage_pass(table, first, end, index)
+        for table, (first, end) in zip(tables, cut, strict=True)
+        if first < end
     ]
-    for table, (first, end) in used:
-        main, helper = table.fixed[:, index] + table.layers[:, index, first:end].sum(axis=1)
-        if end == table.layers.shape[2]:
-            main += table.head[index]
-        slowest = max(slowest, float(main), float(helper))
-        latency += float(main + helper + table.wire[index, first:end].sum())
-    return Pass(slowest, latency + hop * len(used) if len(used) > 1 else latency)
+    hops = hop * len(stages) if len(stages) > 1 else 0.0
+    return pipeline_pass(stages, hops, hops, float(tables[0].long_share[index]))
+
+
+def _stage_pass(table: StageTable, first: int, end: int, index: int) -> StagePass:
+    main, helper = table.fixed[:, index] + table.layers[:, index, first:end].sum(axis=1)
+    long = table.long_fixed[index] + table.long_layers[index, first:end].sum()
+    if end == table.layers.shape[2]:
+        main += table.head[index]
+        long += table.long_head[index]
+    return StagePass(
+        busiest=float(max(main, helper)),
+        latency=float(main + helper + table.wire[index, first:end].sum()),
+        long=float(long),
+    )
 
 
 def most_cached(tables: Sequence[StageTable], cut: Sequence[tuple[int, int]]) -> float:

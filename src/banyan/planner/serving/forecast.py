@@ -11,12 +11,19 @@ from functools import cache
 from banyan.planner.inventory import Inventory, Link
 from banyan.planner.plan import Plan, Prediction, Replica
 from banyan.planner.serving.groups import (
-    StageSeconds,
+    LoadSeconds,
     group_memory,
-    mean_seconds,
+    load_seconds,
     stage_seconds,
 )
-from banyan.planner.serving.pace import Pace, Pass, batch_sizes, best_pace
+from banyan.planner.serving.pace import (
+    Pace,
+    Pass,
+    StagePass,
+    batch_sizes,
+    best_pace,
+    pipeline_pass,
+)
 from banyan.planner.serving.placed import (
     PlacedStage,
     Task,
@@ -140,20 +147,20 @@ def _replica_outcome(replica: Replica, task: Task) -> _Outcome:
     phase: Phase = "answers" if apart else "both"
 
     @cache
-    def seconds(batch: int) -> tuple[StageSeconds, ...]:
+    def seconds(batch: int) -> tuple[LoadSeconds, ...]:
         return _seconds(stages, task, batch, phase)
 
     def one_pass(batch: int) -> Pass:
-        return _pass(seconds(batch), links, task, batch)
+        return _pass(seconds(batch), links, task, batch, phase)
 
     goal = task.workload.goal.time_per_output_token
     pace = best_pace(batch_sizes(), one_pass, most, len(stages), goal)
     if pace is None:
-        least = one_pass(1).latency
+        least = one_pass(1).round_seconds(1)
         return _Outcome((over_text("the time per output token is", least, goal or 0.0),))
     rate, prompts = pace.tokens_per_second, _seconds(apart, task, 0, "prompts")
     if apart:
-        rate = min(rate, task.workload.answer_tokens / max(part.busiest for part in prompts))
+        rate = min(rate, task.workload.answer_tokens / max(part.mean.busiest for part in prompts))
     first = _first_token(stages, apart, links, prompt_links, task, pace.batch)
     if first == float("inf"):
         return _Outcome(("the devices of prompts and those of answers do not reach each other",))
@@ -184,25 +191,38 @@ class _Shown:
 
 def _seconds(
     stages: tuple[PlacedStage, ...], task: Task, batch: int, phase: Phase
-) -> tuple[StageSeconds, ...]:
+) -> tuple[LoadSeconds, ...]:
     return tuple(
-        mean_seconds(task.costs, task.shape, each.group, each.layers, task.load, batch, phase)
+        load_seconds(task.costs, task.shape, each.group, each.layers, task.load, batch, phase)
         for each in stages
     )
 
 
 def _pass(
-    seconds: tuple[StageSeconds, ...], links: list[Link | None], task: Task, batch: int
+    seconds: tuple[LoadSeconds, ...],
+    links: list[Link | None],
+    task: Task,
+    batch: int,
+    phase: Phase,
 ) -> Pass:
-    moved = batch * task.shape.token_bytes
-    moved *= 1 + task.load.new_prompt_tokens / task.workload.answer_tokens
-    hops = [link.transfer_seconds(moved) for link in links[:-1] if link]
+    size = task.shape.token_bytes
+    moved = batch * size
+    if phase == "both":
+        moved *= 1 + task.load.new_prompt_tokens / task.workload.answer_tokens
+    hops, long_hops = (
+        sum(link.transfer_seconds(num_bytes) for link in links[:-1] if link)
+        for num_bytes in (moved, (batch + task.load.chunk) * size)
+    )
     # What goes back from the last stage is a token's number: only the way counts.
     back = links[-1].seconds if links[-1] else 0.0
-    slowest = max(part.busiest for part in seconds)
     busy_wire = max((moved / link.bytes_per_second for link in links[:-1] if link), default=0.0)
-    latency = sum(part.latency for part in seconds) + sum(hops) + back
-    return Pass(max(slowest, busy_wire), latency)
+    taken = pipeline_pass(
+        [StagePass(part.mean.busiest, part.mean.latency, part.long.latency) for part in seconds],
+        hops + back,
+        long_hops + back,
+        task.load.long_share(batch, phase),
+    )
+    return replace(taken, slowest=max(taken.slowest, busy_wire))
 
 
 def _first_token(
@@ -242,12 +262,13 @@ def _handover_seconds(
 
 def _shown(
     stages: tuple[PlacedStage, ...],
-    seconds: tuple[StageSeconds, ...],
+    seconds: tuple[LoadSeconds, ...],
     links: list[Link | None],
     task: Task,
     work: _Shown,
 ) -> Iterator[StageForecast]:
-    for number, (each, taken, link) in enumerate(zip(stages, seconds, links, strict=True)):
+    for number, (each, both, link) in enumerate(zip(stages, seconds, links, strict=True)):
+        taken = both.mean
         held = group_memory(task.costs, task.shape, each.group, each.layers, work.cached)
         is_last = number + 1 == len(stages)
         sent = 0.0 if is_last or link is None else task.shape.token_bytes

@@ -129,7 +129,20 @@ def stage_seconds(
     return StageSeconds(main, helper, wire)
 
 
-def mean_seconds(
+@dataclass(frozen=True, slots=True)
+class LoadSeconds:
+    """What the steps of a workload take in one stage.
+
+    Attributes:
+        mean: on average; for prompts: of one prompt.
+        long: of a step that takes a chunk of a prompt along; of any, where none does.
+    """
+
+    mean: StageSeconds
+    long: StageSeconds
+
+
+def load_seconds(
     costs: CostModel,
     model: ModelShape,
     group: Group,
@@ -137,15 +150,17 @@ def mean_seconds(
     load: Load,
     num_sequences: int,
     phase: Phase,
-) -> StageSeconds:
-    """The same, on average over the steps of a workload; for prompts: of one prompt."""
+) -> LoadSeconds:
+    """The same for the steps of a workload."""
     main = helper = wire = 0.0
+    seconds = StageSeconds(0.0, 0.0, 0.0)
     for share, step in load.mean_step(num_sequences, phase):
         seconds = stage_seconds(costs, model, group, layers, step)
         main += share * seconds.main
         helper += share * seconds.helper
         wire += share * seconds.wire
-    return StageSeconds(main, helper, wire)
+    # The last is the longest.
+    return LoadSeconds(StageSeconds(main, helper, wire), seconds)
 
 
 def sum_seconds(model: ModelShape, group: Group, num_layers: int, num_tokens: int) -> float:

@@ -3,13 +3,20 @@
 With G micro-batches of b sequences, all stages are passed once in max(G x slowest stage, sum of all
 stages and hops): either the slowest stage is always busy, or the micro-batches wait for nobody.
 That time is the time per output token, and G x b tokens come out of it.
+
+A pass that takes a chunk of a prompt along is longer in every stage, and none overtakes it. With n
+such passes in a round the others queue behind them: a round then takes (n x long pass + G x slowest
+stage without chunks) / (n + 1), or more. For follow a long pass through all stages, then
+its last stage through G / n micro-batches until the next long one: that is 1 + 1 / n rounds, and
+nothing of it can be done sooner.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from math import ceil, floor
 
 MOST_SEQUENCES = 4096
+ROUNDING = 1e-9
 
 
 def batch_sizes(most: int = MOST_SEQUENCES) -> tuple[int, ...]:
@@ -28,10 +35,65 @@ class Pass:
     Attributes:
         slowest: seconds of the stage, or link, that is busy longest.
         latency: seconds of all stages and hops one after the other.
+        slowest_plain: seconds of the slowest stage where no prompt is taken along.
+        long_latency: seconds of a pass that takes a chunk of a prompt along.
+        long_share: share of such passes, 0 to 1.
     """
 
     slowest: float
     latency: float
+    slowest_plain: float = 0.0
+    long_latency: float = 0.0
+    long_share: float = 0.0
+
+    def round_seconds(self, count: int) -> float:
+        """Seconds until `count` micro-batches have passed all stages once."""
+        num_long = count * self.long_share
+        queued = (num_long * self.long_latency + count * self.slowest_plain) / (num_long + 1)
+        return max(count * self.slowest, self.latency, queued)
+
+    def most_within(self, seconds: float) -> int:
+        """Most micro-batches with which a round takes no longer; 0 where not even one does."""
+        if self.round_seconds(1) > seconds:
+            return 0
+        most = seconds / self.slowest
+        more = self.long_share * (self.long_latency - seconds) + self.slowest_plain
+        if more > 0:
+            most = min(most, seconds / more)
+        return max(1, floor(most + ROUNDING))
+
+
+@dataclass(frozen=True, slots=True)
+class StagePass:
+    """One micro-batch in one stage.
+
+    Attributes:
+        busiest: seconds of what is busy longest in it, on average over all passes.
+        latency: seconds from in to out, on average.
+        long: seconds from in to out of a pass that takes a chunk of a prompt along.
+    """
+
+    busiest: float
+    latency: float
+    long: float
+
+
+def pipeline_pass(
+    stages: Sequence[StagePass], hops: float, long_hops: float, long_share: float
+) -> Pass:
+    """Put stages behind each other; `hops` are the seconds between all of them."""
+    rest = max(1.0 - long_share, ROUNDING)
+    plain = (
+        each.busiest if long_share >= 1 else max(0.0, each.busiest - long_share * each.long) / rest
+        for each in stages
+    )
+    return Pass(
+        max(each.busiest for each in stages),
+        sum(each.latency for each in stages) + hops,
+        max(plain),
+        sum(each.long for each in stages) + long_hops,
+        long_share,
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,11 +150,11 @@ def best_pace(
 
 def pace_of(batch: int, taken: Pass, room: int, num_stages: int, goal: float | None) -> Pace | None:
     """Choose how many micro-batches of one size are under way, `room` at most."""
-    if goal is not None and taken.latency > goal:
-        return None
-    wanted = max(num_stages, ceil(taken.latency / taken.slowest - 1e-9))
+    wanted = max(num_stages, ceil(taken.latency / taken.slowest - ROUNDING))
     if goal is not None:
-        wanted = min(wanted, max(1, floor(goal / taken.slowest + 1e-9)))
+        wanted = min(wanted, taken.most_within(goal))
+    if not wanted:
+        return None
     count = max(1, min(wanted, room))
-    seconds = max(count * taken.slowest, taken.latency)
+    seconds = taken.round_seconds(count)
     return Pace(batch, count, count * batch / seconds, seconds)

@@ -61,6 +61,13 @@ class Load:
             answers + tokens * context + num_prompts * chunk * (chunk + 1) / 2,
         )
 
+    def long_share(self, num_sequences: int, phase: Phase) -> float:
+        """Share of the steps that take a chunk of a prompt along, 0 to 1."""
+        if phase != "both":
+            return 0.0
+        tokens = num_sequences * self.new_prompt_tokens / self.workload.answer_tokens
+        return min(1.0, tokens / self.chunk)
+
     def mean_step(self, num_sequences: int, phase: Phase) -> tuple[tuple[float, StepShape], ...]:
         """Steps with the share of each, in the long run; for prompts alone: those of one prompt."""
         if phase == "prompts":
@@ -68,8 +75,8 @@ class Load:
         plain = decode_step(num_sequences, self.workload.mean_context)
         if phase == "answers":
             return ((1.0, plain),)
-        tokens = num_sequences * self.new_prompt_tokens / self.workload.answer_tokens
-        share = tokens / self.chunk
+        share = self.long_share(num_sequences, phase)
         if share >= 1.0:
+            tokens = num_sequences * self.new_prompt_tokens / self.workload.answer_tokens
             return ((1.0, self.chunk_step(num_sequences, round(tokens))),)
         return ((1.0 - share, plain), (share, self.chunk_step(num_sequences)))

@@ -12,7 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from banyan.planner.model_shape import ModelShape
-from banyan.planner.serving.groups import Group, StageSeconds, group_memory, mean_seconds
+from banyan.planner.serving.groups import (
+    Group,
+    LoadSeconds,
+    StageSeconds,
+    group_memory,
+    load_seconds,
+)
 from banyan.planner.serving.placed import Task
 from banyan.planner.serving.steps import Phase
 
@@ -34,6 +40,10 @@ class StageTable:
         cache: bytes of a cached token of each layer on a device: main, helper (2, L).
         ends: bytes of the embedding, and of the head, on a main device.
         limits: bytes there are: main, helper.
+        long_share: share of the steps that take a chunk of a prompt along (N).
+        long_fixed: seconds of such a step in a stage beside its layers (N).
+        long_layers: of each layer, from in to out (N, L).
+        long_head: of the head (N).
     """
 
     batches: Array
@@ -45,6 +55,10 @@ class StageTable:
     cache: Array
     ends: tuple[float, float]
     limits: tuple[float, float]
+    long_share: Array
+    long_fixed: Array
+    long_layers: Array
+    long_head: Array
 
     @cached_property
     def lightest_seconds(self) -> Array:
@@ -80,29 +94,29 @@ def _lightest(layers: Array) -> Array:
 
 def stage_table(task: Task, group: Group, batches: tuple[int, ...], phase: Phase) -> StageTable:
     """Ask the cost model about a group."""
-    shape = task.shape
-    alike = _alike(shape)
-    fixed, each, wires, heads = [], [], [], []
-    for batch in batches:
-        ask = _Question(task, group, batch, phase)
-        first, by_class, head = _asked(shape, alike, ask)
-        fixed.append((first.main, first.helper))
-        each.append([(by_class[kind].main, by_class[kind].helper) for kind in alike])
-        wires.append([by_class[kind].wire for kind in alike])
-        heads.append(head)
+    alike = _alike(task.shape)
+    asked = [_asked(task, group, alike, batch, phase) for batch in batches]
+    means = [_Costs.of([each.mean for each in answers], alike) for answers in asked]
+    longs = [_Costs.of([each.long for each in answers], alike) for answers in asked]
     weights, cache, ends = _bytes(task, group, alike)
     share = task.choices.memory_share
     helper_memory = group.helper.memory_bytes if group.helper else 0
     return StageTable(
         batches=np.array(batches, dtype=float),
-        fixed=np.array(fixed).T,
-        layers=np.array(each).transpose(2, 0, 1),
-        wire=np.array(wires),
-        head=np.array(heads),
+        fixed=np.array([(each.fixed.main, each.fixed.helper) for each in means]).T,
+        layers=np.array([[(a.main, a.helper) for a in each.layers] for each in means]).transpose(
+            2, 0, 1
+        ),
+        wire=np.array([[a.wire for a in each.layers] for each in means]),
+        head=np.array([each.head for each in means]),
         weights=weights,
         cache=cache,
         ends=ends,
         limits=(group.type.memory_bytes * share, helper_memory * share),
+        long_share=np.array([task.load.long_share(batch, phase) for batch in batches]),
+        long_fixed=np.array([each.fixed.latency for each in longs]),
+        long_layers=np.array([[a.latency for a in each.layers] for each in longs]),
+        long_head=np.array([each.head for each in longs]),
     )
 
 
@@ -112,42 +126,56 @@ def _alike(shape: ModelShape) -> tuple[int, ...]:
     return tuple(first.setdefault(layer, index) for index, layer in enumerate(shape.layers))
 
 
-@dataclass(frozen=True, slots=True)
-class _Question:
-    task: Task
-    group: Group
-    batch: int
-    phase: Phase
+def _runs(alike: tuple[int, ...]) -> tuple[tuple[int, int], ...]:
+    """Runs of layers to ask for: a row of layers that are alike, one of them, one of each class.
 
-    def __call__(self, first: int, end: int) -> StageSeconds:
-        task = self.task
-        return mean_seconds(
-            task.costs, task.shape, self.group, (first, end), task.load, self.batch, self.phase
-        )
+    Not the last layer, where there is another of its class: it has the head with it. That one is
+    asked for at the end.
+    """
+    last = len(alike) - 1
+    pair = next((i for i in range(last - 1) if alike[i] == alike[i + 1]), None)
+    rows = [] if pair is None else [(pair, pair + 1), (pair, pair + 2)]
+    for kind in dict.fromkeys(alike):
+        index = next((i for i in range(last) if alike[i] == kind), last)
+        rows.append((index, index + 1))
+    return (*rows, (last, last + 1))
 
 
 def _asked(
-    shape: ModelShape, alike: tuple[int, ...], ask: _Question
-) -> tuple[StageSeconds, dict[int, StageSeconds], float]:
-    """What a stage, a layer of each class, and the head cost."""
-    last = len(alike) - 1
-    pair = next((i for i in range(last - 1) if alike[i] == alike[i + 1]), None)
-    fixed = StageSeconds(0.0, 0.0, 0.0)
-    if pair is not None:
-        one, two = ask(pair, pair + 1), ask(pair, pair + 2)
-        fixed = StageSeconds(
-            max(0.0, 2 * one.main - two.main), max(0.0, 2 * one.helper - two.helper), 0.0
-        )
-    classes: dict[int, StageSeconds] = {}
-    for kind in dict.fromkeys(alike):
-        # Not the last layer, if there is another of its class: it has the head with it.
-        index = next((i for i in range(last) if alike[i] == kind), last)
-        taken = ask(index, index + 1)
-        classes[kind] = StageSeconds(
-            max(0.0, taken.main - fixed.main), max(0.0, taken.helper - fixed.helper), taken.wire
-        )
-    head = ask(last, last + 1).main - fixed.main - classes[alike[last]].main
-    return fixed, classes, max(0.0, head)
+    task: Task, group: Group, alike: tuple[int, ...], batch: int, phase: Phase
+) -> list[LoadSeconds]:
+    return [
+        load_seconds(task.costs, task.shape, group, run, task.load, batch, phase)
+        for run in _runs(alike)
+    ]
+
+
+@dataclass(frozen=True, slots=True)
+class _Costs:
+    """What a stage, each layer, and the head cost."""
+
+    fixed: StageSeconds
+    layers: tuple[StageSeconds, ...]
+    head: float
+
+    @classmethod
+    def of(cls, asked: list[StageSeconds], alike: tuple[int, ...]) -> "_Costs":
+        """From the answers to `_runs`."""
+        classes = tuple(dict.fromkeys(alike))
+        fixed = StageSeconds(0.0, 0.0, 0.0)
+        if len(asked) > len(classes) + 1:
+            one, two = asked[:2]
+            fixed = StageSeconds(
+                max(0.0, 2 * one.main - two.main), max(0.0, 2 * one.helper - two.helper), 0.0
+            )
+        by_class = {
+            kind: StageSeconds(
+                max(0.0, taken.main - fixed.main), max(0.0, taken.helper - fixed.helper), taken.wire
+            )
+            for kind, taken in zip(classes, asked[-len(classes) - 1 : -1], strict=True)
+        }
+        layers = tuple(by_class[kind] for kind in alike)
+        return cls(fixed, layers, max(0.0, asked[-1].main - fixed.main - layers[-1].main))
 
 
 def _bytes(
