@@ -65,6 +65,7 @@ def test_a_language_model_takes_these_arguments() -> None:
         "quantization_output=None",
         "activation=None",
         "kv_cache_dtype='auto'",
+        "deferred_experts=0",
         "seed=None",
         "enable_prefix_caching=True",
         "speculation=None",

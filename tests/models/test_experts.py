@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from banyan.foundation.errors import ModelError, UnsupportedModelError
-from banyan.models.experts import Routing, read_experts
+from banyan.models.experts import Routing, read_experts, with_deferred
 from banyan.models.families import find_family
 from banyan.models.json_fields import Fields
 
@@ -63,3 +63,21 @@ def test_choices_that_nobody_can_make_are_refused(
 def test_weights_that_sum_to_one_and_are_scaled_are_refused_behind_a_softmax() -> None:
     with pytest.raises(UnsupportedModelError, match="supported is one of them"):
         read("DeepseekV2ForCausalLM", norm_topk_prob=True)
+
+
+def test_no_layer_defers_to_a_layer_that_is_not_there() -> None:
+    experts = with_deferred(read("DeepseekV3ForCausalLM"), 1, "tiny")
+    assert experts is not None
+    assert [experts.is_deferring(layer) for layer in range(3)] == [False, True, False]
+    assert with_deferred(experts, 0, "tiny") == experts
+
+
+@pytest.mark.parametrize("deferred", [2, 3])
+def test_at_least_one_expert_counts_at_once(deferred: int) -> None:
+    with pytest.raises(ModelError, match="a token of tiny visits 2, of which at least one has to"):
+        with_deferred(read("DeepseekV3ForCausalLM"), deferred, "tiny")
+
+
+def test_a_dense_model_has_nothing_to_defer() -> None:
+    with pytest.raises(ModelError, match="tiny has no experts that could be deferred"):
+        with_deferred(None, 1, "tiny")

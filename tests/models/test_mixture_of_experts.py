@@ -43,6 +43,21 @@ def test_the_answer_is_the_weighted_sum_of_the_chosen_experts(normalise: bool) -
     torch.testing.assert_close(mixture(x), expected(mixture, x, normalise=normalise))
 
 
+def test_deferred_experts_are_those_chosen_last_and_nothing_is_lost() -> None:
+    names = ExpertNames("mlp", "gate_proj", "up_proj", "down_proj")
+    mixture = MixtureOfExperts(Experts(4, 3, 6, True, (True, True), names, deferred=2), 8)
+    generator = torch.Generator().manual_seed(1)
+    for parameter in mixture.parameters():
+        parameter.data = torch.randn(parameter.shape, generator=generator)
+    x = torch.randn(5, 8, generator=generator)
+    now, later = mixture.parted(x)
+    torch.testing.assert_close(now + later, mixture(x))
+    weights, experts = mixture.gate(x)
+    first = mixture._mixed(x, weights[:, :1], experts[:, :1])
+    torch.testing.assert_close(now, first)
+    assert (weights[:, 0] >= weights[:, 2]).all()
+
+
 def test_the_dtype_of_the_input_is_kept() -> None:
     mixture = make_mixture(normalise=True).to(torch.bfloat16)
     assert mixture(torch.ones(3, 8, dtype=torch.bfloat16)).dtype == torch.bfloat16

@@ -28,6 +28,7 @@ from banyan.cli.serve_option_types import (
     BodyOption,
     CacheOption,
     CallerRequestsOption,
+    DeferredExpertsOption,
     DrainSecondsOption,
     FirstTokenGoalOption,
     HostOption,
@@ -88,6 +89,7 @@ class ServeArguments:
     quantization_output: OutputFormatOption = None
     activation: ActivationOption = None
     kv_cache_dtype: CacheOption = "auto"
+    deferred_experts: DeferredExpertsOption = 0
     speculative_config: SpeculationOption = None
     mode: ModeOption = "fast"
     task: TaskOption = "auto"

@@ -147,6 +147,13 @@ CacheOption = Annotated[
         help="How keys and values are kept: bfloat16, int8, fp8, int4, or auto: as computed.",
     ),
 ]
+DeferredExpertsOption = Annotated[
+    int,
+    typer.Option(
+        min=0,
+        help="Of the experts that a token visits, so many count one layer later.",
+    ),
+]
 QuantizationOption = Annotated[
     str | None,
     typer.Option("--quantization", help="Round weights while loading: int8, int4 or fp8."),

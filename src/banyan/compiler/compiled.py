@@ -236,6 +236,24 @@ class CompiledProgram(Executable):
             self._missing.pop(place, None)
         return True
 
+    def take_weights(self, other: "CompiledProgram", places: Mapping[int, int]) -> bool:
+        """Read all weights where another program of this device keeps them.
+
+        `places` has the numbers of its inputs by the numbers of ours. False, and nothing is taken,
+        when it stores one in another way or not behind the one it must lie behind.
+        """
+        ours, its = self.manifest.inputs, other.manifest.inputs
+        for place, there in places.items():
+            one, kept = ours[place], its[there]
+            is_behind = one.behind is None or places[one.behind] == kept.behind
+            if (one.type, one.packing) != (kept.type, kept.packing) or not is_behind:
+                return False
+        for place, there in places.items():
+            self._kept[place] = other._kept[there]
+            self._adopted.add(place)
+            self._missing.pop(place, None)
+        return True
+
     def _weight_families(self) -> list[list[int]]:
         """Numbers of the weights; those that must lie in one piece together, in their order."""
         behind = [stored.behind for stored in self.manifest.inputs]

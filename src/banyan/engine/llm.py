@@ -49,6 +49,7 @@ class LLM:
         quantization_output: the output matrix then: "int8", or "int4" for speed.
         activation: inputs of quantised layers: "plain", or "int8" to round them too.
         kv_cache_dtype: how keys and values are kept: "int8", "fp8", "int4", or "auto".
+        deferred_experts: of the experts that a token visits, so many count one layer later.
         seed: makes requests without a seed of their own reproducible.
         enable_prefix_caching: reuse what was computed for equal beginnings of prompts.
         speculation: how tokens are guessed, as `SpeculationOptions`, a mapping of its fields or
@@ -88,6 +89,7 @@ class LLM:
         quantization_output: str | None = None,
         activation: str | None = None,
         kv_cache_dtype: str = "auto",
+        deferred_experts: int = 0,
         seed: int | None = None,
         enable_prefix_caching: bool = True,
         speculation: SpeculationOptions | Mapping[str, Any] | str | None = None,
@@ -115,6 +117,7 @@ class LLM:
             quantization_output=quantization_output,
             activation=activation,
             kv_cache_dtype=kv_cache_dtype,
+            deferred_experts=deferred_experts,
             seed=seed,
             enable_prefix_caching=enable_prefix_caching,
             speculation=read_speculation(speculation),
@@ -123,9 +126,7 @@ class LLM:
             max_loras=max_loras,
             max_lora_rank=max_lora_rank,
             lora_dtype=lora_dtype,
-            plan=_plan_text(plan),
-            plan_workers=tuple((plan_workers or {}).items()),
-            plan_secret=None if plan_secret is None else os.fspath(plan_secret),
+            **_plan_options(plan, plan_workers, plan_secret),
         )
         settings = load_settings(os.environ)
         self._loaded: LoadedModel | None = load_model(
@@ -269,6 +270,19 @@ class LLM:
                 f"{len(prompts)} prompts but {len(options)} options; give one for each, or one"
             )
         return list(options)
+
+
+def _plan_options(
+    plan: Plan | str | os.PathLike[str] | None,
+    workers: Mapping[str, str] | None,
+    secret: str | os.PathLike[str] | None,
+) -> dict[str, Any]:
+    """What `EngineOptions` takes of a plan."""
+    return {
+        "plan": _plan_text(plan),
+        "plan_workers": tuple((workers or {}).items()),
+        "plan_secret": None if secret is None else os.fspath(secret),
+    }
 
 
 def _plan_text(plan: Plan | str | os.PathLike[str] | None) -> str | None:

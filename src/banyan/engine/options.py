@@ -97,6 +97,8 @@ class EngineOptions:
             what the checkpoint says, or "int8" for quantization "int8" and "plain" for others.
         kv_cache_dtype: how keys and values are kept: "int8", "fp8" or "int4" rounds them, with
             scales for each token and head; "auto" keeps them as they are computed.
+        deferred_experts: how many of the experts that a token visits count one layer later, those
+            that its router chose last; 0 computes the model as it was trained.
         seed: makes requests without a seed of their own reproducible, in order of arrival.
         enable_prefix_caching: reuse what was computed for equal beginnings of prompts.
         speculation: guess tokens and check them together; None goes token by token.
@@ -142,6 +144,7 @@ class EngineOptions:
     quantization_output: str | None = None
     activation: str | None = None
     kv_cache_dtype: str = "auto"
+    deferred_experts: int = 0
     seed: int | None = None
     enable_prefix_caching: bool = True
     speculation: SpeculationOptions | None = None
@@ -193,6 +196,10 @@ class EngineOptions:
                 _check_positive(name, getattr(self, name))
         for name in ("max_num_seqs", "max_loras", "max_lora_rank"):
             _check_positive(name, getattr(self, name))
+        if self.deferred_experts < 0:
+            raise InputError(
+                f"deferred_experts={self.deferred_experts} cannot be used; give 0 or more"
+            )
         if self.memory is not None:
             parse_bytes(self.memory, name="memory")
         _check_gigabytes("swap_space_gb", self.swap_space_gb)

@@ -38,6 +38,7 @@ class DecoderLayer(nn.Module):
         )
         self.post_attention_layernorm = RootMeanSquareNorm(c.hidden_size, c.norm_epsilon)
         self._block = "mlp"
+        self._defers = c.experts is not None and c.experts.is_deferring(layer)
         if c.experts is not None and c.experts.sparse_layers[layer]:
             self._block = c.experts.names.block
             self.add_module(self._block, MixtureOfExperts(c.experts, c.hidden_size))
@@ -50,12 +51,24 @@ class DecoderLayer(nn.Module):
         rotation: tuple[Tensor, Tensor],
         batch: Batch,
         caches: Sequence[Tensor],
-    ) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """Give the new stream [T, hidden] and the new caches."""
+        owed: Tensor | None = None,
+    ) -> tuple[Tensor, tuple[Tensor, ...], Tensor | None]:
+        """Give the new stream [T, hidden], the new caches, and what the next layer has to add.
+
+        `owed` is what deferred experts of the layer before say; None where there are none.
+        """
         attended, written = self.self_attn(self.input_layernorm(hidden), rotation, batch, caches)
         hidden = hidden + attended
-        transformed = self.get_submodule(self._block)(self.post_attention_layernorm(hidden))
-        return hidden + transformed, written
+        transformed, later = self._transform(self.post_attention_layernorm(hidden))
+        hidden = hidden + transformed
+        return hidden if owed is None else hidden + owed, written, later
+
+    def _transform(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
+        block = self.get_submodule(self._block)
+        if self._defers:
+            assert isinstance(block, MixtureOfExperts), "only experts can be deferred"
+            return block.parted(x)
+        return block(x), None
 
 
 class DecoderStack(nn.Module):
@@ -138,8 +151,9 @@ class Decoder(nn.Module):
         if image_rows is not None and image_index is not None:
             hidden = with_image_rows(hidden, image_rows, image_index)
         new: list[tuple[Tensor, ...]] = []
+        owed: Tensor | None = None
         for layer, own in zip(stack.layers, zip(*caches, strict=True), strict=True):
-            hidden, written = layer(hidden, rotation, batch, own)
+            hidden, written, owed = layer(hidden, rotation, batch, own, owed)
             new.append(written)
         result = logits_of_rows(hidden, logit_rows, stack.norm, self.head)
         return result, *(list(kind) for kind in zip(*new, strict=True))

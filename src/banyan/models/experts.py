@@ -3,7 +3,7 @@
 Imports no torch. Called by `configuration`; `mixture_of_experts` computes what is said here.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from banyan.foundation.errors import ModelError, UnsupportedModelError
@@ -38,7 +38,8 @@ class Experts:
 
     `sparse_layers` says for each layer whether its block is sparse; `normalise` makes the weights
     of the `top_k` chosen experts sum to one. Every token also visits a dense block of
-    `shared_size`, where that is not 0.
+    `shared_size`, where that is not 0. `deferred` of the chosen experts, those chosen last, count
+    one layer later than the others (expert deferral; KTransformers, SOSP 2025).
     """
 
     num_experts: int
@@ -49,6 +50,30 @@ class Experts:
     names: ExpertNames
     routing: Routing = Routing()
     shared_size: int = 0
+    deferred: int = 0
+
+    def is_deferring(self, layer: int) -> bool:
+        """Whether some experts of a layer count in the next one; there is none behind the last."""
+        is_last = layer == len(self.sparse_layers) - 1
+        return self.deferred > 0 and self.sparse_layers[layer] and not is_last
+
+
+def with_deferred(experts: Experts | None, deferred: int, model: str) -> Experts | None:
+    """The same experts, of which each token's `deferred` last ones count one layer later.
+
+    Raises:
+        ModelError: `model` has no experts, or none would be left for their own layer.
+    """
+    if deferred == 0:
+        return experts
+    if experts is None:
+        raise ModelError(f"{model} has no experts that could be deferred; leave that out")
+    if not 0 < deferred < experts.top_k:
+        raise ModelError(
+            f"{deferred} experts cannot be deferred: a token of {model} visits {experts.top_k}, of "
+            "which at least one has to count at once; defer fewer"
+        )
+    return replace(experts, deferred=deferred)
 
 
 def read_experts(fields: Fields, family: Family, num_layers: int) -> Experts | None:

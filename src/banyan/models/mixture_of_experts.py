@@ -81,7 +81,7 @@ class MixtureOfExperts(nn.Module):
 
     def __init__(self, experts: Experts, hidden_size: int) -> None:
         super().__init__()
-        self._top_k = experts.top_k
+        self._top_k, self._deferred = experts.top_k, experts.deferred
         self._names = experts.names
         num_experts, inner = experts.num_experts, experts.intermediate_size
         self.gate = Router(experts, hidden_size)
@@ -99,13 +99,27 @@ class MixtureOfExperts(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Transform [T, hidden] to [T, hidden]."""
+        return self._with_shared(x, self._mixed(x, *self.gate(x)))
+
+    def parted(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """What [T, hidden] becomes now, and what the deferred experts add to that: both alike."""
         weights_TK, experts_TK = self.gate(x)
-        rows = x.unsqueeze(1).expand(-1, self._top_k, -1).reshape(-1, x.shape[-1])
+        at_once = self._top_k - self._deferred
+        now = self._mixed(x, weights_TK[:, :at_once], experts_TK[:, :at_once])
+        later = self._mixed(x, weights_TK[:, at_once:], experts_TK[:, at_once:])
+        return self._with_shared(x, now), later
+
+    def _mixed(self, x: Tensor, weights_TK: Tensor, experts_TK: Tensor) -> Tensor:
+        """The weighted sum of what K experts of each token say."""
+        per_token = experts_TK.shape[1]
+        rows = x.unsqueeze(1).expand(-1, per_token, -1).reshape(-1, x.shape[-1])
         experts_R = experts_TK.reshape(-1)
         gated = functional.silu(self.experts[self._names.gate](rows, experts_R))
         inner = gated * self.experts[self._names.up](rows, experts_R)
         outputs = self.experts[self._names.down](inner, experts_R)
-        outputs = outputs.reshape(-1, self._top_k, x.shape[-1]).float()
+        outputs = outputs.reshape(-1, per_token, x.shape[-1]).float()
         mixed: Tensor = (outputs * weights_TK.unsqueeze(-1)).sum(dim=1)
-        mixed = mixed.to(x.dtype)
+        return mixed.to(x.dtype)
+
+    def _with_shared(self, x: Tensor, mixed: Tensor) -> Tensor:
         return mixed if self.shared_experts is None else mixed + self.shared_experts(x)

@@ -56,13 +56,33 @@ def capture_decoder_step(
     """
     tracer = _Tracer(configuration, dtype, cache_format)
     before, after = tracer.trace_before(), tracer.trace_after(gives_hidden=gives_hidden)
-    kinds = [
-        (configuration.sliding_windows[layer], configuration.is_sparse(layer))
-        for layer in range(configuration.num_layers)
-    ]
+    kinds = [_kind_of(configuration, layer) for layer in range(configuration.num_layers)]
     by_kind = {kind: tracer.trace_layer(kinds.index(kind)) for kind in dict.fromkeys(kinds)}
     layers = [by_kind[kind] for kind in kinds]
     return _assemble(before, layers, after, tracer.states)
+
+
+@dataclass(frozen=True, slots=True)
+class _LayerKind:
+    """What decides the graph of a layer: its window, its block, and experts that count later.
+
+    `is_owed`: experts of the layer before have still to be added here.
+    """
+
+    window: int
+    is_sparse: bool
+    is_owed: bool
+    defers: bool
+
+
+def _kind_of(configuration: ModelConfiguration, layer: int) -> _LayerKind:
+    experts = configuration.experts
+    return _LayerKind(
+        configuration.sliding_windows[layer],
+        configuration.is_sparse(layer),
+        is_owed=experts is not None and layer > 0 and experts.is_deferring(layer - 1),
+        defers=experts is not None and experts.is_deferring(layer),
+    )
 
 
 class _Before(nn.Module):
@@ -107,8 +127,30 @@ class _OneLayer(nn.Module):
         caches: list[Tensor],
     ) -> tuple[Tensor, ...]:
         batch = Batch(slots, block_tables, query_starts, context_lengths)
-        result, written = self.layer(hidden, (cosine, sine), batch, caches)
-        return (result, *written)
+        return _listed(*self.layer(hidden, (cosine, sine), batch, caches))
+
+
+class _OneOwedLayer(_OneLayer):
+    """The same where experts of the layer before have still to be added."""
+
+    def forward(  # type: ignore[override]
+        self,
+        hidden: Tensor,
+        cosine: Tensor,
+        sine: Tensor,
+        slots: Tensor,
+        block_tables: Tensor,
+        query_starts: Tensor,
+        context_lengths: Tensor,
+        owed: Tensor,
+        caches: list[Tensor],
+    ) -> tuple[Tensor, ...]:
+        batch = Batch(slots, block_tables, query_starts, context_lengths)
+        return _listed(*self.layer(hidden, (cosine, sine), batch, caches, owed))
+
+
+def _listed(result: Tensor, written: tuple[Tensor, ...], owed: Tensor | None) -> tuple[Tensor, ...]:
+    return (result, *written) if owed is None else (result, *written, owed)
 
 
 class _After(nn.Module):
@@ -150,7 +192,7 @@ class _Tracer:
     """Traces parts of one decoder with the same sizes and symbols."""
 
     def __init__(self, configuration: ModelConfiguration, dtype: str, cache_format: str) -> None:
-        self._output = configuration.output
+        self._configuration, self._output = configuration, configuration.output
         self._sees_images = configuration.sees_images
         self._mode, kind = FakeTensorMode(), getattr(torch, dtype)
         self._decoder = build_fake(lambda: Decoder(configuration), self._mode, dtype=kind)
@@ -172,11 +214,17 @@ class _Tracer:
         return self._trace(_Before(self._decoder), names, outputs, prefixes)
 
     def trace_layer(self, layer: int) -> _Part:
-        module = _OneLayer(self._decoder.model.layers[layer])
+        kind = _kind_of(self._configuration, layer)
+        wrapper = _OneOwedLayer if kind.is_owed else _OneLayer
+        module = wrapper(self._decoder.model.layers[layer])
         rotation = ["hidden", "cosine", "sine"]
         batch = ["slots", "block_tables", "query_starts", "context_lengths"]
         outputs = ["hidden", *(f"new_{state}" for state in self.states)]
         names = [*rotation, *batch]
+        if kind.is_owed:
+            names.append("owed")
+        if kind.defers:
+            outputs.append("owed")
         prefixes = {"layer": "model.layers.{layer}"}
         return self._trace(module, names, outputs, prefixes, states=self.states)
 
@@ -227,6 +275,7 @@ def example_arguments(configuration: ModelConfiguration, dtype: torch.dtype) -> 
         "image_rows": ((num_image_rows, configuration.hidden_size), dtype),
         "image_index": ((num_tokens,), torch.int32),
         "hidden": ((num_tokens, configuration.hidden_size), dtype),
+        "owed": ((num_tokens, configuration.hidden_size), dtype),
         "cosine": ((num_tokens, 1, half), torch.float32),
         "sine": ((num_tokens, 1, half), torch.float32),
     }
@@ -239,7 +288,7 @@ def step_dims(configuration: ModelConfiguration) -> dict[str, dict[int, Any]]:
     num_tokens = {0: tokens}
     num_sequences = Dim("num_sequences", min=1, max=MAX_STEP_SEQUENCES)
     num_table_blocks = Dim("num_table_blocks", min=1, max=MAX_TABLE_BLOCKS)
-    by_token = ("token_ids", "slots", "hidden", "cosine", "sine", "image_index")
+    by_token = ("token_ids", "slots", "hidden", "owed", "cosine", "sine", "image_index")
     return dict.fromkeys(by_token, num_tokens) | {
         "positions": {1: tokens} if configuration.rope.sections else num_tokens,
         "image_rows": {0: Dim("num_image_rows", min=1, max=MAX_STEP_TOKENS)},
@@ -272,7 +321,7 @@ def _assemble(before: _Part, layers: Sequence[_Part], after: _Part, states: Sequ
     known = add(before, {})
     for index, part in enumerate(layers):
         results = add(part, known, index)
-        known |= {"hidden": results["hidden"]}
+        known |= {name: results[name] for name in ("hidden", "owed") if name in results}
         for name, outputs in updates.items():
             state = f"{name}.{index}"
             outputs.append(Output(f"{state}.updated", results[f"new_{name}"], state))

@@ -1,5 +1,6 @@
 """How a step is cut along a plan: what crosses, what is refused."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -7,6 +8,9 @@ import pytest
 from banyan.compiler.ir.graph import Graph
 from banyan.engine.stages.carrying import CutModel, cut_model
 from banyan.foundation.errors import InputError
+from banyan.models.experts import with_deferred
+from banyan.models.loading import open_model
+from banyan.models.step_graph import decoder_step_graph
 from banyan.planner.plan import Plan, Replica, Stage
 from tests.compiler.cutting.steps import step_of
 from tests.conftest import Checkpoint
@@ -69,6 +73,25 @@ def test_experts_apart_get_a_row_for_each_token_and_give_one(mixture: Graph) -> 
     assert len(cut.segments) == 5
     assert all(".experts." in name for name in weights_at(cut, "b"))
     assert not [name for name in weights_at(cut, "a") if ".experts." in name]
+
+
+def test_the_next_layer_begins_before_deferred_experts_are_through(
+    checkpoint: Checkpoint, program_cache: Path
+) -> None:
+    """Layer 0 is dense, layers 1 and 2 have experts and shared ones, which nobody waits for."""
+    configuration = open_model(str(checkpoint("deepseek_v3"))).decoder_configuration()
+    experts = with_deferred(configuration.experts, 1, "tiny")
+    graph = decoder_step_graph(
+        replace(configuration, experts=experts), dtype="float32", cache_directory=program_cache
+    )
+    cut = cut_model(graph, plan_of(Stage(0, 3, ("a",), experts=("b",))))
+    assert [numbered.segment.place for numbered in cut.segments] == list("aabbaaba")
+    at_once, later, next_layer = cut.segments[2], cut.segments[3], cut.segments[4]
+    assert at_once.title == later.title == "layer 1"
+    assert next_layer.title == "layer 2"
+    assert set(at_once.segment.given) <= next_layer.segment.received.keys()
+    assert not set(later.segment.given) & next_layer.segment.received.keys()
+    assert set(later.segment.given) <= cut.segments[-1].segment.received.keys()
 
 
 def test_each_stage_has_its_own_weights_and_titles_its_layers(mixture: Graph) -> None:

@@ -112,6 +112,14 @@ def test_models_may_be_cut_in_every_way_at_once(
             assert answers(opened(checkpoint(kind), program_cache, stages)) == wanted, name
 
 
+def test_deferred_experts(checkpoint: Checkpoint, program_cache: Path) -> None:
+    base, later = checkpoint("deepseek_v3"), EngineOptions(deferred_experts=1)
+    whole = (Stage(0, 3, ("a",)),)
+    wanted = answers(opened(base, program_cache, whole, later))
+    assert wanted != answers(opened(base, program_cache, whole))
+    assert answers(opened(base, program_cache, MIXTURE_LAYOUTS["experts on two"], later)) == wanted
+
+
 def test_adapters(checkpoint: Checkpoint, program_cache: Path, tmp_path: Path) -> None:
     base = checkpoint("llama")
     modules = adapters_for(base, tmp_path)

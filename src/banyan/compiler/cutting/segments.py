@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple, TypeAlias
 
 from banyan.compiler.cutting.cheap import VIEWS, cheap_nodes, most_bytes
+from banyan.compiler.cutting.urgency import as_late_as_needed, deferrable
 from banyan.compiler.ir.graph import Builder, Graph, Node, Output, rebuild
 from banyan.compiler.ir.placement import symbol_names
 from banyan.compiler.ir.symbols import Expression
@@ -50,8 +51,9 @@ class _Task(NamedTuple):
     place: Place
 
 
-_Key: TypeAlias = tuple[int, int]
-"""Of a segment: how many times work changed its place before it, and the number of its place."""
+_Key: TypeAlias = tuple[int, bool, int]
+"""Of a segment: how many times work changed its place before it, whether others can do without it
+for now, and the number of its place."""
 
 
 def cut_graph(graph: Graph, places_of: PlacesOf) -> tuple[Segment, ...]:
@@ -62,7 +64,8 @@ def cut_graph(graph: Graph, places_of: PlacesOf) -> tuple[Segment, ...]:
         places_of: where a node is computed: one place or several; asked for nodes that are not
             cheap, and for states that are written.
 
-    Segments that need nothing of each other may also run at once. A value crosses as the smallest
+    What a place computes for itself comes behind what it sends. Segments that need nothing of each
+    other may also run at once. A value crosses as the smallest
     thing it can be made from again by the receiver without arithmetic.
 
     Raises:
@@ -151,7 +154,7 @@ def _needed_tasks(graph: Graph, homes: _Homes) -> list[_Task]:
 
 
 def _segment_keys(tasks: Sequence[_Task], homes: _Homes) -> dict[_Task, _Key]:
-    """As early as what a task needs allows; groups together.
+    """As early as what a task needs allows; groups together, and last what nobody waits for.
 
     Raises:
         GraphError: a group would have to run before itself.
@@ -168,8 +171,10 @@ def _segment_keys(tasks: Sequence[_Task], homes: _Homes) -> dict[_Task, _Key]:
             last = max((steps[task] for task in group), default=0)
             steps.update(dict.fromkeys(group, last))
         if steps == before:
+            steps = as_late_as_needed(tasks, steps, homes.sources, groups)
+            late = deferrable(tasks, steps, homes.sources, groups)
             places = list(dict.fromkeys(task.place for task in tasks))
-            return {task: (step, places.index(task.place)) for task, step in steps.items()}
+            return {t: (step, t in late, places.index(t.place)) for t, step in steps.items()}
     raise GraphError(
         "a state is needed on both sides of something at another place; put all that touches the "
         "state, and what lies between, at one place"

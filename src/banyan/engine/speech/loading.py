@@ -111,6 +111,7 @@ def _refuse_options(options: EngineOptions) -> None:
         ("quantization_output", None),
         ("activation", None),
         ("kv_cache_dtype", "auto"),
+        ("deferred_experts", 0),
         ("task", "auto"),
         ("speculation", None),
     ):

@@ -11,10 +11,11 @@ import ml_dtypes
 import numpy as np
 
 from banyan.compiler.compile import CompileOptions, compile_graph
-from banyan.compiler.cutting.renaming import PlainGraph, PlainWeights, plainly_named
+from banyan.compiler.cutting.renaming import PlainGraph, plainly_named
 from banyan.compiler.cutting.segments import Segment
 from banyan.compiler.executable import Array, Executable, WeightSource
 from banyan.compiler.report import CompileReport
+from banyan.compiler.weight_sharing import load_once
 from banyan.devices.device import Device
 from banyan.foundation.errors import InputError, StageFailed
 
@@ -123,8 +124,8 @@ class LocalPart:
 
     def load_weights(self, source: WeightSource) -> None:
         """See `Part`."""
-        for number, program in self._programs.items():
-            program.load_weights(PlainWeights(source, self._plain[number].inputs))
+        names = {number: plain.inputs for number, plain in self._plain.items()}
+        load_once(self._programs, names, source)
 
     def allocate_state(self, sizes: Mapping[str, int]) -> None:
         """See `Part`."""

@@ -5,6 +5,7 @@ from the cache and torch is never imported.
 """
 
 import logging
+from dataclasses import replace
 
 from banyan.compiler.compile import CompileOptions, Executable, compile_graph
 from banyan.compiler.ir.graph import Graph
@@ -20,6 +21,7 @@ from banyan.foundation.errors import CompilerMissing
 from banyan.foundation.settings import Settings
 from banyan.models.checkpoint_identity import checkpoint_identity
 from banyan.models.configuration import EncoderConfiguration
+from banyan.models.experts import with_deferred
 from banyan.models.loading import ModelDirectory, open_model
 from banyan.models.quantisation.rounded import RoundingChoice
 from banyan.models.quantized_model import QuantizedModel, quantized_model
@@ -35,9 +37,23 @@ OUTPUT_FORMAT = "int8"
 def open_directory(
     model: str, options: EngineOptions, settings: Settings, say: Progress
 ) -> ModelDirectory:
-    """Open the directory of a model for the task that the options ask for."""
+    """Open the directory of a model for the task that the options ask for.
+
+    Raises:
+        ModelError: the model cannot be used, or has not the experts that are to be deferred.
+    """
     say("Opening the model", 0, 1)
-    return open_model(model, offline=settings.offline, task=options.task)
+    directory = open_model(model, offline=settings.offline, task=options.task)
+    return _deferring(directory, options.deferred_experts)
+
+
+def _deferring(directory: ModelDirectory, deferred: int) -> ModelDirectory:
+    """The same model with so many experts of each token counting one layer later."""
+    if deferred == 0:
+        return directory
+    plain = directory.decoder_configuration()
+    experts = with_deferred(plain.experts, deferred, directory.name)
+    return replace(directory, configuration=replace(plain, experts=experts))
 
 
 def choose_dtype(asked: str, checkpoint_dtype: str | None) -> str:

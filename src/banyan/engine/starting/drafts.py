@@ -62,7 +62,8 @@ def _load_model(
     settings: Settings,
     say: Progress,
 ) -> LoadedDraft:
-    directory = open_directory(name, replace(options, task="generate"), settings, say)
+    alone = replace(options, task="generate", deferred_experts=0)
+    directory = open_directory(name, alone, settings, say)
     configuration = directory.decoder_configuration()
     vocab_size = target.decoder_configuration().vocab_size
     if directory.decoder_configuration().sees_images:

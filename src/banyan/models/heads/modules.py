@@ -94,7 +94,7 @@ class Eagle(nn.Module):
         stream = self.fc(torch.cat((embedded, hidden.to(embedded.dtype)), dim=-1))
         new = []
         for layer, own in zip(self.layers, caches, strict=True):
-            stream, written = layer(stream, rotation, batch, own)
+            stream, written, _ = layer(stream, rotation, batch, own)
             new.append(written)
         return stream, new
 
