@@ -10,17 +10,20 @@ import select
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from typing import NamedTuple
 
 from banyan.distributed.channel import Channel, Message
 from banyan.distributed.pulse import OwnPulse
-from banyan.engine.stages.patience import Patience
+from banyan.engine.stages.look_times import LookTimes
 from banyan.foundation.errors import ChannelError, MessageLate
 
 _TICK_SECONDS = 0.25
 """How often silence is judged while nothing comes."""
+
+_LOOKS = 8
+"""Between two rehearsals; they take about as long as one."""
 
 _LARGE_BYTES = 512 << 10
 """Messages of more may wait for room on the way; those of less do not notice a thread's start."""
@@ -43,18 +46,25 @@ class Arrival(NamedTuple):
 class Links:
     """Channels by name."""
 
-    def __init__(self, channels: Mapping[str, Channel], own_pulse: OwnPulse | None = None) -> None:
+    def __init__(
+        self,
+        channels: Mapping[str, Channel],
+        own_pulse: OwnPulse | None = None,
+        rehearse: Callable[[], object] | None = None,
+    ) -> None:
         """Read channels; they stay their owner's to close.
 
         Args:
             channels: open ones.
             own_pulse: told when this process waits; shared by all channels of a worker.
+            rehearse: called now and then while looking; see `rehearsal`.
         """
         self._channels: dict[str, Channel] = {}
         self._names: dict[int, str] = {}
         self._poller = select.poll()
         self._own_pulse = own_pulse
-        self._patience = Patience()
+        self._rehearse = rehearse
+        self._look_times = LookTimes()
         self._last = ""
         self._taken_in: deque[Arrival] = deque()
         self._broken: dict[str, Channel] = {}
@@ -124,18 +134,26 @@ class Links:
 
     def _wait(self, longest: float) -> Arrival | None:
         start, last = time.monotonic(), self._last
-        times = self._patience.times(last)
+        times = self._look_times.of(last)
         found = self._look(min(longest, times.sleep_milliseconds / 1000))
         while found is None and (waited := time.monotonic() - start) < longest:
             if waited < times.look_until_seconds:
-                # Whoever computes on this core goes first.
-                os.sched_yield()
-                found = self._look(0)
+                found = self._look_again()
             else:
                 found = self._look(min(longest - waited, _TICK_SECONDS)) or self._judge_silence()
         if found is not None:
-            self._patience.came(last, time.monotonic() - start)
+            self._look_times.came(last, time.monotonic() - start)
         return found
+
+    def _look_again(self) -> Arrival | None:
+        """Some looks; whoever computes on this core goes before each."""
+        if self._rehearse is not None:
+            self._rehearse()
+        for _ in range(_LOOKS):
+            os.sched_yield()
+            if (found := self._look(0)) is not None:
+                return found
+        return None
 
     def _look(self, seconds: float) -> Arrival | None:
         """One look at what is here, or comes within `seconds`."""

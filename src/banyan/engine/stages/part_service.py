@@ -16,6 +16,7 @@ from banyan.distributed.pulse import OwnPulse
 from banyan.engine.stages.links import Arrival, Links
 from banyan.engine.stages.meeting import Visitor
 from banyan.engine.stages.part import ENGINE, LocalPart, NumberedSegment
+from banyan.engine.stages.rehearsal import Rehearsal
 from banyan.engine.stages.remote_part import WorkOrder
 from banyan.engine.stages.segment_runner import SegmentRunner
 from banyan.foundation.errors import BanyanError, ChannelClosed, ChannelError, StageFailed
@@ -61,7 +62,8 @@ class _Service:
     ) -> None:
         self._channel = channel
         self._open_part, self._meet = open_part, meet
-        self._links = Links({ENGINE: channel}, own_pulse)
+        self._rehearsal = Rehearsal()
+        self._links = Links({ENGINE: channel}, own_pulse, self._rehearsal.run)
         self._neighbours: dict[str, Channel] = {}
         self._order: WorkOrder | None = None
         self._opened: tuple[LocalPart, WeightSource] | None = None
@@ -84,6 +86,7 @@ class _Service:
 
     def close(self) -> None:
         """Give everything back."""
+        self._rehearsal.close()
         for neighbour in self._neighbours.values():
             neighbour.close()
         self._neighbours = {}

@@ -31,6 +31,7 @@ from banyan.distributed.channel import Message
 from banyan.engine.stages.inbox import Key
 from banyan.engine.stages.links import Links
 from banyan.engine.stages.part import ENGINE, LocalPart, NumberedSegment, Part
+from banyan.engine.stages.rehearsal import Rehearsal
 from banyan.engine.stages.remote_part import RemotePart
 from banyan.engine.stages.segment_runner import SegmentRunner
 from banyan.foundation.errors import ChannelError, InputError, StageFailed
@@ -64,7 +65,11 @@ class StagedProgram(Executable):
         self._shards = sharded.shards
         self._num_in_flight = num_in_flight
         self._workers = {p: part for p, part in parts.items() if isinstance(part, RemotePart)}
-        self._links = Links({place: worker.channel for place, worker in self._workers.items()})
+        self._rehearsal = Rehearsal() if self._workers else None
+        self._links = Links(
+            {place: worker.channel for place, worker in self._workers.items()},
+            rehearse=None if self._rehearsal is None else self._rehearsal.run,
+        )
         for place, worker in self._workers.items():
             worker.on_unasked = self._hear
             worker.send = partial(self._links.send, place)
@@ -128,6 +133,8 @@ class StagedProgram(Executable):
 
     def close(self) -> None:
         """End the parts."""
+        if self._rehearsal is not None:
+            self._rehearsal.close()
         for part in self._parts.values():
             part.close()
 

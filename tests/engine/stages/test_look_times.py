@@ -3,17 +3,17 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from banyan.engine.stages.patience import Patience
+from banyan.engine.stages.look_times import LookTimes
 
 MOST_SECONDS = 0.06
 WAITS = st.lists(st.floats(0, 10), max_size=30)
 
 
 def after(*waits: float) -> float:
-    patience = Patience()
+    known = LookTimes()
     for seconds in waits:
-        patience.came("a values", seconds)
-    return patience.times("a values").look_until_seconds
+        known.came("a values", seconds)
+    return known.of("a values").look_until_seconds
 
 
 def test_who_knows_nothing_sleeps() -> None:
@@ -25,10 +25,10 @@ def test_regular_messages_are_looked_for_until_they_are_late() -> None:
 
 
 def test_the_larger_part_of_a_usual_wait_is_slept_through_in_whole_milliseconds() -> None:
-    patience = Patience()
+    known = LookTimes()
     for last, seconds in (("step", 0.01), ("values", 0.001)):
-        patience.came(last, seconds)
-    assert [patience.times(last).sleep_milliseconds for last in ("step", "values")] == [7, 0]
+        known.came(last, seconds)
+    assert [known.of(last).sleep_milliseconds for last in ("step", "values")] == [7, 0]
 
 
 def test_messages_that_come_at_once_are_looked_for_a_moment() -> None:
@@ -48,12 +48,12 @@ def test_many_pauses_are() -> None:
 
 
 def test_each_wait_is_learned_apart_and_only_so_many_of_them() -> None:
-    patience = Patience()
-    patience.came("a values", 0.01)
-    assert patience.times("a step") == (0, 0.0)
+    known = LookTimes()
+    known.came("a values", 0.01)
+    assert known.of("a step") == (0, 0.0)
     for number in range(1000):
-        patience.came(f"{number}", 0.01)
-    assert patience.times("a values") == (0, 0.0)
+        known.came(f"{number}", 0.01)
+    assert known.of("a values") == (0, 0.0)
 
 
 @given(WAITS)

@@ -38,14 +38,14 @@ class Times(NamedTuple):
 _ASLEEP = Times(0, 0.0)
 
 
-class Patience:
+class LookTimes:
     """Learns how long messages take, apart for what they follow: in a step each wait is its own."""
 
     def __init__(self) -> None:
         """Know nothing yet."""
         self._usual: dict[str, float] = {}
 
-    def times(self, last: str) -> Times:
+    def of(self, last: str) -> Times:
         """How to wait for the message that follows `last`."""
         usual = self._usual.get(last)
         if usual is None or usual > _LONGEST_USUAL_SECONDS:
