@@ -112,9 +112,9 @@ def test_a_worker_that_waits_does_not_count_as_working(ends: Ends) -> None:
     assert pulse.working_seconds(time.monotonic() + 5) >= 5
     original = links._wait
 
-    def watched(longest: float) -> Arrival | None:
+    def watched(longest: float, *, is_urgent: bool) -> Arrival | None:
         seen.append(pulse.working_seconds(time.monotonic() + 5))
-        return original(longest)
+        return original(longest, is_urgent=is_urgent)
 
     links._wait = watched  # type: ignore[method-assign]
     assert links.receive(0.01) is None

@@ -121,3 +121,18 @@ def test_nan_is_blamed_on_the_place_that_gave_it_first(sent: Sent) -> None:
         runner.run_next()
     assert raised.value.place == "b"
     assert sent == []
+
+
+def test_only_who_begins_steps_or_is_within_one_is_awaited(sent: Sent) -> None:
+    first = SegmentRunner(
+        {"a": Adding({0: ("v",)})}, [segment(0, "a", {}, ("v",), {"b": ("v",)})], sender(sent)
+    )
+    second = SegmentRunner(
+        {"b": Adding({1: ("logits",)})},
+        [segment(1, "b", {"v": "a"}, ("logits",), {ENGINE: ("logits",)})],
+        sender(sent),
+    )
+    assert first.is_awaited
+    assert not second.is_awaited
+    second.begin(1, step(1))
+    assert second.is_awaited

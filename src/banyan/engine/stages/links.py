@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 from banyan.distributed.channel import Channel, Message
 from banyan.distributed.pulse import OwnPulse
-from banyan.engine.stages.look_times import LookTimes
+from banyan.engine.stages.look_times import ASLEEP, LookTimes
 from banyan.foundation.errors import ChannelError, MessageLate
 
 _TICK_SECONDS = 0.25
@@ -112,11 +112,13 @@ class Links:
                         if isinstance(found.content, ChannelError):
                             break
 
-    def receive(self, seconds: float | None = None) -> Arrival | None:
+    def receive(self, seconds: float | None = None, *, is_urgent: bool = True) -> Arrival | None:
         """What comes next.
 
         Args:
             seconds: to wait at most; 0 only looks; None: until something comes.
+            is_urgent: somebody waits for what is done with it; else this sleeps until it comes, and
+                leaves the core to those who are waited for.
 
         Returns:
             None: nothing came in that time.
@@ -127,14 +129,14 @@ class Links:
         if self._own_pulse is not None:
             self._own_pulse.waits()
         try:
-            return self._wait(math.inf if seconds is None else seconds)
+            return self._wait(math.inf if seconds is None else seconds, is_urgent=is_urgent)
         finally:
             if self._own_pulse is not None:
                 self._own_pulse.works(time.monotonic())
 
-    def _wait(self, longest: float) -> Arrival | None:
+    def _wait(self, longest: float, *, is_urgent: bool) -> Arrival | None:
         start, last = time.monotonic(), self._last
-        times = self._look_times.of(last)
+        times = self._look_times.of(last) if is_urgent else ASLEEP
         found = self._look(min(longest, times.sleep_milliseconds / 1000))
         while found is None and (waited := time.monotonic() - start) < longest:
             if waited < times.look_until_seconds:

@@ -35,7 +35,8 @@ class Times(NamedTuple):
     look_until_seconds: float
 
 
-_ASLEEP = Times(0, 0.0)
+ASLEEP = Times(0, 0.0)
+"""Never look."""
 
 
 class LookTimes:
@@ -49,7 +50,7 @@ class LookTimes:
         """How to wait for the message that follows `last`."""
         usual = self._usual.get(last)
         if usual is None or usual > _LONGEST_USUAL_SECONDS:
-            return _ASLEEP
+            return ASLEEP
         # Sleeping is done in whole milliseconds.
         return Times(int(1000 * _SLEEP_SHARE * usual), max(_FACTOR * usual, _LEAST_SECONDS))
 

@@ -76,7 +76,7 @@ class _Service:
             self._take(Arrival(ENGINE, said))
         while True:
             if not self._run_next():
-                arrival = self._links.receive()
+                arrival = self._links.receive(is_urgent=self._runner.is_awaited)
                 assert arrival is not None, "without a limit something comes"
                 # What it makes ready runs before anybody looks for more.
                 self._take(arrival)

@@ -85,6 +85,7 @@ class SegmentRunner:
         if results:
             self._collecting = 1 + max(needs, default=0)
             needs[self._collecting] = results
+        self._begins_steps = any(not keys for keys in needs.values())
         self._inbox: Inbox[Any] = Inbox(needs)
         self._work = {n.number: self._work_of(n, parts, here) for n in segments}
         self._send = send
@@ -107,6 +108,11 @@ class SegmentRunner:
     def is_waiting(self) -> bool:
         """A step is under way here."""
         return self._inbox.is_waiting
+
+    @property
+    def is_awaited(self) -> bool:
+        """What comes next may make a segment ready: others wait for what it gives."""
+        return self._begins_steps or self._inbox.is_waiting
 
     def begin(self, step: int, arguments: Mapping[str, Array]) -> None:
         """A step begins, with the arguments that segments here read."""
