@@ -63,13 +63,11 @@ class Watched(StepModel):
 
     Attributes:
         last: the step that was computed last.
-        at_once: how many were under way then.
     """
 
     def __init__(self, model: StepModel) -> None:
         self._model = model
         self.last: StepShape | None = None
-        self.at_once = 1
 
     def run(self, arguments: Mapping[str, NDArray[Any]]) -> Mapping[str, NDArray[Any]]:
         """Compute a step."""
@@ -151,6 +149,27 @@ def _features(step: StepShape) -> tuple[float, ...]:
     return (1.0, step.num_tokens, step.num_rows, step.cached_tokens, step.attended_pairs)
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Served:
+    """What came of the requests of a trace.
+
+    Attributes:
+        trace: the requests.
+        first, end: float64 [R] seconds since the first could come, without idle times.
+        steps: that were computed, where they were watched.
+    """
+
+    trace: Trace
+    first: NDArray[np.float64]
+    end: NDArray[np.float64]
+    steps: Sequence[Measured] = ()
+
+    @property
+    def times(self) -> "Times":
+        """In short."""
+        return Times.of(self.trace, self.first, self.end)
+
+
 @dataclass(frozen=True, slots=True)
 class Times:
     """What requests saw.
@@ -211,8 +230,8 @@ def serve(
     *,
     seed: int,
     clock: Callable[[], float] = time.process_time,
-) -> tuple[Times, list[Measured]]:
-    """Send the requests of a trace at their times; returns what they saw, and the steps.
+) -> Served:
+    """Send the requests of a trace at their times.
 
     The clock leaps over idle times. Unless told otherwise it counts what this process computes,
     with one thread: what else runs on the machine takes time from nobody.
@@ -239,14 +258,14 @@ def serve(
         after = clock() - begun
         if watched.last is not None:
             # From the arrivals on: whatever the loop does between two steps belongs to a step.
-            steps.append(Measured(watched.last, (after - now) * watched.at_once))
+            steps.append(Measured(watched.last, after - now))
         for event in events:
             number = int(event.request_id)
             if np.isnan(first[number]):
                 first[number] = after
             if event.finish_reason is not None:
                 end[number] = after
-    return Times.of(trace, first, end), steps
+    return Served(trace, first, end, steps)
 
 
 def simulated(trace: Trace, configuration: ModelConfiguration, steps: Sequence[Measured]) -> Times:
@@ -291,18 +310,18 @@ def agreement(path: Path, loads: Sequence[float], seconds: float) -> None:
         burst = Trace(full.arrival[:48] * 0.0, full.prompt[:48], full.answer[:48])
         engine, watched = watched_engine(loaded)
         serve(engine, watched, burst, seed=0)
-        most, _ = serve(engine, watched, burst, seed=1)
+        most = serve(engine, watched, burst, seed=1).times
         capacity = most.tokens_per_second / float(burst.answer.mean())
         print(f"{capacity:.2f} requests/s with all {SEATS} places taken")
         print(f"{'load':>5} {'':24}{'engine':>10}{'simulator':>10}{'difference':>11}")
         for load in loads:
-            real, traces, steps = [], [], []
+            real, traces, steps = [], [], list[Measured]()
             for number in range(ROUNDS):
                 # Learning and serving take turns: a machine that slows down meets both.
                 learnt = made_trace(load * capacity, seconds, LENGTHS, seed=100 + number)
-                steps += serve(engine, watched, learnt, seed=number)[1]
+                steps += serve(engine, watched, learnt, seed=number).steps
                 traces.append(made_trace(load * capacity, seconds, LENGTHS, seed=200 + number))
-                real.append(serve(engine, watched, traces[-1], seed=300 + number)[0])
+                real.append(serve(engine, watched, traces[-1], seed=300 + number).times)
             found = [simulated(trace, configuration, steps) for trace in traces]
             compare(load, Times.mean(real), Times.mean(found))
 

@@ -1,19 +1,23 @@
 """The simulator beside a real engine of two stages: the same requests, served and simulated.
 
-    python -m benchmarks.simulation_stages [--load 0.3 0.6 0.8] [--seconds 4] [--rounds 2]
+    python -m benchmarks.simulation_stages [--load 0.3 0.6 0.8] [--seconds 4] [--rounds 3] [--keep]
+    python -m benchmarks.simulation_stages --report benchmarks/history/simulation_stages.jsonl
 
 Each stage is a worker with one thread on a core of its own, with half of the layers, and two steps
-are under way. A cost model is fitted to steps (`benchmarks.simulation`): from one end of a step to
-the next, times the steps that were under way; each stage takes half of that. Other requests are
-then served and simulated: the simulator cuts each step into two and pipelines them. Time is that
-of the clock, since workers wait for each other; nothing else should run on the machine.
+are under way. Costs are fitted to steps of other requests, served in turns with those that are
+compared (`benchmarks.stage_fit`); the simulator gets these costs and the limits of the engine. Time
+is that of the clock, since workers wait for each other; nothing else should run on the machine.
+`--keep` adds a line to the history, with the times of all requests and the fitted costs.
 """
 
 import argparse
+import json
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -23,32 +27,34 @@ from numpy.typing import NDArray
 from banyan.compiler.executable import PendingRun
 from banyan.engine.engine import Engine
 from banyan.engine.runner import StepModel
-from banyan.models.configuration import ModelConfiguration
-from banyan.planner.costs import Part, StepShape
+from banyan.planner.costs import StepShape
 from banyan.planner.inventory import DeviceType, Inventory, Link, PlannedDevice
-from banyan.planner.model_shape import ModelShape, model_shape
+from banyan.planner.model_shape import LayerShape, ModelShape
 from banyan.planner.plan import Plan, Replica, Stage
 from banyan.planner.simulation.fleet import SimulationOptions, simulate
 from banyan.planner.simulation.replicas import EnginePolicy
+from banyan.planner.simulation.stage_costs import BLOCK_TOKENS
 from banyan.planner.simulation.trace import Trace, made_trace
 from benchmarks.shaped_model import ModelSize, write_model
 from benchmarks.simulation import (
     LENGTHS,
     SEATS,
     TOKEN_BUDGET,
-    FittedCost,
-    Measured,
+    Served,
     Times,
     Watched,
     compare,
     serve,
     shape_of,
 )
+from benchmarks.slice import append_record, commit_facts, machine_facts
+from benchmarks.stage_fit import NotedStep, StageFit, fit_stages
 from benchmarks.staged_serving import engine_of, opened, plan_text
 
 SIZE = ModelSize(layers=8, hidden=768, intermediate=2304, heads=12, kv_heads=4)
 STAGES = (Stage(0, 4, ("cpu",)), Stage(4, 8, ("cpu#1",)))
 LENGTH = LENGTHS.longest_prompt + LENGTHS.longest_answer
+HISTORY = Path(__file__).parent / "history" / "simulation_stages.jsonl"
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,21 +63,26 @@ class _Noted:
 
     watcher: "WatchedStages"
     shape: StepShape
+    began: float
     run: PendingRun
 
     def finish(self) -> Mapping[str, NDArray[Any]]:
         """See `PendingRun`."""
         results = self.run.finish()
-        self.watcher.note(self.shape)
+        self.watcher.noted.append(NotedStep(self.began, time.perf_counter(), self.shape))
         return results
 
 
 class WatchedStages(Watched):
-    """A model of several stages whose steps are noted when they are finished."""
+    """A model of several stages whose steps are noted when they are finished.
+
+    Attributes:
+        noted: steps since it was emptied.
+    """
 
     def __init__(self, model: StepModel) -> None:
         super().__init__(model)
-        self._under_way = 0
+        self.noted: list[NotedStep] = []
 
     @property
     def num_in_flight(self) -> int:
@@ -80,49 +91,99 @@ class WatchedStages(Watched):
 
     def begin(self, arguments: Mapping[str, NDArray[Any]]) -> PendingRun:
         """Start a step."""
-        self._under_way += 1
-        return _Noted(self, shape_of(arguments), self._model.begin(arguments))
-
-    def note(self, shape: StepShape) -> None:
-        """A step is finished."""
-        self.last, self.at_once = shape, self._under_way
-        self._under_way -= 1
+        began = time.perf_counter()
+        return _Noted(self, shape_of(arguments), began, self._model.begin(arguments))
 
 
 @dataclass(frozen=True, slots=True)
-class SharedCost:
-    """The fitted time of a step through all stages, shared by them.
+class _Real:
+    """The engine that is measured."""
+
+    engine: Engine
+    watched: WatchedStages
+    num_blocks: int
+
+    def serve(self, trace: Trace, seed: int) -> Served:
+        """Send requests at their times."""
+        self.watched.noted = []
+        return serve(self.engine, self.watched, trace, seed=seed, clock=time.perf_counter)
+
+    def capacity(self) -> float:
+        """Requests a second that it answers with all places taken."""
+        full = made_trace(1e4, 0.04, LENGTHS, seed=1)
+        burst = Trace(full.arrival[:48] * 0.0, full.prompt[:48], full.answer[:48])
+        self.serve(burst, 0)
+        most = self.serve(burst, 1).times
+        return most.tokens_per_second / float(np.mean(burst.answer))
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """A load, served.
 
     Attributes:
-        fitted: for whole steps.
+        load: share of what the engine can do.
+        num_blocks: of its KV cache.
+        served: what came of the requests, round by round.
+        fit: costs, from steps of other requests.
     """
 
-    fitted: FittedCost
+    load: float
+    num_blocks: int
+    served: Sequence[Served]
+    fit: StageFit
 
-    def step_seconds(
-        self, model: ModelShape, part: Part, device: DeviceType, step: StepShape
-    ) -> float:
-        """Seconds of a stage: all have the same."""
-        return self.fitted.step_seconds(model, part, device, step) / len(STAGES)
+    def record(self) -> dict[str, Any]:
+        """As a line of the history; times in tenths of milliseconds."""
+        rounds = [
+            {
+                "arrival": _tenths(one.trace.arrival),
+                "prompt": one.trace.prompt.tolist(),
+                "answer": one.trace.answer.tolist(),
+                "first": _tenths(one.first),
+                "end": _tenths(one.end),
+            }
+            for one in self.served
+        ]
+        facts = {"time": datetime.now(UTC).isoformat(timespec="seconds"), **commit_facts()}
+        return {
+            **facts,
+            **machine_facts(),
+            "load": self.load,
+            "num_blocks": self.num_blocks,
+            "fit": asdict(self.fit),
+            "rounds": rounds,
+        }
 
-    def weight_bytes(self, model: ModelShape, part: Part) -> float:
-        """Nothing: memory counts tokens of the cache alone."""
-        return 0.0
+    @staticmethod
+    def of(record: Mapping[str, Any]) -> "Measured":
+        """What a line of the history says."""
+        served = []
+        for one in record["rounds"]:
+            arrival, first, end = (np.array(one[n]) / 1e4 for n in ("arrival", "first", "end"))
+            prompt, answer = (np.array(one[name], np.int32) for name in ("prompt", "answer"))
+            served.append(Served(Trace(arrival, prompt, answer), first, end))
+        return Measured(record["load"], record["num_blocks"], served, StageFit(**record["fit"]))
 
-    def cache_bytes_per_token(self, model: ModelShape, part: Part) -> float:
-        """One byte: memory counts tokens."""
-        return 1.0
+
+def _tenths(seconds: NDArray[np.float64]) -> list[int]:
+    return np.rint(seconds * 1e4).astype(int).tolist()  # type: ignore[no-any-return]
 
 
-def simulated(
-    trace: Trace, configuration: ModelConfiguration, steps: Sequence[Measured], num_blocks: int
-) -> Times:
+def simulated(trace: Trace, fit: StageFit, num_blocks: int) -> Times:
     """What the simulator says of the same requests."""
-    model = model_shape(configuration, "measured")
+    layer = LayerShape(dense_weights=1, attention_width=1, cache_width=1)
+    model = ModelShape(
+        name="measured",
+        hidden_size=1,
+        layers=(layer,) * SIZE.layers,
+        vocab_size=1,
+        tied_embeddings=True,
+    )
     kind = DeviceType(
         name="here",
         vendor="here",
-        memory_bytes=num_blocks * 16,
+        memory_bytes=num_blocks * BLOCK_TOKENS,
         read_bytes_per_second=1.0,
         operations_per_second={"bfloat16": 1.0},
     )
@@ -130,20 +191,62 @@ def simulated(
     plan = Plan(
         model="measured",
         model_fingerprint=model.fingerprint,
-        num_layers=len(model.layers),
+        num_layers=SIZE.layers,
         replicas=(Replica(STAGES),),
     )
     policy = EnginePolicy(token_budget=TOKEN_BUDGET, max_running=SEATS, memory_share=1.0)
     result = simulate(
         plan,
         model,
-        # What handing over costs is in the steps that were measured.
-        Inventory(devices=devices, within_host=Link(1e15)),
-        SharedCost(FittedCost(steps)),
+        # From stage to stage and back: the engine's own time. What links cost is in the steps.
+        Inventory(devices=devices, within_host=Link(1e30, fit.pause / len(STAGES))),
+        fit.cost(together=False),
         trace,
         options=SimulationOptions(policy=policy),
+        together=fit.cost(together=True),
     )
     return Times.of(trace, result.first_token, result.finished)
+
+
+@contextmanager
+def _real() -> Iterator[_Real]:
+    cores = {stage.devices[0]: core for core, stage in enumerate(STAGES)}
+    with tempfile.TemporaryDirectory() as folder:
+        model, plan = write_model(Path(folder), SIZE), plan_text(*STAGES)
+        with opened(model, plan, seats=SEATS, length=LENGTH, cores=cores) as loaded:
+            watched = WatchedStages(loaded.executable)
+            engine = engine_of(loaded, watched, seats=SEATS, budget=TOKEN_BUDGET)
+            yield _Real(engine, watched, loaded.engine.limits.num_blocks)
+            engine.close()
+
+
+def measure(loads: Sequence[float], seconds: float, rounds: int) -> list[Measured]:
+    """Serve requests at several loads; learning and serving take turns."""
+    noted: list[NotedStep] = []
+    served: dict[float, list[Served]] = {load: [] for load in loads}
+    with _real() as real:
+        capacity = real.capacity()
+        print(f"{capacity:.2f} requests/s with all {SEATS} places taken")
+        for number in range(rounds):
+            for load in loads:
+                rate = load * capacity
+                real.serve(made_trace(rate, seconds, LENGTHS, seed=100 + number), number)
+                noted += real.watched.noted
+                asked = made_trace(rate, seconds, LENGTHS, seed=200 + number)
+                served[load].append(real.serve(asked, 300 + number))
+        num_blocks = real.num_blocks
+    fit = fit_stages(noted)
+    return [Measured(load, num_blocks, served[load], fit) for load in loads]
+
+
+def report(measured: Sequence[Measured]) -> None:
+    """Simulate what was served, and print both."""
+    for kind, numbers in measured[0].fit.numbers.items():
+        print(kind, ", ".join(f"{name} {value:.3g}" for name, value in numbers.items()))
+    print(f"{'load':>5} {'':24}{'engine':>10}{'simulator':>10}{'difference':>11}")
+    for one in measured:
+        found = [simulated(served.trace, one.fit, one.num_blocks) for served in one.served]
+        compare(one.load, Times.mean([served.times for served in one.served]), Times.mean(found))
 
 
 def main() -> None:
@@ -151,45 +254,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0])
     parser.add_argument("--load", type=float, nargs="+", default=[0.3, 0.6, 0.8])
     parser.add_argument("--seconds", type=float, default=4.0)
-    parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--keep", action="store_true")
+    parser.add_argument("--report", type=Path)
     asked = parser.parse_args()
-    cores = {stage.devices[0]: core for core, stage in enumerate(STAGES)}
-    with tempfile.TemporaryDirectory() as folder:
-        model, plan = write_model(Path(folder), SIZE), plan_text(*STAGES)
-        with opened(model, plan, seats=SEATS, length=LENGTH, cores=cores) as loaded:
-            watched = WatchedStages(loaded.executable)
-            engine = engine_of(loaded, watched, seats=SEATS, budget=TOKEN_BUDGET)
-            blocks = loaded.engine.limits.num_blocks
-            configuration = loaded.directory.decoder_configuration()
-            capacity = _capacity(engine, watched)
-            print(f"{capacity:.2f} requests/s with all {SEATS} places taken")
-            print(f"{'load':>5} {'':24}{'engine':>10}{'simulator':>10}{'difference':>11}")
-            for load in asked.load:
-                real, traces, steps = [], [], list[Measured]()
-                for number in range(asked.rounds):
-                    rate = load * capacity
-                    learnt = made_trace(rate, asked.seconds, LENGTHS, seed=100 + number)
-                    steps += _timed(engine, watched, learnt, number)[1]
-                    traces.append(made_trace(rate, asked.seconds, LENGTHS, seed=200 + number))
-                    real.append(_timed(engine, watched, traces[-1], 300 + number)[0])
-                found = [simulated(trace, configuration, steps, blocks) for trace in traces]
-                compare(load, Times.mean(real), Times.mean(found))
-            engine.close()
-
-
-def _capacity(engine: Engine, watched: WatchedStages) -> float:
-    """Requests a second that it answers with all places taken."""
-    full = made_trace(1e4, 0.04, LENGTHS, seed=1)
-    burst = Trace(full.arrival[:48] * 0.0, full.prompt[:48], full.answer[:48])
-    _timed(engine, watched, burst, 0)
-    most, _ = _timed(engine, watched, burst, 1)
-    return most.tokens_per_second / float(np.mean(burst.answer))
-
-
-def _timed(
-    engine: Engine, watched: Watched, trace: Trace, seed: int
-) -> tuple[Times, list[Measured]]:
-    return serve(engine, watched, trace, seed=seed, clock=time.perf_counter)
+    if asked.report:
+        report([Measured.of(json.loads(line)) for line in asked.report.read_text().splitlines()])
+        return
+    measured = measure(asked.load, asked.seconds, asked.rounds)
+    if asked.keep:
+        for one in measured:
+            append_record(HISTORY, one.record())
+    report(measured)
 
 
 if __name__ == "__main__":
