@@ -116,8 +116,8 @@ class Drill:
                 *((FAR, 0), (FAR, 0)),
             ]
         )
-        # A stopped engine is told from a slow one after minutes; its drill is another test's.
-        kinds = {"engine": ("kill",), "worker": ("kill", "stop"), FAR: ("kill", "stop", "cut")}
+        local = ("kill", "stop")
+        kinds = {"engine": local, "worker": local, FAR: (*local, "cut")}
         kind = self.chance.choice(kinds[target])
         number = signal.SIGKILL if kind == "kill" else signal.SIGSTOP
         if target == FAR:
@@ -146,13 +146,17 @@ class Drill:
         before = (await self.parts.condition()).engine
         under_way = set(self.answers.heard)
         self.answers.gaps.clear()
+
+        def is_over(now: Condition) -> bool:
+            nonlocal under_way
+            if now.engine == before:
+                under_way = set(self.answers.heard)
+            return now.engine not in {0, before} and (now.is_whole or kind != "return")
+
         act()
         asking = asyncio.create_task(self._ask_later()) if kind == "return" else None
         try:
-            await self._until(
-                lambda now: now.engine not in {0, before} and (now.is_whole or not asking),
-                f"{kind} of the {target}: no engine follows",
-            )
+            await self._until(is_over, f"{kind} of the {target}: no engine follows")
         finally:
             is_asked = asking is not None and asking.done()
             if asking is not None:

@@ -92,8 +92,8 @@ class Verdict:
                 groups.setdefault(group, []).append(event.pause)
         for name, pauses in sorted(groups.items()):
             middle, longest = statistics.median(pauses), max(pauses)
-            count = f"{name:<26} {len(pauses):4} events"
-            yield f"{count}, pause {middle:.2f} s, longest {longest:.2f} s"
+            head = f"{name:<26} {len(pauses):4} events"
+            yield f"{head}, pause {middle:.2f} s, longest {longest:.2f} s"
         yield "the bar holds" if self.holds else "the bar is not shown"
 
     def record(self, facts: Mapping[str, Any]) -> dict[str, Any]:

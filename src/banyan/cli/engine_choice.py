@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, TypeAlias, Union
 from banyan.engine.process.client import EngineClient
 from banyan.engine.process.messages import EngineSettings, Loading
 from banyan.engine.process.recovery import Recovery
+from banyan.engine.process.supervisor import RestartPolicy
 
 if TYPE_CHECKING:
     from banyan.engine.process.replicas import ReplicaClient
@@ -19,6 +20,7 @@ def open_engine(
     most_per_caller: int,
     on_loading: Callable[[Loading], None],
     recovery: Recovery | None,
+    keeps_standby: bool = False,
 ) -> ServedEngine:
     """The client of an engine, or of one for each replica; nothing is started.
 
@@ -27,6 +29,8 @@ def open_engine(
         most_per_caller: most requests of one caller at a time; 0 sets no limit.
         on_loading: told of each step of the start.
         recovery: what follows an engine that died; for one alone.
+        keeps_standby: whether the next process is launched ahead of time; for one alone, since the
+            requests of a replica that died go on in another one at once.
 
     Raises:
         InputError: the plan cannot be read.
@@ -39,5 +43,9 @@ def open_engine(
         if len(parse_plan(settings.options.plan).replicas) > 1:
             return ReplicaClient(settings, most_per_caller=most_per_caller, on_loading=on_loading)
     return EngineClient(
-        settings, most_per_caller=most_per_caller, on_loading=on_loading, recovery=recovery
+        settings,
+        policy=RestartPolicy(keeps_standby=keeps_standby),
+        most_per_caller=most_per_caller,
+        on_loading=on_loading,
+        recovery=recovery,
     )

@@ -62,6 +62,15 @@ AllowDrainOption = Annotated[
     ),
 ]
 
+StandbyOption = Annotated[
+    bool,
+    typer.Option(
+        "--standby/--no-standby",
+        help="Under a plan: keep the next engine and its workers launched, without the model, so "
+        "that a fault costs its readers a shorter pause. About 70 MB for each process.",
+    ),
+]
+
 
 def care_of(
     devices: Path | None, workload: str, *, rebalance: bool, allow_drain: bool

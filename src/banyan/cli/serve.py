@@ -47,6 +47,7 @@ class ServeOptions:
         allow_swap: whether `POST /v1/admin/swap` replaces the model.
         care: how devices of the plan that come and go are planned for; None: they are not.
         until_input_ends: stop when standard input closes, as it does when a parent dies.
+        keeps_standby: whether the next engine process is launched before it is needed.
         api: choices that concern the API alone.
     """
 
@@ -61,6 +62,7 @@ class ServeOptions:
     allow_swap: bool = False
     care: "CareOptions | None" = None
     until_input_ends: bool = False
+    keeps_standby: bool = False
     api: ApiOptions = field(default_factory=ApiOptions)
 
 
@@ -98,6 +100,7 @@ async def _serve(
             most_per_caller=options.max_requests_per_caller,
             on_loading=show,
             recovery=care,
+            keeps_standby=options.keeps_standby,
         )
         try:
             wish.attach()

@@ -19,6 +19,7 @@ from banyan.cli.plan_options import (
     PlanWorkersOption,
     PlanWorkloadOption,
     RebalanceOption,
+    StandbyOption,
     care_of,
     plan_text_of,
     plan_workers_of,
@@ -119,6 +120,7 @@ class ServeArguments:
     plan_workload: PlanWorkloadOption = "prompt=512,answer=128"
     rebalance: RebalanceOption = False
     allow_drain: AllowDrainOption = False
+    standby: StandbyOption = True
     until_input_ends: UntilInputEndsOption = False
     trust_request_chat_template: TemplateOption = False
     metric_names: MetricNamesOption = "both"
@@ -153,6 +155,7 @@ class ServeArguments:
             drain_seconds=self.drain_seconds,
             allow_swap=self.allow_swap,
             until_input_ends=self.until_input_ends,
+            keeps_standby=self.standby and self.plan is not None,
             care=care_of(
                 self.plan_devices,
                 self.plan_workload,

@@ -70,11 +70,13 @@ class StageFailed(EnvironmentProblem):
 
     Attributes:
         place: the device of the plan at fault; empty where nobody knows.
+        is_silent: nothing was heard of it any more, rather than that it ended.
     """
 
-    def __init__(self, message: str, *, place: str = "") -> None:
+    def __init__(self, message: str, *, place: str = "", is_silent: bool = False) -> None:
         super().__init__(message)
         self.place = place
+        self.is_silent = is_silent
 
 
 class CompilerMissing(EnvironmentProblem):

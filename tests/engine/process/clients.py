@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from typing import Any
 
 from banyan.engine.options import EngineOptions
 from banyan.engine.process.client import EngineClient
@@ -20,12 +21,13 @@ def run(
     test: Callable[[EngineClient], Awaitable[None]],
     *,
     recovery: Recovery | None = None,
-    **policy: float,
+    heartbeat_seconds: float = 0.05,
+    **policy: Any,
 ) -> None:
     """Run a test with a client of a fake engine; it is always closed."""
 
     async def whole() -> None:
-        async with started(RestartPolicy(**policy), recovery) as client:
+        async with started(RestartPolicy(**policy), recovery, heartbeat_seconds) as client:
             await asyncio.wait_for(test(client), timeout=60)
 
     asyncio.run(whole())
@@ -33,11 +35,14 @@ def run(
 
 @asynccontextmanager
 async def started(
-    policy: RestartPolicy, recovery: Recovery | None = None
+    policy: RestartPolicy, recovery: Recovery | None = None, heartbeat_seconds: float = 0.05
 ) -> AsyncIterator[EngineClient]:
     options = EngineOptions(max_model_len=20_000, max_num_seqs=8)
     settings = EngineSettings(
-        model="fake", options=options, cache_directory="/none", heartbeat_seconds=0.05
+        model="fake",
+        options=options,
+        cache_directory="/none",
+        heartbeat_seconds=heartbeat_seconds,
     )
     client = EngineClient(settings, policy=policy, recovery=recovery)
     try:

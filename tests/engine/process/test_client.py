@@ -141,14 +141,39 @@ def test_without_resuming_a_killed_engine_fails_what_is_in_flight_and_comes_back
 
 def test_a_silent_engine_is_killed_and_replaced() -> None:
     async def test(client: EngineClient) -> None:
-        assert client.process_id is not None
-        os.kill(client.process_id, signal.SIGSTOP)
-        with pytest.raises(EngineStopped, match=r"did not answer for 0\.5 s"):
-            await write(client, "a", FOREVER)
+        while client.status().state == "ready":
+            await asyncio.sleep(0.01)
+        assert "did not answer for 0.5 s" in client.status().detail
         await ready_again(client)
         assert len(await write(client, "b")) == 4
 
-    run(test, silence_seconds=0.5, resume_seconds=0)
+    run(test, silence_seconds=0.5, heartbeat_seconds=50.0)
+
+
+def test_a_stopped_engine_is_killed_long_before_a_slow_one_and_its_answers_go_on() -> None:
+    async def test(client: EngineClient) -> None:
+        alone = await answers(client, "alone")
+        writing = asyncio.create_task(answers(client, "a"))
+        await asyncio.sleep(0.15)
+        assert client.process_id is not None
+        assert not writing.done()
+        os.kill(client.process_id, signal.SIGSTOP)
+        assert await writing == alone
+        assert client.status().num_restarts == 1
+
+    run(test)
+
+
+def test_a_request_that_comes_behind_a_death_waits_for_the_next_engine() -> None:
+    async def test(client: EngineClient) -> None:
+        assert client.process_id is not None
+        os.kill(client.process_id, signal.SIGKILL)
+        while client.status().state == "ready":
+            await asyncio.sleep(0)
+        assert len(await write(client, "a")) == 4
+        assert client.status().num_restarts == 1
+
+    run(test)
 
 
 def test_a_draining_client_finishes_what_it_has_and_takes_nothing_new() -> None:

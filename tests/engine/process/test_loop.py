@@ -227,7 +227,7 @@ def test_the_device_that_failed_is_named(parent: Parent) -> None:
 
 def test_the_first_command_must_be_start(parent: Parent) -> None:
     parent.start(build_fake)
-    parent.say(Stop())
+    parent.say(CancelRequest("a"))
     assert "it must be Start" in parent.hear(Failed).message
     assert parent.exit_code() == EXIT_REFUSED
 

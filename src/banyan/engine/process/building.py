@@ -31,6 +31,7 @@ from banyan.models.vision.media import Media
 
 if TYPE_CHECKING:
     from banyan.compiler.report import CompileReport
+    from banyan.engine.starting.worker_processes import WaitingWorkers
 
 _FAKE_MODEL_LENGTH = 2048
 
@@ -135,11 +136,16 @@ class Served:
     busy_seconds: Callable[[], Mapping[str, float]] = dict
 
 
-def build(settings: EngineSettings, say: SayProgress) -> Served:
-    """Load the model of `settings`; raises `BanyanError` when it cannot be served."""
+def build(
+    settings: EngineSettings, say: SayProgress, waiting: "WaitingWorkers | None" = None
+) -> Served:
+    """Load the model of `settings`; raises `BanyanError` when it cannot be served.
+
+    `waiting` has worker processes that were started ahead of time.
+    """
     if settings.model == FAKE_MODEL:
         return _build_fake(settings)
-    return _build_real(settings, say)
+    return _build_real(settings, say, waiting)
 
 
 class WriterOfNothing:
@@ -223,7 +229,9 @@ def no_vectors() -> NoPooling:
     return NoPooling("this model writes text and makes no embeddings")
 
 
-def _build_real(settings: EngineSettings, say: SayProgress) -> Served:
+def _build_real(
+    settings: EngineSettings, say: SayProgress, waiting: "WaitingWorkers | None"
+) -> Served:
     # The fake model must start where nothing can be compiled, and quickly.
     from banyan.models.loading import open_model  # noqa: PLC0415
     from banyan.models.speech.configuration import is_speech_model  # noqa: PLC0415
@@ -240,17 +248,23 @@ def _build_real(settings: EngineSettings, say: SayProgress) -> Served:
     options = settings.options
     task = open_model(settings.model, offline=settings.offline, task=options.task).task
     if task == "generate":
-        return _build_decoder(settings, machine, say, started)
+        return _build_decoder(settings, machine, say, started, waiting)
     return _build_pooler(settings, machine, say, started)
 
 
 def _build_decoder(
-    settings: EngineSettings, machine: Settings, say: SayProgress, started: float
+    settings: EngineSettings,
+    machine: Settings,
+    say: SayProgress,
+    started: float,
+    waiting: "WaitingWorkers | None",
 ) -> Served:
     from banyan.engine.stages.staged_program import StagedProgram  # noqa: PLC0415
     from banyan.engine.starting.loading import load_model  # noqa: PLC0415
 
-    decoder = load_model(settings.model, settings.options, settings=machine, progress=say)
+    decoder = load_model(
+        settings.model, settings.options, settings=machine, progress=say, waiting=waiting
+    )
     facts = ModelFacts(
         "decoder",
         decoder.engine.limits.max_model_len,

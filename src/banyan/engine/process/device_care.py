@@ -135,13 +135,13 @@ class DeviceCare:
             self._good = self._present
         self._news = ""
         if died.place in self._fleet.names:
-            # From a channel that broke nobody can tell whether there is still somebody behind it.
-            # A worker of this host is started anew, which tells.
+            # From a channel that broke nobody can tell whether there is still somebody behind it;
+            # where nothing was heard of it, waiting once more for a word would tell no more. A
+            # worker of this host is started anew, which tells.
             is_far = dict(self._workers).get(died.place, "").startswith("tcp:")
-            reason = (
-                await self._reach(died.place, _QUICK_SECONDS) if has_served and is_far else None
-            )
-            is_gone = not has_served or reason is not None
+            asks = has_served and is_far and not died.is_silent
+            reason = await self._reach(died.place, _QUICK_SECONDS) if asks else None
+            is_gone = not has_served or reason is not None or (is_far and died.is_silent)
             self._fleet = self._fleet.failed(
                 died.place,
                 reason or died.message,

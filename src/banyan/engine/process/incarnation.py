@@ -5,6 +5,7 @@ Owns following its reports; `client` decides which incarnation serves and what c
 
 import asyncio
 import logging
+import time
 from collections.abc import AsyncGenerator, Callable, Mapping
 from typing import TypeVar
 
@@ -30,14 +31,17 @@ from banyan.engine.process.messages import (
 from banyan.engine.process.pending import PendingRequests
 from banyan.engine.process.status import AdapterFacts, ModelFacts
 from banyan.engine.speech.transcript import Transcript
+from banyan.engine.starting.stopped import LOOK_SECONDS, StoppedLooks, stopped_among
 from banyan.foundation.errors import BanyanError, EngineStopped, InputError
 
 Result = TypeVar("Result")
 
 _logger = logging.getLogger(__name__)
 
-# Reports that a dead process left in the socket are read for this long.
+# Reports that a dead process left in the socket are read for this long: why it ended, which one
+# that was killed did not say. Tokens that are missed are computed again.
 _LAST_WORDS_SECONDS = 0.2
+_KILLED_WORDS_SECONDS = 0.02
 _POLL_SECONDS = 0.02
 
 
@@ -225,10 +229,16 @@ class Incarnation:
         """Follow the process until it ends, or until it says or shows that it cannot go on."""
         listening = asyncio.create_task(self._listen())
         exiting = asyncio.create_task(self.process.wait())
+        stopping = asyncio.create_task(self._stopped())
         try:
-            await asyncio.wait({listening, exiting}, return_when=asyncio.FIRST_COMPLETED)
+            every = {listening, exiting, stopping}
+            await asyncio.wait(every, return_when=asyncio.FIRST_COMPLETED)
+            if stopping.done():
+                return stopping.result()
             if exiting.done():
-                await asyncio.wait({listening}, timeout=_LAST_WORDS_SECONDS)
+                is_killed = self.process.was_killed
+                patience = _KILLED_WORDS_SECONDS if is_killed else _LAST_WORDS_SECONDS
+                await asyncio.wait({listening}, timeout=patience)
             if listening.done():
                 return listening.result()
             return Failed(exiting.result(), is_input=False)
@@ -239,6 +249,16 @@ class Incarnation:
         finally:
             listening.cancel()
             exiting.cancel()
+            stopping.cancel()
+
+    async def _stopped(self) -> Failed:
+        """Wait until somebody stops the process, and kill it then: it would hold up its readers."""
+        looks, number = StoppedLooks(), self.process.process_id
+        while number not in looks.given_up:
+            await asyncio.sleep(LOOK_SECONDS)
+            looks = looks.seen(stopped_among([number]), time.monotonic())
+        self.process.kill()
+        return Failed("the engine process was stopped, and was killed for that", is_input=False)
 
     async def _listen(self) -> Failed:
         """Route reports until the process says that it fails, or says nothing for too long."""

@@ -22,6 +22,7 @@ import zmq.asyncio
 from banyan.engine.process.messages import (
     Command,
     EngineSettings,
+    Prepare,
     Report,
     Start,
     Stop,
@@ -52,6 +53,20 @@ class EngineProcess:
     def process_id(self) -> int:
         """The operating system's number of the process."""
         return self._process.pid
+
+    async def prepare(self, settings: EngineSettings) -> None:
+        """Let the process get ready for what it may be told to load; may be called again."""
+        await self._socket.send(encode(Prepare(settings)))
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether the process has not ended."""
+        return self._process.returncode is None
+
+    @property
+    def was_killed(self) -> bool:
+        """Whether a signal ended the process, so that it could say nothing of it."""
+        return self._process.returncode is not None and self._process.returncode < 0
 
     async def begin(self, settings: EngineSettings) -> None:
         """Wait until the process is there to listen and tell it what to load."""
@@ -95,7 +110,7 @@ class EngineProcess:
 
 
 async def launch() -> EngineProcess:
-    """Start an engine process; it waits for `EngineProcess.begin`.
+    """Start an engine process; it waits for `EngineProcess.begin`, perhaps prepared.
 
     Raises:
         OSError: the operating system starts no process.

@@ -32,6 +32,7 @@ from banyan.engine.process.messages import (
     Loading,
     Pool,
     Pooled,
+    Prepare,
     Published,
     Ready,
     Report,
@@ -44,6 +45,7 @@ from banyan.engine.process.messages import (
     encode,
     refused,
 )
+from banyan.engine.process.preparation import Preparation
 from banyan.engine.process.status import AdapterFacts
 from banyan.foundation.errors import BanyanError, InputError, StageFailed
 
@@ -172,15 +174,48 @@ class EngineLoop:
 
 
 def _wait_for_command(socket: "zmq.Socket[bytes]", parent_fd: int) -> bool:
-    """Wait for the first command; False when the parent went away instead."""
+    """Wait for a command; False when the parent went away instead."""
     poller = zmq.Poller()
     poller.register(socket, zmq.POLLIN)
     poller.register(parent_fd, zmq.POLLIN)
     return parent_fd not in dict(poller.poll())
 
 
-def serve(endpoint: str, *, parent_fd: int, builder: Builder) -> int:
-    """Run an engine process against the socket at `endpoint` and return its exit code."""
+def _stand_by(
+    socket: "zmq.Socket[bytes]", parent_fd: int, prepare: Callable[[EngineSettings], None]
+) -> Start | None:
+    """Wait for the order to start; None when the parent went away or needs this process no more."""
+    while _wait_for_command(socket, parent_fd):
+        command = decode_command(socket.recv())
+        match command:
+            case Prepare(settings):
+                prepare(settings)
+            case Start():
+                return command
+            case Stop():
+                return None
+            case _:
+                raise InputError(
+                    f"the first command was {type(command).__name__}; it must be Start"
+                )
+    return None
+
+
+def serve(
+    endpoint: str,
+    *,
+    parent_fd: int,
+    builder: Builder,
+    prepare: Callable[[EngineSettings], None] = lambda _: None,
+) -> int:
+    """Run an engine process against the socket at `endpoint` and return its exit code.
+
+    Args:
+        endpoint: where the parent listens.
+        parent_fd: closes when the parent dies.
+        builder: loads the model.
+        prepare: what can be done for a model before it is to be served.
+    """
     context = zmq.Context()
     socket: zmq.Socket[bytes] = context.socket(zmq.PAIR)
     # Events must never be dropped; their number is bounded by the running requests.
@@ -188,11 +223,9 @@ def serve(endpoint: str, *, parent_fd: int, builder: Builder) -> int:
     socket.setsockopt(zmq.LINGER, 1000)
     socket.connect(endpoint)
     try:
-        if not _wait_for_command(socket, parent_fd):
+        start = _stand_by(socket, parent_fd, prepare)
+        if start is None:
             return EXIT_OK
-        start = decode_command(socket.recv())
-        if not isinstance(start, Start):
-            raise InputError(f"the first command was {type(start).__name__}; it must be Start")
         served = builder(start.settings, lambda *progress: socket.send(encode(Loading(*progress))))
         socket.send(encode(Ready(served.model)))
         with closing(served):
@@ -203,8 +236,10 @@ def serve(endpoint: str, *, parent_fd: int, builder: Builder) -> int:
                 parent_fd=parent_fd,
             ).run()
     except BanyanError as error:
-        place = error.place if isinstance(error, StageFailed) else ""
-        socket.send(encode(Failed(str(error), isinstance(error, InputError), place)))
+        failed = Failed(str(error), isinstance(error, InputError))
+        if isinstance(error, StageFailed):
+            failed = msgspec.structs.replace(failed, place=error.place, is_silent=error.is_silent)
+        socket.send(encode(failed))
         return EXIT_REFUSED
     except Exception as error:  # the last thing this process does is to say why it ends
         _logger.exception("the engine failed")
@@ -215,6 +250,13 @@ def serve(endpoint: str, *, parent_fd: int, builder: Builder) -> int:
         socket.close()
         context.term()
     return EXIT_OK
+
+
+def _build_prepared(preparation: Preparation, settings: EngineSettings, say: SayProgress) -> Served:
+    try:
+        return build(settings, say, preparation.waiting)
+    finally:
+        preparation.close()
 
 
 def _leave_to_parent(signal_number: int, frame: object) -> None:
@@ -231,10 +273,16 @@ def main(arguments: Sequence[str]) -> int:
     # we start would inherit that.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _leave_to_parent)
-    endpoint = arguments[0]
+    endpoint, preparation = arguments[0], Preparation()
     try:
-        return serve(endpoint, parent_fd=sys.stdin.fileno(), builder=build)
+        return serve(
+            endpoint,
+            parent_fd=sys.stdin.fileno(),
+            builder=partial(_build_prepared, preparation),
+            prepare=preparation.get_ready,
+        )
     finally:
+        preparation.close()
         # A parent that was killed left its folder; a living one finds nothing to remove.
         socket_file = Path(endpoint.removeprefix("ipc://"))
         with suppress(OSError):

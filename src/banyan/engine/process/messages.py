@@ -1,7 +1,8 @@
 """What the API process and the engine process say to each other.
 
 Owns the message types and their encoding (MessagePack over a ZeroMQ pair). The first command is
-`Start`; the engine answers with `Loading` any number of times, then `Ready` or `Failed`.
+`Start`, unless the process stands by for a while (`Prepare`); the engine answers with `Loading` any
+number of times, then `Ready` or `Failed`.
 Called by `process` and `client` only.
 """
 
@@ -56,8 +57,14 @@ class EngineSettings(msgspec.Struct, frozen=True, kw_only=True):
     heartbeat_seconds: float = 1.0
 
 
+class Prepare(msgspec.Struct, frozen=True, tag=True):
+    """Be ready to load this; may come before `Start`, any number of times."""
+
+    settings: EngineSettings
+
+
 class Start(msgspec.Struct, frozen=True, tag=True):
-    """Load the model; the first command, sent once."""
+    """Load the model; sent once, and before all commands but `Prepare`."""
 
     settings: EngineSettings
 
@@ -141,11 +148,13 @@ class Failed(msgspec.Struct, frozen=True, tag=True):
         message: one sentence saying why.
         is_input: true when the caller's choice of model or options is at fault.
         place: the device of a plan at fault; empty where none is, or nobody knows which.
+        is_silent: nothing was heard of that device any more, rather than that it ended.
     """
 
     message: str
     is_input: bool
     place: str = ""
+    is_silent: bool = False
 
 
 class Published(msgspec.Struct, frozen=True, tag=True):
@@ -244,7 +253,15 @@ def error_of(report: Refused) -> BanyanError:
 
 
 Command: TypeAlias = (
-    Start | AddRequest | CancelRequest | Pool | Transcribe | LoadAdapter | UnloadAdapter | Stop
+    Prepare
+    | Start
+    | AddRequest
+    | CancelRequest
+    | Pool
+    | Transcribe
+    | LoadAdapter
+    | UnloadAdapter
+    | Stop
 )
 Report: TypeAlias = Loading | Ready | Failed | Published | Pooled | Transcribed | Done | Refused
 

@@ -15,9 +15,10 @@ import msgspec
 
 from banyan.engine.events import EngineStatistics
 from banyan.engine.process.incarnation import Incarnation
-from banyan.engine.process.launcher import EngineProcess, launch
+from banyan.engine.process.launcher import EngineProcess
 from banyan.engine.process.messages import EngineSettings, Failed, Loading
 from banyan.engine.process.recovery import Recovery, SameAgain
+from banyan.engine.process.standby import Standby
 from banyan.engine.process.status import AdapterFacts, EngineStatus, ModelFacts
 from banyan.foundation.errors import BanyanError, EngineStopped, EnvironmentProblem, InputError
 
@@ -31,18 +32,22 @@ class RestartPolicy:
     """When a dead engine is started again, and when a silent one counts as dead.
 
     Attributes:
-        first_delay_seconds: pause before the first restart; doubles while no start succeeds.
+        first_delay_seconds: pause behind a start that failed; doubles while none succeeds. An
+            engine that served is followed at once.
         longest_delay_seconds: the doubling ends here.
         silence_seconds: a ready engine that reports nothing for this long is killed; longer than
             any step may take.
         resume_seconds: a request in flight waits this long for the next engine to take it up; 0
             fails it at once.
+        keeps_standby: whether the next process is launched ahead of time and stands by, which takes
+            its memory; see `standby`.
     """
 
     first_delay_seconds: float = 0.1
     longest_delay_seconds: float = 30.0
     silence_seconds: float = 300.0
     resume_seconds: float = 60.0
+    keeps_standby: bool = False
 
 
 class Supervisor:
@@ -66,8 +71,10 @@ class Supervisor:
         self._is_draining = False
         self._swapping = asyncio.Lock()
         self._is_moving = False
+        self._is_following = False
         self._alive: set[Incarnation] = set()
         self._retiring: set[asyncio.Task[None]] = set()
+        self._standby = Standby(is_kept=policy.keeps_standby)
         self._started: asyncio.Future[ModelFacts] | None = None
         self._supervisor: asyncio.Task[None] | None = None
 
@@ -132,7 +139,7 @@ class Supervisor:
             raise InputError("a swap is going on already; wait until it is done")
         async with self._swapping:
             self.ready_engine()
-            process = await launch()
+            process = await self._standby.take()
             new = self._incarnation(process, settings, self._on_loading)
             try:
                 old = self.ready_engine()
@@ -176,6 +183,7 @@ class Supervisor:
             task.cancel()
             with suppress(asyncio.CancelledError):
                 await task
+        await self._standby.close()
         await asyncio.gather(*(alive.stop(_SHUTTING_DOWN) for alive in list(self._alive)))
         self._become("stopped", _SHUTTING_DOWN)
         self._serves.set()  # wakes those who wait for another engine: there is none
@@ -221,14 +229,20 @@ class Supervisor:
         return self._serving
 
     async def available_engine(self) -> Incarnation:
-        """The engine that takes requests now, or the one that a move starts.
+        """The engine that takes requests now, or the one that follows it.
 
         Raises:
             EngineStopped: there is none.
         """
-        if self._is_moving and not self._is_draining and not self._serves.is_set():
-            return await self.next_engine(EngineStopped(self._status.detail))
+        if self._is_replaced and not self._is_draining and not self._serves.is_set():
+            problem = f"{self._status.detail}; try again in a few seconds"
+            return await self.next_engine(EngineStopped(problem))
         return self.ready_engine()
+
+    @property
+    def _is_replaced(self) -> bool:
+        """Whether an engine that served is followed by another, as far as anybody knows."""
+        return self._is_moving or self._is_following
 
     async def next_engine(self, error: EngineStopped) -> Incarnation:
         """Wait for the engine that follows one that died of `error`.
@@ -280,11 +294,14 @@ class Supervisor:
             settings = await self._recovery.after(died, self._settings, has_served=has_served)
             if has_served or settings != self._settings:
                 delay = self._policy.first_delay_seconds
-            self._settings = settings
-            _logger.error("%s; it starts again in %.1f s", died.message, delay)
-            self._become("stopped", f"{died.message}; it starts again in {delay:.1f} s")
-            await asyncio.sleep(delay)
-            delay = min(2 * delay, self._policy.longest_delay_seconds)
+            self._settings, self._is_following = settings, has_served
+            if has_served:
+                _logger.error("%s; it starts again", died.message)
+            else:
+                _logger.error("%s; it starts again in %.1f s", died.message, delay)
+                self._become("stopped", f"{died.message}; it starts again in {delay:.1f} s")
+                await asyncio.sleep(delay)
+                delay = min(2 * delay, self._policy.longest_delay_seconds)
             self._become(
                 "loading",
                 f"{died.message}; it is starting again",
@@ -317,7 +334,7 @@ class Supervisor:
     async def _launch(
         self, settings: EngineSettings, *, on_loading: Callable[[Loading], None]
     ) -> Incarnation:
-        incarnation = self._incarnation(await launch(), settings, on_loading)
+        incarnation = self._incarnation(await self._standby.take(), settings, on_loading)
         incarnation.begin(self._alive.discard)
         return incarnation
 
@@ -341,6 +358,7 @@ class Supervisor:
         self._serving = incarnation
         self._become("ready", "the engine is ready", model=model)
         self._note_model(model)
+        self._standby.prepare(self._settings)
         if self._is_draining:
             self.drain()
         self._serves.set()
@@ -351,6 +369,7 @@ class Supervisor:
 
     def _note_end(self, incarnation: Incarnation, died: Failed) -> None:
         if incarnation is self._serving:
+            self._is_following = incarnation.has_served
             self._serves.clear()
             self._become("stopped", died.message)
 

@@ -21,7 +21,7 @@ from banyan.compiler.report import CompileReport
 from banyan.distributed.channel import Channel, Message
 from banyan.engine.stages.addresses import Neighbour
 from banyan.engine.stages.part import ENGINE, NumberedSegment
-from banyan.foundation.errors import ChannelError, InputError, StageFailed
+from banyan.foundation.errors import ChannelError, InputError, PeerSilent, StageFailed
 
 CALLERS_FAULTS = frozenset({"InputError", "ModelError", "UnsupportedModelError"})
 """Errors of a worker that whoever asked can mend."""
@@ -201,6 +201,7 @@ class RemotePart:
             f"the worker of {self.place} is gone ({reason}); start the engine again, or plan "
             "without this device",
             place=self.place,
+            is_silent=isinstance(reason, PeerSilent),
         )
 
     def failure(self, message: Message) -> InputError | StageFailed:

@@ -24,7 +24,7 @@ from banyan.devices.opencl import OpenClDevice
 from banyan.engine.adapters.opening import adapter_room, open_library
 from banyan.engine.batch_generation import Progress
 from banyan.engine.engine import Engine
-from banyan.engine.options import EngineOptions
+from banyan.engine.options import EngineLimits, EngineOptions
 from banyan.engine.runner import StepModel
 from banyan.engine.sampling import SamplingOptions
 from banyan.engine.speculation.making import LoadedDraft, make_speculator
@@ -45,6 +45,7 @@ from banyan.engine.starting.load_choice import choose_depth, choose_steady_load
 from banyan.engine.starting.memory_plan import plan_memory
 from banyan.engine.starting.spill_choice import choose_spill
 from banyan.engine.starting.staging import compile_step
+from banyan.engine.starting.worker_processes import WaitingWorkers
 from banyan.engine.structure.guidance import StructureCompiler
 from banyan.engine.vision.eyes import SeeingStep
 from banyan.engine.vision.model_eyes import ModelEyes
@@ -88,39 +89,38 @@ class LoadedModel:
 
 
 def load_model(
-    model: str, options: EngineOptions, *, settings: Settings, progress: Progress | None = None
+    model: str,
+    options: EngineOptions,
+    *,
+    settings: Settings,
+    progress: Progress | None = None,
+    waiting: WaitingWorkers | None = None,
 ) -> LoadedModel:
-    """Make a decoder ready to serve.
+    """Make a decoder ready to serve; `waiting` has workers started for its plan ahead of time.
 
     Raises:
         ModelError: the model cannot be used.
         InputError: an option cannot be used with this model or on this machine.
         EnvironmentProblem: the machine lacks something.
     """
-    say = progress or say_nothing
-    directory = open_directory(model, replace(options, task="generate"), settings, say)
+    start = _begin(model, options, settings, progress or say_nothing, waiting or WaitingWorkers())
+    directory, dtype, say = start.directory, start.dtype, start.say
     configuration, weights = directory.decoder_configuration(), directory.open_weights()
-    dtype = choose_dtype(options.dtype, configuration.checkpoint_dtype)
-    form = _cache_format(configuration, options, dtype)
-    start = _Start(directory, options, settings, say, dtype)
 
     def build(device: Device, opened: ExitStack) -> LoadedModel:
         # Measured before the weights are there: mapped ones count as memory that can be had.
         free_bytes = free_memory_bytes(device)
         require_deterministic(options, device)
         draft = load_draft(directory, options, device, dtype=dtype, settings=settings, say=say)
-        model = quantized(directory, weights, _step_graph(start, form, draft), options, dtype)
+        model = quantized(directory, weights, _step_graph(start, draft), options, dtype)
         room = adapter_room(options, configuration, dtype, free_bytes=free_bytes)
         if room is not None:
             model = replace(model, graph=adapted_graph(model.graph, room))
             free_bytes -= room.num_bytes
-        executable = opened.enter_context(closing(_open_step(start, model, device, form)))
+        executable = opened.enter_context(closing(_open_step(start, model, device)))
         eyes = _open_eyes(directory, dtype, device, options, settings=settings, say=say)
         free_bytes -= _bytes_beside(draft, eyes)
-        shape, longest = cache_shape(configuration, form), configuration.max_position_embeddings
-        shape = replace(shape, bytes_beside=draft.bytes_per_block if draft else 0)
-        plan = plan_memory(options, executable, device, free_bytes=free_bytes, longest=longest)
-        limits = plan.limits(options, shape, longest=longest)
+        limits = _limits(start, executable, device, draft, free_bytes)
         key = packed_weights_key(directory, model)
         fill(executable, model, device, settings=settings, say=say, key=start.packed_key(key))
         executable.allocate_state({"num_blocks": limits.num_blocks})
@@ -149,15 +149,36 @@ def load_model(
     return on_device(options, settings, partial(_closing_when_it_fails, build))
 
 
-def _cache_format(
-    configuration: ModelConfiguration, options: EngineOptions, dtype: str
-) -> CacheFormat:
-    return choose_cache_format(
+def _limits(
+    start: "_Start",
+    executable: Executable,
+    device: Device,
+    draft: LoadedDraft | None,
+    free_bytes: int,
+) -> EngineLimits:
+    """What an engine may hold in the memory that is left beside its weights."""
+    configuration, options = start.directory.decoder_configuration(), start.options
+    longest = configuration.max_position_embeddings
+    shape = cache_shape(configuration, start.form)
+    shape = replace(shape, bytes_beside=draft.bytes_per_block if draft else 0)
+    plan = plan_memory(options, executable, device, free_bytes=free_bytes, longest=longest)
+    return plan.limits(options, shape, longest=longest)
+
+
+def _begin(
+    model: str, options: EngineOptions, settings: Settings, say: Progress, waiting: WaitingWorkers
+) -> "_Start":
+    """Open a model's directory, and choose what it computes and caches in."""
+    directory = open_directory(model, replace(options, task="generate"), settings, say)
+    configuration = directory.decoder_configuration()
+    dtype = choose_dtype(options.dtype, configuration.checkpoint_dtype)
+    form = choose_cache_format(
         options.kv_cache_dtype,
         dtype=dtype,
         head_dim=configuration.cached_size,
         caches_values=configuration.caches_values,
     )
+    return _Start(directory, options, settings, say, dtype, form, waiting)
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,15 +190,15 @@ class _Start:
     settings: Settings
     say: Progress
     dtype: str
+    form: CacheFormat
+    waiting: WaitingWorkers
 
     def packed_key(self, key: str) -> str | None:
         """Under which packed weights are kept; under a plan they are in no one piece."""
         return None if self.options.plan else key
 
 
-def _open_step(
-    start: _Start, model: QuantizedModel, device: Device, form: CacheFormat
-) -> Executable:
+def _open_step(start: _Start, model: QuantizedModel, device: Device) -> Executable:
     """The compiled step, on the device or over those of a plan."""
     return compile_step(
         start.directory,
@@ -187,7 +208,8 @@ def _open_step(
         settings=start.settings,
         say=start.say,
         dtype=start.dtype,
-        cache_format=form.name,
+        cache_format=start.form.name,
+        waiting=start.waiting,
     )
 
 
@@ -226,14 +248,14 @@ def _step(executable: Executable, eyes: ModelEyes | None) -> StepModel:
     return SeeingStep(executable, eyes) if eyes else executable
 
 
-def _step_graph(start: _Start, form: CacheFormat, draft: LoadedDraft | None) -> Graph:
+def _step_graph(start: _Start, draft: LoadedDraft | None) -> Graph:
     """The graph of a step, with the hidden states where what guesses reads them."""
     start.say("Capturing the graph", 0, 1)
     return plain_graph(
         start.directory,
         start.dtype,
         start.settings,
-        cache_format=form.name,
+        cache_format=start.form.name,
         gives_hidden=draft is not None and draft.reads_hidden,
     )
 

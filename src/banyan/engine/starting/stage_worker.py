@@ -1,14 +1,14 @@
 """The process of one part of a plan: opens its device, reads its weights, keeps its caches.
 
-Started by the engine with a socket of the same host, or by `banyan worker`, which listens for the
-engine of another host. It ends when the engine closes its channel or dies.
+Started by the engine, perhaps ahead of time, with a socket of the same host, or by `banyan worker`,
+which listens for the engine of another host. It ends when the engine closes its channel or dies.
 """
 
 import logging
 import os
+import socket
 import sys
 import time
-from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 
@@ -28,6 +28,7 @@ from banyan.engine.stages.part_service import serve_part
 from banyan.engine.stages.remote_part import WorkOrder
 from banyan.engine.starting.compiling import open_directory, plain_graph, quantized, say_nothing
 from banyan.engine.starting.staging import compile_options
+from banyan.engine.starting.worker_processes import wait_for_employment
 from banyan.engine.starting.workers import MEETING_TIMING, WORKER_TIMING
 from banyan.foundation.errors import ChannelError, InputError
 from banyan.foundation.settings import Settings, load_settings
@@ -77,22 +78,26 @@ def _weights(
     return quantized(directory, weights, graph, options, order.dtype).weights
 
 
-def run_worker(descriptor: int, place: str, neighbours: Mapping[str, int]) -> int:
-    """Compute a part for the engine at the other end of a socket; the exit code.
+def run_worker(descriptor: int, place: str) -> int:
+    """Wait for work, and compute a part for the engine at the other end of a socket.
 
     Args:
         descriptor: of the socket to the engine.
         place: the device of the plan.
-        neighbours: other workers of this host -> the descriptors of sockets to them.
+
+    Returns:
+        The exit code.
     """
+    end = socket.socket(fileno=descriptor)
+    neighbours = wait_for_employment(end)
+    if neighbours is None:
+        return 0
     settings = load_settings(os.environ)
     pulse = OwnPulse(time.monotonic())
     identity = Identity(f"the worker of {place}")
-    meeting = Meeting(
-        Conditions(identity, MEETING_TIMING, own_pulse=pulse), sockets=dict(neighbours)
-    )
+    meeting = Meeting(Conditions(identity, MEETING_TIMING, own_pulse=pulse), sockets=neighbours)
     try:
-        channel = open_local(descriptor, Conditions(identity, WORKER_TIMING, own_pulse=pulse))
+        channel = open_local(end, Conditions(identity, WORKER_TIMING, own_pulse=pulse))
         serve_part(Visitor(channel), partial(open_ordered, settings, ""), meeting.meet, pulse)
     except ChannelError as error:
         _logger.error("the worker of %s ends: %s", place, error)
@@ -100,11 +105,5 @@ def run_worker(descriptor: int, place: str, neighbours: Mapping[str, int]) -> in
     return 0
 
 
-def _descriptors(words: Sequence[str]) -> dict[str, int]:
-    """ "7=cpu#1" says that descriptor 7 is a socket to the worker of cpu#1."""
-    pairs = (word.partition("=") for word in words)
-    return {place: int(descriptor) for descriptor, _, place in pairs}
-
-
 if __name__ == "__main__":
-    sys.exit(run_worker(int(sys.argv[1]), sys.argv[2], _descriptors(sys.argv[3:])))
+    sys.exit(run_worker(int(sys.argv[1]), sys.argv[2]))

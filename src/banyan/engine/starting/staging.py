@@ -18,6 +18,7 @@ from banyan.engine.stages.remote_part import WorkOrder, described
 from banyan.engine.stages.staged_program import StagedProgram
 from banyan.engine.starting.compiling import compile_model, weight_shapes
 from banyan.engine.starting.determinism import instruction_set_of
+from banyan.engine.starting.worker_processes import WaitingWorkers
 from banyan.engine.starting.workers import open_worker, sockets_between
 from banyan.foundation.errors import InputError
 from banyan.foundation.settings import Settings
@@ -38,6 +39,7 @@ def compile_step(
     say: Progress,
     dtype: str,
     cache_format: str,
+    waiting: WaitingWorkers,
 ) -> Executable:
     """Compile a decoder's step; without a plan for `device`, else for the devices of the plan.
 
@@ -70,7 +72,7 @@ def compile_step(
                     settings=settings,
                     compiling=compile_options(options, settings),
                 )
-            return open_worker(order_of(place), address, segments, options, sockets)
+            return open_worker(order_of(place), address, segments, options, sockets, waiting)
 
         with sockets_between(cut.pairs, addresses) as sockets:
             return open_together(cut, open_one, num_in_flight=order_of.num_in_flight)

@@ -1,12 +1,8 @@
 """The worker processes of a plan, as the engine starts them here or reaches them elsewhere."""
 
-import os
-import signal
 import socket
-import subprocess
-import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from banyan.distributed.channel import Channel
@@ -20,6 +16,7 @@ from banyan.engine.options import EngineOptions
 from banyan.engine.stages.addresses import PlaceAddress
 from banyan.engine.stages.part import NumberedSegment
 from banyan.engine.stages.remote_part import RemotePart, WorkOrder
+from banyan.engine.starting.worker_processes import WaitingWorkers, WorkerProcess
 from banyan.foundation.errors import ChannelError, InputError, MessageLate, StageFailed
 
 WORKER_TIMING = Timing(opening_seconds=60.0, silent_seconds=2.0)
@@ -28,12 +25,14 @@ WORKER_TIMING = Timing(opening_seconds=60.0, silent_seconds=2.0)
 MEETING_TIMING = Timing(opening_seconds=10.0, silent_seconds=2.0)
 """Of workers among themselves, which are ready when they meet."""
 
-_TCP_TIMING = Timing(opening_seconds=5.0, silent_seconds=2.0)
-"""One that listens says hello at once; while the network is cut, requests wait for the answer."""
+_TCP_TIMING = Timing(opening_seconds=5.0, silent_seconds=1.0)
+"""One that listens says hello at once; while the network is cut, requests wait for the answer. Its
+beats come four times a second, from a thread of their own."""
 
-_STOP_SECONDS = 5.0
+Neighbours = Mapping[str, socket.socket]
+"""Sockets of one worker to others on this host, by place."""
 
-Sockets = Mapping[str, Mapping[str, socket.socket]]
+Sockets = Mapping[str, Neighbours]
 """By place, the ends of its sockets to neighbours on this host."""
 
 
@@ -43,7 +42,7 @@ def sockets_between(
 ) -> Iterator[Sockets]:
     """A socket for each pair of workers that both are processes of this host.
 
-    Workers get copies when they are started; these here are closed behind the block.
+    Workers get copies when they are employed; these here are closed behind the block.
     """
     found: dict[str, dict[str, socket.socket]] = {place: {} for place in addresses}
     with ExitStack() as opened:
@@ -61,15 +60,16 @@ def open_worker(
     segments: Sequence[NumberedSegment],
     options: EngineOptions,
     sockets: Sockets,
+    waiting: WaitingWorkers,
 ) -> RemotePart:
-    """Start or reach a worker and let it compile its part.
+    """Start or reach a worker, or take one that waits, and let it compile its part.
 
     Raises:
         InputError: the worker cannot use what is asked of it, or no secret is given.
         StageFailed: it is not reached, or failed.
     """
     try:
-        part = _connect(order.place, address, options, sockets[order.place])
+        part = _connect(order.place, address, options, sockets[order.place], waiting)
     except (ChannelError, MessageLate) as error:
         raise StageFailed(
             f"the worker of {order.place} cannot be used: {error}", place=order.place
@@ -86,11 +86,13 @@ def _connect(
     place: str,
     address: PlaceAddress,
     options: EngineOptions,
-    neighbours: Mapping[str, socket.socket],
+    neighbours: Neighbours,
+    waiting: WaitingWorkers,
 ) -> RemotePart:
     identity = Identity(f"the engine, for {place}")
     if address.kind == "process":
-        return _start_worker(place, Conditions(identity, WORKER_TIMING), neighbours)
+        conditions = Conditions(identity, WORKER_TIMING)
+        return _open_process(waiting.take(place), place, conditions, neighbours)
     if options.plan_secret is None:
         raise InputError(
             f"{place} is at tcp://{address.host}:{address.port}, and workers of other hosts share "
@@ -102,44 +104,15 @@ def _connect(
     return RemotePart(place, channel, lambda _: None)
 
 
-def _start_worker(
-    place: str, conditions: Conditions, neighbours: Mapping[str, socket.socket]
+def _open_process(
+    process: WorkerProcess, place: str, conditions: Conditions, neighbours: Neighbours
 ) -> RemotePart:
-    """Start a process that computes a part."""
-    ours, theirs = local_sockets()
-    descriptors = {other: end.fileno() for other, end in neighbours.items()}
-    with theirs:
-        process = subprocess.Popen(
-            [
-                sys.executable,
-                "-P",
-                "-m",
-                "banyan.engine.starting.stage_worker",
-                str(theirs.fileno()),
-                place,
-                *(f"{descriptor}={other}" for other, descriptor in descriptors.items()),
-            ],
-            pass_fds=(theirs.fileno(), *descriptors.values()),
-            stdin=subprocess.DEVNULL,
-            # A Ctrl-C in the terminal is for the one who serves, who ends its workers. A session of
-            # its own would do, too, but Linux shares cores between sessions, and a worker that
-            # waits could not give its core to one that computes.
-            process_group=0,
-        )
-
-    def see_off(answered: bool) -> None:
-        # One that was stopped or hangs would be waited for in vain, and requests wait meanwhile.
-        with suppress(subprocess.TimeoutExpired):
-            process.wait(_STOP_SECONDS if answered else 0)
-        if process.returncode is None:
-            with suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
-
+    """Let a process that was started compute a part."""
     try:
-        channel: Channel = open_local(ours, conditions)
+        process.employ(neighbours)
+        channel: Channel = open_local(process.end, conditions)
     except BaseException:
+        process.end.close()
         process.kill()
-        process.wait()
         raise
-    return RemotePart(place, channel, see_off)
+    return RemotePart(place, channel, process.see_off)
