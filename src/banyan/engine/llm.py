@@ -10,15 +10,14 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeAlias, Unpack, cast
 
-from banyan.engine.adapters.library import AdapterLibrary
-from banyan.engine.batch_generation import Progress, Prompt, run_prompts
+from banyan.engine.batch_generation import Progress, Prompt
 from banyan.engine.chat_choices import ChatChoices, chat_rendering, template_messages
 from banyan.engine.chat_prompt import chat_prompt
 from banyan.engine.options import EngineOptions
 from banyan.engine.outputs import RequestOutput
 from banyan.engine.sampling import SamplingOptions
 from banyan.engine.speculation_options import SpeculationOptions, read_speculation
-from banyan.engine.starting.loading import LoadedModel, load_model
+from banyan.engine.starting.replicas import ReplicaAdapters, Replicas, load_replicas
 from banyan.foundation.errors import InputError, RequestError
 from banyan.foundation.settings import load_settings
 from banyan.planner.plan import Plan
@@ -60,7 +59,8 @@ class LLM:
         lora_dtype: how adapters are stored: "plain", "int8" (rounded), or "auto", which rounds them
             where the base is rounded.
         mode: "deterministic" gives a request the same tokens whatever is computed beside it.
-        plan: a plan, or the file of one: the model is cut over its devices.
+        plan: a plan, or the file of one: the model is cut over its devices; of a plan with several
+            replicas all serve, each the prompts that it would have done soonest.
         plan_workers: where devices of the plan are, see `EngineOptions`; workers of this host
             otherwise.
         plan_secret: file with the secret that workers of other hosts share.
@@ -128,9 +128,8 @@ class LLM:
             lora_dtype=lora_dtype,
             **_plan_options(plan, plan_workers, plan_secret),
         )
-        settings = load_settings(os.environ)
-        self._loaded: LoadedModel | None = load_model(
-            os.fspath(model), options, settings=settings, progress=progress
+        self._replicas: Replicas | None = load_replicas(
+            os.fspath(model), options, load_settings(os.environ), progress
         )
 
     def generate(
@@ -152,8 +151,7 @@ class LLM:
         Raises:
             RequestError: a prompt or its options cannot be served; nothing is generated then.
         """
-        loaded = self._open()
-        tokenizer = loaded.directory.tokenizer
+        tokenizer = self._open().first.directory.tokenizer
         batch = [
             Prompt(tokenizer.encode(prompt), prompt)
             if isinstance(prompt, str)
@@ -161,9 +159,7 @@ class LLM:
             for prompt in _as_list(prompts)
         ]
         choices = self._options_for(batch, options)
-        return run_prompts(
-            loaded.engine, _with_adapters(batch, adapter), choices, progress=progress
-        )
+        return self._open().run(_with_adapters(batch, adapter), choices, progress)
 
     def chat(
         self,
@@ -191,7 +187,7 @@ class LLM:
             ImageError: an image cannot be used.
         """
         rendering = chat_rendering(template)
-        loaded = self._open()
+        loaded = self._open().first
         if not messages:
             raise RequestError("messages is empty; give at least one message", parameter="messages")
         many = [messages] if isinstance(messages[0], Mapping) else messages
@@ -201,9 +197,7 @@ class LLM:
             for one in many
         ]
         choices = self._options_for(batch, options)
-        return run_prompts(
-            loaded.engine, _with_adapters(batch, adapter), choices, progress=progress
-        )
+        return self._open().run(_with_adapters(batch, adapter), choices, progress)
 
     def load_adapter(self, name: str, path: str | os.PathLike[str]) -> None:
         """Load a low-rank adapter in the format of PEFT; prompts then choose it by `name`.
@@ -212,9 +206,7 @@ class LLM:
             InputError: this LLM was made without `enable_lora`, or the name is taken.
             ModelError: the adapter cannot be used with this model.
         """
-        library = self._adapters()
-        library.check_name(name)
-        library.add(name, os.fspath(path), library.read(os.fspath(path)))
+        self._adapters().add(name, os.fspath(path))
 
     def unload_adapter(self, name: str) -> None:
         """Drop an adapter; raises `InputError` when there is none of this name."""
@@ -223,18 +215,17 @@ class LLM:
     @property
     def default_options(self) -> SamplingOptions:
         """Options that the model's generation_config.json proposes."""
-        return self._open().default_options
+        return self._open().first.default_options
 
     def report(self) -> str:
         """Say in a few lines what was compiled and how much of the graph our compiler covers."""
-        rows = self._open().executable.report.rows()
-        return "\n".join(f"{label:14} {text}" for label, text in rows)
+        return self._open().report()
 
     def close(self) -> None:
         """Stop the threads and give the memory back; closing twice is no error."""
-        if self._loaded is not None:
-            self._loaded.close()
-            self._loaded = None
+        if self._replicas is not None:
+            self._replicas.close()
+            self._replicas = None
 
     def __enter__(self) -> "LLM":
         return self
@@ -247,16 +238,16 @@ class LLM:
     ) -> None:
         self.close()
 
-    def _open(self) -> LoadedModel:
-        if self._loaded is None:
+    def _open(self) -> Replicas:
+        if self._replicas is None:
             raise InputError("this LLM is closed; make a new one")
-        return self._loaded
+        return self._replicas
 
-    def _adapters(self) -> AdapterLibrary:
-        library = self._open().engine.adapters
-        if library is None:
+    def _adapters(self) -> ReplicaAdapters:
+        libraries = self._open().adapters
+        if libraries is None:
             raise InputError("this LLM has no room for adapters; make it with enable_lora=True")
-        return library
+        return libraries
 
     def _options_for(
         self, prompts: Sequence[Prompt], options: SamplingOptions | Sequence[SamplingOptions] | None

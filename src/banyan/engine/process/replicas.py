@@ -8,7 +8,7 @@ another when its replica dies. Adapters are loaded on all. Called by the gateway
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import aclosing, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import TypeVar
 from uuid import uuid4
@@ -40,14 +40,14 @@ from banyan.engine.process.routing import (
 from banyan.engine.process.status import EngineStatus, ModelFacts
 from banyan.engine.process.succession import asked_of, events_over
 from banyan.engine.process.supervisor import RestartPolicy, Supervisor
+from banyan.engine.replica_options import options_of_replicas, speeds_of_replicas
 from banyan.engine.request_context import ORDINARY, RequestContext
 from banyan.engine.sampling import SamplingOptions
 from banyan.engine.speech.transcript import Transcript, TranscriptionOptions
 from banyan.foundation.errors import BanyanError, EngineStopped
 from banyan.models.vision.media import Media
 from banyan.planner.plan import Plan
-from banyan.planner.plan_check import require_own_devices
-from banyan.planner.plan_file import parse_plan, print_plan
+from banyan.planner.plan_file import parse_plan
 
 Result = TypeVar("Result")
 
@@ -91,7 +91,7 @@ class ReplicaClient:
             Supervisor(each, policy=self._policy, on_loading=on_loading)
             for each in settings_of_replicas(settings, free_memory_bytes())
         ]
-        self._speeds = speeds_of_replicas(settings)
+        self._speeds = speeds_of_replicas(_plan_of(settings))
         self._seats: set[_Seat] = set()
         self._prefixes = PrefixDirectory(_MOST_BLOCKS)
         self._num_restarts = [0] * len(self._supervisors)
@@ -327,34 +327,8 @@ def settings_of_replicas(settings: EngineSettings, free_bytes: int) -> list[Engi
     Raises:
         InputError: the plan cannot be read, or its replicas share a device.
     """
-    plan, options = _plan_of(settings), settings.options
-    require_own_devices(plan)
-    memory = options.memory or str(free_bytes // max(len(plan.replicas), 1))
-    found = []
-    for number, replica in enumerate(plan.replicas):
-        alone = replace(plan, replicas=(replica,), prediction=None)
-        store = options.prefix_store
-        own = replace(
-            options,
-            plan=print_plan(alone),
-            plan_workers=tuple(
-                (place, address)
-                for place, address in options.plan_workers
-                if place in replica.all_devices
-            ),
-            memory=memory,
-            max_num_seqs=min(options.max_num_seqs, replica.max_sequences or options.max_num_seqs),
-            # A store is written by one engine.
-            prefix_store=None if store is None else f"{store}/replica-{number}",
-        )
-        found.append(msgspec.structs.replace(settings, options=own))
-    return found
-
-
-def speeds_of_replicas(settings: EngineSettings) -> list[float]:
-    """How fast replicas are against each other, as far as the plan says: by their sequences."""
-    most = [replica.max_sequences for replica in _plan_of(settings).replicas]
-    return [float(one) for one in most] if all(most) else [1.0] * len(most)
+    each = options_of_replicas(settings.options, _plan_of(settings), free_bytes)
+    return [msgspec.structs.replace(settings, options=own) for own in each]
 
 
 def free_memory_bytes() -> int:
