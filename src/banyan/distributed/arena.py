@@ -19,9 +19,9 @@ class Arena:
         self._taken: list[tuple[int, int]] = []
 
     @property
-    def is_empty(self) -> bool:
-        """Nothing is taken."""
-        return not self._taken
+    def num_taken(self) -> int:
+        """How many places are in use."""
+        return len(self._taken)
 
     def find(self, size: int) -> int | None:
         """Where a gap of `size` bytes starts, the lowest; None: there is none."""

@@ -86,7 +86,15 @@ class FramedSocket:
         printed = print_message(head, self._sequence, body_bytes, self._limits)
         self._sequence += 1
         first = memoryview(printed)
-        self._rest = self._line.wrap((first,) if body is None else chain((first,), body))
+        if body is None:
+            self._under_way.extend(self._line.wrap((first,)))
+        else:
+            self._rest = self._line.wrap(chain((first,), body))
+
+    @property
+    def is_clear(self) -> bool:
+        """All that was lined up is sent."""
+        return not self._under_way and self._rest is _NOTHING
 
     def flush(self) -> bool:
         """Send as much as goes without waiting; whether that was all.
@@ -106,8 +114,11 @@ class FramedSocket:
                     under_way[0] = piece[sent:]
                 else:
                     under_way.popleft()
+            if self._rest is _NOTHING:
+                return True
             next_piece = next(self._rest, None)
             if next_piece is None:
+                self._rest = _NOTHING
                 return True
             under_way.append(next_piece)
 
@@ -125,6 +136,11 @@ class FramedSocket:
     def is_readable(self) -> bool:
         """`read` finds something, or the end; asking costs a third of a read that finds nothing."""
         return bool(self._reading.poll(0))
+
+    @property
+    def is_over(self) -> bool:
+        """The other side ended the stream, though what it sent before may lie here unread."""
+        return bool(self.wait(select.POLLRDHUP, 0) & (select.POLLRDHUP | select.POLLHUP))
 
     def wait(self, events: int, seconds: float) -> int:
         """Sleep until the socket is ready for `events` of poll, at most so long; what it is."""

@@ -128,6 +128,8 @@ class MessageHead(msgspec.Struct, frozen=True, array_like=True):
         arena_offset: where its arrays begin in the sender's arena; None: in the body.
         arena_bytes: how many bytes they take there.
         credit: as in `Credit`, so that an answer needs no second frame.
+        unfinished: 0: the arrays are written; otherwise they are once `HeardWords.written` is at
+            least this.
     """
 
     kind: str
@@ -136,6 +138,7 @@ class MessageHead(msgspec.Struct, frozen=True, array_like=True):
     arena_offset: int | None = None
     arena_bytes: int = 0
     credit: list[int] = []
+    unfinished: int = 0
 
 
 class Prefix(msgspec.Struct, frozen=True, gc=False):
@@ -175,7 +178,10 @@ def print_frame(
     body_bytes: int,
 ) -> bytes:
     """The prefix and the head of a frame; its body, if it has one, follows on the line."""
-    printed = b"" if head is None else _ENCODER.encode(head)
+    return _framed(type, sequence, b"" if head is None else _ENCODER.encode(head), body_bytes)
+
+
+def _framed(type: FrameType, sequence: int, printed: bytes, body_bytes: int) -> bytes:
     prefix = _PREFIX.pack(_MAGIC, PROTOCOL, type, 0, sequence, len(printed), body_bytes)
     return prefix + _CHECKSUM.pack(zlib.crc32(printed, zlib.crc32(prefix))) + printed
 
@@ -193,18 +199,18 @@ def print_message(head: MessageHead, sequence: int, body_bytes: int, limits: Fra
             or all of them together are too long.
     """
     try:
-        printed = print_frame(FrameType.MESSAGE, sequence, head, body_bytes)
+        printed = _ENCODER.encode(head)
     except (TypeError, ValueError, OverflowError, RecursionError) as error:
         raise InputError(
             f"The fields of message {head.kind!r} cannot be sent: {error}; sent are numbers of 64"
             f" bits, text, bytes, lists and dictionaries with text as keys."
         ) from error
-    if len(printed) - PREFIX_BYTES > limits.head_bytes:
+    if len(printed) > limits.head_bytes:
         raise InputError(
-            f"The fields of message {head.kind!r} take {len(printed) - PREFIX_BYTES} bytes; at most"
+            f"The fields of message {head.kind!r} take {len(printed)} bytes; at most"
             f" {limits.head_bytes} are sent: put large values into arrays."
         )
-    return printed
+    return _framed(FrameType.MESSAGE, sequence, printed, body_bytes)
 
 
 def read_prefix(data: bytes | bytearray | memoryview, limits: FrameLimits) -> Prefix:

@@ -17,6 +17,7 @@ from banyan.distributed.opened import Opened
 from banyan.distributed.opening import Conditions, set_time_left
 from banyan.distributed.outgoing import Outgoing
 from banyan.distributed.stream_channel import StreamChannel
+from banyan.distributed.words import SpokenWords, can_speak
 from banyan.foundation.errors import DamagedMessage, MessageLate, PeerLost, PeerRefused
 
 ARENA_BYTES = 256 << 20
@@ -79,7 +80,9 @@ def _open(end: socket.socket, conditions: Conditions, arena_bytes: int) -> Strea
         os.close(descriptor)
     framed = FramedSocket(end, PlainLine(), conditions.limits)
     theirs, early = exchange_hellos(framed, conditions.hello(arena_bytes), deadline)
-    opened = Opened(framed, theirs, "shared memory", early, Outgoing(memory, loans), loans)
+    spoken = SpokenWords(memory) if can_speak() else None
+    outgoing = Outgoing(memory, loans, spoken)
+    opened = Opened(framed, theirs, "shared memory", early, outgoing, loans)
     return StreamChannel(opened, conditions.timing, conditions.limits, conditions.own_pulse)
 
 

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from banyan.distributed.words import HeardWords
 from banyan.foundation.errors import DamagedMessage, EnvironmentProblem
 
 # Touched ahead by both sides: the first touch of a page costs more than copying it.
@@ -77,10 +78,16 @@ def _make_ready(memory: mmap.mmap, advice: int) -> None:
 
 
 class Loans:
-    """Parts of the other side's memory that arrays here refer to."""
+    """Parts of the other side's memory that arrays here refer to.
+
+    Attributes:
+        size: of the memory in bytes.
+        heard: what the other side says at its beginning.
+    """
 
     def __init__(self, memory: mmap.mmap) -> None:
         self._memory = memory
+        self.heard = HeardWords(memory)
         self.size = len(memory)
         # By the identity of the reference: the hash of a memoryview reads all its bytes.
         self._lent: dict[int, tuple[weakref.ref[memoryview], int, int]] = {}

@@ -26,6 +26,7 @@ from banyan.distributed.frames import (
     Frame,
     FrameLimits,
     FrameType,
+    MessageHead,
     read_beat,
     read_credit,
     read_message_head,
@@ -34,6 +35,7 @@ from banyan.distributed.heart import Heart
 from banyan.distributed.layout import Layouts
 from banyan.distributed.opened import Opened
 from banyan.distributed.pulse import OwnPulse, Silence, Timing
+from banyan.distributed.shared_memory import Loans
 from banyan.distributed.usual_wait import UsualWaits
 from banyan.foundation.errors import (
     BanyanError,
@@ -47,6 +49,9 @@ from banyan.foundation.errors import (
 
 _NOTHING_READ = np.empty(0, np.uint8)
 _CREDIT_SPIN_SECONDS = 50e-6
+# Take longer than copying what is sent early (`outgoing`), unless somebody else has the core.
+_LOOKS_AT_WORD = 1000
+_WRITING_SECONDS = 50e-6
 
 
 class StreamChannel:
@@ -111,24 +116,27 @@ class StreamChannel:
 
     def send(self, message: Message, timeout: float | None = None) -> None:
         """See `Channel.send`."""
-        arrays = message.arrays
+        framed, arrays = self._framed, message.arrays
         layout = self._layouts.of(message.kind, arrays)
         deadline = None if timeout is None else time.monotonic() + timeout
         with self._sending:
-            if isinstance(arrays, Reservation):
-                arrays.check_unspent(message.kind)
-            self._check_open()
+            reservation = arrays if isinstance(arrays, Reservation) else None
+            if reservation is not None:
+                reservation.check_unspent(message.kind)
+            if self._is_closed or self._fault is not None:
+                self._check_open()
             try:
-                if not self._flush_until(deadline):
+                if not (framed.is_clear or self._flush_until(deadline)):
                     raise MessageLate(
                         f"{self._peer} had no room for message {message.kind!r} within {timeout} s."
                     )
-                self._wait_for_memory(layout.num_bytes)
-                self._outgoing.line_up(self._framed, message, layout)
-                if isinstance(arrays, Reservation):
-                    arrays.is_spent = True
-                if not self._flush_until(deadline):
-                    self._framed.keep_rest()
+                if self._outgoing.wants_credit(layout.num_bytes):
+                    self._wait_for_memory(layout.num_bytes)
+                is_sent = self._outgoing.send(framed, message, layout)
+                if reservation is not None:
+                    reservation.is_spent = True
+                if not (is_sent or self._flush_until(deadline)):
+                    framed.keep_rest()
             except OSError as error:
                 # What it sent before it went is still good, and may be a goodbye.
                 while self._read_if_nobody_does():
@@ -140,7 +148,8 @@ class StreamChannel:
         layout = self._layouts.of("reserved", wanted)
         with self._sending:
             self._check_open()
-            self._wait_for_memory(layout.num_bytes)
+            if self._outgoing.wants_credit(layout.num_bytes):
+                self._wait_for_memory(layout.num_bytes)
             return self._outgoing.reserve(layout)
 
     def give_back(self, reservation: Reservation) -> None:
@@ -216,7 +225,8 @@ class StreamChannel:
             if self._framed.is_readable and self._read() and self._inbox:
                 usual.came(time.monotonic() - start)
                 return self._next_message()
-            self._check_open()
+            if self._is_closed or self._fault is not None:
+                self._check_open()
             now = time.monotonic()
             if deadline is not None and now >= deadline:
                 self._check_silence()
@@ -264,8 +274,8 @@ class StreamChannel:
         try:
             for frame in frames:
                 self._take_one(frame)
-        except DamagedMessage as error:
-            self._break(DamagedMessage(f"{self._peer}: {error}"))
+        except ChannelError as error:
+            self._break(type(error)(f"{self._peer}: {error}"))
 
     def _take_one(self, frame: Frame) -> None:
         match frame.prefix.type:
@@ -288,12 +298,33 @@ class StreamChannel:
             self._outgoing.credit(head.credit)
         size = frame.prefix.body_bytes if head.arena_offset is None else head.arena_bytes
         layout = self._layouts.read(head.kind, head.arrays, size)
-        if head.arena_offset is not None and head.arena_bytes and loans is not None:
-            data = loans.lend(head.arena_offset, head.arena_bytes)
-        else:
+        if head.arena_offset is None or loans is None:
             data = _NOTHING_READ if frame.body is None else frame.body
-        data.flags.writeable = False
-        return Message(head.kind, head.fields, layout.views(data))
+            data.flags.writeable = False
+            return Message(head.kind, head.fields, layout.views(data))
+        arrays = layout.views(loans.lend(head.arena_offset, head.arena_bytes))
+        if head.unfinished:
+            self._await_written(loans, head)
+        return Message(head.kind, head.fields, arrays)
+
+    def _await_written(self, loans: Loans, head: MessageHead) -> None:
+        """The sender copies at this moment, and waits for nobody meanwhile: look until it is there.
+
+        Raises:
+            PeerLost: it died over that.
+            PeerSilent: it was stopped over that.
+        """
+        heard, number = loans.heard, head.unfinished
+        for _ in range(_LOOKS_AT_WORD):
+            if heard.written >= number:
+                return
+        silence = Silence(self._timing.silent_seconds, time.monotonic())
+        while heard.written < number:
+            if self._framed.is_over and heard.written < number:
+                raise PeerLost(f"it ended in the middle of message {head.kind!r}.")
+            if silence.observe(time.monotonic()):
+                raise PeerSilent(f"it was stopped in the middle of message {head.kind!r}.")
+            time.sleep(_WRITING_SECONDS)
 
     def _give_credit(self, *, is_idle: bool) -> None:
         """Tell the other side which parts of its memory nobody here refers to any more."""
@@ -303,13 +334,17 @@ class StreamChannel:
             return
         try:
             if self._framed.flush():
-                self._framed.put(FrameType.CREDIT, Credit(self._outgoing.take_credit()))
+                self._put_credit()
                 self._framed.flush()
         except OSError:
             # Reading finds out, and after what still lies there to be read.
             return
         finally:
             self._sending.release()
+
+    def _put_credit(self) -> None:
+        if credit := self._outgoing.take_credit():
+            self._framed.put(FrameType.CREDIT, Credit(credit))
 
     # --- the heart, silence, faults and the end ------------------------------------------------
 
@@ -323,9 +358,7 @@ class StreamChannel:
                 if self._framed.flush() and self._framed.waiting_bytes < 16 << 10:
                     working = self._own_pulse.working_seconds(time.monotonic())
                     self._framed.put(FrameType.BEAT, Beat(working))
-                    if self._outgoing.owes_credit(is_idle=True):
-                        credit = Credit(self._outgoing.take_credit())
-                        self._framed.put(FrameType.CREDIT, credit)
+                    self._put_credit()
                     self._framed.flush()
             except (OSError, ValueError):
                 return False

@@ -31,6 +31,9 @@ class WaitPlan:
     look_until_seconds: float
 
 
+_SLEEP = WaitPlan(0.0, 0.0)
+
+
 class UsualWait:
     """Learns from the waits before, by running means of them and of how far they were off."""
 
@@ -47,6 +50,7 @@ class UsualWait:
         if look_seconds < 0:
             raise InputError(f"Looking for {look_seconds} s is no time; give 0 or more.")
         self._look_seconds = look_seconds
+        self._look_at_once = WaitPlan(0.0, look_seconds)
         self._mean: float | None = None
         self._deviation = 0.0
         self._late = _FIRST_LATE_SECONDS
@@ -55,13 +59,13 @@ class UsualWait:
         """How to wait for the next one."""
         mean, look = self._mean, self._look_seconds
         if mean is None or look == 0:
-            return WaitPlan(0.0, 0.0)
+            return _SLEEP
         if mean < look:
-            return WaitPlan(0.0, look)
+            return self._look_at_once
         margin = 3 * self._deviation + look / 2
         start, end = mean - self._late - margin, mean + margin
         if end - max(start, 0.0) > min(5 * look, mean) or mean > _LONGEST_USUAL_SECONDS:
-            return WaitPlan(0.0, 0.0)
+            return _SLEEP
         return WaitPlan(max(start, 0.0), end)
 
     def came(self, seconds: float) -> None:
