@@ -9,6 +9,9 @@ what is measured. Three figures per size and kind of channel:
 - stream, copied out: the receiver also copies every array into memory of its own. Without that it
   reads arrays where they lie (shared memory), as a stage does.
 
+Round trip: an array there and one of the same size back, each copied by `send`, or both reserved
+(`Channel.reserve`), where who computes them writes them at once where they are read.
+
 One way: from the call of `send` to the return of `receive`, by the clock that both processes share.
 
 Run: python -m benchmarks.transport [--rounds 5] [--quick] [--keep]
@@ -29,7 +32,7 @@ from pathlib import Path
 
 import numpy as np
 
-from banyan.distributed.channel import Channel, Message
+from banyan.distributed.channel import Array, Channel, Message, TypedShape
 from banyan.distributed.greeting import Identity
 from banyan.distributed.local import local_sockets, open_local
 from banyan.distributed.opening import Conditions
@@ -55,6 +58,8 @@ class Figures:
     copied_gigabytes: list[float] = field(default_factory=list)
     one_way_microseconds: list[float] = field(default_factory=list)
     one_way_worst_microseconds: list[float] = field(default_factory=list)
+    round_trip_microseconds: list[float] = field(default_factory=list)
+    reserved_round_trip_microseconds: list[float] = field(default_factory=list)
 
     def share(self, values: list[float]) -> float:
         """Of memcpy, median of the rounds, each compared within itself."""
@@ -85,6 +90,27 @@ def one_way(channel: Channel, size: int, count: int) -> list[float]:
     return taken[count // 10 :]
 
 
+def round_trip(channel: Channel, size: int, count: int, *, is_reserved: bool) -> float:
+    """Median microseconds of an array there and one back."""
+    array = np.ones(size, np.uint8)
+    times = []
+    for _ in range(count):
+        start = time.perf_counter_ns()
+        send_array(channel, "reserved back" if is_reserved else "back", array, is_reserved)
+        channel.receive(30)
+        times.append((time.perf_counter_ns() - start) / 1e3)
+    return statistics.median(times[count // 10 :])
+
+
+def send_array(channel: Channel, kind: str, array: Array, is_reserved: bool) -> None:
+    """Send a copy of an array, or memory of its size that was reserved."""
+    if is_reserved:
+        wanted = {"x": TypedShape(array.dtype, array.shape)}
+        channel.send(Message(kind, {}, channel.reserve(wanted)))
+    else:
+        channel.send(Message(kind, {}, {"x": array}))
+
+
 def stream(channel: Channel, size: int, count: int, *, copies: bool) -> float:
     """Gigabytes per second of `count` messages behind each other."""
     array = np.ones(size, np.uint8)
@@ -99,6 +125,7 @@ def stream(channel: Channel, size: int, count: int, *, copies: bool) -> float:
 
 def serve(channel: Channel) -> None:
     """The receiving process: do as the messages say until the other side closes."""
+    own = np.ones(0, np.uint8)
     with contextlib.suppress(ChannelClosed):
         while True:
             message = channel.receive()
@@ -108,6 +135,14 @@ def serve(channel: Channel) -> None:
                 assert isinstance(sent, int)
                 del message
                 channel.send(Message("taken", {"taken": now - sent}))
+                continue
+            if message.kind in ("back", "reserved back"):
+                size = message.arrays["x"].size
+                if size != own.size:
+                    own = np.ones(size, np.uint8)
+                is_reserved = message.kind == "reserved back"
+                del message
+                send_array(channel, "there", own, is_reserved)
                 continue
             take_stream(channel, message)
 
@@ -223,6 +258,11 @@ def one_round(channel: Channel, size: int, figures: Figures) -> None:
     figures.one_way_microseconds.append(statistics.median(times) / 1e3)
     figures.one_way_worst_microseconds.append(float(np.percentile(times, 99)) / 1e3)
     figures.stream_gigabytes.append(stream(channel, size, count, copies=False))
+    trips = min(count, 200)
+    figures.round_trip_microseconds.append(round_trip(channel, size, trips, is_reserved=False))
+    figures.reserved_round_trip_microseconds.append(
+        round_trip(channel, size, trips, is_reserved=True)
+    )
     figures.copied_gigabytes.append(stream(channel, size, count, copies=True))
 
 
@@ -233,7 +273,7 @@ def show(found: dict[str, dict[str, Figures]], tell: Callable[[str], None] = pri
         tell(f"\n{kind}")
         tell(
             "     size   memcpy   one at a time     stream            stream, copied out"
-            "   one way p50 / p99"
+            "   one way p50 / p99    round trip, reserved"
         )
         for name, f in by_size.items():
             tell(
@@ -243,6 +283,8 @@ def show(found: dict[str, dict[str, Figures]], tell: Callable[[str], None] = pri
                 f" {middle(f.copied_gigabytes):6.2f} GB/s {f.share(f.copied_gigabytes):4.0%}"
                 f"   {middle(f.one_way_microseconds):7.1f} us"
                 f" / {middle(f.one_way_worst_microseconds):7.1f} us"
+                f" {middle(f.round_trip_microseconds):8.1f}"
+                f" {middle(f.reserved_round_trip_microseconds):8.1f} us"
             )
 
 

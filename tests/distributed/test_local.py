@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from banyan.distributed import local, outgoing
 from banyan.distributed.channel import Array, Channel, Message, TypedShape
 from banyan.distributed.frames import PROTOCOL
 from banyan.distributed.greeting import Identity
@@ -154,6 +155,57 @@ def test_room_that_was_reserved_and_given_back_is_used_again() -> None:
         array = two.receive().arrays["x"]
         assert _lies_in_shared_memory(array)
         assert int(array.max()) == 3
+
+
+@pytest.mark.parametrize("speaks", [True, False])
+def test_large_messages_come_whole_with_words_and_without(
+    speaks: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Far more than the memory holds, so that places come back either way."""
+    monkeypatch.setattr(local, "can_speak", lambda: speaks)
+    with local_pair(arena_bytes=4 << 20) as (one, two):
+        for number in range(40):
+            one.send(Message("m", {"n": number}, {"x": np.full((2, 400_000), number, np.uint8)}))
+            if number % 3:
+                one.send(Message("m", {"n": -1}, {"x": np.full((300, 700), number, np.int16).T}))
+            first = two.receive()
+            assert first.fields == {"n": number}
+            assert bool((first.arrays["x"] == number).all())
+            if number % 3:
+                assert bool((two.receive().arrays["x"] == number).all())
+            assert _lies_in_shared_memory(first.arrays["x"])
+
+
+def test_who_fails_while_it_writes_is_lost_and_the_message_never_comes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def fail(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(local, "can_speak", lambda: True)
+    with local_pair() as (one, two):
+        one.send(Message("before"))
+        monkeypatch.setattr(outgoing, "_copy", fail)
+        with pytest.raises(KeyboardInterrupt):
+            one.send(Message("m", {}, {"x": np.zeros(300_000, np.uint8)}))
+        assert two.receive().kind == "before"
+        with pytest.raises(PeerLost, match="ended in the middle of message 'm'"):
+            two.receive()
+
+
+def test_who_is_stopped_while_it_writes_is_silent(monkeypatch: pytest.MonkeyPatch) -> None:
+    is_over = threading.Event()
+    monkeypatch.setattr(local, "can_speak", lambda: True)
+    quick = replace(WORKER, timing=replace(TIMING, silent_seconds=0.2))
+    with local_pair(DRIVER, quick) as (one, two):
+        monkeypatch.setattr(outgoing, "_copy", lambda *_: is_over.wait(30))
+        message = Message("m", {}, {"x": np.zeros(300_000, np.uint8)})
+        writing = threading.Thread(target=one.send, args=(message,))
+        writing.start()
+        with pytest.raises(PeerSilent, match="stopped in the middle of message 'm'"):
+            two.receive()
+        is_over.set()
+        writing.join()
 
 
 def test_arrays_that_are_kept_stay_as_they_are_and_the_rest_goes_over_the_socket() -> None:

@@ -21,9 +21,11 @@ from banyan.distributed.words import MOST_CREDITS, WORD_BYTES, SpokenWords
 from banyan.foundation.errors import InputError
 
 _INLINE_BYTES = 32 << 10
-# Of these the reader learns while they are still being copied, and has read the head when they are
-# there. Below, the copy is too short for that; above, the reader would look in vain for too long.
+# Of these a reader that waits learns while they are still being copied, and has read the head when
+# they are there. Below, the copy is too short for that; above, it would look in vain for too long.
 _EARLY_BYTES = range(128 << 10, (2 << 20) + 1)
+# Places in use when the reader has nothing else to read.
+_WORDS_AND_THIS = 2
 # Places that were given back are looked for when this much of the memory is taken: not every time,
 # and before what is written leaves the caches.
 _WARM_BYTES = 2 << 20
@@ -103,9 +105,10 @@ class Outgoing:
         """
         if not _INLINE_BYTES < size <= self._arena.capacity:
             return False
-        start = self._arena.find(size)
-        if start is not None and start + size <= _WARM_BYTES:
-            return False
+        if size not in _EARLY_BYTES:
+            start = self._arena.find(size)
+            if start is not None and start + size <= _WARM_BYTES:
+                return False
         while self._credits:
             self._arena.give_back(self._credits.popleft())
         if self._loans is not None:
@@ -187,7 +190,13 @@ class Outgoing:
         else:
             offset = self._place(size)
         early, spoken = 0, self._spoken
-        if spoken is not None and not is_here and offset is not None and size in _EARLY_BYTES:
+        if (
+            spoken is not None
+            and not is_here
+            and offset is not None
+            and size in _EARLY_BYTES
+            and self._arena.num_taken == _WORDS_AND_THIS
+        ):
             early = self._num_early = self._num_early + 1
         credit = self.take_credit()
         arena_bytes = 0 if offset is None else size

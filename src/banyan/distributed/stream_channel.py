@@ -26,7 +26,6 @@ from banyan.distributed.frames import (
     Frame,
     FrameLimits,
     FrameType,
-    MessageHead,
     read_beat,
     read_credit,
     read_message_head,
@@ -35,7 +34,7 @@ from banyan.distributed.heart import Heart
 from banyan.distributed.layout import Layouts
 from banyan.distributed.opened import Opened
 from banyan.distributed.pulse import OwnPulse, Silence, Timing
-from banyan.distributed.shared_memory import Loans
+from banyan.distributed.unfinished import await_written
 from banyan.distributed.usual_wait import UsualWaits
 from banyan.foundation.errors import (
     BanyanError,
@@ -49,9 +48,6 @@ from banyan.foundation.errors import (
 
 _NOTHING_READ = np.empty(0, np.uint8)
 _CREDIT_SPIN_SECONDS = 50e-6
-# Take longer than copying what is sent early (`outgoing`), unless somebody else has the core.
-_LOOKS_AT_WORD = 1000
-_WRITING_SECONDS = 50e-6
 
 
 class StreamChannel:
@@ -137,6 +133,8 @@ class StreamChannel:
                     reservation.is_spent = True
                 if not (is_sent or self._flush_until(deadline)):
                     framed.keep_rest()
+            except DamagedMessage as error:
+                raise self._broken(error) from error
             except OSError as error:
                 # What it sent before it went is still good, and may be a goodbye.
                 while self._read_if_nobody_does():
@@ -169,8 +167,7 @@ class StreamChannel:
     def _wait_for_memory(self, size: int) -> None:
         """Take in the credits that came; wait a little for them if much of the memory is taken.
 
-        Not longer, for the reader may keep arrays for ever: then fresh memory is used, or none.
-        """
+        Not longer: the reader may keep arrays for ever. Then fresh memory is used, or none."""
         start = time.monotonic()
         while self._outgoing.wants_credit(size):
             if self._read_if_nobody_does():
@@ -257,10 +254,7 @@ class StreamChannel:
             frames = self._framed.read()
         except BlockingIOError:
             return False
-        except EOFError as error:
-            self._break(self._lost(error))
-            return False
-        except OSError as error:
+        except (EOFError, OSError) as error:
             self._break(self._lost(error))
             return False
         except ChannelError as error:
@@ -304,27 +298,8 @@ class StreamChannel:
             return Message(head.kind, head.fields, layout.views(data))
         arrays = layout.views(loans.lend(head.arena_offset, head.arena_bytes))
         if head.unfinished:
-            self._await_written(loans, head)
+            await_written(self._framed, loans.heard, head, self._timing.silent_seconds)
         return Message(head.kind, head.fields, arrays)
-
-    def _await_written(self, loans: Loans, head: MessageHead) -> None:
-        """The sender copies at this moment, and waits for nobody meanwhile: look until it is there.
-
-        Raises:
-            PeerLost: it died over that.
-            PeerSilent: it was stopped over that.
-        """
-        heard, number = loans.heard, head.unfinished
-        for _ in range(_LOOKS_AT_WORD):
-            if heard.written >= number:
-                return
-        silence = Silence(self._timing.silent_seconds, time.monotonic())
-        while heard.written < number:
-            if self._framed.is_over and heard.written < number:
-                raise PeerLost(f"it ended in the middle of message {head.kind!r}.")
-            if silence.observe(time.monotonic()):
-                raise PeerSilent(f"it was stopped in the middle of message {head.kind!r}.")
-            time.sleep(_WRITING_SECONDS)
 
     def _give_credit(self, *, is_idle: bool) -> None:
         """Tell the other side which parts of its memory nobody here refers to any more."""
