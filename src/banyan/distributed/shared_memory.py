@@ -15,11 +15,11 @@ from typing import Any
 
 import numpy as np
 
-from banyan.distributed.words import HeardWords
+from banyan.distributed.words import WORD_BYTES, HeardWords
 from banyan.foundation.errors import DamagedMessage, EnvironmentProblem
 
 # Touched ahead by both sides: the first touch of a page costs more than copying it.
-READY_BYTES = 8 << 20
+READY_BYTES = WORD_BYTES + (8 << 20)
 # From linux/mman.h, since 5.14; the mmap module does not name them.
 _POPULATE_READ, _POPULATE_WRITE = 22, 23
 

@@ -108,8 +108,6 @@ class StreamChannel:
         """The descriptor of the socket."""
         return self._framed.fileno()
 
-    # --- sending -----------------------------------------------------------------------------
-
     def send(self, message: Message, timeout: float | None = None) -> None:
         """See `Channel.send`."""
         framed, arrays = self._framed, message.arrays
@@ -126,7 +124,7 @@ class StreamChannel:
                     raise MessageLate(
                         f"{self._peer} had no room for message {message.kind!r} within {timeout} s."
                     )
-                if self._outgoing.wants_credit(layout.num_bytes):
+                if reservation is None and self._outgoing.wants_credit(layout.num_bytes):
                     self._wait_for_memory(layout.num_bytes)
                 is_sent = self._outgoing.send(framed, message, layout)
                 if reservation is not None:
@@ -167,7 +165,8 @@ class StreamChannel:
     def _wait_for_memory(self, size: int) -> None:
         """Take in the credits that came; wait a little for them if much of the memory is taken.
 
-        Not longer: the reader may keep arrays for ever. Then fresh memory is used, or none."""
+        Not longer: the reader may keep arrays for ever. Then fresh memory is used, or none.
+        """
         start = time.monotonic()
         while self._outgoing.wants_credit(size):
             if self._read_if_nobody_does():
@@ -176,7 +175,7 @@ class StreamChannel:
             if waited >= self._outgoing.patience_seconds:
                 return
             if waited >= _CREDIT_SPIN_SECONDS:
-                self._wait_and_read(select.POLLIN, self._outgoing.patience_seconds - waited)
+                time.sleep(_CREDIT_SPIN_SECONDS)  # Credit given in words wakes nobody.
 
     def _wait_and_read(self, events: int, seconds: float) -> None:
         ready = self._framed.wait(events, seconds)
@@ -198,8 +197,6 @@ class StreamChannel:
             return has_read
         finally:
             self._receiving.release()
-
-    # --- receiving ---------------------------------------------------------------------------
 
     def receive(self, timeout: float | None = None) -> Message:
         """See `Channel.receive`."""
@@ -320,8 +317,6 @@ class StreamChannel:
     def _put_credit(self) -> None:
         if credit := self._outgoing.take_credit():
             self._framed.put(FrameType.CREDIT, Credit(credit))
-
-    # --- the heart, silence, faults and the end ------------------------------------------------
 
     def beat(self) -> bool:
         """Say that this process is alive, unless somebody is sending; False when it is over."""
