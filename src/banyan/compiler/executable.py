@@ -9,6 +9,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+import numpy as np
 from numpy.typing import NDArray
 
 from banyan.compiler.ir.binding import bind_symbols
@@ -159,6 +160,18 @@ class Executable(ABC):
         place, part = self._part_of_state(name, index)
         return self._read_part(place, index, part)
 
+    def read_state_parts(
+        self, names: Collection[str], indices: Sequence[int]
+    ) -> Mapping[str, Array]:
+        """Copy the same entries of several states, [len(indices), ...] each, or raise as above."""
+        return {n: np.stack([self.read_state_part(n, i) for i in indices]) for n in names}
+
+    def write_state_parts(self, values: Mapping[str, Array], indices: Sequence[int]) -> None:
+        """Replace the same entries of several states, or raise as above."""
+        for name, value in values.items():
+            for index, entry in zip(indices, value, strict=True):
+                self.write_state_part(name, index, entry)
+
     def _part_of_state(self, name: str, index: int) -> tuple[int, Argument]:
         """The place of a state and what one of its entries is."""
         place = self._place_of_state(name)
@@ -181,11 +194,7 @@ class Executable(ABC):
         return 1
 
     def run(self, arguments: Mapping[str, Array]) -> Mapping[str, Array]:
-        """Run once. States are updated in place; results stay valid until the next run.
-
-        Raises:
-            InputError: as `begin` says.
-        """
+        """Run once, see `begin`. States are updated in place; results stay valid until the next."""
         return self.begin(arguments).finish()
 
     def begin(self, arguments: Mapping[str, Array]) -> PendingRun:

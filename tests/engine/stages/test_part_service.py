@@ -121,8 +121,8 @@ def test_values_may_come_before_the_step(serving: Serving) -> None:
 def test_questions_are_answered_while_a_step_waits_for_a_neighbour(serving: Serving) -> None:
     serving.start()
     serving.engine.send(Message("step", {"step": 1}, step(1)))
-    answer = serving.ask(Message("read", {"name": "keys", "index": 4}))
-    assert answer.arrays["value"].tolist() == [4.0, 4.0]
+    answer = serving.ask(Message("read", {"names": ["keys"], "indices": [4]}))
+    assert answer.arrays["keys"].tolist() == [[4.0, 4.0]]
     refused = serving.ask(Message("load"))
     assert (refused.kind, refused.fields["error"]) == ("refused", "InputError")
 
@@ -136,7 +136,7 @@ def test_a_segment_that_fails_is_told_and_the_worker_goes_on(serving: Serving) -
     serving.neighbour.send(wrong)
     refused = str(serving.heard().fields["message"])
     assert refused.startswith("b sent 'other', which nothing here takes")
-    assert serving.ask(Message("read", {"name": "keys", "index": 0})).kind == "done"
+    assert serving.ask(Message("read", {"names": ["keys"], "indices": [0]})).kind == "done"
 
 
 def test_a_neighbour_that_is_gone_is_told_to_the_engine(serving: Serving) -> None:

@@ -3,18 +3,22 @@
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from banyan.distributed.channel import Message
 from banyan.engine.options import EngineOptions
 from banyan.engine.sampling import SamplingOptions
 from banyan.engine.speculation_options import SpeculationOptions
 from banyan.engine.stages.prompts_apart import PromptsApart
+from banyan.engine.stages.remote_part import RemotePart
 from banyan.engine.starting.loading import LoadedModel
 from banyan.foundation.errors import InputError
 from banyan.planner.plan import Plan, Replica, Stage
 from banyan.planner.plan_file import print_plan
 from tests.conftest import Checkpoint
 from tests.engine.stages.plans import load_under
+from tests.engine.stages.test_staged_program import prompt_step
 
 GREEDY = SamplingOptions(temperature=0.0, max_tokens=20, ignore_eos=True)
 FIRST = [5, 9, 200, 31, 7] * 9  # two whole blocks and a begun one
@@ -87,6 +91,44 @@ def test_prompts_and_answers_share_steps(whole: LoadedModel, apart: LoadedModel)
         answers.append(finish(loaded))
     assert answers[0].keys() >= {"0", "1", "2", "late"}
     assert answers[0] == answers[1]
+
+
+@pytest.fixture(scope="module")
+def in_workers(checkpoint: Checkpoint, program_cache: Path) -> Iterator[LoadedModel]:
+    """Prompts in one worker, answers in another."""
+    plan = plan_apart([Stage(0, 2, ("b",))], [Stage(0, 2, ("a",))])
+    workers = [(place, "process:cpu") for place in "ab"]
+    loaded = load_under(checkpoint("llama"), program_cache, plan, workers=workers)
+    yield loaded
+    loaded.close()
+
+
+def test_blocks_move_in_one_message_over_all_states(
+    whole: LoadedModel, in_workers: LoadedModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sent: list[tuple[str, str]] = []
+    send = RemotePart._send
+
+    def note(part: RemotePart, message: Message) -> None:
+        sent.append((part.place, message.kind))
+        send(part, message)
+
+    monkeypatch.setattr(RemotePart, "_send", note)
+    before = moved(in_workers)
+    assert answer(in_workers, FIRST) == answer(whole, FIRST)
+    assert moved(in_workers) - before == 3
+    assert [kind for kind in sent if kind[1] != "step"] == [("a", "read"), ("b", "write")]
+    assert sent.count(("a", "step")) == 1
+    assert sent.count(("b", "step")) == 19
+
+
+def test_steps_of_both_sides_are_under_way_at_once(in_workers: LoadedModel) -> None:
+    assert in_workers.executable.num_in_flight == 2
+    arguments = [prompt_step(200 + number, 5 + number) for number in range(4)]
+    alone = [dict(in_workers.executable.run(one)) for one in arguments]
+    begun = [in_workers.executable.begin(one) for one in arguments]
+    for one, run in zip(alone, begun, strict=True):
+        assert np.array_equal(one["logits"], run.finish()["logits"])
 
 
 def test_a_worker_that_listens_serves_one_of_the_two(

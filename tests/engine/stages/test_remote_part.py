@@ -64,11 +64,11 @@ def test_what_a_worker_says_unasked_is_passed_on_while_an_answer_is_waited_for(
     heard: list[tuple[str, str]] = []
     worker.part.on_unasked = lambda place, message: heard.append((place, message.kind))
     worker.end.send(Message("values", {"step": 1}))
-    worker.end.send(Message("done", {}, {"value": np.full(2, 5.0)}))
-    assert worker.part.read_state_part("keys", 3).tolist() == [5.0, 5.0]
+    worker.end.send(Message("done", {}, {"keys": np.full((1, 2), 5.0)}))
+    assert worker.part.read_state_parts(["keys"], [3])["keys"].tolist() == [[5.0, 5.0]]
     assert heard == [("a", "values")]
     asked = worker.end.receive(timeout=5)
-    assert (asked.kind, dict(asked.fields)) == ("read", {"name": "keys", "index": 3})
+    assert (asked.kind, dict(asked.fields)) == ("read", {"names": ["keys"], "indices": [3]})
 
 
 def test_the_errors_of_a_worker_are_raised_here_with_its_name(worker: Worker) -> None:

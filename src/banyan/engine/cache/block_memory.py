@@ -55,15 +55,17 @@ class ExecutableBlocks:
 
     def read(self, block: int) -> bytes:
         """Copy a block out, state after state."""
-        parts = (self._executable.read_state_part(name, block) for name, _, _ in self._parts)
-        return b"".join(part.tobytes() for part in parts)
+        names = [name for name, _, _ in self._parts]
+        parts = self._executable.read_state_parts(names, [block])
+        return b"".join(parts[name].tobytes() for name in names)
 
     def write(self, block: int, content: bytes) -> None:
         """Copy a block in."""
         assert len(content) == self.bytes_per_block, "these are not the bytes of one block"
+        parts: dict[str, NDArray[Any]] = {}
         start = 0
         for name, shape, dtype in self._parts:
             count = int(np.prod(shape))
-            part: NDArray[Any] = np.frombuffer(content, dtype, count, start).reshape(shape)
-            self._executable.write_state_part(name, block, part)
-            start += part.nbytes
+            parts[name] = np.frombuffer(content, dtype, count, start).reshape(1, *shape)
+            start += parts[name].nbytes
+        self._executable.write_state_parts(parts, [block])

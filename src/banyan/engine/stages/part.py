@@ -3,7 +3,7 @@
 `Part` is the seam; `LocalPart` computes in this process, `remote_part.RemotePart` asks a worker.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -69,12 +69,14 @@ class Part(Protocol):
         """Memory that runs take for values and results."""
         ...
 
-    def read_state_part(self, name: str, index: int) -> Array:
-        """Copy an entry of a state."""
+    def read_state_parts(
+        self, names: Collection[str], indices: Sequence[int]
+    ) -> Mapping[str, Array]:
+        """Copy the same entries of several states, [len(indices), ...] each."""
         ...
 
-    def write_state_part(self, name: str, index: int, value: Array) -> None:
-        """Replace an entry of a state."""
+    def write_state_parts(self, values: Mapping[str, Array], indices: Sequence[int]) -> None:
+        """Replace the same entries of several states."""
         ...
 
     def write_state(self, name: str, value: Array) -> None:
@@ -167,15 +169,21 @@ class LocalPart:
             if has_nan(array if is_whole else array[..., :1]):
                 raise gave_nan(f"{self._segments[number].title} on {self.place}", self.place)
 
-    def read_state_part(self, name: str, index: int) -> Array:
+    def read_state_parts(
+        self, names: Collection[str], indices: Sequence[int]
+    ) -> Mapping[str, Array]:
         """See `Part`."""
-        program, plain = self._holders(name)[0]
-        return program.read_state_part(plain, index)
+        found = {}
+        for name in names:
+            program, plain = self._holders(name)[0]
+            found[name] = program.read_state_parts([plain], indices)[plain]
+        return found
 
-    def write_state_part(self, name: str, index: int, value: Array) -> None:
+    def write_state_parts(self, values: Mapping[str, Array], indices: Sequence[int]) -> None:
         """See `Part`."""
-        for program, plain in self._holders(name):
-            program.write_state_part(plain, index, value)
+        for name, value in values.items():
+            for program, plain in self._holders(name):
+                program.write_state_parts({plain: value}, indices)
 
     def write_state(self, name: str, value: Array) -> None:
         """See `Part`."""

@@ -190,14 +190,14 @@ def _answer_of(message: Message, part: LocalPart, source: WeightSource) -> Messa
     elif message.kind == "step_bytes":
         return Message("done", {"bytes": part.step_bytes(fields)})
     elif message.kind == "read":
-        value = part.read_state_part(fields["name"], fields["index"])
-        return Message("done", {}, {"value": value})
-    elif message.kind != "write":
-        raise StageFailed(f"was asked to {message.kind!r}, which no worker does")
-    elif fields["index"] < 0:
-        part.write_state(fields["name"], message.arrays["value"])
+        return Message("done", {}, part.read_state_parts(fields["names"], fields["indices"]))
+    elif message.kind == "write":
+        part.write_state_parts(message.arrays, fields["indices"])
+    elif message.kind == "replace":
+        for name, value in message.arrays.items():
+            part.write_state(name, value)
     else:
-        part.write_state_part(fields["name"], fields["index"], message.arrays["value"])
+        raise StageFailed(f"was asked to {message.kind!r}, which no worker does")
     return Message("done")
 
 

@@ -46,17 +46,26 @@ class PortableStates:
             found.setdefault(_PART.sub("", argument.name), []).append(argument)
         self._parts = {state.name: _parts_of(state, found) for state in of_role(whole, "state")}
 
-    def read(self, name: str, index: int) -> Array:
-        """Copy an entry of a state."""
-        parts = self._parts[name]
-        if not parts.heads:
-            return self._program.read_state_part(parts.names[0], index)
-        return np.concatenate([self._program.read_state_part(n, index) for n in parts.names])
+    def read(self, names: Sequence[str], indices: Sequence[int]) -> dict[str, Array]:
+        """Copy the same entries of several states, [len(indices), ...] each."""
+        parts = {name: self._parts[name] for name in names}
+        asked = [n for p in parts.values() for n in (p.names if p.heads else p.names[:1])]
+        found = self._program.read_state_parts(asked, indices)
+        return {
+            name: np.concatenate([found[n] for n in p.names], axis=1)
+            if p.heads
+            else found[p.names[0]]
+            for name, p in parts.items()
+        }
 
-    def write(self, name: str, index: int, value: Array) -> None:
-        """Replace an entry of a state."""
-        for part, rows in self._shares(name):
-            self._program.write_state_part(part, index, np.ascontiguousarray(value[rows]))
+    def write(self, values: Mapping[str, Array], indices: Sequence[int]) -> None:
+        """Replace the same entries of several states."""
+        told = {
+            part: np.ascontiguousarray(value[:, rows])
+            for name, value in values.items()
+            for part, rows in self._shares(name)
+        }
+        self._program.write_state_parts(told, indices)
 
     def write_all(self, name: str, value: Array) -> None:
         """Replace a state."""

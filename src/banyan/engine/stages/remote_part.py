@@ -6,7 +6,7 @@ engine what is for the engine. Weights are never sent: a worker reads its own fr
 model. `part_service` is the other side.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, final
 
 import msgspec
@@ -176,18 +176,19 @@ class RemotePart:
         """Give it values that a place in this process computed."""
         self._send(Message("values", {"step": step, "place": place}, values))
 
-    def read_state_part(self, name: str, index: int) -> Array:
-        """See `Part`."""
-        answer = self._ask(Message("read", {"name": name, "index": index}))
-        return answer.arrays["value"]
+    def read_state_parts(
+        self, names: Collection[str], indices: Sequence[int]
+    ) -> Mapping[str, Array]:
+        """See `Part`; one message there and one back."""
+        return self._ask(Message("read", {"names": [*names], "indices": [*indices]})).arrays
 
-    def write_state_part(self, name: str, index: int, value: Array) -> None:
-        """See `Part`."""
-        self._ask(Message("write", {"name": name, "index": index}, {"value": value}))
+    def write_state_parts(self, values: Mapping[str, Array], indices: Sequence[int]) -> None:
+        """See `Part`; one message there and one back."""
+        self._ask(Message("write", {"indices": [*indices]}, values))
 
     def write_state(self, name: str, value: Array) -> None:
         """See `Part`."""
-        self._ask(Message("write", {"name": name, "index": -1}, {"value": value}))
+        self._ask(Message("replace", {}, {name: value}))
 
     def close(self) -> None:
         """See `Part`."""

@@ -6,7 +6,7 @@ values to each other; the engine tells them what a step reads and hears its resu
 what is in its own process while it begins or finishes a step.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -23,6 +23,7 @@ from banyan.compiler.executable import (
     PendingRun,
     Progress,
     WeightSource,
+    check_state,
 )
 from banyan.compiler.interpreted import graph_arguments, graph_outputs
 from banyan.compiler.ir.graph import Graph
@@ -127,6 +128,34 @@ class StagedProgram(Executable):
             own = (slice(None),) * (shard.axis - 1) + (slice(shard.start, shard.stop),)
             super().write_state_part(part, index, np.ascontiguousarray(value[own]))
 
+    def read_state_parts(
+        self, names: Collection[str], indices: Sequence[int]
+    ) -> Mapping[str, Array]:
+        """As the base says; every part is asked once."""
+        asked: dict[str, list[str]] = {}
+        for name in names:
+            for index in indices:
+                self._part_of_state(name, index)
+            asked.setdefault(self._holders[name][0].place, []).append(name)
+        found: dict[str, Array] = {}
+        for place, own in asked.items():
+            found |= self._parts[place].read_state_parts(own, indices)
+        return found
+
+    def write_state_parts(self, values: Mapping[str, Array], indices: Sequence[int]) -> None:
+        """As the base says; every part is told once."""
+        told: dict[str, dict[str, Array]] = {}
+        for name, value in values.items():
+            if name in self._ranks:
+                super().write_state_parts({name: value}, indices)
+                continue
+            for index, entry in zip(indices, value, strict=True):
+                check_state(self._part_of_state(name, index)[1], {}, entry)
+            for part in self._holders[name]:
+                told.setdefault(part.place, {})[name] = value
+        for place, own in told.items():
+            self._parts[place].write_state_parts(own, indices)
+
     def step_bytes(self, most: Mapping[str, int]) -> int:
         """As the base says; of all parts together."""
         return sum(part.step_bytes(most) for part in self._parts.values())
@@ -152,11 +181,12 @@ class StagedProgram(Executable):
     def _write_part(self, place: int, index: int, value: Array) -> None:
         name = self.inputs[place].name
         for part in self._holders[name]:
-            part.write_state_part(name, index, value)
+            part.write_state_parts({name: value[None]}, [index])
 
     def _read_part(self, place: int, index: int, part: Argument) -> Array:
         name = self.inputs[place].name
-        return self._holders[name][0].read_state_part(name, index)
+        entries = self._holders[name][0].read_state_parts([name], [index])[name]
+        return entries.reshape(entries.shape[1:])
 
     def _run(self, arguments: Mapping[str, Array], sizes: Mapping[str, int]) -> dict[str, Array]:
         return dict(self._begin(arguments, sizes).finish())
