@@ -7,6 +7,7 @@ from pathlib import Path
 
 from banyan.cli.plan_inputs import read_devices, read_shape
 from banyan.engine.options import EngineOptions
+from banyan.engine.process.ahead import compile_ahead
 from banyan.engine.process.device_care import DeviceCare
 from banyan.engine.process.pace_watch import PaceWatch
 from banyan.engine.stages.addresses import addresses_of
@@ -144,6 +145,7 @@ def open_care(
         InventoryPlanning(Task(shape, inventory, workload, devices.costs, _PLAIN), plan),
         reach_by(addresses, secret),
         pace=PaceWatch() if care.rebalance else None,
+        compile_ahead=compile_ahead,
     )
 
 

@@ -9,12 +9,12 @@ import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Protocol
 
 from msgspec import structs
 
 from banyan.engine.process.client import EngineClient
 from banyan.engine.process.fleet import DeviceState, Fleet, FleetPatience
+from banyan.engine.process.foresight import CompileAhead, Foresight, Planning
 from banyan.engine.process.messages import EngineSettings, Failed
 from banyan.engine.process.pace_watch import PaceWatch
 from banyan.foundation.errors import BanyanError, InputError, RequestError
@@ -33,26 +33,6 @@ _QUICK_SECONDS, _PATIENT_SECONDS = 1.0, 10.0
 
 Reach = Callable[[str, float], Awaitable[str | None]]
 """Whether a device can be used within some seconds: None, or one sentence saying why not."""
-
-
-class Planning(Protocol):
-    """Finds plans over some of the devices; its calls take seconds."""
-
-    def plan(self, condition: FleetCondition) -> Plan:
-        """Find the best that one engine carries out.
-
-        Raises:
-            InputError: nothing fits; says what is missing.
-        """
-        ...
-
-    def expected(self, plan: Plan) -> Mapping[str, float]:
-        """What each device of a plan should compute for a step, in seconds; only shares count."""
-        ...
-
-    def gain(self, condition: FleetCondition, present: Plan, other: Plan) -> float:
-        """How many times the tokens per second of the present plan another one gives."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +65,7 @@ class DeviceCare:
         reach: looks whether a device can be used.
         patience: when one counts as lost.
         pace: sees which are slow; None leaves layers where they are planned.
+        compile_ahead: compiles for plans that may come next; None leaves that to engines.
     """
 
     def __init__(
@@ -96,6 +77,7 @@ class DeviceCare:
         reach: Reach,
         patience: FleetPatience | None = None,
         pace: PaceWatch | None = None,
+        compile_ahead: CompileAhead | None = None,
     ) -> None:
         self._fleet = Fleet(names=names)
         self._usual, self._present = plan, plan
@@ -104,6 +86,8 @@ class DeviceCare:
         self._reach = reach
         self._patience = patience or FleetPatience()
         self._pace = pace
+        self._foresight = Foresight(planning, compile_ahead)
+        self._foreseen: Plan | None = None
         self._good = plan
         self._news = ""
         self._adapting = asyncio.Lock()
@@ -163,6 +147,13 @@ class DeviceCare:
 
     async def watch(self, client: EngineClient) -> None:
         """Look for lost devices, and take those back that answer; until cancelled."""
+        looking_ahead = asyncio.create_task(self._look_ahead(client))
+        try:
+            await self._watch(client)
+        finally:
+            looking_ahead.cancel()
+
+    async def _watch(self, client: EngineClient) -> None:
         while True:
             await asyncio.sleep(_TICK_SECONDS)
             for name in self._fleet.to_look_for(time.monotonic()):
@@ -171,6 +162,27 @@ class DeviceCare:
             await self._see_pace(client)
             if self._news and client.status().state == "ready":
                 await self._adapt_quietly(client, self._news)
+
+    async def _look_ahead(self, client: EngineClient) -> None:
+        """Plan and compile for the loss of each device, so that only loading is left then."""
+        while True:
+            await asyncio.sleep(_TICK_SECONDS)
+            present = self._present
+            if client.status().state != "ready" or present == self._foreseen:
+                continue
+            self._foreseen = present
+            for name in _devices_of(present):
+                now = self._fleet.condition
+                slowdowns = {other: f for other, f in now.slowdowns.items() if other != name}
+                lost = FleetCondition(missing=now.missing | {name}, slowdowns=slowdowns)
+                try:
+                    plan = await self._foresight.plan(lost)
+                except BanyanError:
+                    # Nothing fits without it: there is nothing to prepare.
+                    continue
+                if self._present != present:
+                    break
+                await self._foresight.compile(self._with_plan(client.settings, plan))
 
     async def drain(self, client: EngineClient, name: str) -> None:
         """Move all work off a device, for as long as `undrain` is not called.
@@ -255,10 +267,16 @@ class DeviceCare:
     async def _adapt(self, client: EngineClient, reason: str) -> None:
         """Carry out the best plan, if it is another one."""
         async with self._adapting:
-            self._news, before = "", self._present
-            best = await self._best()
-            if best == before:
-                return
+            self._news = ""
+            while True:
+                before, best = self._present, await self._best()
+                if best == before:
+                    return
+                # While the present engine answers, so that nobody waits for it; a device may be
+                # lost meanwhile.
+                await self._foresight.compile(self._with_plan(client.settings, best))
+                if self._present == before and await self._best() == best:
+                    break
             settings = self._settings_for(client.settings, best)
             _logger.warning("%s; the model moves to %s", reason, ", ".join(_devices_of(best)))
             self._good = before
@@ -279,13 +297,17 @@ class DeviceCare:
         condition = self._fleet.condition
         if not condition.slowdowns and not condition.missing & set(_devices_of(self._usual)):
             return self._usual
-        best = await asyncio.to_thread(self._planning.plan, condition)
+        best = await self._foresight.plan(condition)
         gain = await asyncio.to_thread(self._planning.gain, condition, self._present, best)
         return best if gain >= _WORTH_MOVING else self._present
 
     def _settings_for(self, settings: EngineSettings, plan: Plan) -> EngineSettings:
         """The same engine with another plan, which is the present one from now on."""
         self._present = plan
+        return self._with_plan(settings, plan)
+
+    def _with_plan(self, settings: EngineSettings, plan: Plan) -> EngineSettings:
+        """The same engine with another plan."""
         used = _devices_of(plan)
         options = replace(
             settings.options,

@@ -8,6 +8,7 @@ process, and the loading of models that pool.
 import logging
 import os
 import resource
+import sys
 from collections.abc import Callable
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
@@ -44,7 +45,7 @@ from banyan.engine.starting.drafts import load_draft
 from banyan.engine.starting.load_choice import choose_depth, choose_steady_load
 from banyan.engine.starting.memory_plan import plan_memory
 from banyan.engine.starting.spill_choice import choose_spill
-from banyan.engine.starting.staging import compile_step
+from banyan.engine.starting.staging import compile_parts, compile_step
 from banyan.engine.starting.worker_processes import WaitingWorkers
 from banyan.engine.structure.guidance import StructureCompiler
 from banyan.engine.vision.eyes import SeeingStep
@@ -163,6 +164,27 @@ def _limits(
     shape = replace(shape, bytes_beside=draft.bytes_per_block if draft else 0)
     plan = plan_memory(options, executable, device, free_bytes=free_bytes, longest=longest)
     return plan.limits(options, shape, longest=longest)
+
+
+def compile_parts_of(model: str, options: EngineOptions, *, settings: Settings) -> None:
+    """Compile the parts of a plan that this host computes, so that a later start finds them.
+
+    Loads no weights and starts no worker. Where a draft model or heads guess, nothing is compiled:
+    they change the graph, and to read them takes memory that an engine has.
+
+    Raises:
+        ModelError: the model cannot be used.
+        InputError: the plan or an option cannot be used with this model.
+        EnvironmentProblem: the machine lacks something.
+    """
+    if options.plan is None or (options.speculation is not None and options.speculation.model):
+        return
+    start = _begin(model, options, settings, say_nothing, WaitingWorkers())
+    directory, dtype = start.directory, start.dtype
+    weights, configuration = directory.open_weights(), directory.decoder_configuration()
+    graph = quantized(directory, weights, _step_graph(start, None), options, dtype).graph
+    room = adapter_room(options, configuration, dtype, free_bytes=sys.maxsize)
+    compile_parts(graph if room is None else adapted_graph(graph, room), options, settings=settings)
 
 
 def _begin(

@@ -7,6 +7,7 @@ from contextlib import ExitStack, closing
 import msgspec
 
 from banyan.compiler.compile import CompileOptions, Executable
+from banyan.compiler.ir.graph import Graph
 from banyan.devices.device import Device
 from banyan.engine.batch_generation import Progress
 from banyan.engine.options import EngineOptions
@@ -25,6 +26,7 @@ from banyan.foundation.settings import Settings
 from banyan.models.loading import ModelDirectory
 from banyan.models.quantized_model import QuantizedModel
 from banyan.planner.model_shape import ModelShape, model_shape
+from banyan.planner.plan import Plan
 from banyan.planner.plan_check import require_form
 from banyan.planner.plan_file import parse_plan
 
@@ -52,9 +54,7 @@ def compile_step(
     plan = parse_plan(options.plan)
     require_form(plan, _shape(directory, options, dtype, cache_format))
     model.weights.require(weight_shapes(model.graph))
-    cuts = [cut_model(model.graph, plan)]
-    if any(replica.prefill for replica in plan.replicas):
-        cuts.insert(0, cut_model(model.graph, plan, of_prompts=True))
+    cuts = _cuts(model.graph, plan)
     addresses = _addresses(cuts, options)
     say(f"Opening {len(addresses)} devices", 0, 1)
 
@@ -81,6 +81,36 @@ def compile_step(
         programs = [opened.enter_context(closing(open_cut(cut))) for cut in cuts]
         opened.pop_all()
     return programs[0] if len(programs) == 1 else PromptsApart(model.graph, *programs)
+
+
+def compile_parts(graph: Graph, options: EngineOptions, *, settings: Settings) -> None:
+    """Compile what the devices of this host compute of a plan, for whoever starts later.
+
+    Raises:
+        InputError: the plan cannot be carried out with this model.
+    """
+    assert options.plan is not None, "parts are those of a plan"
+    cuts = _cuts(graph, parse_plan(options.plan))
+    addresses = _addresses(cuts, options)
+    for cut in cuts:
+        for place in cut.places:
+            if addresses[place].kind != "tcp":
+                open_inline(
+                    place,
+                    cut.of_place(place),
+                    addresses[place].device,
+                    threads=options.threads,
+                    settings=settings,
+                    compiling=compile_options(options, settings),
+                ).close()
+
+
+def _cuts(graph: Graph, plan: Plan) -> list[CutModel]:
+    """The step cut along the stages, of prompts first where they are apart."""
+    cuts = [cut_model(graph, plan)]
+    if any(replica.prefill for replica in plan.replicas):
+        cuts.insert(0, cut_model(graph, plan, of_prompts=True))
+    return cuts
 
 
 def _addresses(cuts: Sequence[CutModel], options: EngineOptions) -> Mapping[str, PlaceAddress]:
