@@ -12,6 +12,7 @@ from banyan.engine.options import EngineOptions
 from banyan.engine.process.client import EngineClient
 from banyan.engine.process.device_care import DeviceCare
 from banyan.engine.process.fleet import FleetPatience
+from banyan.engine.process.foresight import Foresight
 from banyan.engine.process.messages import EngineSettings, Failed
 from banyan.engine.process.pace_watch import PaceWatch
 from banyan.engine.process.status import EngineStatus, ModelFacts
@@ -176,6 +177,40 @@ def test_a_lost_device_is_taken_back_at_once_when_a_person_says_that_it_is_mende
         place.unreachable = set()
         await place.care.undrain(place.client, "b")
         assert [devices for devices, _ in place.engine.moves] == ["ab"]
+
+    run(test)
+
+
+def test_the_plan_for_each_loss_is_made_and_compiled_before_anything_is_lost() -> None:
+    async def test(place: Place) -> None:
+        compiled: list[str] = []
+
+        async def compile_ahead(settings: EngineSettings) -> None:
+            compiled.append(used(settings))
+
+        place.care._foresight = Foresight(place.planning, compile_ahead)
+        await place.watch_until(lambda: len(compiled) == 2)
+        assert compiled == ["bc", "ac"]
+        asked = len(place.planning.asked)
+        place.unreachable = {"b"}
+        assert await place.died("b") == "ac"
+        assert len(place.planning.asked) == asked
+
+    run(test)
+
+
+def test_a_model_moves_only_when_its_programs_are_compiled() -> None:
+    async def test(place: Place) -> None:
+        moves: list[int] = []
+
+        async def compile_ahead(settings: EngineSettings) -> None:
+            assert used(settings) == "bc"
+            moves.append(len(place.engine.moves))
+
+        place.care._foresight = Foresight(place.planning, compile_ahead)
+        await place.care.drain(place.client, "a")
+        assert moves == [0]
+        assert [devices for devices, _ in place.engine.moves] == ["bc"]
 
     run(test)
 
