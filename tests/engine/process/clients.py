@@ -28,7 +28,7 @@ def run(
 
     async def whole() -> None:
         async with started(RestartPolicy(**policy), recovery, heartbeat_seconds) as client:
-            await asyncio.wait_for(test(client), timeout=60)
+            await asyncio.wait_for(test(client), timeout=240)
 
     asyncio.run(whole())
 
@@ -61,11 +61,18 @@ async def ready_again(client: EngineClient) -> None:
         await asyncio.sleep(0.02)
 
 
-async def answers(client: EngineClient, request_id: str) -> list[tuple[tuple[int, ...], str, str]]:
-    """Tokens, text and ending of both answers to LONG; counts are checked on the way."""
+async def answers(
+    client: EngineClient, request_id: str, *, begun: asyncio.Event | None = None
+) -> list[tuple[tuple[int, ...], str, str]]:
+    """Tokens, text and ending of both answers to LONG; counts are checked on the way.
+
+    `begun` is set by the first tokens.
+    """
     tokens: list[list[int]] = [[], []]
     texts, endings = ["", ""], ["", ""]
     async for event in client.generate(request_id, [1, 2], LONG):
+        if begun is not None:
+            begun.set()
         tokens[event.index] += event.token_ids
         texts[event.index] += event.text
         endings[event.index] = event.finish_reason or ""

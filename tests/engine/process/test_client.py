@@ -93,8 +93,9 @@ def test_an_adapter_that_is_not_loaded_is_told_from_other_mistakes() -> None:
 def test_an_answer_goes_on_in_the_next_engine_as_if_nothing_had_happened() -> None:
     async def test(client: EngineClient) -> None:
         alone = await answers(client, "alone")
-        writing = asyncio.create_task(answers(client, "a"))
-        await asyncio.sleep(0.15)
+        begun = asyncio.Event()
+        writing = asyncio.create_task(answers(client, "a", begun=begun))
+        await begun.wait()
         assert client.process_id is not None
         assert not writing.done()
         os.kill(client.process_id, signal.SIGKILL)
@@ -153,8 +154,9 @@ def test_a_silent_engine_is_killed_and_replaced() -> None:
 def test_a_stopped_engine_is_killed_long_before_a_slow_one_and_its_answers_go_on() -> None:
     async def test(client: EngineClient) -> None:
         alone = await answers(client, "alone")
-        writing = asyncio.create_task(answers(client, "a"))
-        await asyncio.sleep(0.15)
+        begun = asyncio.Event()
+        writing = asyncio.create_task(answers(client, "a", begun=begun))
+        await begun.wait()
         assert client.process_id is not None
         assert not writing.done()
         os.kill(client.process_id, signal.SIGSTOP)
@@ -190,7 +192,7 @@ def test_a_draining_client_finishes_what_it_has_and_takes_nothing_new() -> None:
         assert not await client.drained(0.05)
         assert len(await writing) == 300
         endless.cancel()
-        assert await client.drained(5)
+        assert await client.drained(60)
 
     run(test)
 

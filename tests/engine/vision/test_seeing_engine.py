@@ -150,8 +150,9 @@ def test_an_idle_engine_waits_for_a_picture_without_spinning() -> None:
     num_steps, began = 0, time.monotonic()
     while not engine.step():
         num_steps += 1
-    assert time.monotonic() - began >= 0.2
-    assert num_steps < 60
+    seconds = time.monotonic() - began
+    assert seconds >= 0.2
+    assert num_steps < 300 * seconds
     finish(engine)
     engine.close()
 
