@@ -209,7 +209,8 @@ def test_what_guesses_runs_beside_the_engine(
     if method == "eagle":
         write_eagle(tmp_path, base)
     elif method == "medusa":
-        write_medusa(tmp_path, hidden_size=64, vocab_size=VOCAB_SIZE)
+        # Heads that are not sure guess nothing, and are then asked seldom.
+        write_medusa(tmp_path, hidden_size=64, vocab_size=VOCAB_SIZE, boldness=1.0)
     model = str(base if method == "draft_model" else tmp_path)
     speculation = SpeculationOptions(method=method, model=model, num_speculative_tokens=2)
     options = EngineOptions(speculation=speculation)

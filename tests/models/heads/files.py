@@ -8,9 +8,15 @@ from safetensors.torch import save_file
 
 
 def write_medusa(
-    directory: Path, *, hidden_size: int, vocab_size: int, num_heads: int = 3, num_layers: int = 1
+    directory: Path,
+    *,
+    hidden_size: int,
+    vocab_size: int,
+    num_heads: int = 3,
+    num_layers: int = 1,
+    boldness: float = 0.1,
 ) -> Path:
-    """Write Medusa heads in float32."""
+    """Write Medusa heads in float32; with a `boldness` of 1 they are sure of what they guess."""
     torch.manual_seed(5)
     directory.mkdir(parents=True, exist_ok=True)
     weights = {}
@@ -18,7 +24,7 @@ def write_medusa(
         for block in range(num_layers):
             weights[f"{head}.{block}.linear.weight"] = torch.randn(hidden_size, hidden_size) * 0.1
             weights[f"{head}.{block}.linear.bias"] = torch.randn(hidden_size)
-        weights[f"{head}.{num_layers}.weight"] = torch.randn(vocab_size, hidden_size) * 0.1
+        weights[f"{head}.{num_layers}.weight"] = torch.randn(vocab_size, hidden_size) * boldness
     save_file(weights, directory / "medusa_lm_head.safetensors")
     own = {"medusa_num_heads": num_heads, "medusa_num_layers": num_layers}
     (directory / "config.json").write_text(json.dumps(own))
