@@ -15,8 +15,11 @@ Two steps under way (`--under-way`), as the engine runs them: the ideal is two p
 cores that each compute whole steps and say nothing to each other, which together give two steps in
 the time of one. The halves of a model are never equal (one has the head), so nothing reaches it.
 
-Run: python -m benchmarks.stages [--model DIR] [--grow 8] [--batch 16] [--context 256] [--rounds 5]
-     [--arms one,workers] [--under-way] [--keep]
+The model is the seedling grown `--grow` times (6 layers, 2048 wide), a checkpoint, or random
+weights of a `--shape` WIDTHxLAYERS.
+
+Run: python -m benchmarks.stages [--model DIR] [--grow 8] [--shape 1024x16] [--batch 16]
+     [--context 256] [--rounds 5] [--arms one,workers] [--under-way] [--keep]
 """
 
 import argparse
@@ -44,6 +47,7 @@ from banyan.models.loading import open_model
 from banyan.planner.plan import Plan, Replica, Stage
 from banyan.planner.plan_file import print_plan
 from benchmarks.grown_seedling import grow
+from benchmarks.shaped_model import ModelSize, write_model
 from benchmarks.slice import append_record, commit_facts, machine_facts
 
 Arrays = Mapping[str, NDArray[Any]]
@@ -56,6 +60,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0])
     parser.add_argument("--model")
     parser.add_argument("--grow", type=int, default=8)
+    parser.add_argument("--shape")
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--context", type=int, default=256)
     parser.add_argument("--rounds", type=int, default=5)
@@ -65,9 +70,7 @@ def main() -> None:
     parser.add_argument("--keep", action="store_true")
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder, ExitStack() as opened:
-        model = asked.model or str(
-            grow(Path(find_model(None)), Path(folder) / "grown", times=asked.grow)
-        )
+        model = asked.model or str(_made(Path(folder) / "made", asked))
         layers = open_model(model).decoder_configuration().num_layers
         steps = {
             name: opened.enter_context(closing(_load(model, plan, workers, asked)))
@@ -82,6 +85,17 @@ def main() -> None:
         _print(found)
         if asked.keep:
             _keep(found, asked)
+
+
+def _made(target: Path, asked: argparse.Namespace) -> Path:
+    if asked.shape is None:
+        return grow(Path(find_model(None)), target, times=asked.grow)
+    width, layers = (int(number) for number in asked.shape.split("x"))
+    heads = width // 64
+    size = ModelSize(
+        layers=layers, hidden=width, intermediate=3 * width, heads=heads, kv_heads=heads // 2
+    )
+    return write_model(target, size)
 
 
 def _arms(layers: int) -> dict[str, tuple[str | None, tuple[tuple[str, str], ...]]]:
@@ -234,6 +248,7 @@ def _keep(found: Mapping[str, Rounds], asked: argparse.Namespace) -> None:
             **commit_facts(),
             **machine_facts(),
             "grow": asked.grow,
+            "shape": asked.shape,
             "batch": asked.batch,
             "context": asked.context,
             "step_seconds": {name: [round(s, 6) for s in r] for name, r in found.items()},

@@ -24,12 +24,15 @@ def test_a_nan_of_either_sign_is_found_wherever_it_lies(name: str) -> None:
             row = np.array(ORDINARY, kind(name))
             row[place] = wrong
             assert has_nan(row.reshape(2, 2))
+            assert has_nan(np.tile(row, 100).reshape(4, 100))
 
 
 @pytest.mark.parametrize("name", FLOATS)
 def test_numbers_and_infinities_are_no_nan(name: str) -> None:
     infinities = (np.inf, -np.inf) if name in HAVE_INFINITY else ()
-    assert not has_nan(np.array([*ORDINARY, *infinities], kind(name)))
+    sound = np.array([*ORDINARY, *infinities], kind(name))
+    assert not has_nan(sound)
+    assert not has_nan(np.tile(sound, 100))
     assert not has_nan(np.zeros((0, 3), kind(name)))
 
 
@@ -47,6 +50,7 @@ def test_every_pattern_of_bits_is_judged_as_by_its_value(raw: bytes, name: str) 
     with np.errstate(invalid="ignore"):
         wanted = bool(np.isnan(array.astype(np.float64)).any())
     assert has_nan(array) == wanted
+    assert has_nan(np.tile(array, 100)) == wanted
 
 
 def test_integers_have_none() -> None:

@@ -3,6 +3,7 @@
 `Part` is the seam; `LocalPart` computes in this process, `remote_part.RemotePart` asks a worker.
 """
 
+import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -21,6 +22,9 @@ from banyan.foundation.errors import InputError, StageFailed
 
 # The bits of infinity in formats of 16 bits, shifted to drop the sign.
 _INFINITIES = {np.dtype(ml_dtypes.bfloat16): 0xFF00, np.dtype(np.float16): 0xF800}
+
+_FEW = 64
+"""So many are compared one by one: behind a long kernel that is in the caches, and NumPy is not."""
 
 ENGINE = ""
 """Where results of the whole graph go; no place of a plan has this name."""
@@ -253,6 +257,8 @@ def has_nan(array: Array) -> bool:
     """
     if not array.size or array.dtype.kind in "iub":
         return False
+    if array.size <= _FEW:
+        return any(map(math.isnan, array.ravel().tolist()))
     infinity = _INFINITIES.get(array.dtype)
     if infinity is not None:
         return bool(np.maximum.reduce(array.view(np.uint16) << 1, axis=None) > infinity)
