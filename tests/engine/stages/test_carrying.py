@@ -7,6 +7,7 @@ import pytest
 
 from banyan.compiler.ir.graph import Graph
 from banyan.engine.stages.carrying import CutModel, cut_model
+from banyan.engine.stages.part import ENGINE
 from banyan.foundation.errors import InputError
 from banyan.models.experts import with_deferred
 from banyan.models.loading import open_model
@@ -50,6 +51,15 @@ def weights_at(cut: CutModel, place: str) -> set[str]:
         for node in numbered.segment.graph.inputs
         if node.attr("role") == "weight"
     }
+
+
+def test_a_step_over_two_stages_of_layers_is_a_row_for_each_token_and_the_results(
+    mixture: Graph,
+) -> None:
+    cut = cut_model(mixture, plan_of(Stage(0, 2, ("a",)), Stage(2, 3, ("b",))))
+    assert crossing(cut) == [("a", "b", ["f32[num_tokens, 64]"])]
+    assert [(n.segment.place, tuple(n.sent)) for n in cut.segments] == [("a", ("b",)), ("b", (ENGINE,))]
+    assert cut.segments[1].sent[ENGINE] == ("logits",)
 
 
 def test_attention_apart_gets_rows_of_queries_keys_and_values(mixture: Graph) -> None:
