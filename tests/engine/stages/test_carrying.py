@@ -58,7 +58,10 @@ def test_a_step_over_two_stages_of_layers_is_a_row_for_each_token_and_the_result
 ) -> None:
     cut = cut_model(mixture, plan_of(Stage(0, 2, ("a",)), Stage(2, 3, ("b",))))
     assert crossing(cut) == [("a", "b", ["f32[num_tokens, 64]"])]
-    assert [(n.segment.place, tuple(n.sent)) for n in cut.segments] == [("a", ("b",)), ("b", (ENGINE,))]
+    assert [(n.segment.place, tuple(n.sent)) for n in cut.segments] == [
+        ("a", ("b",)),
+        ("b", (ENGINE,)),
+    ]
     assert cut.segments[1].sent[ENGINE] == ("logits",)
 
 
