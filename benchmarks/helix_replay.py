@@ -13,11 +13,11 @@ how long a token is on its way. So a third placement is played, which the planne
 lengths of the requests and the limit (`benchmarks.helix_plans`).
 
 Requests come and go: each takes a path by weighted turns over the flow and reserves its cache on
-every node of the path; one that finds no room waits. A node computes what waits there, a
-micro-batch at a time, answers before prompts as our engine does: a pass takes as long as reading
-its layers, or as the rate of the instance allows, whichever is longer; prompt tokens cost
-arithmetic. `--chunk` is the most prompt tokens of a pass: longer prompts go in pieces, and answers
-pass between them. With 2048 every prompt is whole.
+every node of the path, past nodes that are full; one that finds no path waits. A node computes what
+waits there, a micro-batch at a time, answers before prompts as our engine does: a pass takes as
+long as reading its layers, or as the rate of the instance allows, whichever is longer; prompt
+tokens cost arithmetic. `--chunk` is the most prompt tokens of a pass: longer prompts go in pieces,
+and answers pass between them. With 2048 every prompt is whole.
 
 Three runs each: as many requests as caches hold; the most with which the mean time per output token
 stays under 0.6 s, and under 0.45 s. Cards are described, not measured.
@@ -25,9 +25,10 @@ stays under 0.6 s, and under 0.45 s. Cards are described, not measured.
 
 import argparse
 import heapq
-from collections import deque
+from collections import Counter, defaultdict, deque
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
+from math import sqrt
 from pathlib import Path
 
 import numpy as np
@@ -48,56 +49,10 @@ from benchmarks.helix_cards import (
 )
 from benchmarks.helix_placements import published_placement, read_placement
 from benchmarks.helix_plans import planned
+from benchmarks.helix_requests import Node, Piece, Request
 
 TOKEN_BYTES = 2 * 8192
 LIMITS = (None, 0.6, 0.45)
-
-
-@dataclass(frozen=True, slots=True)
-class Piece:
-    """What goes through the nodes at once: a token of an answer, or some of a prompt.
-
-    Attributes:
-        request: whose.
-        tokens: of a prompt; 0 for an answer.
-        is_last: whether a token is written when it comes out.
-        place: on the request's path.
-    """
-
-    request: int
-    tokens: int = 0
-    is_last: bool = True
-    place: int = 0
-
-    @property
-    def sent(self) -> int:
-        """Rows that go over a link."""
-        return max(1, self.tokens)
-
-
-@dataclass(slots=True)
-class Node:
-    """A node at work: answers and pieces of prompts wait for it."""
-
-    card: Card
-    layers: int
-    rate: float
-    room: float
-    answers: deque[Piece] = field(default_factory=deque)
-    prompts: deque[Piece] = field(default_factory=deque)
-    is_busy: bool = False
-    busy_seconds: float = 0.0
-
-
-@dataclass(slots=True)
-class Request:
-    """A request under way: (node, layers it computes there) in order."""
-
-    prompt: int
-    answer: int
-    path: tuple[tuple[int, int], ...] = ()
-    written: int = 0
-    first: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +65,16 @@ class Outcome:
     sequences: float
     hops: float
     busiest: float
+
+
+def parts_of(placement: Placement) -> dict[int, int]:
+    """Node -> its part of the placement: between two parts nothing flows."""
+    part = {node: node for node in placement.ranges}
+    for source, target in placement.flow:
+        if source.isdigit() and target.isdigit():
+            old, new = part[int(source)], part[int(target)]
+            part = {node: new if each == old else each for node, each in part.items()}
+    return part
 
 
 class Replay:
@@ -144,6 +109,11 @@ class Replay:
             self.nodes[name] = Node(cards[kind], layers, rate, room)
         self._most = most_sequences
         self._turns: dict[tuple[str, str], float] = {}
+        self._edges = defaultdict[str, list[tuple[str, str]]](list)
+        for edge in placement.flow:
+            self._edges[edge[0]].append(edge)
+        self._part = parts_of(placement)
+        self._inside = Counter[int]()
         self._events: list[tuple[float, int, int, list[Piece]]] = []
         self._number = 0
         self._requests = requests
@@ -192,27 +162,33 @@ class Replay:
             number = self._waiting[0]
             request = self._requests[number]
             turns = dict(self._turns)
-            path = self._path(turns)
             size = request.prompt + request.answer
-            if any(self.nodes[name].room < size for name, _ in path):
+            path = self._path(turns, size)
+            if not path:
                 break
             self._turns = turns
             self._waiting.popleft()
             self._under_way += 1
             self._hops += len(path)
             request.path = path
+            self._inside[self._part[path[0][0]]] += 1
             for name, _ in path:
                 self.nodes[name].room -= size
             first.setdefault(path[0][0], []).extend(self._pieces(number))
         for name, items in first.items():
             self._send(now, name, items)
 
-    def _path(self, turns: dict[tuple[str, str], float]) -> tuple[tuple[int, int], ...]:
-        """From the source to the sink: at each node the edge that had least of its share."""
+    def _path(self, turns: dict[tuple[str, str], float], size: int) -> tuple[tuple[int, int], ...]:
+        """From the source to the sink: at each node the edge that had least of its share.
+
+        Of the edges that lead to room for so many tokens; empty where none does.
+        """
         here, at = "source", 0
         path: list[tuple[int, int]] = []
         while True:
-            edges = [edge for edge in self._placement.flow if edge[0] == here]
+            edges = [edge for edge in self._edges[here] if self._has_room(edge[1], size)]
+            if not edges:
+                return ()
             edge = min(edges, key=lambda e: (turns.get(e, 0.0) + 1) / self._placement.flow[e])
             turns[edge] = turns.get(edge, 0.0) + 1
             here = edge[1]
@@ -221,6 +197,9 @@ class Replay:
             first, held = self._placement.ranges[int(here)]
             path.append((int(here), first + held - at))
             at = first + held
+
+    def _has_room(self, name: str, size: int) -> bool:
+        return name == "sink" or self.nodes[int(name)].room >= size
 
     def _pieces(self, number: int) -> list[Piece]:
         """A prompt, cut into chunks."""
@@ -255,7 +234,7 @@ class Replay:
         """
         head = node.answers[0] if node.answers else node.prompts[0]
         stops = len(self._requests[head.request].path)
-        most = min(len(node.answers), -(-self._under_way // stops))
+        most = min(len(node.answers), -(-self._inside[self._part[name]] // stops))
         taken = [node.answers.popleft() for _ in range(most)]
         tokens = 0
         while node.prompts and tokens + node.prompts[0].tokens <= self._chunk:
@@ -282,7 +261,7 @@ class Replay:
         has_ended = False
         for done in items:
             request = self._requests[done.request]
-            piece = replace(done, place=done.place + 1)
+            piece = Piece(done.request, done.tokens, done.is_last, done.place + 1)
             if piece.place == len(request.path):
                 if not piece.is_last:
                     continue
@@ -306,6 +285,7 @@ class Replay:
         if request.written < request.answer:
             return False
         self._under_way -= 1
+        self._inside[self._part[request.path[0][0]]] -= 1
         self._finished.append(request)
         self._times.append(now)
         for name, _ in request.path:
@@ -337,7 +317,7 @@ def replay(
     if best.tpot > limit:
         return best
     while high - low > max(4, low // 12):
-        middle = (low + high) // 2
+        middle = round(sqrt(low * high))
         found = with_most(middle)
         if found.tpot <= limit:
             best, low = found, middle
@@ -353,14 +333,14 @@ def main() -> None:
     parser.add_argument("published", type=Path)
     parser.add_argument("--seconds", type=float, default=600.0)
     parser.add_argument("--chunk", type=int, default=256)
-    parser.add_argument("--nodes", default="", help="only the instance of so many: 24 or 42")
+    parser.add_argument("--nodes", default="[0-9]", help="only the instance of so many: 24 or 42")
     chosen = parser.parse_args()
     trace = made_trace(2000, 20.0, LENGTHS, seed=7)
     print(
         "| nodes | placement | limit of TPOT | served, tokens/s | mean TPOT | p95 TPOT | sequences "
         "| hops | busiest node |\n" + "|---" * 9 + "|"
     )
-    for path in sorted(chosen.instances.glob(f"*{chosen.nodes}*.json")):
+    for path in sorted(chosen.instances.glob(f"*{chosen.nodes}nodes.json")):
         instance = read_instance(path)
         flows = _flows(instance, path, chosen)
         for limit in LIMITS:

@@ -5,9 +5,10 @@ from pathlib import Path
 import pytest
 
 from benchmarks.helix import Instance, Placement, faults_of, objective
-from benchmarks.helix_cards import CACHE_BYTES, LAYER_BYTES, Card
+from benchmarks.helix_cards import CACHE_BYTES, LAYER_BYTES, LINK_SECONDS, Card
 from benchmarks.helix_placements import published_placement
-from benchmarks.helix_replay import LINK_SECONDS, Replay, Request
+from benchmarks.helix_replay import Replay, parts_of
+from benchmarks.helix_requests import Request
 
 CARD = Card(memory=8 * LAYER_BYTES, bandwidth=LAYER_BYTES * 10.0, operations=1e18)
 EDGES = [("source", str(n)) for n in range(3)] + [(str(n), "sink") for n in range(3)]
@@ -73,6 +74,15 @@ def test_answers_pass_a_long_prompt_that_goes_in_chunks() -> None:
         for chunk in (1000, 100)
     )
     assert chunked.tokens_per_second > 1.4 * whole.tokens_per_second
+
+
+def test_chains_that_share_nothing_are_parts_of_their_own() -> None:
+    both = Placement(
+        {0: (0, 2), 1: (2, 2), 2: (0, 4)},
+        {("source", "0"): 1.0, ("0", "1"): 1.0, ("1", "sink"): 1.0, ("source", "2"): 1.0},
+    )
+    part = parts_of(both)
+    assert part[0] == part[1] != part[2]
 
 
 def requests_of(requests: list[Request]) -> list[Request]:
