@@ -54,7 +54,7 @@ class Result:
 
 def measure(llm: LLM, work: Work) -> Result:
     """Answer the prompts one after the other; prompts are computed off the clock."""
-    engine = llm._open().engine
+    engine = llm._open().first.engine
     answers, decoded, steps, seconds = [], 0, 0, 0.0
     for number, prompt in enumerate(work.prompts):
         engine.add_request(str(number), prompt, work.options)
@@ -91,7 +91,7 @@ def works_of(llm: LLM) -> list[Work]:
 
 
 def _prompts(llm: LLM, conversations: list[list[dict[str, str]]]) -> list[list[int]]:
-    directory = llm._open().directory
+    directory = llm._open().first.directory
     texts = [directory.render_chat(messages) for messages in conversations]
     return [directory.tokenizer.encode(text, add_special_tokens=False) for text in texts]
 
@@ -101,7 +101,7 @@ def compare(llm: LLM, rounds: int) -> None:
 
     Two engines would differ in more: where their weights lie is worth some percent.
     """
-    engine = llm._open().engine
+    engine = llm._open().first.engine
     guessing, plain = engine._speculator, None
     for work in works_of(llm):
         ratios, last, same = [], None, True

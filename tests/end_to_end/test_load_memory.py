@@ -35,7 +35,7 @@ from banyan import LLM
 llm = LLM(sys.argv[1], dtype="bfloat16", max_model_len=64, max_num_seqs=1)
 llm._open()
 peak = next(line for line in open("/proc/self/status") if line.startswith("VmHWM"))
-report = llm._open().executable.report
+report = llm._open().first.executable.report
 print(json.dumps({"peak": int(peak.split()[1]) * 1024, "weights": report.weight_bytes,
                   "torch": "torch" in sys.modules}))
 """

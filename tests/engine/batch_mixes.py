@@ -34,7 +34,7 @@ def requests_of(count: int, *, longest_prompt: int, vocab_size: int) -> list[Req
 
 def answers_among_others(llm: LLM, requests: list[Request], *, seed: int) -> list[CompletionOutput]:
     """Send requests at random moments, a few at a time, and collect what each gets."""
-    engine = llm._open().engine
+    engine = llm._open().first.engine
     chance = random.Random(seed)
     waiting = list(enumerate(requests))
     chance.shuffle(waiting)

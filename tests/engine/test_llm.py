@@ -109,7 +109,7 @@ def test_text_is_the_tokenizer_s_text_of_the_tokens(llama: LLM) -> None:
     (output,) = llama.generate("A banyan is", SamplingOptions(max_tokens=12, seed=3))
     assert output.prompt == "A banyan is"
     assert len(output.prompt_token_ids) > 0
-    tokenizer = llama._open().directory.tokenizer
+    tokenizer = llama._open().first.directory.tokenizer
     with_end = output.token_ids[:-1] if output.finish_reason == "stop" else output.token_ids
     assert output.text == tokenizer.decode(with_end)
 

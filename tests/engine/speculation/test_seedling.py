@@ -34,7 +34,7 @@ def answers(speculation: Mapping[str, Any] | None) -> tuple[list[RequestOutput],
     ) as llm:
         alone = [llm.chat([QUESTION, ANSWER, QUESTION], options)[0] for options in OPTIONS]
         together = llm.chat([[QUESTION, ANSWER, QUESTION]] * len(OPTIONS), OPTIONS)
-        return [*alone, *together], llm._open().engine.statistics().num_steps
+        return [*alone, *together], llm._open().first.engine.statistics().num_steps
 
 
 @pytest.fixture(scope="module")
@@ -93,9 +93,9 @@ def test_heads_that_know_nothing_change_no_token(
         plain = llm.generate(prompts, options)
     with LLM(base, **choices, speculation=speculation) as llm:
         # So that guesses are made, however little they are believed.
-        llm._open().engine._speculator._proposer._least_chance = 0.0  # type: ignore[union-attr]
+        llm._open().first.engine._speculator._proposer._least_chance = 0.0  # type: ignore[union-attr]
         guessed = llm.generate(prompts, options)
-        assert llm._open().engine.statistics().tokens_drafted > 20
+        assert llm._open().first.engine.statistics().tokens_drafted > 20
     assert [output.outputs for output in guessed] == [output.outputs for output in plain]
 
 

@@ -54,7 +54,7 @@ def test_a_model_that_differs_in_the_last_bit_is_refused(rows: int) -> None:
     ],
 )
 def test_what_is_not_known_to_hold_is_refused(options: Any, sentence: str, lonely: LLM) -> None:
-    device = lonely._open().device
+    device = lonely._open().first.device
     with pytest.raises(InputError, match=sentence):
         require_deterministic(EngineOptions(mode="deterministic", **options), device)
     require_deterministic(EngineOptions(**options), device)
@@ -108,7 +108,7 @@ def test_five_hundred_answers_in_random_mixes_are_those_given_alone(
 def check(llm: LLM, lonely: LLM, *, num_requests: int) -> None:
     requests = requests_of(num_requests, longest_prompt=90, vocab_size=4096)
     together = answers_among_others(llm, requests, seed=1)
-    statistics = llm._open().engine.statistics()
+    statistics = llm._open().first.engine.statistics()
     assert min(statistics.preemptions, statistics.tokens_accepted, statistics.tokens_drafted) > 0
     for number, (prompt, options) in enumerate(requests):
         (alone,) = lonely.generate([prompt], options)
