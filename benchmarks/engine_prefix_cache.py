@@ -174,7 +174,7 @@ def main() -> None:
         max_model_len=PREFIX_TOKENS + QUESTION_TOKENS + 12,
         num_blocks=1024,
     ) as model:
-        loaded = model._open()
+        loaded = model._open().first
         cold, warm = cold_and_warm(
             loaded.engine, num_rounds=chosen.rounds, vocab_size=loaded.engine.vocab_size
         )

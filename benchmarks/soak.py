@@ -27,7 +27,7 @@ from pathlib import Path
 import httpx
 
 from banyan.models.loading import open_model
-from benchmarks.drills import children_of
+from benchmarks.drilling.parts import children_of
 from benchmarks.serving.our_server import our_server
 from tests.models.adapters.files import make_adapter
 

@@ -32,7 +32,7 @@ def answers(
     options: SamplingOptions, *, engine: Engine | None = None, prompt: bytes = b"hello"
 ) -> list[CompletionOutput]:
     engine = engine or fake_engine()
-    (output,) = run_prompts(engine, [Prompt(list(prompt))], [options])
+    (output,) = run_prompts([engine], [Prompt(list(prompt))], [options])
     engine.close()
     return list(output.outputs)
 
