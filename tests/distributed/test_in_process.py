@@ -129,3 +129,14 @@ def test_the_pulse_tells_a_waiting_peer_from_a_working_one(
     with pytest.raises(MessageLate):
         two.receive(timeout=0)
     assert one.pulse.silent_seconds == 0
+
+
+def test_a_sender_does_something_else_while_there_is_no_room() -> None:
+    one, two = channel_pair(capacity=1)
+    read: list[str] = []
+    for number in range(3):
+        one.send(Message(f"m{number}"), meanwhile=lambda: read.append(two.receive(0).kind))
+    assert read == ["m0", "m1"]
+    assert two.receive(0).kind == "m2"
+    one.close()
+    two.close()

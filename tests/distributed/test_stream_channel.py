@@ -11,11 +11,18 @@ import ml_dtypes
 import numpy as np
 import pytest
 
+from banyan.distributed import outgoing
 from banyan.distributed.channel import Message, TypedShape
 from banyan.distributed.frames import FrameLimits
 from banyan.distributed.stream_channel import StreamChannel
 from banyan.distributed.waiting import wait_for_any
-from banyan.foundation.errors import ChannelClosed, DamagedMessage, InputError, MessageLate
+from banyan.foundation.errors import (
+    ChannelClosed,
+    ChannelError,
+    DamagedMessage,
+    InputError,
+    MessageLate,
+)
 from tests.distributed.peer_process import TIMING
 from tests.distributed.peers import DRIVER, PAIRS, WORKER, local_pair
 
@@ -246,6 +253,37 @@ def test_arrays_reserved_elsewhere_are_sent_like_any(pair: Pair) -> None:
     one.send(Message("copied", {}, {"x": reserved["x"]}))
     two.send(Message("in place", {}, reserved))
     assert two.receive().arrays["x"].sum() == one.receive().arrays["x"].sum() == 199_990_000
+
+
+def test_a_reservation_sent_or_given_back_elsewhere_stays_one_here(pair: Pair) -> None:
+    one, two = pair
+    reserved = two.reserve({"x": TypedShape(np.dtype("int32"), (20_000,))})
+    reserved["x"][:] = 1
+    one.send(Message("copied", {}, reserved))
+    one.give_back(reserved)
+    assert not reserved.is_spent
+    two.send(Message("in place", {}, reserved))
+    assert two.receive().arrays["x"].sum() == one.receive().arrays["x"].sum() == 20_000
+    assert reserved.is_spent
+
+
+def test_what_was_interrupted_while_it_was_copied_is_never_sent(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Small enough that the reader is not told ahead."""
+    one, two = pair
+    with monkeypatch.context() as interrupted:
+        interrupted.setattr(np, "copyto", _interrupt)
+        interrupted.setattr(outgoing, "_bytes_of", _interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            one.send(Message("half", {}, {"x": np.ones(50_000, np.uint8)}))
+    one.close()
+    with pytest.raises(ChannelError):
+        two.receive(5)
+
+
+def _interrupt(*_: object) -> None:
+    raise KeyboardInterrupt
 
 
 def test_what_cannot_be_sent_cannot_be_reserved(pair: Pair) -> None:

@@ -6,7 +6,7 @@ authenticated and encrypted). All of them keep the order of messages, lose none 
 long as no `ChannelError` was raised; after one the channel is of no more use.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, NamedTuple, Protocol, TypeAlias
@@ -22,6 +22,9 @@ Array: TypeAlias = NDArray[Any]
 FieldValue: TypeAlias = (
     "None | bool | int | float | str | bytes | Sequence[FieldValue] | Mapping[str, FieldValue]"
 )
+
+Meanwhile: TypeAlias = Callable[[], object]
+"""What a sender does while it waits for room; it may read other channels."""
 
 _NO_FIELDS: Mapping[str, FieldValue] = MappingProxyType({})
 _NO_ARRAYS: Mapping[str, Array] = MappingProxyType({})
@@ -99,7 +102,9 @@ class Channel(Protocol):
         """Who is on the other side, in words for a person ("worker 2 (tcp 10.0.0.7:4711)")."""
         ...
 
-    def send(self, message: Message, timeout: float | None = None) -> None:
+    def send(
+        self, message: Message, timeout: float | None = None, meanwhile: Meanwhile | None = None
+    ) -> None:
         """Hand a message over; its arrays may be changed as soon as this returns.
 
         It waits while the other side has no room, and meanwhile takes in what that side sends, so
@@ -108,6 +113,9 @@ class Channel(Protocol):
         Args:
             message: what to say.
             timeout: seconds to wait for room; None: as long as the peer is alive.
+            meanwhile: called every few milliseconds while there is no room. Whoever has several
+                channels reads the others there: three that send to each other in a circle would
+                otherwise wait for each other.
 
         Raises:
             InputError: the message is too large, holds what cannot be sent, or a reservation that
@@ -121,9 +129,10 @@ class Channel(Protocol):
         """Memory to write the arrays of a message in, which then need not be copied to be sent.
 
         Send them all, once, as the arrays of a message over this channel; over another one they are
-        copied like any. Where both sides share memory they lie there, C-contiguous and aligned to
-        64 bytes, if there is room. What is in them at first is arbitrary. Hold few at a time, and
-        do not touch them once they are sent: the memory belongs to the receiver then.
+        copied like any, and stay reserved. Where both sides share memory they lie there,
+        C-contiguous and aligned to 64 bytes, if there is room. What is in them at first is
+        arbitrary. Hold few at a time, and do not touch them once they are sent: the memory belongs
+        to the receiver then.
 
         Args:
             wanted: dtype and shape by name, under the limits of `send`.

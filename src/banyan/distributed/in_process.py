@@ -13,8 +13,10 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from banyan.distributed.channel import Array, Message, PeerPulse, Reservation, TypedShape
+from banyan.distributed.channel import Array, Meanwhile, Message, PeerPulse, Reservation, TypedShape
 from banyan.foundation.errors import ChannelClosed, InputError, MessageLate
+
+_MEANWHILE_SECONDS = 0.002
 
 
 class _Line:
@@ -84,8 +86,12 @@ class InProcessChannel:
         """Readable when a message is here or the other end closed."""
         return self._incoming.readable.fileno()
 
-    def send(self, message: Message, timeout: float | None = None) -> None:
+    def send(
+        self, message: Message, timeout: float | None = None, meanwhile: Meanwhile | None = None
+    ) -> None:
         """See `Channel.send`."""
+        if meanwhile is not None:
+            self._pass_time(timeout, meanwhile)
         arrays = message.arrays
         if isinstance(arrays, Reservation):
             arrays.check_unspent(message.kind)
@@ -108,6 +114,16 @@ class InProcessChannel:
                 arrays.is_spent = True
             line.raise_signal()
             line.changed.notify_all()
+
+    def _pass_time(self, timeout: float | None, meanwhile: Meanwhile) -> None:
+        """Do something else while there is no room, at most for so long."""
+        line = self._outgoing
+        until = None if timeout is None else time.monotonic() + timeout
+        while len(line.messages) >= line.capacity and not line.is_closed:
+            if until is not None and time.monotonic() >= until:
+                return
+            meanwhile()
+            time.sleep(_MEANWHILE_SECONDS)
 
     def reserve(self, wanted: Mapping[str, TypedShape]) -> Reservation:
         """See `Channel.reserve`: arrays that are copied when they are sent."""

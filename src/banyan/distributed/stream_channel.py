@@ -19,7 +19,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from banyan.distributed.channel import Message, PeerPulse, Reservation, TypedShape
+from banyan.distributed.channel import Meanwhile, Message, PeerPulse, Reservation, TypedShape
 from banyan.distributed.frames import (
     Beat,
     Credit,
@@ -48,6 +48,7 @@ from banyan.foundation.errors import (
 
 _NOTHING_READ = np.empty(0, np.uint8)
 _CREDIT_SPIN_SECONDS = 50e-6
+_MEANWHILE_SECONDS = 0.002
 
 
 class StreamChannel:
@@ -108,28 +109,28 @@ class StreamChannel:
         """The descriptor of the socket."""
         return self._framed.fileno()
 
-    def send(self, message: Message, timeout: float | None = None) -> None:
+    def send(
+        self, message: Message, timeout: float | None = None, meanwhile: Meanwhile | None = None
+    ) -> None:
         """See `Channel.send`."""
         framed, arrays = self._framed, message.arrays
         layout = self._layouts.of(message.kind, arrays)
         deadline = None if timeout is None else time.monotonic() + timeout
         with self._sending:
-            reservation = arrays if isinstance(arrays, Reservation) else None
-            if reservation is not None:
-                reservation.check_unspent(message.kind)
+            is_reserved = isinstance(arrays, Reservation)
+            if isinstance(arrays, Reservation):
+                arrays.check_unspent(message.kind)
             if self._is_closed or self._fault is not None:
                 self._check_open()
             try:
-                if not (framed.is_clear or self._flush_until(deadline)):
+                if not (framed.is_clear or self._flush_until(deadline, meanwhile)):
                     raise MessageLate(
                         f"{self._peer} had no room for message {message.kind!r} within {timeout} s."
                     )
-                if reservation is None and self._outgoing.wants_credit(layout.num_bytes):
+                if not is_reserved and self._outgoing.wants_credit(layout.num_bytes):
                     self._wait_for_memory(layout.num_bytes)
                 is_sent = self._outgoing.send(framed, message, layout)
-                if reservation is not None:
-                    reservation.is_spent = True
-                if not (is_sent or self._flush_until(deadline)):
+                if not (is_sent or self._flush_until(deadline, meanwhile)):
                     framed.keep_rest()
             except DamagedMessage as error:
                 raise self._broken(error) from error
@@ -153,12 +154,15 @@ class StreamChannel:
         with self._sending:
             self._outgoing.give_back(reservation)
 
-    def _flush_until(self, deadline: float | None) -> bool:
+    def _flush_until(self, deadline: float | None, meanwhile: Meanwhile | None) -> bool:
         """Send what is lined up; False when the time is over before all of it went."""
         while not self._framed.flush():
             seconds = self._next_look(deadline)
             if seconds <= 0:
                 return False
+            if meanwhile is not None:
+                meanwhile()
+                seconds = min(seconds, _MEANWHILE_SECONDS)
             self._wait_and_read(select.POLLIN | select.POLLOUT, seconds)
         return True
 

@@ -121,10 +121,11 @@ def test_a_worker_that_waits_does_not_count_as_working(ends: Ends) -> None:
     assert seen == [0.0]
 
 
-def test_three_that_send_large_messages_in_a_circle_do_not_wait_for_each_other() -> None:
+@pytest.mark.parametrize(("size", "count"), [(4 << 20, 3), (300 << 10, 40)])
+def test_three_that_send_much_in_a_circle_do_not_wait_for_each_other(size: int, count: int) -> None:
     """No shared memory lies between them: a message waits until the other side reads it."""
     pairs = [("a", "b"), ("b", "c"), ("c", "a")]
-    large = np.arange(4 << 20, dtype=np.uint8)
+    large = np.arange(size, dtype=np.uint8)
     with ExitStack() as opened:
         ends: dict[str, dict[str, StreamChannel]] = {place: {} for place in "abc"}
         for one, other in pairs:
@@ -134,9 +135,9 @@ def test_three_that_send_large_messages_in_a_circle_do_not_wait_for_each_other()
         def work(place: str) -> None:
             links = Links(ends[place])
             (after,) = (other for one, other in pairs if one == place)
-            for _ in range(3):
+            for _ in range(count):
                 links.send(after, Message("values", {}, {"x": large}))
-            for _ in range(3):
+            for _ in range(count):
                 arrival = links.receive(20.0)
                 assert arrival is not None
                 assert isinstance(arrival.content, Message)
@@ -147,7 +148,7 @@ def test_three_that_send_large_messages_in_a_circle_do_not_wait_for_each_other()
             thread.start()
         for thread in threads:
             thread.join(timeout=30)
-        assert heard == dict.fromkeys("abc", 3 * large.nbytes)
+        assert heard == dict.fromkeys("abc", count * large.nbytes)
 
 
 def test_messages_that_come_regularly_are_all_heard_and_the_end_too() -> None:

@@ -7,11 +7,11 @@ its workers. A broken channel is reported like a message, once, and read no more
 import math
 import os
 import select
-import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
+from functools import partial
 from typing import NamedTuple
 
 from banyan.distributed.channel import Channel, Message
@@ -24,11 +24,6 @@ _TICK_SECONDS = 0.25
 
 _LOOKS = 8
 """Between two rehearsals; they take about as long as one."""
-
-_LARGE_BYTES = 512 << 10
-"""Messages of more may wait for room on the way; those of less do not notice a thread's start."""
-
-_MEANWHILE_SECONDS = 0.002
 
 
 class Arrival(NamedTuple):
@@ -78,39 +73,25 @@ class Links:
         self._poller.register(channel.fileno(), select.POLLIN)
 
     def send(self, name: str, message: Message) -> None:
-        """Send over a channel, and take in what others send meanwhile where that may last.
+        """Send over a channel, and take in what others send while there is no room.
 
         Workers that send to each other in a circle would otherwise all wait for room that none
-        makes. Only large messages wait: small ones fit into what lies between two workers.
+        makes.
 
         Raises:
             ChannelError: that channel is broken.
         """
         channel = self._channels.get(name) or self._broken[name]
-        is_large = sum(array.nbytes for array in message.arrays.values()) > _LARGE_BYTES
-        if not is_large or len(self._channels) < 2:
-            channel.send(message)
-            return
-        is_sent = threading.Event()
-        reader = threading.Thread(
-            target=self._take_in, args=(name, is_sent), name="banyan-meanwhile", daemon=True
-        )
-        reader.start()
-        try:
-            channel.send(message)
-        finally:
-            is_sent.set()
-            reader.join()
+        channel.send(message, meanwhile=partial(self._take_in, name))
 
-    def _take_in(self, name: str, is_sent: threading.Event) -> None:
-        """Read all channels but one until a message is sent over that."""
-        while not is_sent.wait(_MEANWHILE_SECONDS):
-            for other in tuple(self._channels):
-                if other != name:
-                    while (found := self._read(other)) is not None:
-                        self._taken_in.append(found)
-                        if isinstance(found.content, ChannelError):
-                            break
+    def _take_in(self, name: str) -> None:
+        """Read all channels but one, over which a message waits for room."""
+        for other in tuple(self._channels):
+            if other != name:
+                while (found := self._read(other)) is not None:
+                    self._taken_in.append(found)
+                    if isinstance(found.content, ChannelError):
+                        break
 
     def receive(self, seconds: float | None = None, *, is_urgent: bool = True) -> Arrival | None:
         """What comes next.

@@ -60,7 +60,6 @@ class _Service:
     def __init__(
         self, channel: Channel, open_part: OpenPart, meet: Meet, own_pulse: OwnPulse | None
     ) -> None:
-        self._channel = channel
         self._open_part, self._meet = open_part, meet
         self._rehearsal = Rehearsal()
         self._links = Links({ENGINE: channel}, own_pulse, self._rehearsal.run)
@@ -109,9 +108,9 @@ class _Service:
                 source = arrival.name or fields["place"]
                 self._runner.receive(source, fields["step"], content.arrays)
             except StageFailed as error:
-                self._channel.send(_failure("failed", error))
+                self._links.send(ENGINE, _failure("failed", error))
         else:
-            self._channel.send(self._answer(content))
+            self._links.send(ENGINE, self._answer(content))
 
     def _run_next(self) -> bool:
         try:
@@ -123,7 +122,7 @@ class _Service:
             raise
         except (BanyanError, MemoryError) as error:
             # The engine ends all steps; what waits for this one is given back with the rest.
-            self._channel.send(_failure("failed", error))
+            self._links.send(ENGINE, _failure("failed", error))
             return True
 
     def _say_busy(self) -> None:
@@ -131,8 +130,8 @@ class _Service:
         now = time.monotonic()
         if now >= self._say_busy_at:
             self._say_busy_at = now + _BUSY_SECONDS
-            self._channel.send(
-                Message("busy", {"seconds": sum(self._runner.busy_seconds.values())})
+            self._links.send(
+                ENGINE, Message("busy", {"seconds": sum(self._runner.busy_seconds.values())})
             )
 
     def _give(self, source: str, place: str, step: int, values: Mapping[str, Array]) -> None:
@@ -147,7 +146,7 @@ class _Service:
             self._report_lost(place, error)
 
     def _report_lost(self, place: str, error: ChannelError) -> None:
-        self._channel.send(Message("lost", {"place": place, "message": str(error)}))
+        self._links.send(ENGINE, Message("lost", {"place": place, "message": str(error)}))
 
     def _answer(self, message: Message) -> Message:
         try:
