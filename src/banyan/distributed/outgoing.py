@@ -8,6 +8,7 @@ import mmap
 import socket
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
+from typing import TypeGuard
 
 import numpy as np
 
@@ -156,11 +157,13 @@ class Outgoing:
 
     def give_back(self, reservation: Reservation) -> None:
         """It will not be sent, unless it was."""
-        if reservation.is_spent:
-            return
-        reservation.is_spent = True
-        if isinstance(reservation, PlacedReservation) and reservation.owner is self:
+        if self._is_own(reservation) and not reservation.is_spent:
+            reservation.is_spent = True
             self._free(reservation.offset)
+
+    def _is_own(self, arrays: Mapping[str, Array]) -> TypeGuard[PlacedReservation]:
+        """Reserved here; what was reserved elsewhere stays so, whatever is done with it here."""
+        return isinstance(arrays, PlacedReservation) and arrays.owner is self
 
     def _place(self, size: int) -> int | None:
         if size <= _INLINE_BYTES or self._arena.num_taken > MOST_CREDITS:
@@ -183,42 +186,39 @@ class Outgoing:
             InputError: it cannot be printed; nothing happened.
             OSError: the connection is broken.
         """
-        size, memory, arrays = layout.num_bytes, self._bytes, message.arrays
-        is_here = False
-        if isinstance(arrays, PlacedReservation) and arrays.owner is self:
-            is_here, offset = True, arrays.offset
-        else:
-            offset = self._place(size)
+        size, arrays = layout.num_bytes, message.arrays
+        own = arrays if self._is_own(arrays) else None
+        offset = self._place(size) if own is None else own.offset
+        views = None if offset is None or own is not None else self._views_at(layout, offset)
         early, spoken = 0, self._spoken
-        if (
-            spoken is not None
-            and not is_here
-            and offset is not None
-            and size in _EARLY_BYTES
-            and self._arena.num_taken == _WORDS_AND_THIS
-        ):
-            early = self._num_early = self._num_early + 1
+        if views is not None:
+            is_alone = self._arena.num_taken == _WORDS_AND_THIS
+            if spoken is not None and is_alone and size in _EARLY_BYTES:
+                early = self._num_early = self._num_early + 1
+            else:
+                # Before the head is lined up: what is interrupted here is never sent.
+                _copy(arrays, views)
         credit = self.take_credit()
         arena_bytes = 0 if offset is None else size
         fields = message.fields if type(message.fields) is dict else dict(message.fields)
         head = MessageHead(message.kind, fields, layout.printed, offset, arena_bytes, credit, early)
         try:
-            if offset is None or memory is None:
+            if offset is None:
                 framed.put_message(head, _body(message, layout), size)
-                return framed.flush()
-            framed.put_message(head)
+            else:
+                framed.put_message(head)
         except InputError:
-            if not is_here:
+            if own is None:
                 self._free(offset)
             self._unsaid += credit
             raise
-        if early and spoken is not None:
-            is_sent = _write_early(framed, arrays, self._views_at(layout, offset))
-            spoken.say_written(early)
-            return is_sent
-        if not is_here:
-            _copy(arrays, self._views_at(layout, offset))
-        return framed.flush()
+        if own is not None:
+            own.is_spent = True
+        if views is None or spoken is None or not early:
+            return framed.flush()
+        is_sent = _write_early(framed, arrays, views)
+        spoken.say_written(early)
+        return is_sent
 
     def _views_at(self, layout: Layout, offset: int) -> Mapping[str, Array]:
         """Arrays in the memory; nearly every message lies where one like it lay before."""

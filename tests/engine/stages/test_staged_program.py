@@ -4,19 +4,27 @@ import os
 import signal
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from banyan.compiler.cutting.shards import ShardedGraph
+from banyan.compiler.report import CompileReport
+from banyan.distributed.channel import Message
+from banyan.distributed.in_process import channel_pair
 from banyan.engine.cache.key_value_blocks import BLOCK_SIZE
+from banyan.engine.stages.part import ENGINE
+from banyan.engine.stages.remote_part import RemotePart
 from banyan.engine.stages.staged_program import StagedProgram
 from banyan.engine.starting.loading import LoadedModel
 from banyan.foundation.errors import StageFailed
 from banyan.planner.plan import Stage
 from tests.conftest import Checkpoint
 from tests.engine.stages.plans import load_under, plan_text
+from tests.engine.stages.segments import segment, step
 from tests.engine.stages.workers import workers_of
 
 Arrays = Mapping[str, Any]
@@ -119,3 +127,23 @@ def test_a_worker_that_is_stopped_is_named_within_two_seconds_and_nothing_runs_a
 def place_of(worker: int) -> str:
     words = Path(f"/proc/{worker}/cmdline").read_bytes().split(b"\0")
     return words[words.index(b"banyan.engine.starting.stage_worker") + 2].decode()
+
+
+def test_a_fault_that_is_heard_before_an_answer_ends_the_step_and_is_no_answer() -> None:
+    """The worker says it once; whoever finishes the step must not wait for it again."""
+    only = segment(0, "a", {}, ("logits",), {ENGINE: ("logits",)})
+    ours, theirs = channel_pair("engine", "worker")
+    part = RemotePart("a", ours, lambda _: None)
+    part.reports = [CompileReport("s", "cpp", "", 0, 0, 0, (), 0, 0, 0, 0.0, False)]
+    graph = ShardedGraph(only.segment.graph)
+    program = StagedProgram(graph, [only], {"a": part}, num_in_flight=2)
+    with closing(theirs), closing(program):
+        under_way = program.begin(step(1.0))
+        assert theirs.receive(5).kind == "step"
+        theirs.send(Message("failed", {"error": "StageFailed", "message": "gave NaN"}))
+        theirs.send(Message("done", {"bytes": 7}))
+        assert program.step_bytes({}) == 7
+        for call in (under_way.finish, lambda: program.begin(step(2.0))):
+            with pytest.raises(StageFailed, match="the worker of a: gave NaN") as failed:
+                call()
+            assert failed.value.place == "a"

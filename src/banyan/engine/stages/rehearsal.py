@@ -29,10 +29,10 @@ class Rehearsal:
     """A channel whose two ends are here."""
 
     def __init__(self) -> None:
-        """Open it; where this system shares no memory, nothing is rehearsed."""
+        """Open it; where this system has nothing left to open, nothing is rehearsed."""
         try:
             self._ends = _ends()
-        except EnvironmentProblem:
+        except (EnvironmentProblem, ChannelError, MessageLate, OSError):
             self._ends = None
         arrays = {"value": np.zeros(_ARRAY_BYTES, np.uint8)}
         self._message = Message("values", {"step": 0}, arrays)

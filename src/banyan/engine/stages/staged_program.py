@@ -72,7 +72,7 @@ class StagedProgram(Executable):
             rehearse=None if self._rehearsal is None else self._rehearsal.run,
         )
         for place, worker in self._workers.items():
-            worker.on_unasked = self._hear
+            worker.on_unasked = self._hear_unasked
             worker.send = partial(self._links.send, place)
         self._read = _arguments_read(segments)
         inline = {p: part for p, part in parts.items() if isinstance(part, LocalPart)}
@@ -244,6 +244,16 @@ class StagedProgram(Executable):
         else:
             raise self._workers[place].failure(message)
 
+    def _hear_unasked(self, place: str, message: Message) -> None:
+        """What a worker says before its answer, which comes all the same.
+
+        A fault ends the steps under way when they are asked for; nobody says it again.
+        """
+        try:
+            self._hear(place, message)
+        except (InputError, StageFailed) as error:
+            self._fault = self._fault or _again(error)
+
     def _give(self, source: str, place: str, step: int, values: Mapping[str, Array]) -> None:
         self._workers[place].give(source, step, values)
 
@@ -268,7 +278,7 @@ class _StagedRun:
 def _again(error: InputError | StageFailed) -> InputError | StageFailed:
     """The same error without what it was raised from, and the memory that keeps."""
     if isinstance(error, StageFailed):
-        return StageFailed(str(error), place=error.place)
+        return StageFailed(str(error), place=error.place, is_silent=error.is_silent)
     return InputError(str(error))
 
 
