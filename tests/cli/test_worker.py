@@ -1,13 +1,22 @@
 """A worker on another host, as `banyan worker` runs it, over TCP on this one."""
 
+import re
 import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from banyan.cli.plan_options import plan_text_of, plan_workers_of
-from banyan.cli.worker import open_lending, serve_engines
+from banyan.cli.worker import open_lending, serve_engines, turning_away_others
+from banyan.distributed.channel import Channel
+from banyan.distributed.greeting import Identity
+from banyan.distributed.local import local_sockets, open_local
+from banyan.distributed.opening import Conditions
 from banyan.engine.options import EngineOptions
+from banyan.engine.stages.meeting import Meeting
 from banyan.foundation.errors import BanyanError, InputError, StageFailed
 from banyan.foundation.settings import Settings
 from banyan.planner.plan import Stage
@@ -63,6 +72,34 @@ def test_tokens_over_tcp_are_those_of_one_device_and_another_secret_is_refused(
         for thread in threads:
             thread.join(timeout=20)
     assert not any(thread.is_alive() for thread in threads)
+
+
+def test_others_are_refused_while_an_engine_is_there_and_not_behind_one_that_hung_up() -> None:
+    asked: list[str] = []
+
+    class Refusing(Meeting):
+        def turn_away(self, seconds: float, reason: str) -> None:
+            asked.append(reason)
+
+    ours, theirs = channel_pair()
+    meeting = Refusing(Conditions(Identity("b")))
+    with closing(ours), turning_away_others(meeting, ours, patience_seconds=0.02):
+        with closing(theirs):
+            while not asked:
+                time.sleep(0.01)
+        assert re.search("it works for the engine.*; stop that one, or", asked[0])
+        time.sleep(0.05)
+        asked.clear()
+        time.sleep(0.1)
+        assert not asked
+
+
+def channel_pair() -> tuple[Channel, Channel]:
+    """The worker's end and the engine's."""
+    one, other = local_sockets()
+    with ThreadPoolExecutor(1) as pool:
+        theirs = pool.submit(open_local, other, Conditions(Identity("the engine")))
+        return open_local(one, Conditions(Identity("the worker"))), theirs.result()
 
 
 def test_the_secret_is_made_once_and_for_its_owner_only(tmp_path: Path) -> None:

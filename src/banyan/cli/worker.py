@@ -1,11 +1,15 @@
 """`banyan worker`: lend a device of this machine to an engine on another host."""
 
+import select
+import threading
 import time
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from banyan.distributed.channel import Channel
 from banyan.distributed.greeting import Identity
 from banyan.distributed.listener import Listener
 from banyan.distributed.opening import Conditions
@@ -18,6 +22,11 @@ from banyan.engine.starting.stage_worker import open_ordered
 from banyan.engine.starting.workers import MEETING_TIMING, WORKER_TIMING
 from banyan.foundation.errors import ChannelClosed, ChannelError, InputError
 from banyan.foundation.settings import Settings
+
+_PATIENCE_SECONDS = 10.0
+"""So long an engine waits for the one before it, which may be gone without a word."""
+
+_LOOK_SECONDS = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,12 +80,39 @@ def serve_engines(lending: Lending, settings: Settings) -> None:
             visitor = meeting.next_visitor()
         except ChannelClosed:
             return
-        with closing(visitor.channel):
+        with closing(visitor.channel), turning_away_others(meeting, visitor.channel):
             try:
                 serve_part(visitor, open_part, meeting.meet, lending.own_pulse)
             except ChannelError:
                 # That engine is gone; the next may come.
                 continue
+
+
+@contextmanager
+def turning_away_others(
+    meeting: Meeting, engine: Channel, patience_seconds: float = _PATIENCE_SECONDS
+) -> Iterator[None]:
+    """Refuse other engines while one is worked for, which has not hung up."""
+    is_over = threading.Event()
+    reason = (
+        f"it works for {engine.peer}; stop that one, or start another worker on a port of its own"
+    )
+    connection = select.poll()
+    connection.register(engine.fileno(), select.POLLRDHUP)
+
+    def look() -> None:
+        while not is_over.wait(min(_LOOK_SECONDS, patience_seconds)):
+            # Behind one that hung up in the middle of a long task the next one has its turn.
+            if not connection.poll(0):
+                meeting.turn_away(patience_seconds, reason)
+
+    thread = threading.Thread(target=look, name="banyan-refusing", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        is_over.set()
+        thread.join()
 
 
 def _write_secret(path: Path) -> None:

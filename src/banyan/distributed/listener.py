@@ -9,6 +9,7 @@ import contextlib
 import queue
 import socket
 import threading
+import time
 from collections import deque
 from collections.abc import Callable
 
@@ -27,7 +28,7 @@ class Listener:
     ) -> None:
         self._listening = listening
         self._open_one = open_one
-        self._opened: queue.SimpleQueue[StreamChannel | None] = queue.SimpleQueue()
+        self._opened: queue.SimpleQueue[tuple[float, StreamChannel] | None] = queue.SimpleQueue()
         self._free = threading.Semaphore(_MOST_OPENING)
         self._refusals: deque[str] = deque(maxlen=_KEPT_REFUSALS)
         self._is_closed = False
@@ -58,14 +59,29 @@ class Listener:
             ChannelClosed: the listener was closed.
         """
         try:
-            channel = self._opened.get(timeout=timeout)
+            found = self._opened.get(timeout=timeout)
         except queue.Empty as error:
             last = f" The last one was refused: {self._refusals[-1]}" if self._refusals else ""
             raise MessageLate(f"No worker connected within {timeout} s.{last}") from error
-        if channel is None:
+        if found is None:
             self._opened.put(None)
             raise ChannelClosed("The listener was closed.")
-        return channel
+        return found[1]
+
+    def take_waiting(self, seconds: float) -> list[StreamChannel]:
+        """Those that have waited for `accept` for so long; others go on waiting."""
+        latest = time.monotonic() - seconds
+        taken = []
+        for _ in range(self._opened.qsize()):
+            try:
+                found = self._opened.get_nowait()
+            except queue.Empty:
+                break
+            if found is not None and found[0] <= latest:
+                taken.append(found[1])
+            else:
+                self._opened.put(found)
+        return taken
 
     def close(self) -> None:
         """Take no more; channels that were accepted stay open, others are closed."""
@@ -78,9 +94,9 @@ class Listener:
         self._listening.close()
         with contextlib.suppress(queue.Empty):
             while True:
-                channel = self._opened.get_nowait()
-                if channel is not None:
-                    channel.close()
+                found = self._opened.get_nowait()
+                if found is not None:
+                    found[1].close()
         self._opened.put(None)
 
     def _listen(self) -> None:
@@ -108,7 +124,7 @@ class Listener:
             if self._is_closed:
                 channel.close()
             else:
-                self._opened.put(channel)
+                self._opened.put((time.monotonic(), channel))
         except (BanyanError, OSError) as error:
             self._refusals.append(str(error))
             connection.close()

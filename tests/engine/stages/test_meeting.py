@@ -1,6 +1,7 @@
 """How workers get their channels to each other."""
 
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, closing
 from pathlib import Path
@@ -125,6 +126,26 @@ def test_one_connects_and_the_other_waits_and_others_are_sent_away_or_kept(
         # Those who connect at once may be through their handshakes in any order.
         said = {visitor.said.kind if visitor.said else None for visitor in kept}
         assert said == {"open", None}
+
+
+def test_an_engine_that_comes_to_a_busy_worker_is_refused_and_a_younger_one_waits(
+    listener: Listener,
+) -> None:
+    here = Address("127.0.0.1", listener.port)
+    meeting = Meeting(conditions("b"), listener=listener, secret=SECRET)
+    with ExitStack() as opened:
+        engine = opened.enter_context(closing(connect_tcp(here, SECRET, conditions("engine"))))
+        engine.send(Message("open"))
+        while not listener.num_waiting:
+            time.sleep(0.01)
+        meeting.turn_away(60.0, "it works for another")
+        assert listener.num_waiting == 1
+        meeting.turn_away(0.0, "it works for another")
+        refused = engine.receive(timeout=5)
+        assert (refused.kind, dict(refused.fields)) == (
+            "refused",
+            {"error": "StageFailed", "message": "it works for another"},
+        )
 
 
 def test_one_that_is_not_reached_is_named(listener: Listener) -> None:

@@ -8,8 +8,8 @@ connection over TCP is taken by a thread of the other side's listener.
 import time
 from collections import deque
 from collections.abc import Mapping
-from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from contextlib import ExitStack, closing, suppress
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from banyan.distributed.channel import Channel, Message
@@ -34,10 +34,12 @@ class Visitor:
     Attributes:
         channel: to it.
         said: what it said already, if it was listened to.
+        came: when, on the monotonic clock.
     """
 
     channel: Channel
     said: Message | None = None
+    came: float = field(default_factory=time.monotonic)
 
 
 class Meeting:
@@ -76,6 +78,24 @@ class Meeting:
         if self._listener is None:
             raise ChannelClosed("This worker does not listen.")
         return Visitor(self._listener.accept())
+
+    def turn_away(self, seconds: float, reason: str) -> None:
+        """Refuse engines that have waited so long; another thread than `meet`'s may ask for it.
+
+        Neighbours do not wait so long: both sides of a pair are told to meet at the same time.
+        """
+        waiting: list[Visitor] = []
+        if self._listener is not None:
+            waiting = [Visitor(channel) for channel in self._listener.take_waiting(seconds)]
+        while self._visitors and time.monotonic() - self._visitors[0].came >= seconds:
+            waiting.append(self._visitors.popleft())
+        for visitor in waiting:
+            with closing(visitor.channel), suppress(ChannelError, MessageLate):
+                if visitor.said is None:
+                    # What lies unread when a connection ends takes the answer with it.
+                    visitor.channel.receive(timeout=_FIRST_WORD_SECONDS)
+                fields = {"error": StageFailed.__name__, "message": reason}
+                visitor.channel.send(Message("refused", fields))
 
     def meet(self, order: WorkOrder) -> dict[str, Channel]:
         """Channels to all neighbours, by their places.
