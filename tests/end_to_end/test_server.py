@@ -162,10 +162,8 @@ def test_an_engine_killed_under_load_hangs_nobody_and_is_back_in_three_seconds()
             wait_until("all are running", lambda: len(begun) == 3 + 16)
             kill(server.engine_process_id(), signal.SIGKILL)
             wait_until("it is noticed", lambda: Client(server.url).health().status != "ready")
-            with pytest.raises(openai.InternalServerError, match=r"signal 9.*again") as caught:
-                write(0, asks_early)
-            assert caught.value.status_code == 503
-            assert caught.value.response.headers["retry-after"] == "5"
+            # Whoever comes now waits for the next engine.
+            assert write(0, asks_early) == alone[0]
             wait_until("the engine is back", lambda: Client(server.url).health().status == "ready")
             # Every stream goes on where it was, and ends as if nothing had happened.
             for number, answer in enumerate(answers):

@@ -112,14 +112,16 @@ class Services:
         return next((adapter for adapter in self.adapters() if adapter.name == name), None)
 
     def ready_model(self, *kinds: ModelKind) -> ModelFacts:
-        """Return what is known of the model, once it is ready and of one of the kinds.
+        """Return what is known of the model, once it was ready and where it is of one of the kinds.
+
+        While no engine is there the backend lets a request wait for the next one, or refuses it.
 
         Raises:
-            EngineStopped: it does not answer now; the sentence says why.
+            EngineStopped: it was never ready, or will not be again; the sentence says why.
             ApiError: 400, the model cannot do this.
         """
         status = self.backend.status()
-        if status.state != "ready" or status.model is None:
+        if status.state == "draining" or status.model is None:
             raise EngineStopped(f"{status.detail}; try again in a few seconds")
         if status.model.kind not in kinds:
             raise refuse(

@@ -107,6 +107,18 @@ def ready(client: ReplicaClient) -> list[EngineStatus]:
 
 
 @pytest.mark.end_to_end
+def test_a_request_that_comes_when_all_replicas_are_dead_waits_for_the_first_to_follow() -> None:
+    async def test(client: ReplicaClient) -> None:
+        for number in client.process_ids:
+            assert number is not None
+            os.kill(number, signal.SIGKILL)
+        while client.status().state == "ready":
+            await asyncio.sleep(0)
+        assert len(await tokens_of(client, "a", [1, 2])) == 600
+
+    run(test)
+
+
 def test_a_server_that_drains_takes_no_more() -> None:
     async def test(client: ReplicaClient) -> None:
         client.drain()

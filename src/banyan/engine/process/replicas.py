@@ -6,11 +6,11 @@ another when its replica dies. Adapters are loaded on all. Called by the gateway
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Sequence
 from contextlib import aclosing, suppress
 from dataclasses import dataclass
 from functools import partial
-from typing import TypeVar
+from typing import Any, TypeVar
 from uuid import uuid4
 
 import msgspec
@@ -191,7 +191,7 @@ class ReplicaClient:
             AddRequest(request_id, tuple(prompt_token_ids), options, context, media=tuple(media))
         )
         with self._callers.counted(context.caller):
-            seat, engine = self._seated(told.request)
+            seat, engine = await self._seated(told.request)
             try:
                 events = events_over(told, engine, partial(self._another, told.request, seat))
                 async with aclosing(events) as following:
@@ -248,19 +248,21 @@ class ReplicaClient:
     async def _ask(self, ask: Callable[[Incarnation], Awaitable[Result]], caller: str) -> Result:
         request = AddRequest("", (), SamplingOptions())
         with self._callers.counted(caller):
-            seat, engine = self._seated(request)
+            seat, engine = await self._seated(request)
             try:
                 return await asked_of(ask, engine, partial(self._another, request, seat))
             finally:
                 self._seats.discard(seat)
 
-    def _seated(self, request: AddRequest) -> tuple[_Seat, Incarnation]:
+    async def _seated(self, request: AddRequest) -> tuple[_Seat, Incarnation]:
         """Choose a replica for a request, and count the request there.
 
         Raises:
-            EngineStopped: none is ready.
+            EngineStopped: none is ready, and none follows one that was.
         """
         number = choose_replica(self._loads(request), len(request.prompt_token_ids))
+        if number is None:
+            number = await self._awaited(request, [s.available_engine() for s in self._supervisors])
         if number is None:
             raise EngineStopped(f"{self.status().detail}; try again in a few seconds")
         seat = _Seat(number, 0)
@@ -297,23 +299,28 @@ class ReplicaClient:
         """
         number = choose_replica(self._loads(request), len(request.prompt_token_ids))
         if number is None:
-            waiting = [
-                asyncio.create_task(supervisor.next_engine(error))
-                for supervisor in self._supervisors
-            ]
-            try:
-                while waiting and number is None:
-                    done, _ = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
-                    waiting = [task for task in waiting if task not in done]
-                    for task in done:
-                        task.exception()
-                    number = choose_replica(self._loads(request), len(request.prompt_token_ids))
-            finally:
-                for task in waiting:
-                    task.cancel()
+            every = [supervisor.next_engine(error) for supervisor in self._supervisors]
+            number = await self._awaited(request, every)
         if number is None:
             raise error
         return self._sit(seat, number, request)
+
+    async def _awaited(
+        self, request: AddRequest, engines: Sequence[Coroutine[Any, Any, Incarnation]]
+    ) -> int | None:
+        """The replica for a request once one of these engines is there; None where none comes."""
+        waiting, number = [asyncio.create_task(engine) for engine in engines], None
+        try:
+            while waiting and number is None:
+                done, _ = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+                waiting = [task for task in waiting if task not in done]
+                for task in done:
+                    task.exception()
+                number = choose_replica(self._loads(request), len(request.prompt_token_ids))
+        finally:
+            for task in waiting:
+                task.cancel()
+        return number
 
 
 def settings_of_replicas(settings: EngineSettings, free_bytes: int) -> list[EngineSettings]:
