@@ -2,17 +2,22 @@
 
 import os
 import socket
+import time
 from contextlib import closing
 
 import pytest
 
-from banyan.distributed.local import local_sockets
+from banyan.distributed.greeting import Identity
+from banyan.distributed.local import local_sockets, open_local
+from banyan.distributed.opening import Conditions
 from banyan.engine.starting.stopped import StopWatch
 from banyan.engine.starting.worker_processes import (
     WaitingWorkers,
     WorkerProcess,
+    start_worker,
     wait_for_employment,
 )
+from banyan.engine.starting.workers import WORKER_TIMING
 from banyan.foundation.errors import DamagedMessage, PeerLost
 
 
@@ -89,3 +94,17 @@ def test_one_that_waits_is_taken_once_and_one_that_died_is_replaced() -> None:
                 assert worker.process.wait(60) == 0
                 worker.see_off(answers=True)
     assert not waiting._waiting
+
+
+@pytest.mark.wide
+@pytest.mark.end_to_end
+def test_a_worker_outlives_an_engine_that_is_stopped_for_longer_than_a_network_may_be_cut() -> None:
+    stops = StopWatch()
+    worker = start_worker("cpu", stops)
+    worker.employ({})
+    channel = open_local(worker.end, Conditions(Identity("the engine"), WORKER_TIMING))
+    with closing(channel):
+        channel._heart.stop()
+        time.sleep(1.5 * WORKER_TIMING.silent_seconds)
+        assert worker.is_alive
+    worker.see_off(answers=True)

@@ -29,7 +29,7 @@ from banyan.engine.stages.remote_part import WorkOrder
 from banyan.engine.starting.compiling import open_directory, plain_graph, quantized, say_nothing
 from banyan.engine.starting.staging import compile_options
 from banyan.engine.starting.worker_processes import wait_for_employment
-from banyan.engine.starting.workers import MEETING_TIMING, WORKER_TIMING
+from banyan.engine.starting.workers import EMPLOYED_TIMING, MEETING_TIMING
 from banyan.foundation.errors import ChannelError, InputError
 from banyan.foundation.settings import Settings, load_settings
 from banyan.models.loading import ModelDirectory
@@ -97,7 +97,7 @@ def run_worker(descriptor: int, place: str) -> int:
     identity = Identity(f"the worker of {place}")
     meeting = Meeting(Conditions(identity, MEETING_TIMING, own_pulse=pulse), sockets=neighbours)
     try:
-        channel = open_local(end, Conditions(identity, WORKER_TIMING, own_pulse=pulse))
+        channel = open_local(end, Conditions(identity, EMPLOYED_TIMING, own_pulse=pulse))
         serve_part(Visitor(channel), partial(open_ordered, settings, ""), meeting.meet, pulse)
     except ChannelError as error:
         _logger.error("the worker of %s ends: %s", place, error)

@@ -22,6 +22,10 @@ from banyan.foundation.errors import ChannelError, InputError, MessageLate, Stag
 WORKER_TIMING = Timing(opening_seconds=60.0, silent_seconds=2.0)
 """A worker imports NumPy and the compiler before it says hello, on a machine that may be busy."""
 
+EMPLOYED_TIMING = Timing(opening_seconds=60.0, silent_seconds=86400.0)
+"""Of a worker to the engine that started it. The kernel says when that ends; one that is silent is
+stopped, by a Ctrl-Z in its terminal perhaps, and goes on where it was."""
+
 MEETING_TIMING = Timing(opening_seconds=10.0, silent_seconds=2.0)
 """Of workers among themselves, which are ready when they meet."""
 
