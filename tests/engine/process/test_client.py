@@ -1,6 +1,7 @@
 import asyncio
 import os
 import signal
+import time
 from contextlib import aclosing
 
 import pytest
@@ -174,6 +175,35 @@ def test_a_request_that_comes_behind_a_death_waits_for_the_next_engine() -> None
             await asyncio.sleep(0)
         assert len(await write(client, "a")) == 4
         assert client.status().num_restarts == 1
+
+    run(test)
+
+
+def test_a_server_that_was_stopped_itself_finds_its_engine_well() -> None:
+    async def test(client: EngineClient) -> None:
+        for _ in range(2):
+            time.sleep(0.7)  # nothing of this process runs, as after Ctrl-Z
+            await asyncio.sleep(0.1)
+        assert client.status().num_restarts == 0
+        assert client.status().state == "ready"
+
+    run(test, silence_seconds=0.5)
+
+
+def test_a_client_that_drains_while_no_engine_is_there_finishes_what_waits_for_the_next() -> None:
+    async def test(client: EngineClient) -> None:
+        alone = await answers(client, "alone")
+        begun = asyncio.Event()
+        writing = asyncio.create_task(answers(client, "a", begun=begun))
+        await begun.wait()
+        assert client.process_id is not None
+        os.kill(client.process_id, signal.SIGKILL)
+        while client.status().state == "ready":
+            await asyncio.sleep(0)
+        client.drain()
+        assert await client.drained(60)
+        assert writing.done()
+        assert writing.result() == alone
 
     run(test)
 

@@ -23,7 +23,7 @@ def test_a_request_is_resumed_behind_what_was_told() -> None:
 def test_a_request_that_makes_headway_outlives_any_number_of_processes() -> None:
     told = told_with()
     for number in range(5):
-        assert told.may_resume
+        assert told.note_death("")
         told.resumed()
         told.note(event(number))
     assert told.resumed().told == (tuple(range(5)),)
@@ -31,5 +31,11 @@ def test_a_request_that_makes_headway_outlives_any_number_of_processes() -> None
 
 def test_a_request_that_ends_two_processes_in_a_row_is_given_up() -> None:
     told = told_with(5)
-    told.resumed()
-    assert not told.may_resume
+    assert told.note_death("")
+    assert not told.note_death("")
+
+
+def test_a_device_may_be_what_ends_two_and_each_of_several_devices() -> None:
+    told = told_with(5)
+    assert all(told.note_death(place) for place in ("a", "b", "", "a", "b"))
+    assert not told.note_death("a")

@@ -6,11 +6,13 @@ import signal
 from collections.abc import Awaitable, Callable
 
 import pytest
+from msgspec import structs
 
 from banyan.engine.options import EngineOptions
 from banyan.engine.process.client import EngineClient
 from banyan.engine.process.messages import EngineSettings
 from banyan.engine.process.standby import Standby
+from banyan.foundation.errors import InputError
 from tests.engine.process.clients import answers, run
 from tests.engine.process.test_launcher import is_running
 
@@ -77,6 +79,49 @@ def test_a_newer_order_prepares_the_same_process_and_closing_ends_it() -> None:
         assert not is_running(number)
 
     standing_by(test)
+
+
+def test_one_that_died_leaves_no_folder_when_another_is_prepared() -> None:
+    async def test(standby: Standby) -> None:
+        standby.prepare(SETTINGS)
+        number = await waiting(standby)
+        assert standby._process is not None
+        folder = standby._process._folder
+        os.kill(number, signal.SIGKILL)
+        while standby._process.is_alive:
+            await asyncio.sleep(0.01)
+        standby.prepare(SETTINGS)
+        while standby._process is None or standby._process.process_id == number:
+            await asyncio.sleep(0.01)
+        assert not folder.exists()
+
+    standing_by(test)
+
+
+def test_one_that_is_being_launched_is_not_left_behind_by_two_orders_and_an_end() -> None:
+    async def test(standby: Standby) -> None:
+        standby.prepare(SETTINGS)
+        await asyncio.sleep(0.301)
+        standby.prepare(SETTINGS)
+        await asyncio.sleep(0)
+        await standby.close()
+        standby.prepare(SETTINGS)
+        await asyncio.sleep(0.05)
+        assert standby._process is None
+        assert standby._preparing is None
+
+    standing_by(test)
+
+
+def test_a_swap_that_fails_lets_another_process_stand_by() -> None:
+    async def test(client: EngineClient) -> None:
+        standby = client._engines._standby
+        number = await waiting(standby)
+        with pytest.raises(InputError, match="/nowhere"):
+            await client.swap(structs.replace(client.settings, model="/nowhere"), drain_seconds=1)
+        assert await waiting(standby) != number
+
+    run(test, keeps_standby=True)
 
 
 def test_none_stands_by_where_none_is_kept() -> None:

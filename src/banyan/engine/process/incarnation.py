@@ -9,6 +9,7 @@ import time
 from collections.abc import AsyncGenerator, Callable, Mapping
 from typing import TypeVar
 
+from banyan.distributed.pulse import Silence
 from banyan.engine.events import EngineStatistics, TokenEvent
 from banyan.engine.process.launcher import EngineProcess
 from banyan.engine.process.messages import (
@@ -81,6 +82,9 @@ class Incarnation:
         self.is_replaced = asyncio.Event()
         self._pending = PendingRequests()
         self._silence_seconds = silence_seconds
+        self._silence = Silence(silence_seconds, time.monotonic())
+        self._was_stopped = False
+        self._place = ""
         self._on_loading = on_loading
         self._on_end = on_end
         self._following: asyncio.Task[Failed] | None = None
@@ -95,6 +99,16 @@ class Incarnation:
     def has_served(self) -> bool:
         """Whether it was ready once."""
         return self.ready.done() and self.ready.exception() is None
+
+    @property
+    def is_ended_from_outside(self) -> bool:
+        """Whether somebody replaced or stopped it, which no request can bring about."""
+        return self._was_stopped or self.is_replaced.is_set()
+
+    @property
+    def place_at_fault(self) -> str:
+        """The device of a plan that it ended of; empty where it was none, or is not known."""
+        return self._place
 
     @property
     def num_in_flight(self) -> int:
@@ -218,7 +232,7 @@ class Incarnation:
 
     def _end(self, died: Failed) -> None:
         """Tell everybody who waits for something that it will not come."""
-        self.is_over = True
+        self.is_over, self._place = True, died.place
         if not self.ready.done():
             self.ready.set_exception((InputError if died.is_input else EngineStopped)(died.message))
             self.ready.exception()  # whoever waits is told; nobody need wait
@@ -229,12 +243,12 @@ class Incarnation:
         """Follow the process until it ends, or until it says or shows that it cannot go on."""
         listening = asyncio.create_task(self._listen())
         exiting = asyncio.create_task(self.process.wait())
-        stopping = asyncio.create_task(self._stopped())
+        judging = asyncio.create_task(self._given_up())
         try:
-            every = {listening, exiting, stopping}
+            every = {listening, exiting, judging}
             await asyncio.wait(every, return_when=asyncio.FIRST_COMPLETED)
-            if stopping.done():
-                return stopping.result()
+            if judging.done():
+                return judging.result()
             if exiting.done():
                 is_killed = self.process.was_killed
                 patience = _KILLED_WORDS_SECONDS if is_killed else _LAST_WORDS_SECONDS
@@ -249,31 +263,35 @@ class Incarnation:
         finally:
             listening.cancel()
             exiting.cancel()
-            stopping.cancel()
+            judging.cancel()
 
-    async def _stopped(self) -> Failed:
-        """Wait until somebody stops the process, and kill it then: it would hold up its readers."""
+    async def _given_up(self) -> Failed:
+        """Wait until somebody stops the process or it says nothing for too long, and kill it then.
+
+        Only time in which this process ran counts: it may have been stopped for minutes itself.
+        """
         looks, number = StoppedLooks(), self.process.process_id
-        while number not in looks.given_up:
+        reason = f"did not answer for {self._silence_seconds:g} s and was killed"
+        while True:
             await asyncio.sleep(LOOK_SECONDS)
-            looks = looks.seen(stopped_among([number]), time.monotonic())
+            now = time.monotonic()
+            looks = looks.seen(stopped_among([number]), now)
+            if number in looks.given_up:
+                # It would hold up its readers.
+                self._was_stopped, reason = True, "was stopped, and was killed for that"
+                break
+            # Loading may rightly be silent for minutes: a large file, a slow compiler.
+            if self.is_ready and self._silence.observe(now):
+                break
         self.process.kill()
-        return Failed("the engine process was stopped, and was killed for that", is_input=False)
+        return Failed(f"the engine process {reason}", is_input=False)
 
     async def _listen(self) -> Failed:
-        """Route reports until the process says that it fails, or says nothing for too long."""
+        """Route reports until the process says that it fails."""
         await self.process.begin(self.settings)
         while True:
-            # Loading may rightly be silent for minutes: a large file, a slow compiler.
-            limit = self._silence_seconds if self.is_ready else None
-            try:
-                report = await asyncio.wait_for(self.process.receive(), limit)
-            except TimeoutError:
-                self.process.kill()
-                return Failed(
-                    f"the engine process did not answer for {limit:g} s and was killed",
-                    is_input=False,
-                )
+            report = await self.process.receive()
+            self._silence.heard(time.monotonic())
             if isinstance(report, Failed):
                 return report
             self._note(report)

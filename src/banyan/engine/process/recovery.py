@@ -1,8 +1,11 @@
 """What follows an engine that ended by itself: keeping one alive is apart from choosing devices."""
 
+import logging
 from typing import Protocol
 
 from banyan.engine.process.messages import EngineSettings, Failed
+
+_logger = logging.getLogger(__name__)
 
 
 class Recovery(Protocol):
@@ -29,4 +32,15 @@ class SameAgain:
     ) -> EngineSettings:
         """See `Recovery`."""
         del died, has_served
+        return settings
+
+
+async def settings_after(
+    recovery: Recovery, died: Failed, settings: EngineSettings, has_served: bool
+) -> EngineSettings:
+    """What a recovery chooses; the same again where it fails, for some engine must follow."""
+    try:
+        return await recovery.after(died, settings, has_served=has_served)
+    except Exception:  # whatever it is, nobody else would start an engine any more
+        _logger.exception("what follows cannot be chosen; the same engine starts again")
         return settings

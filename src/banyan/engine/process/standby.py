@@ -26,12 +26,13 @@ class Standby:
 
     def __init__(self, *, is_kept: bool) -> None:
         self._is_kept = is_kept
+        self._is_closed = False
         self._process: EngineProcess | None = None
         self._preparing: asyncio.Task[None] | None = None
 
     def prepare(self, settings: EngineSettings) -> None:
         """Let a process stand by for these settings, soon."""
-        if self._is_kept:
+        if self._is_kept and not self._is_closed:
             if self._preparing is not None:
                 self._preparing.cancel()
             self._preparing = asyncio.create_task(self._prepare(settings, self._preparing))
@@ -53,7 +54,8 @@ class Standby:
         return await launch()
 
     async def close(self) -> None:
-        """End the process that stands by."""
+        """End the process that stands by; none will any more."""
+        self._is_closed = True
         await self._end_preparing()
         process, self._process = self._process, None
         if process is not None:
@@ -68,11 +70,13 @@ class Standby:
                 await preparing
 
     async def _prepare(self, settings: EngineSettings, before: "asyncio.Task[None] | None") -> None:
-        if before is not None:
-            await asyncio.wait({before})
+        await _ended(before)
         await asyncio.sleep(_SETTLING_SECONDS)
         try:
-            if self._process is None or not self._process.is_alive:
+            if self._process is not None and not self._process.is_alive:
+                dead, self._process = self._process, None
+                await dead.close()
+            if self._process is None:
                 # Not left half launched by whoever needs a process now.
                 launching = asyncio.ensure_future(launch())
                 try:
@@ -83,3 +87,14 @@ class Standby:
             await self._process.prepare(settings)
         except (OSError, EnvironmentProblem) as error:
             _logger.warning("no engine process stands by: %s", error)
+
+
+async def _ended(task: "asyncio.Task[None] | None") -> None:
+    """Wait for a task that was cancelled; also where this one is, for it may be launching still."""
+    if task is None:
+        return
+    try:
+        await asyncio.wait({task})
+    except asyncio.CancelledError:
+        await asyncio.wait({task})
+        raise

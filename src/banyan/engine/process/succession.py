@@ -36,9 +36,9 @@ async def events_over(
                     yield event
             return
         except EngineStopped as error:
-            # An engine that was replaced on purpose did not end because of this request.
-            may_resume = told.may_resume or engine.is_replaced.is_set()
-            if not engine.is_over or not may_resume:
+            if not engine.is_over:
+                raise
+            if not engine.is_ended_from_outside and not told.note_death(engine.place_at_fault):
                 raise
             engine = await next_engine(error)
             request = told.resumed()

@@ -17,7 +17,7 @@ from banyan.engine.events import EngineStatistics
 from banyan.engine.process.incarnation import Incarnation
 from banyan.engine.process.launcher import EngineProcess
 from banyan.engine.process.messages import EngineSettings, Failed, Loading
-from banyan.engine.process.recovery import Recovery, SameAgain
+from banyan.engine.process.recovery import Recovery, SameAgain, settings_after
 from banyan.engine.process.standby import Standby
 from banyan.engine.process.status import AdapterFacts, EngineStatus, ModelFacts
 from banyan.foundation.errors import BanyanError, EngineStopped, EnvironmentProblem, InputError
@@ -25,6 +25,7 @@ from banyan.foundation.errors import BanyanError, EngineStopped, EnvironmentProb
 _logger = logging.getLogger(__name__)
 
 _SHUTTING_DOWN = "the server is shutting down"
+_POLL_SECONDS = 0.02
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,8 +71,8 @@ class Supervisor:
         self._serves = asyncio.Event()
         self._is_draining = False
         self._swapping = asyncio.Lock()
-        self._is_moving = False
         self._is_following = False
+        self._num_waiting = 0
         self._alive: set[Incarnation] = set()
         self._retiring: set[asyncio.Task[None]] = set()
         self._standby = Standby(is_kept=policy.keeps_standby)
@@ -110,6 +111,7 @@ class Supervisor:
                 old = self.ready_engine()
             except BaseException:
                 await new.stop(_SHUTTING_DOWN)
+                self._standby.prepare(self._settings)
                 raise
             self._settings = settings
             self._serve(new, model)
@@ -148,15 +150,12 @@ class Supervisor:
                 process.kill()
                 await process.close()
                 raise
-            self._is_moving = True
-            try:
-                return await self._replace(old, new, reason)
-            finally:
-                self._is_moving = False
+            return await self._replace(old, new, reason)
 
     async def _replace(self, old: Incarnation, new: Incarnation, reason: str) -> ModelFacts:
         self._settings, self._serving = new.settings, new
         self._serves.clear()
+        self._is_following = True
         self._become("ready", f"{reason}; requests wait for the next engine")
         old.is_replaced.set()
         # Devices are free for the next engine only when the old one is gone.
@@ -173,8 +172,13 @@ class Supervisor:
 
     async def drained(self, limit_seconds: float) -> bool:
         """Wait until nothing is in flight; false when that takes too long."""
-        every = [alive.drained(limit_seconds) for alive in list(self._alive)]
-        return all(await asyncio.gather(*every))
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + limit_seconds
+        while self._num_waiting or any(alive.num_in_flight for alive in self._alive):
+            if loop.time() >= deadline:
+                return False
+            await asyncio.sleep(_POLL_SECONDS)
+        return True
 
     async def close(self) -> None:
         """End every process; whatever is in flight fails."""
@@ -234,15 +238,10 @@ class Supervisor:
         Raises:
             EngineStopped: there is none.
         """
-        if self._is_replaced and not self._is_draining and not self._serves.is_set():
+        if self._is_following and not self._is_draining and not self._serves.is_set():
             problem = f"{self._status.detail}; try again in a few seconds"
             return await self.next_engine(EngineStopped(problem))
         return self.ready_engine()
-
-    @property
-    def _is_replaced(self) -> bool:
-        """Whether an engine that served is followed by another, as far as anybody knows."""
-        return self._is_moving or self._is_following
 
     async def next_engine(self, error: EngineStopped) -> Incarnation:
         """Wait for the engine that follows one that died of `error`.
@@ -252,10 +251,13 @@ class Supervisor:
         """
         if self._policy.resume_seconds <= 0:
             raise error
+        self._num_waiting += 1
         try:
             await asyncio.wait_for(self._serves.wait(), self._policy.resume_seconds)
         except TimeoutError:
             raise error from None
+        finally:
+            self._num_waiting -= 1
         if self._serving is None or not self._serving.is_ready:
             raise error
         return self._serving
@@ -291,10 +293,12 @@ class Supervisor:
                 kind = InputError if died.is_input else EngineStopped
                 self._started.set_exception(kind(died.message))
                 return
-            settings = await self._recovery.after(died, self._settings, has_served=has_served)
-            if has_served or settings != self._settings:
+            settings = await settings_after(self._recovery, died, self._settings, has_served)
+            # The same that did not start may never do so: nobody waits for that.
+            self._is_following = has_served or settings != self._settings
+            if self._is_following:
                 delay = self._policy.first_delay_seconds
-            self._settings, self._is_following = settings, has_served
+            self._settings = settings
             if has_served:
                 _logger.error("%s; it starts again", died.message)
             else:
@@ -369,7 +373,7 @@ class Supervisor:
 
     def _note_end(self, incarnation: Incarnation, died: Failed) -> None:
         if incarnation is self._serving:
-            self._is_following = incarnation.has_served
+            self._is_following |= incarnation.has_served
             self._serves.clear()
             self._become("stopped", died.message)
 
