@@ -5,6 +5,7 @@ import pytest
 from starlette.types import Message, Scope
 
 from banyan.engine.fake import FakeTokenizer
+from banyan.foundation.errors import EngineStopped
 from banyan.gateway.app import create_app
 from banyan.gateway.services import GatewaySettings
 from banyan.gateway.text import PromptText, plain_chat
@@ -90,11 +91,16 @@ def test_the_schema_names_every_path_and_field() -> None:
     assert "min_tokens" in schema["components"]["schemas"]["ChatRequest"]["properties"]
 
 
-def test_a_stopped_engine_says_why_in_metrics_health_and_answers() -> None:
+def test_a_stopped_engine_says_why_and_requests_are_left_to_the_backend() -> None:
     backend = ScriptedBackend(status=KILLED)
     assert "banyan_engine_ready 0.0" in get("/metrics", backend=backend).text
     assert "signal 9" in get("/health", backend=backend).json()["detail"]
-    assert "signal 9" in post(CHAT, chat_body(), backend=backend).json()["error"]["message"]
+    # The backend lets it wait for the next engine, or says that there is none.
+    assert post(CHAT, chat_body(), backend=backend).status_code == 200
+    backend = ScriptedBackend(status=KILLED, failure=EngineStopped("killed by signal 9"))
+    refused = post(CHAT, chat_body(), backend=backend)
+    assert (refused.status_code, refused.headers["retry-after"]) == (503, "5")
+    assert "signal 9" in refused.json()["error"]["message"]
 
 
 @pytest.mark.parametrize("stream", [False, True])
