@@ -79,9 +79,19 @@ def _end_with_parent() -> None:
     os.killpg(os.getpgrp(), signal.SIGKILL)
 
 
+def _step_back() -> None:
+    """Let all others go first.
+
+    Linux shares cores between sessions before it looks at processes, so this one says it, too.
+    """
+    os.nice(_BEHIND_ALL_OTHERS)
+    with suppress(OSError):
+        Path("/proc/self/autogroup").write_text(str(_BEHIND_ALL_OTHERS), encoding="ascii")
+
+
 def main() -> int:
     """Take an order from standard input and carry it out; the exit code."""
-    os.nice(_BEHIND_ALL_OTHERS)
+    _step_back()
     # Unbuffered: a thread that waits in a buffer's lock would hold up the end of this process.
     with open(0, "rb", buffering=0, closefd=False) as source:
         (length,) = _LENGTH.unpack(source.read(_LENGTH.size))
