@@ -195,9 +195,6 @@ class Outgoing:
             is_alone = self._arena.num_taken == _WORDS_AND_THIS
             if spoken is not None and is_alone and size in _EARLY_BYTES:
                 early = self._num_early = self._num_early + 1
-            else:
-                # Before the head is lined up: what is interrupted here is never sent.
-                _copy(arrays, views)
         credit = self.take_credit()
         arena_bytes = 0 if offset is None else size
         fields = message.fields if type(message.fields) is dict else dict(message.fields)
@@ -214,10 +211,11 @@ class Outgoing:
             raise
         if own is not None:
             own.is_spent = True
-        if views is None or spoken is None or not early:
+        if views is None:
             return framed.flush()
-        is_sent = _write_early(framed, arrays, views)
-        spoken.say_written(early)
+        is_sent = _write(framed, arrays, views, is_early=early > 0)
+        if early and spoken is not None:
+            spoken.say_written(early)
         return is_sent
 
     def _views_at(self, layout: Layout, offset: int) -> Mapping[str, Array]:
@@ -232,16 +230,20 @@ class Outgoing:
         return views
 
 
-def _write_early(
-    framed: FramedSocket, arrays: Mapping[str, Array], views: Mapping[str, Array]
+def _write(
+    framed: FramedSocket, arrays: Mapping[str, Array], views: Mapping[str, Array], *, is_early: bool
 ) -> bool:
-    """Let the reader know, and write; nothing here waits for anybody."""
+    """Write the arrays of a head that is lined up, and send that, early or behind them.
+
+    It was printed before: a long copy drives what that takes out of the caches. Nothing here waits
+    for anybody. Returns whether all went.
+    """
     try:
-        is_sent = framed.flush()
+        is_sent = is_early and framed.flush()
         _copy(arrays, views)
-        return is_sent
+        return is_sent if is_early else framed.flush()
     except BaseException:
-        # The reader would look for ever for what nobody writes.
+        # The reader would take what is half written, or look for ever for what nobody writes.
         framed.end_stream(socket.SHUT_RDWR)
         raise
 
