@@ -1,6 +1,6 @@
 """Whether a worker is well, slow, hung or gone. Pure, apart from what the callers measure.
 
-Owns the timing of beats, the count of silence and the judgement. A beat comes from a thread of its
+Owns the timing of beats and the judgement; `silence` counts. A beat comes from a thread of its
 own, so it comes through the longest step; what stops it is a process that was killed or stopped, a
 frozen host or a cut network. What a beat says (how long the worker has been at its step) tells a
 slow step from one that never ends, once somebody knows how long a step should take.
@@ -39,31 +39,6 @@ class Timing:
                 f"A silence of {self.silent_seconds} s with a beat every {self.beat_seconds} s"
                 f" would break good connections; allow at least three beats."
             )
-
-
-class Silence:
-    """Counts how long a peer has been silent while this side listened.
-
-    One step of the count is at most a third of the limit. A process that was itself stopped, or
-    busy, for a minute therefore does not wake up and call the other one dead before it has looked
-    at what lies in its own socket.
-    """
-
-    def __init__(self, limit_seconds: float, now: float) -> None:
-        self._limit = limit_seconds
-        self._last = now
-        self.seconds = 0.0
-
-    def heard(self, now: float) -> None:
-        """Something came."""
-        self.seconds = 0.0
-        self._last = now
-
-    def observe(self, now: float) -> bool:
-        """Nothing was there to read; whether that has lasted too long."""
-        self.seconds += min(max(0.0, now - self._last), self._limit / 3)
-        self._last = now
-        return self.seconds > self._limit
 
 
 class OwnPulse:

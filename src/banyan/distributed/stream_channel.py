@@ -33,7 +33,8 @@ from banyan.distributed.frames import (
 from banyan.distributed.heart import Heart
 from banyan.distributed.layout import Layouts
 from banyan.distributed.opened import Opened
-from banyan.distributed.pulse import OwnPulse, Silence, Timing
+from banyan.distributed.pulse import OwnPulse, Timing
+from banyan.distributed.silence import Silence
 from banyan.distributed.unfinished import await_written
 from banyan.distributed.usual_wait import UsualWaits
 from banyan.foundation.errors import (
@@ -117,8 +118,7 @@ class StreamChannel:
         layout = self._layouts.of(message.kind, arrays)
         deadline = None if timeout is None else time.monotonic() + timeout
         with self._sending:
-            is_reserved = isinstance(arrays, Reservation)
-            if isinstance(arrays, Reservation):
+            if is_reserved := isinstance(arrays, Reservation):
                 arrays.check_unspent(message.kind)
             if self._is_closed or self._fault is not None:
                 self._check_open()

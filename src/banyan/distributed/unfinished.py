@@ -8,7 +8,7 @@ import time
 
 from banyan.distributed.framed_socket import FramedSocket
 from banyan.distributed.frames import MessageHead
-from banyan.distributed.pulse import Silence
+from banyan.distributed.silence import Silence
 from banyan.distributed.words import HeardWords
 from banyan.foundation.errors import PeerLost, PeerSilent
 

@@ -9,7 +9,7 @@ import time
 from collections.abc import AsyncGenerator, Callable, Mapping
 from typing import TypeVar
 
-from banyan.distributed.pulse import Silence
+from banyan.distributed.silence import Silence
 from banyan.engine.events import EngineStatistics, TokenEvent
 from banyan.engine.process.launcher import EngineProcess
 from banyan.engine.process.messages import (
