@@ -19,7 +19,6 @@ import msgspec
 
 from banyan.engine.process.messages import EngineSettings
 from banyan.foundation.errors import BanyanError
-from banyan.foundation.settings import Settings
 
 _logger = logging.getLogger(__name__)
 
@@ -58,14 +57,8 @@ def run(settings: EngineSettings) -> int:
     """Compile in this process; the exit code."""
     from banyan.engine.starting.loading import compile_parts_of  # noqa: PLC0415  (heavy)
 
-    machine = Settings(
-        cache_directory=Path(settings.cache_directory),
-        compiler_command=settings.compiler_command,
-        offline=settings.offline,
-        packed_cache_bytes=settings.packed_cache_bytes,
-    )
     try:
-        compile_parts_of(settings.model, settings.options, settings=machine)
+        compile_parts_of(settings.model, settings.options, settings=settings.of_machine())
     except BanyanError as error:
         _logger.warning("the next plan is not compiled ahead of time: %s", error)
         return 1

@@ -236,12 +236,7 @@ def _build_real(
     from banyan.models.loading import open_model  # noqa: PLC0415
     from banyan.models.speech.configuration import is_speech_model  # noqa: PLC0415
 
-    machine = Settings(
-        cache_directory=Path(settings.cache_directory),
-        compiler_command=settings.compiler_command,
-        offline=settings.offline,
-        packed_cache_bytes=settings.packed_cache_bytes,
-    )
+    machine = settings.of_machine()
     started = time.perf_counter()
     if is_speech_model(Path(settings.model)):
         return _build_speech(settings, machine, say, started)

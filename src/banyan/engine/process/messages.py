@@ -7,6 +7,7 @@ Called by `process` and `client` only.
 """
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TypeAlias
 
 import msgspec
@@ -27,6 +28,7 @@ from banyan.foundation.errors import (
     RequestError,
     UnknownAdapter,
 )
+from banyan.foundation.settings import Settings
 from banyan.models.vision.media import Media
 
 FAKE_MODEL = "fake"
@@ -55,6 +57,15 @@ class EngineSettings(msgspec.Struct, frozen=True, kw_only=True):
     packed_cache_bytes: int = 0
     adapters: tuple[tuple[str, str], ...] = ()
     heartbeat_seconds: float = 1.0
+
+    def of_machine(self) -> Settings:
+        """What of these concerns the machine and not the model."""
+        return Settings(
+            cache_directory=Path(self.cache_directory),
+            compiler_command=self.compiler_command,
+            offline=self.offline,
+            packed_cache_bytes=self.packed_cache_bytes,
+        )
 
 
 class Prepare(msgspec.Struct, frozen=True, tag=True):

@@ -6,7 +6,7 @@ That time is the time per output token, and G x b tokens come out of it.
 
 A pass that takes a chunk of a prompt along is longer in every stage, and none overtakes it. With n
 such passes in a round the others queue behind them: a round then takes (n x long pass + G x slowest
-stage without chunks) / (n + 1), or more. For follow a long pass through all stages, then
+stage without chunks) / (n + 1), or more: follow a long pass through all stages, then
 its last stage through G / n micro-batches until the next long one: that is 1 + 1 / n rounds, and
 nothing of it can be done sooner.
 """
